@@ -1,0 +1,23 @@
+"""cmmlib: find the categories that CLIP gets wrong without labels, and repair part of them.
+
+One module a step of the data's way: study, datasets, backbones, prompts -> embed -> similarity -> cmm, metrics ->
+plots, book. `open_run(Study.of({...}))` opens a study; the rest are functions of its tensors.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cmmlib.errors import InputError
+from cmmlib.study import Study
+
+if TYPE_CHECKING:
+    from cmmlib.run import Run, open_run
+
+__all__ = ["InputError", "Run", "Study", "open_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """`open_run` and `Run` on first use, so that `cmm --help` does not wait for torch."""
+    if name in ("Run", "open_run"):
+        return getattr(import_module("cmmlib.run"), name)
+    raise AttributeError(f"module 'cmmlib' has no attribute {name!r}")

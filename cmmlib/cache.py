@@ -1,0 +1,137 @@
+"""Files that are whole or not there: atomic writes, checksummed tensors, digests of files that are not read twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def cache_folder() -> Path:
+    """Folder of the cache: `CMM_CACHE` where it is set, else the platform's own cache folder."""
+    return Path(os.environ.get("CMM_CACHE") or platformdirs.user_cache_dir("cmmlib"))
+
+
+@contextmanager
+def whole_file(path: Path):
+    """Yield a temporary path beside `path`; rename it into place when the block ends well, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    os.chmod(name, 0o666 & ~_umask())
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 of the parts' JSON: the key of whatever was computed from them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors with a checksum of their bytes, whole or not at all.
+
+    Raises:
+        OSError: a full disk, a folder that cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {key: t.contiguous() for key, t in tensors.items()}
+    with whole_file(path) as temporary:
+        # safetensors' own save_file tells a full disk by an error that is no OSError
+        temporary.write_bytes(save(tensors, metadata={"sha256": _checksum(tensors)}))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor] | None:
+    """Tensors of `path`, or None where there is no file or it is damaged (then it is dropped, with one warning)."""
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()  # in one go: another process may replace the file at any moment
+    except FileNotFoundError:
+        return None
+    with suppress(Exception):  # safetensors raises its own error type for a file cut short
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        if header["__metadata__"]["sha256"] == _checksum(tensors):
+            return tensors
+    warnings.warn(f"cache entry {path.name} is damaged: dropped, and computed again", stacklevel=2)
+    path.unlink(missing_ok=True)
+    return None
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    import torch
+
+    total = hashlib.sha256()
+    for key in sorted(tensors):
+        t = tensors[key]
+        total.update(f"{key}{t.dtype}{list(t.shape)}".encode())
+        total.update(t.flatten().view(torch.uint8).numpy().data if t.numel() else b"")
+    return total.hexdigest()
+
+
+def file_digests(root: Path, files: Iterable[Path]) -> list[str]:
+    """SHA-256 of each file's content. A file whose size and times did not change since the last call is not read again.
+
+    Raises:
+        OSError: a file that cannot be read.
+    """
+    memo_path = cache_folder() / "digests" / f"{digest(str(root))[:32]}.json"
+    memo = _read_memo(memo_path)
+    found = {}
+    for file in files:
+        status = file.stat()
+        known = memo.get(str(file))
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # a copy may keep the first two, not the third
+        found[str(file)] = known if known and known[:3] == stamp else [*stamp, _sha256(file)]
+    if found != {key: memo.get(key) for key in found}:
+        with suppress(OSError):  # a memo that cannot be written costs time, nothing else
+            write_text(memo_path, json.dumps({**memo, **found}))
+    return [entry[3] for entry in found.values()]
+
+
+def _read_memo(path: Path) -> dict[str, list]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def cached(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors stored at `path`, computed and stored where they are missing. Two processes may race: both win."""
+    tensors = load_tensors(path)
+    if tensors is None:
+        tensors = compute()
+        save_tensors(path, tensors)
+    return tensors

@@ -1,0 +1,113 @@
+"""`cmm`: run a study, build the book. Every field of `Study` is a flag. User errors are one line, exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cmmlib.errors import ChapterError, InputError
+from cmmlib.study import Study
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="CLIP's worst categories: find them without labels, repair part of them.",
+)
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    logging.getLogger().setLevel(logging.ERROR)
+    sys.exit(_exit_code(sys.argv[1:]))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        result = app(arguments or ["--help"], standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except InputError as error:
+        return _refuse(str(error))
+    except typer.Abort:
+        return _stopped()
+    except typer.TyperException as error:
+        return _refuse(getattr(error, "format_message", error.__str__)())
+    except ChapterError as error:
+        print(f"cmm: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _stopped()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return _refuse(
+            f"{os.strerror(error.errno).lower()}{where}: free space or choose another place (--out, CMM_CACHE)"
+        )
+
+
+def _stopped() -> int:
+    print("cmm: stopped; what was embedded is kept, run the same command to go on", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _refuse(message: str) -> int:
+    print("cmm: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _study_flags(command):
+    """Give a command one flag for each field of Study, named and described as the field is."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    flags = [_flag(name, field) for name, field in Study.model_fields.items()]
+    command.__signature__ = inspect.Signature([*own, *flags])
+    command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
+    return command
+
+
+def _flag(name: str, field: Any) -> inspect.Parameter:
+    kind = int if "int" in str(field.annotation) else str
+    option = typer.Option(
+        f"--{name.replace('_', '-')}", help=field.description, show_default=field.default not in (None, "")
+    )
+    annotation = Annotated[kind | None if field.default is None else kind, option]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+
+
+@app.command()
+@_study_flags
+def run(
+    only: Annotated[str, typer.Option(help="chapters to run, for example 01,02 [default: all]")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be run, and stop")] = False,
+    **fields: Any,
+) -> None:
+    """Run a study: embed what is missing, execute the chapters, write results to OUT/<id>/ and print that folder."""
+    study = Study.of(fields)
+    from cmmlib import book
+
+    if dry_run:
+        print(book.plan(study, only))
+        return
+    print(book.run_study(study, only))
+
+
+@app.command("book")
+def build_book(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="run folders; the first owns the chapters [default: the newest in runs/]"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder that receives html/")] = Path("_build"),
+) -> None:
+    """Build the book of one or more runs, warnings as errors, and check that every page and number is there."""
+    from cmmlib import book
+
+    print(book.build(runs or [], out))

@@ -1,0 +1,152 @@
+"""Class-wise Matching Margin: which classes an image classifier confuses, read off its own similarities.
+
+    CMM(c) = sum_n a[n, c] margin[n, c] / sum_n a[n, c],    margin[n, c] = s[n, c] - max over j != c of s[n, j]
+
+s are cosine similarities and a assigns images to classes. Shao et al. (arXiv 2310.03324) name the quantity; the paper's
+own formula was not available, so the assignments below are a reconstruction (see the book's method page). No label
+enters this module but in `cmm_by_labels`, the oracle, which takes them as an argument of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib.similarity import Matches, top_two
+
+Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
+ASSIGNMENTS: tuple[Assignment, ...] = ("pseudo", "soft", "soft_probability", "retrieval")
+
+
+def cmm(matches: Matches, assignment: Assignment = "soft") -> Float[Tensor, "P C"]:
+    """CMM of every class under every prompt, in [-2, 2]; low means confused.
+
+    Args:
+        assignment: which images speak for a class.
+            `pseudo`: those predicted as it. NaN for a class that is never predicted.
+            `soft`: all, each with the probability q[n, c] that the model itself gives. The default.
+            `soft_probability`: as soft, with the margin between probabilities, in [-1, 1].
+            `retrieval`: the m = max(1, round(N / C)) most similar ones. Fails on unbalanced images.
+
+    Returns:
+        float64. Soft forms fall back to `retrieval` for a class whose every probability underflows to zero.
+    """
+    if assignment == "pseudo":
+        return _by_prediction(matches, matches.margin) / predicted_count(matches)
+    retrieval = matches.retrieval_margin / matches.n_retrieved
+    if assignment == "retrieval":
+        return retrieval
+    total = matches.soft_margin if assignment == "soft" else matches.soft_probability_margin
+    return torch.where(matches.soft_mass > 0, total / matches.soft_mass, retrieval)
+
+
+def scale_free_cmm(matches: Matches) -> Float[Tensor, "P C"]:
+    """Soft CMM with margins in units of the image's own spread of similarities, for comparing prompts.
+
+    A prompt whose class texts lie closer together has smaller margins at the same accuracy. Each margin is divided by
+    the standard deviation of its image's similarities over classes; the result is multiplied by the pool's mean
+    deviation, so it is a cosine again.
+    """
+    scaled = matches.soft_scaled_margin / matches.soft_mass * matches.spread.double().mean()
+    return torch.where(matches.soft_mass > 0, scaled, cmm(matches, "retrieval"))
+
+
+def cmm_by_labels(
+    matches: Matches, images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], labels: Int[Tensor, N]
+) -> Float[Tensor, "P C"]:
+    """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images."""
+    count = labels.bincount(minlength=matches.n_classes)
+    rows = []
+    for p, head in enumerate(heads):
+        own = (images.float() * head.float()[labels]).sum(1)  # similarity with the true class, [N]
+        margin = torch.where(matches.prediction[p] == labels, matches.margin[p], own - matches.top_similarity[p])
+        rows.append(torch.zeros(matches.n_classes, dtype=torch.float64).index_add_(0, labels, margin.double()))
+    return torch.stack(rows) / count
+
+
+def accuracy_estimate(matches: Matches) -> Float[Tensor, "P C"]:
+    """Label-free estimate of every class's accuracy, in [0, 1]; too low on average.
+
+    r_c = (C / N) sum_n [prediction = c] max_j q[n, j]. Assumes balanced classes and calibrated probabilities.
+    """
+    confident = _by_prediction(matches, matches.top_probability)
+    return (confident * matches.n_classes / matches.prediction.shape[1]).clamp(0, 1)
+
+
+def predicted_count(matches: Matches) -> Int[Tensor, "P C"]:
+    """Images predicted as each class: the plainest baseline of detection."""
+    return torch.stack([row.bincount(minlength=matches.n_classes) for row in matches.prediction.long()])
+
+
+def mean_top_probability(matches: Matches) -> Float[Tensor, "P C"]:
+    """Mean probability of the predicted class over the images predicted as it; NaN for a class never predicted."""
+    return _by_prediction(matches, matches.top_probability) / predicted_count(matches)
+
+
+def nearest_text_distance(head: Float[Tensor, "C D"]) -> Float[Tensor, C]:
+    """Cosine distance from each class text to the nearest other one: a baseline that looks at no image."""
+    similarity = head.float() @ head.float().T
+    return 1 - similarity.fill_diagonal_(-torch.inf).amax(1).double()
+
+
+def _by_prediction(matches: Matches, value: Float[Tensor, "P N"]) -> Float[Tensor, "P C"]:
+    totals = torch.zeros(matches.soft_mass.shape, dtype=torch.float64)
+    return totals.scatter_add_(1, matches.prediction.long(), value.double())
+
+
+def filled(score: Float[Tensor, C], fallback: Float[Tensor, C]) -> Float[Tensor, C]:
+    """Score with undefined classes below every defined one, among themselves in the order of `fallback`."""
+    undefined = score.isnan()
+    lowest = score[~undefined].min() if (~undefined).any() else torch.zeros(())
+    below = fallback[undefined].double()
+    below = (below - below.max()) - 1 if len(below) else below
+    return score.double().clone().masked_scatter_(undefined, lowest + below)
+
+
+def rank_classes(score: Float[Tensor, C], fallback: Float[Tensor, C]) -> Int[Tensor, C]:
+    """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`."""
+    return filled(score, fallback).argsort(stable=True)
+
+
+def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, P]:
+    """CMM of a prompt: the mean over all classes. (The mean over the few lowest is too noisy to rank prompts.)"""
+    return class_scores.mean(1)
+
+
+def rivals(
+    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, block: int = 1024
+) -> tuple[Int[Tensor, C], Float[Tensor, C]]:
+    """The rival of every class: the class that most often attains its margin's maximum, under the soft assignment.
+
+    Returns:
+        The rival's index and the share of the class's soft mass, in [0, 1], that it attains.
+    """
+    n_classes = len(head)
+    weight = torch.zeros(n_classes, n_classes)  # [rival, class]
+    for x in images.split(block):
+        s = x.float() @ head.float().T
+        first, second, *_ = top_two(s)
+        q = torch.softmax(s * logit_scale, 1)  # [B, C]
+        own = q.gather(1, first[:, None])
+        weight.index_add_(0, first, q.scatter(1, first[:, None], 0.0))
+        weight.index_put_((second, first), own[:, 0], accumulate=True)
+    mass = weight.sum(0)
+    share, rival = weight.max(0)
+    return rival, torch.where(mass > 0, share / mass, torch.zeros_like(mass))
+
+
+def margins_of_class(
+    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, c: int, block: int = 1024
+) -> tuple[Float[Tensor, N], Float[Tensor, N]]:
+    """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
+    margins, weights = [], []
+    for x in images.split(block):
+        s = x.float() @ head.float().T
+        others = s.clone()
+        others[:, c] = -torch.inf
+        margins.append(s[:, c] - others.amax(1))
+        weights.append(torch.softmax(s * logit_scale, 1)[:, c])
+    return torch.cat(margins), torch.cat(weights)

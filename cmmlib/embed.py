@@ -1,0 +1,171 @@
+"""Images and texts -> embeddings, each computed once: a content-addressed cache that survives kills and company.
+
+The key of an entry is what it was computed from: weights, preprocessing, precision, and the data's own digests. So a
+renamed folder finds its embeddings again, a changed image does not, and two processes can share one cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
+
+from cmmlib.backbones import Backbone
+from cmmlib.cache import cache_folder, cached, digest, load_tensors, save_tensors
+from cmmlib.datasets import ImageFolder
+from cmmlib.errors import InputError
+
+IMAGE_SHARD = 512  # images a cache file: what a kill can cost
+TEXT_SHARD = 4096
+
+
+class _Decoded(TorchDataset):
+    """Preprocessed images of a shard. A file that is no image gives the error that tells its path.
+
+    The error is returned, not raised: a worker process would wrap what it raises in its traceback.
+    """
+
+    def __init__(self, paths: Sequence[Path], preprocess):
+        self.paths, self.preprocess = paths, preprocess
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor | InputError:
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                return self.preprocess(_rgb(image))
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+            return InputError(f"cannot read image {path}: {reason}; repair or remove it")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The image's colours without transparency; `convert("RGB")` gives the same, but warns about some palettes."""
+    return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+
+
+def embed_images(
+    backbone: Backbone, data: ImageFolder, *, batch_size: int = 64, workers: int = 0, storage: str = "float32"
+) -> Float[Tensor, "N D"]:
+    """Unit-norm embeddings of every image, through the cache, a shard at a time.
+
+    Args:
+        batch_size: images a forward pass; changes speed, and embeddings by float rounding only.
+        workers: processes that decode; 0 decodes in this one.
+        storage: `float32`, or `float16` for half the disk.
+
+    Returns:
+        [N, D], float32, in the data set's order.
+
+    Raises:
+        InputError: an unreadable image, named by its path.
+    """
+    parts = []
+    for shard, path in tqdm(list(_shards(backbone, data, storage)), "image embeddings", unit="shard", disable=None):
+
+        def compute(shard=shard) -> dict[str, Tensor]:
+            return {"x": _encode_shard(backbone, [data.paths[i] for i in shard], batch_size, workers, storage)}
+
+        parts.append(cached(path, compute)["x"].float())
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+
+
+def _shards(backbone: Backbone, data: ImageFolder, storage: str) -> Iterator[tuple[range, Path]]:
+    """Rows of each shard, and the file that holds or will hold their embeddings."""
+    for start in range(0, len(data.paths), IMAGE_SHARD):
+        rows = range(start, min(start + IMAGE_SHARD, len(data.paths)))
+        key = digest("image", backbone.digest, backbone.precision, storage, [data.digests[i] for i in rows])
+        yield rows, cache_folder() / "images" / f"{key}.safetensors"
+
+
+def _encode_shard(backbone: Backbone, paths: Sequence[Path], batch_size: int, workers: int, storage: str) -> Tensor:
+    images = _Decoded(paths, backbone.preprocess)
+    parts, failure = [], None
+    for batch in DataLoader(images, batch_size, num_workers=workers, collate_fn=_batch_or_error):
+        if isinstance(batch, InputError):
+            failure = batch
+            break  # to raise in the loop would keep its worker processes alive as long as the traceback
+        parts.append(backbone.encode_images(batch))
+    if failure:
+        raise failure
+    return torch.cat(parts).to(getattr(torch, storage))
+
+
+def _batch_or_error(images: list[Tensor | InputError]) -> Tensor | InputError:
+    return next((i for i in images if isinstance(i, InputError)), None) or torch.stack(images)
+
+
+def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:
+    """Unit-norm embeddings of texts, in their order, through the cache; equal texts are encoded once.
+
+    Returns:
+        [T, D], float32.
+    """
+    folder = cache_folder() / "texts" / digest("text", backbone.digest, backbone.precision)
+    unique = {_text_key(text): text for text in texts}
+    known = _known_texts(folder, set(unique))
+    missing = sorted(set(unique) - known.keys())
+    for start in range(0, len(missing), TEXT_SHARD):
+        keys = missing[start : start + TEXT_SHARD]
+        vectors = encode_texts(backbone, [unique[key] for key in keys], batch_size=batch_size)
+        names = torch.tensor([list(bytes.fromhex(key)) for key in keys], dtype=torch.uint8)  # [T, 32]
+        save_tensors(folder / f"{digest(keys)}.safetensors", {"key": names, "x": vectors})
+        known.update(zip(keys, vectors, strict=True))
+    return torch.stack([known[_text_key(text)] for text in texts])
+
+
+def _text_key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _known_texts(folder: Path, wanted: set[str]) -> dict[str, Tensor]:
+    known: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("[!.]*.safetensors")):
+        shard = load_tensors(path)
+        if shard is not None:
+            keys = (bytes(row).hex() for row in shard["key"].tolist())
+            known.update({key: x for key, x in zip(keys, shard["x"], strict=True) if key in wanted})
+    return known
+
+
+def encode_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:
+    """Unit-norm embeddings of texts without the cache: texts of equal length go together, without padding.
+
+    Prompts fill about 10 of a CLIP text tower's 77 positions; a causal tower gives the same vectors without the rest.
+    `batch_size` is meant for full contexts: shorter texts go in larger batches of the same number of tokens.
+    """
+    tokens = torch.cat([backbone.tokenizer(list(texts[i : i + 1024])) for i in range(0, len(texts), 1024)])
+    lengths = backbone.text_lengths(tokens)
+    out: Tensor | None = None
+    progress = tqdm(total=len(texts), desc="text embeddings", unit="text", disable=None)
+    for rows, length in _length_batches(lengths, batch_size * tokens.shape[1]):
+        vectors = backbone.encode_tokens(tokens[rows, :length])
+        out = vectors.new_empty(len(texts), vectors.shape[1]) if out is None else out
+        out[rows] = vectors
+        progress.update(len(rows))
+    progress.close()
+    assert out is not None
+    return out
+
+
+def _length_batches(lengths: Tensor, token_budget: int) -> Iterator[tuple[Tensor, int]]:
+    """Rows of equal length, in batches of at most `token_budget` tokens."""
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        yield from ((part, length) for part in rows.split(max(1, token_budget // length)))
+
+
+def missing(backbone: Backbone, data: ImageFolder, storage: str = "float32") -> int:
+    """Number of images whose embeddings are not in the cache."""
+    shards = _shards(backbone, data, storage)
+    return sum(len(shard) for shard, path in shards if not path.exists())

@@ -1,0 +1,9 @@
+"""The two errors of this package: bad input, and a book that did not come out whole."""
+
+
+class InputError(ValueError):
+    """Bad input, told in one line that names the thing and the remedy; the command line exits with 2."""
+
+
+class ChapterError(RuntimeError):
+    """A chapter failed or the book has a flaw; names the chapter, the cell and the error. Exit code 1."""

@@ -1,0 +1,140 @@
+"""What a chapter puts on its page: numbers for the prose, tables, and figures that are also files.
+
+A number in prose is glued from a result, never typed. Text that came from outside (class names, file names) is escaped
+here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from jaxtyping import Int
+from torch import Tensor
+
+from cmmlib.cache import whole_file
+from cmmlib.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MISSING = "n/a"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """`0.4479` -> `44.8 %`; None and NaN -> `n/a`."""
+    return MISSING if fraction is None or fraction != fraction else f"{100 * fraction:.{digits}f} %"
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """`0.947` -> `0.95`; None and NaN -> `n/a`."""
+    return MISSING if value is None or value != value else f"{value:.{digits}f}"
+
+
+def interval(bounds: Sequence[float | None] | None) -> str:
+    """`(0.43, 0.466)` -> `43.0 to 46.6 %`."""
+    if bounds is None or None in bounds:
+        return MISSING
+    low, high = bounds
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def signed(value: float | None) -> str:
+    """`-0.02481` -> `-0.0248`: a margin or a CMM, a difference of cosines."""
+    return MISSING if value is None or value != value else f"{value:+.4f}"
+
+
+def spoken(name: str) -> str:
+    """`soft_probability` -> `soft probability`."""
+    return name.replace("_", " ")
+
+
+def listed(names: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def say(**texts: Any) -> None:
+    """Glue texts under their names, for `{glue:text}` in this chapter's prose and on other pages."""
+    from myst_nb import glue
+
+    for name, text in texts.items():
+        glue(name, str(text), display=False)
+
+
+def table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: str | None = None) -> None:
+    """Show a table, every cell escaped. `formats` maps a column to a function of its value; `name` glues it as well."""
+    from IPython.display import HTML, display
+
+    shown = frame.copy()
+    for column, form in (formats or {}).items():
+        shown[column] = shown[column].map(form)
+    page = HTML(_table_html(shown))
+    if name is None:
+        display(page)
+    else:
+        from myst_nb import glue
+
+        glue(name, page, display=False)
+
+
+def _table_html(frame: pd.DataFrame) -> str:
+    frame = frame.rename(columns=spoken)
+    return frame.to_html(index=False, escape=True, border=0, classes="table cmm-table", na_rep=MISSING)
+
+
+def show(run: Run, figure: Figure, name: str) -> None:
+    """Show a figure with its alt text (its label), and write it to the run's figures/ as SVG and PNG."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    from IPython.display import SVG, display
+
+    folder = run.folder / "figures"
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 200})):
+            with whole_file(folder / f"{name}{suffix}") as temporary:
+                figure.savefig(temporary, bbox_inches="tight", **options)
+    plt.close(figure)
+    display(SVG(filename=str(folder / f"{name}.svg")), metadata={"image/svg+xml": {"alt": figure.get_label()}})
+
+
+def study_table(run: Run) -> pd.DataFrame:
+    """What was run, a row a fact."""
+    model = run.facts["model"]
+    weights = " ".join(str(part) for part in (model["backbone"], model["pretrained"]) if part) or "not said by the file"
+    rows = {
+        "data set": run.study.public()["dataset"],
+        "images": f"{len(run.images):,}",
+        "classes": f"{run.n_classes:,}",
+        "labels": "yes, used for evaluation only" if run.labels is not None else "none",
+        "model": weights,
+        "embedding width": run.images.shape[1],
+        "logit scale": f"{run.logit_scale:.1f}" + (" (assumed)" if run.facts["assumed"] else ""),
+        "base prompt": run.base_prompt,
+        "prompts in the pool": len(run.prompts),
+        "worst-k looked at": run.worst_k,
+        "seed": run.study.seed,
+        "run": run.id,
+    }
+    return pd.DataFrame({"what": rows.keys(), "value": [str(v) for v in rows.values()]})
+
+
+def gallery_rows(
+    run: Run, prediction: Int[Tensor, N], classes: Sequence[int], other: Int[Tensor, C], n: int = 3
+) -> list[tuple[str, str, list[Path], list[Path]]]:
+    """For each class: its name, the class it is taken for, `n` images of it that were missed, `n` of the other class.
+
+    Missed images that went to the other class come first.
+    """
+    assert run.image_paths is not None
+    assert run.labels is not None
+    rows = []
+    for c, rival in ((c, int(other[c])) for c in classes if other[c] >= 0):
+        missed = ((run.labels == c) & (prediction != c)).nonzero()[:, 0]
+        missed = missed[(prediction[missed] != rival).int().argsort(stable=True)]
+        examples = (run.labels == rival).nonzero()[:, 0]
+        pick = [[run.image_paths[i] for i in group[:n].tolist()] for group in (missed, examples)]
+        rows.append((run.classnames[c], run.classnames[rival], pick[0], pick[1]))
+    return rows

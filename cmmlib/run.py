@@ -1,0 +1,231 @@
+"""A study opened: its embeddings and class names at hand, and the folder that its results go to.
+
+`open_run` is the first call of every chapter. It finds data, model and prompts, takes the embeddings from the cache or
+computes them, and names the run. After it, everything is read off tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib.backbones import Backbone, load_backbone
+from cmmlib.cache import whole_file, write_text
+from cmmlib.datasets import EmbeddingFile, ImageFolder, load_dataset
+from cmmlib.embed import embed_images, embed_texts
+from cmmlib.metrics import default_worst_k
+from cmmlib.prompts import PromptBank, load_templates
+from cmmlib.study import Study
+
+SCHEMA_VERSION = 1
+PACKAGES = (
+    "torch",
+    "open_clip_torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "seaborn",
+    "matplotlib",
+    "papermill",
+    "jupyter-book",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened study.
+
+    Attributes:
+        images: unit-norm image embeddings, [N, D].
+        labels: class indices, [N], or None. Only evaluations may take them.
+        classnames: C names. Everything is keyed by class index, never by name.
+        base: the base prompt's text embeddings, [C, D]; head 0 of an embeddings file.
+        heads: text embeddings of the prompt pool, [P, C, D].
+        prompts: the pool's templates, or the heads' names.
+        base_prompt: the base template, or the name of head 0.
+        image_paths: the image files, where there are images.
+        facts: what the manifest says of data and model.
+    """
+
+    study: Study
+    id: str
+    folder: Path
+    images: Float[Tensor, "N D"]
+    labels: Int[Tensor, N] | None
+    classnames: list[str]
+    base: Float[Tensor, "C D"]
+    heads: Float[Tensor, "P C D"]
+    prompts: list[str]
+    base_prompt: str
+    logit_scale: float
+    image_paths: list[Path] | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classnames)
+
+    @property
+    def worst_k(self) -> int:
+        return self.study.worst_k or default_worst_k(self.n_classes)
+
+    @property
+    def conditions(self) -> dict[str, bool]:
+        """What a chapter's cell asks for with a tag `if-NAME` or `unless-NAME`, and a page with `<!-- if-NAME -->`."""
+        return {
+            "labels": self.labels is not None,
+            "images": self.image_paths is not None,
+            "pool": len(self.prompts) > 1,
+        }
+
+    def record(self, **sections: Any) -> None:
+        """Put sections into results.json. NaN becomes null; what other chapters wrote stays."""
+        path = self.folder / "results.json"
+        known = json.loads(path.read_text()) if path.exists() else {"schema_version": SCHEMA_VERSION}
+        write_text(path, json.dumps(_plain({**known, **sections}), indent=1, allow_nan=False) + "\n")
+
+    def record_table(self, name: str, table: pd.DataFrame, key: str) -> None:
+        """Put columns into a CSV of the run folder, beside the columns that other chapters wrote."""
+        path = self.folder / name
+        if path.exists():
+            known, new = pd.read_csv(path).set_index(key), table.set_index(key)
+            table = known.reindex(new.index).assign(**new).reset_index()
+        with whole_file(path) as temporary:
+            table.to_csv(temporary, index=False)
+
+    def write_manifest(self, chapters: dict[str, Any]) -> None:
+        """What was run, with which versions and from what: manifest.json."""
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "id": self.id,
+            "study": self.study.public(),
+            **self.facts,
+            "conditions": self.conditions,
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "platform": platform.machine() + " " + platform.system(),
+            "git_commit": _git_commit(),
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "chapters": chapters,
+        }
+        write_text(self.folder / "manifest.json", json.dumps(_plain(manifest), indent=1, allow_nan=False) + "\n")
+
+    def read_manifest(self) -> dict[str, Any]:
+        path = self.folder / "manifest.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def open_run(study: Study) -> Run:
+    """Find data, model and prompts, embed what the cache lacks, and name the run.
+
+    Raises:
+        InputError: whatever is wrong with what the study names, in one line.
+    """
+    data = load_dataset(study.dataset, study.class_names)
+    if isinstance(data, EmbeddingFile):
+        return _open_embeddings(study, data)
+    return _open_images(study, data)
+
+
+def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
+    facts = {
+        "data": {"name": data.name, "digest": data.digest, "n_images": len(data.images), "stored_as": data.stored_as},
+        "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
+        "assumed": data.assumed,
+    }
+    run_id = study.run_id(data.name, {"data": data.digest, "classnames": data.classnames})
+    return Run(
+        study=study,
+        id=run_id,
+        folder=Path(study.out) / run_id,
+        images=data.images,
+        labels=data.labels,
+        classnames=data.classnames,
+        base=data.heads[0],
+        heads=data.heads,
+        prompts=data.prompts,
+        base_prompt=data.prompts[0],
+        logit_scale=data.logit_scale,
+        image_paths=None,
+        facts=facts,
+    )
+
+
+def _open_images(study: Study, data: ImageFolder) -> Run:
+    backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
+    templates = load_templates(study.templates)
+    images = embed_images(backbone, data, batch_size=study.batch_size, workers=study.workers, storage=study.storage)
+    heads = _heads(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
+    scale = backbone.logit_scale
+    digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
+    run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
+    facts = {
+        "data": {"name": data.name, "digest": data.digest, "n_images": len(images), "stored_as": study.storage},
+        "model": {
+            "backbone": backbone.public_name,
+            "pretrained": study.public()["pretrained"],
+            "digest": backbone.digest,
+            "logit_scale": scale,
+        },
+        "assumed": [],
+    }
+    return Run(
+        study=study,
+        id=run_id,
+        folder=Path(study.out) / run_id,
+        images=images,
+        labels=data.labels,
+        classnames=data.classnames,
+        base=heads[-1],
+        heads=heads[:-1],
+        prompts=templates,
+        base_prompt=study.base_template,
+        logit_scale=scale,
+        image_paths=data.paths,
+        facts=facts,
+    )
+
+
+def _heads(backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int) -> Float[Tensor, "P C D"]:
+    bank = PromptBank.of_templates(templates, classnames)
+    return embed_texts(backbone, bank.texts, batch_size=batch_size).unflatten(0, (len(templates), len(classnames)))
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; NaN and infinities become None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except ImportError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Commit of the clone that this package runs from; None outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,131 @@
+"""What every test shares: shapes that are checked, a cache of its own, real embeddings, a tiny untrained CLIP."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test never waits for a hub
+os.environ["MPLBACKEND"] = "Agg"
+
+import jaxtyping
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+PACKAGE = Path(__file__).resolve().parents[1] / "cmmlib"
+SHAPED = [file for file in sorted(PACKAGE.rglob("*.py")) if "from jaxtyping import" in file.read_text(encoding="utf-8")]
+NAMES = [".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in SHAPED]
+jaxtyping.install_import_hook(NAMES, "beartype.beartype")  # shapes in signatures are checked in every call
+
+REAL = Path(os.environ.get("CMM_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "real")
+NO_REAL = "" if REAL.is_dir() else f"no real embeddings: {REAL} is missing, set CMM_REAL_DATA"
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the cores
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.user_properties.append(("real", True))  # travels with the report, also from an xdist worker
+            if NO_REAL:
+                item.add_marker(pytest.mark.skip(reason=NO_REAL))
+
+
+def pytest_terminal_summary(terminalreporter):
+    def count(*outcomes: str) -> int:
+        reports = (r for outcome in outcomes for r in terminalreporter.getreports(outcome))
+        return len({r.nodeid for r in reports if "real" in dict(getattr(r, "user_properties", ()))})
+
+    ran, skipped = count("passed", "failed", "error"), count("skipped")
+    terminalreporter.write_line(f"real-data tests: {ran} ran, {skipped} skipped ({NO_REAL or REAL})")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch) -> Path:
+    """Every test starts with an empty cache folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CMM_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real embeddings; for tests marked `real`, which are skipped where it is missing."""
+    if NO_REAL:
+        pytest.skip(NO_REAL)
+    return REAL
+
+
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+VISION = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
+
+
+def write_clip(folder: Path, *, seed: int = 0, text: dict | None = None, **model_cfg) -> Path:
+    """Write a tiny CLIP with random weights as an open_clip `local-dir:` folder."""
+    from open_clip.model import CLIP, CustomTextCLIP
+
+    config = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": {**TEXT, **(text or {})}, **model_cfg}
+    architecture = {key: value for key, value in config.items() if key != "custom_text"}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = (CustomTextCLIP if config.get("custom_text") else CLIP)(**architecture)
+    folder.mkdir(parents=True)
+    preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> Path:
+    """A `local-dir:` folder with a tiny CLIP of random weights: its embeddings are real, its judgement is not."""
+    return write_clip(tmp_path_factory.mktemp("models") / "tiny-clip-untrained")
+
+
+@pytest.fixture
+def tiny_architecture(tiny_clip, tmp_path, monkeypatch) -> str:
+    """The tiny CLIP's architecture under a name of its own, as any open_clip architecture has one."""
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
+    config = json.loads((tiny_clip / "open_clip_config.json").read_text())["model_cfg"]
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tiny-untrained.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "configs")
+    return "tiny-untrained"
+
+
+def write_images(folder: Path) -> Path:
+    """Write four classes of generated images: 10 files of several sizes, number formats and suffixes."""
+    rng = np.random.default_rng(0)
+
+    def noise(height: int, width: int, *channels: int) -> np.ndarray:
+        return rng.integers(0, 256, (height, width, *channels), dtype=np.uint8)
+
+    images = {
+        "grey_ramp/a.png": Image.fromarray(np.linspace(0, 255, 40 * 30, dtype=np.uint8).reshape(30, 40)),  # L
+        "grey_ramp/b.jpg": Image.fromarray(noise(33, 31)),
+        "noise/0.png": Image.fromarray(noise(32, 32, 3)),  # RGB
+        "noise/1.jpeg": Image.fromarray(noise(64, 20, 3)),
+        "noise/2.bmp": Image.fromarray(noise(9, 50, 3)),
+        "palette/a.gif": Image.fromarray(noise(40, 40, 3)).quantize(8),  # P
+        "palette/deeper/b.png": Image.fromarray(noise(21, 40, 3)).quantize(16),
+        "see_through_glass/a.png": Image.fromarray(noise(40, 50, 4)),  # RGBA
+        "see_through_glass/b.webp": Image.fromarray(noise(32, 48, 4)),
+        "see_through_glass/c.tif": Image.fromarray(noise(70, 70, 4)).convert("LA"),
+    }
+    for name, image in images.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def image_folder(tmp_path) -> Path:
+    """A fresh folder of 10 generated images in 4 classes."""
+    return write_images(tmp_path / "generated-images")
