@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +67,7 @@ class Backbone:
     preprocessing: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
-    def _loaded(self) -> tuple[nn.Module, Callable[..., Tensor]]:
+    def _loaded(self) -> tuple[Any, Any]:
         schema = self.name.startswith(LOCAL_DIR)
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(
@@ -85,7 +85,7 @@ class Backbone:
         return model.eval().requires_grad_(False), preprocess
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> Any:
         return self._loaded[0]
 
     @property
@@ -98,7 +98,7 @@ class Backbone:
         return self._loaded[1]
 
     @cached_property
-    def tokenizer(self) -> Callable[[Sequence[str]], Tensor]:
+    def tokenizer(self) -> Any:
         return open_clip.get_tokenizer(self.name)
 
     @property
@@ -126,7 +126,7 @@ class Backbone:
         return nn.functional.normalize(features.float(), dim=-1).cpu()
 
     @property
-    def text_tower(self) -> nn.Module:
+    def text_tower(self) -> Any:
         return getattr(self.model, "text", self.model)
 
     @cached_property
@@ -144,14 +144,14 @@ class Backbone:
         return ((tokens == eos).int() if pool == "eos" else tokens).argmax(1) + 1
 
 
-def _pooling(tower: nn.Module) -> tuple[str | None, int | None]:
+def _pooling(tower: Any) -> tuple[Any, Any]:
     """How a text tower pools, and its end-of-text token; open_clip's two text classes name them differently."""
     if hasattr(tower, "text_pool_type"):
         return tower.text_pool_type, tower.text_eos_id
     return getattr(tower, "pool_type", None), getattr(tower, "eos_id", None)
 
 
-def _encode_cut(tower: nn.Module, tokens: Tensor) -> Tensor:
+def _encode_cut(tower: Any, tokens: Tensor) -> Tensor:
     """open_clip's text forward for token rows shorter than the context: mask and positions are cut to their length."""
     length, dtype = tokens.shape[1], tower.transformer.get_cast_dtype()
     x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)  # [B, L, width]

@@ -14,12 +14,14 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmmlib.cache import digest, file_digests, write_text
 from cmmlib.errors import ChapterError, InputError
-from cmmlib.run import Run, open_run
 from cmmlib.study import Study
+
+if TYPE_CHECKING:
+    from cmmlib.run import Run
 
 KERNEL = "python3"
 PACKAGE = Path(__file__).parent
@@ -68,6 +70,8 @@ def run_study(study: Study, only: str = "") -> Path:
         InputError: whatever is wrong with the study's inputs.
         ChapterError: a chapter failed; it is named with its cell and error.
     """
+    from cmmlib.run import open_run
+
     notebooks = chapters(only)
     run = open_run(study)
     known = run.read_manifest().get("chapters", {})
@@ -114,6 +118,7 @@ def _execute(source_path: Path, target: Path, run: Run) -> None:
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     notebook = nbformat.read(source_path, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if _applies(cell, run.conditions)]
@@ -123,7 +128,13 @@ def _execute(source_path: Path, target: Path, run: Run) -> None:
     try:
         nbformat.write(notebook, work)
         papermill.execute_notebook(
-            work, work, parameters=run.study.model_dump(), kernel_name=KERNEL, cwd=run.folder, progress_bar=False
+            work,
+            work,
+            parameters=run.study.model_dump(),
+            kernel_name=KERNEL,
+            cwd=run.folder,
+            progress_bar=False,
+            config=Config(KernelManager={"transport_encryption": "auto"}),  # else the kernel warns at every start
         )
         executed = nbformat.read(work, as_version=4)
         _clean(executed, run.study)
@@ -229,13 +240,23 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
         place = Path("chapters") if number == 0 else Path("chapters") / folder.name
         (staged / place).mkdir(parents=True)
         for path in _chapter_files(folder):
-            shutil.copy(path, staged / place)
+            _place(path, staged / place / path.name, with_exercises=number == 0)
         files = [(place / path.stem).as_posix() for path in _chapter_files(folder)]
         title = "Chapters" if number == 0 else f"The same chapters: {folder.name}"
         parts.append({"caption": title, "chapters": [{"file": file} for file in files]})
     toc["parts"] = [*parts, *toc["parts"]]
     (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False))
+
+
+def _place(chapter: Path, target: Path, with_exercises: bool) -> None:
+    """Copy a chapter; a further run of the same chapter goes without the exercises, which a book has once."""
+    import nbformat
+
+    notebook = nbformat.read(chapter, as_version=4)
+    if not with_exercises:
+        notebook.cells = [cell for cell in notebook.cells if "exercise" not in cell.metadata.get("tags", [])]
+    nbformat.write(notebook, target)
 
 
 def _configuration() -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.errors import InputError
 from cmmlib.similarity import Matches, top_two
 
 Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
@@ -32,15 +33,19 @@ def cmm(matches: Matches, assignment: Assignment = "soft") -> Float[Tensor, "P C
             `retrieval`: the m = max(1, round(N / C)) most similar ones. Fails on unbalanced images.
 
     Returns:
-        float64. Soft forms fall back to `retrieval` for a class whose every probability underflows to zero.
+        float64. For a class whose every probability underflows to zero, `soft` falls back to `retrieval`, and
+        `soft_probability` to -1, the lowest.
     """
+    if assignment not in ASSIGNMENTS:
+        raise InputError(f"assignment must be one of {', '.join(ASSIGNMENTS)}, got {assignment!r}")
     if assignment == "pseudo":
         return _by_prediction(matches, matches.margin) / predicted_count(matches)
     retrieval = matches.retrieval_margin / matches.n_retrieved
     if assignment == "retrieval":
         return retrieval
-    total = matches.soft_margin if assignment == "soft" else matches.soft_probability_margin
-    return torch.where(matches.soft_mass > 0, total / matches.soft_mass, retrieval)
+    if assignment == "soft":
+        return torch.where(matches.soft_mass > 0, matches.soft_margin / matches.soft_mass, retrieval)
+    return torch.where(matches.soft_mass > 0, matches.soft_probability_margin / matches.soft_mass, -1.0)
 
 
 def scale_free_cmm(matches: Matches) -> Float[Tensor, "P C"]:
@@ -55,7 +60,7 @@ def scale_free_cmm(matches: Matches) -> Float[Tensor, "P C"]:
 
 
 def cmm_by_labels(
-    matches: Matches, images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], labels: Int[Tensor, N]
+    matches: Matches, images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], labels: Int[Tensor, "N"]
 ) -> Float[Tensor, "P C"]:
     """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images."""
     count = labels.bincount(minlength=matches.n_classes)
@@ -63,7 +68,7 @@ def cmm_by_labels(
     for p, head in enumerate(heads):
         own = (images.float() * head.float()[labels]).sum(1)  # similarity with the true class, [N]
         margin = torch.where(matches.prediction[p] == labels, matches.margin[p], own - matches.top_similarity[p])
-        rows.append(torch.zeros(matches.n_classes, dtype=torch.float64).index_add_(0, labels, margin.double()))
+        rows.append(torch.zeros_like(matches.soft_mass[p]).index_add_(0, labels, margin.double()))
     return torch.stack(rows) / count
 
 
@@ -86,46 +91,65 @@ def mean_top_probability(matches: Matches) -> Float[Tensor, "P C"]:
     return _by_prediction(matches, matches.top_probability) / predicted_count(matches)
 
 
-def nearest_text_distance(head: Float[Tensor, "C D"]) -> Float[Tensor, C]:
+def nearest_text_distance(head: Float[Tensor, "C D"]) -> Float[Tensor, "C"]:
     """Cosine distance from each class text to the nearest other one: a baseline that looks at no image."""
-    similarity = head.float() @ head.float().T
-    return 1 - similarity.fill_diagonal_(-torch.inf).amax(1).double()
+    return (1 - _nearest_text(head)[0].double()).clamp_min(0)  # rounding may put a copy's similarity above 1
+
+
+def _nearest_text(head: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C"], Int[Tensor, "C"]]:
+    """Similarity and index of the nearest other text."""
+    similarity, nearest = (head.float() @ head.float().T).fill_diagonal_(-torch.inf).max(1)
+    return similarity, nearest
 
 
 def _by_prediction(matches: Matches, value: Float[Tensor, "P N"]) -> Float[Tensor, "P C"]:
-    totals = torch.zeros(matches.soft_mass.shape, dtype=torch.float64)
+    totals = torch.zeros_like(matches.soft_mass)
     return totals.scatter_add_(1, matches.prediction.long(), value.double())
 
 
-def filled(score: Float[Tensor, C], fallback: Float[Tensor, C]) -> Float[Tensor, C]:
-    """Score with undefined classes below every defined one, among themselves in the order of `fallback`."""
+def filled(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Float[Tensor, "C"]:
+    """Score with undefined classes below every defined one, among themselves in the order of `fallback`.
+
+    Raises:
+        InputError: the fallback is undefined too.
+    """
     undefined = score.isnan()
-    lowest = score[~undefined].min() if (~undefined).any() else torch.zeros(())
     below = fallback[undefined].double()
-    below = (below - below.max()) - 1 if len(below) else below
-    return score.double().clone().masked_scatter_(undefined, lowest + below)
+    if below.isnan().any():
+        raise InputError("a class has neither a score nor a fallback: fall back to an assignment that is always defined")
+    if not len(below):
+        return score.double()
+    lowest = score.double().nan_to_num(nan=torch.inf).min() if (~undefined).any() else 0.0
+    return score.double().masked_scatter(undefined, below - below.max() - 1 + lowest)
 
 
-def rank_classes(score: Float[Tensor, C], fallback: Float[Tensor, C]) -> Int[Tensor, C]:
+def rank_classes(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Int[Tensor, "C"]:
     """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`."""
     return filled(score, fallback).argsort(stable=True)
 
 
-def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, P]:
-    """CMM of a prompt: the mean over all classes. (The mean over the few lowest is too noisy to rank prompts.)"""
+def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, "P"]:
+    """CMM of a prompt: the mean over all classes. (The mean over the few lowest is too noisy to rank prompts.)
+
+    Raises:
+        InputError: a class is undefined: a mean over different classes would not compare prompts.
+    """
+    if class_scores.isnan().any():
+        raise InputError("a class has no CMM under some prompt: use an assignment that is always defined, such as soft")
     return class_scores.mean(1)
 
 
 def rivals(
     images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, block: int = 1024
-) -> tuple[Int[Tensor, C], Float[Tensor, C]]:
+) -> tuple[Int[Tensor, "C"], Float[Tensor, "C"]]:
     """The rival of every class: the class that most often attains its margin's maximum, under the soft assignment.
 
     Returns:
-        The rival's index and the share of the class's soft mass, in [0, 1], that it attains.
+        The rival's index and the share of the class's soft mass, in [0, 1], that it attains. A class whose every
+        probability underflows to zero has the nearest other text as rival, with share 0.
     """
     n_classes = len(head)
-    weight = torch.zeros(n_classes, n_classes)  # [rival, class]
+    weight = torch.zeros(n_classes, n_classes, device=head.device)  # [rival, class]
     for x in images.split(block):
         s = x.float() @ head.float().T
         first, second, *_ = top_two(s)
@@ -135,12 +159,12 @@ def rivals(
         weight.index_put_((second, first), own[:, 0], accumulate=True)
     mass = weight.sum(0)
     share, rival = weight.max(0)
-    return rival, torch.where(mass > 0, share / mass, torch.zeros_like(mass))
+    return rival.where(mass > 0, _nearest_text(head)[1]), torch.where(mass > 0, share / mass, 0.0)
 
 
 def margins_of_class(
     images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, c: int, block: int = 1024
-) -> tuple[Float[Tensor, N], Float[Tensor, N]]:
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
     margins, weights = [], []
     for x in images.split(block):

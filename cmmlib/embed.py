@@ -102,7 +102,8 @@ def _encode_shard(backbone: Backbone, paths: Sequence[Path], batch_size: int, wo
 
 
 def _batch_or_error(images: list[Tensor | InputError]) -> Tensor | InputError:
-    return next((i for i in images if isinstance(i, InputError)), None) or torch.stack(images)
+    failures = [i for i in images if isinstance(i, InputError)]
+    return failures[0] if failures else torch.stack([i for i in images if isinstance(i, Tensor)])
 
 
 def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:

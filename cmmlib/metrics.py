@@ -32,9 +32,9 @@ class ClassAccuracy:
         correct: images of the class that were recognised, [C].
     """
 
-    value: Float[Tensor, C]
-    count: Int[Tensor, C]
-    correct: Int[Tensor, C]
+    value: Float[Tensor, "C"]
+    count: Int[Tensor, "C"]
+    correct: Int[Tensor, "C"]
 
     @property
     def overall(self) -> float:
@@ -51,7 +51,7 @@ class ClassAccuracy:
         return float(self.value.nanmean())
 
 
-def class_accuracy(prediction: Int[Tensor, N], labels: Int[Tensor, N], n_classes: int) -> ClassAccuracy:
+def class_accuracy(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_classes: int) -> ClassAccuracy:
     """Accuracy of every class: the share of its images that are predicted as it.
 
     Raises:
@@ -66,7 +66,7 @@ def class_accuracy(prediction: Int[Tensor, N], labels: Int[Tensor, N], n_classes
     return ClassAccuracy(correct.double() / count, count, correct)
 
 
-def worst_at_k(accuracy: Float[Tensor, C], k: int) -> float | None:
+def worst_at_k(accuracy: Float[Tensor, "C"], k: int) -> float | None:
     """worst@k: the mean of the k lowest class accuracies; None where fewer than k classes have images.
 
     On a sample this is biased low: the k lowest of C noisy estimates are partly low by noise. See `worst_split_half`.
@@ -84,49 +84,49 @@ def _check_k(k: int) -> None:
         raise InputError(f"worst_k must be 1 or more, got {k}")
 
 
-def worst_classes(accuracy: Float[Tensor, C], k: int) -> Int[Tensor, k]:
+def worst_classes(accuracy: Float[Tensor, "C"], k: int) -> Int[Tensor, "k"]:
     """Indices of the k classes of lowest accuracy, lowest first, ties to the lowest index; only classes with images."""
     _check_k(k)
     order = accuracy.nan_to_num(nan=torch.inf).argsort(stable=True)
     return order[: min(k, int((~accuracy.isnan()).sum()))]
 
 
-def true_worst(accuracy: Float[Tensor, C], k: int) -> Bool[Tensor, C]:
-    """Mask of every class at or below the k-th lowest accuracy; ties can make it larger than k. NaN is never in it."""
-    known = accuracy[~accuracy.isnan()].sort().values
+def true_worst(accuracy: Float[Tensor, "C"], k: int) -> Bool[Tensor, "C"]:
+    """Mask of every class at or below the k-th lowest accuracy; ties can make it larger than k. NaN is never in it.
+
+    Where fewer than k classes have images it holds all of them.
+    """
     _check_k(k)
-    return accuracy <= known[min(k, len(known)) - 1]
+    lowest = accuracy[worst_classes(accuracy, k)]
+    return accuracy <= lowest[-1] if len(lowest) else torch.zeros_like(accuracy, dtype=torch.bool)
 
 
 def worst_split_half(
-    correct: Bool[Tensor, N], labels: Int[Tensor, N], n_classes: int, ks: Sequence[int], seed: int = 0
+    correct: Bool[Tensor, "N"], labels: Int[Tensor, "N"], n_classes: int, ks: Sequence[int], seed: int = 0
 ) -> list[float | None]:
     """Split-half worst@k: choose the k worst classes on one half of the images, measure them on the other.
 
     Choosing and measuring use different images, so the choice's noise does not flatter the measure; the chosen k may
     not be the true ones, so the estimate is biased high. In expectation the truth lies between `worst_at_k` and this.
     Each class's images are halved at random; both directions of `N_SPLITS` halvings are averaged; ties are broken at
-    random. A class of one image is in one half only and is never measured.
+    random. A class of one image cannot be halved and is never chosen: among fewer classes the worst k are better, so
+    the estimate stays a high one.
 
     Returns:
-        One value for each k; None where fewer than k classes have images.
+        One value for each k; None where fewer than k classes have two images.
     """
     for k in ks:
         _check_k(k)
     random = np.random.default_rng(seed)
     y, hit = labels.numpy(), correct.numpy().astype(np.int64)
-    n_known = len(np.unique(y))
-    totals = np.full((2 * N_SPLITS, len(ks)), np.nan)
-    for row in range(N_SPLITS):
+    halved = np.flatnonzero(np.bincount(y) > 1)  # the classes with images in both halves
+    sums = np.zeros(len(halved))  # over the 1, 2, ... worst, of all splits
+    for _ in range(N_SPLITS):
         half = _random_halves(y, random)
-        accuracies = [_accuracy(hit[half == h], y[half == h], n_classes) for h in (0, 1)]
-        for direction, (chosen_on, measured_on) in enumerate((accuracies, accuracies[::-1])):
-            order = np.lexsort((random.random(n_classes), np.nan_to_num(chosen_on, nan=np.inf)))
-            for column, k in enumerate(ks):
-                measured = measured_on[order[:k]]
-                if k <= n_known and not np.isnan(measured).all():
-                    totals[2 * row + direction, column] = np.nanmean(measured)
-    return [None if np.isnan(column).all() else float(np.nanmean(column)) for column in totals.T]
+        accuracies = [_accuracy(hit[half == h], y[half == h], n_classes)[halved] for h in (0, 1)]
+        for chosen_on, measured_on in (accuracies, accuracies[::-1]):
+            sums += measured_on[np.lexsort((random.random(len(halved)), chosen_on))].cumsum()
+    return [float(sums[k - 1] / (2 * N_SPLITS * k)) if k <= len(halved) else None for k in ks]
 
 
 def _random_halves(y: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -144,26 +144,26 @@ def _accuracy(hit: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
     return np.divide(np.bincount(y, hit, n_classes), count, out=np.full(n_classes, np.nan), where=count > 0)
 
 
-def zero_classes(accuracy: Float[Tensor, C]) -> int:
+def zero_classes(accuracy: Float[Tensor, "C"]) -> int:
     """Number of classes of which no image was recognised."""
     return int((accuracy == 0).sum())
 
 
-def floored(accuracy: ClassAccuracy) -> Float[Tensor, C]:
+def floored(accuracy: ClassAccuracy) -> Float[Tensor, "C"]:
     """Class accuracies, none below 1 / (2 n_c), half an image: so a mean of logarithms or reciprocals is finite."""
     return torch.maximum(accuracy.value, 1 / (2 * accuracy.count.double()))
 
 
-def harmonic_mean(accuracy: Float[Tensor, C]) -> float:
-    """Harmonic mean of class accuracies; 0 as soon as one class is 0."""
-    known = accuracy[~accuracy.isnan()]
-    return 0.0 if (known == 0).any() else float(1 / (1 / known).mean())
+def harmonic_mean(accuracy: Float[Tensor, "C"]) -> float | None:
+    """Harmonic mean of class accuracies; 0 as soon as one class is 0, None where no class has images."""
+    known = accuracy[~accuracy.isnan()].double()
+    return float(1 / (1 / known).mean()) if len(known) else None  # 1 / 0 is inf, and 1 / inf is 0
 
 
-def geometric_mean(accuracy: Float[Tensor, C]) -> float:
-    """Geometric mean of class accuracies; 0 as soon as one class is 0."""
-    known = accuracy[~accuracy.isnan()]
-    return 0.0 if (known == 0).any() else float(known.log().mean().exp())
+def geometric_mean(accuracy: Float[Tensor, "C"]) -> float | None:
+    """Geometric mean of class accuracies; 0 as soon as one class is 0, None where no class has images."""
+    known = accuracy[~accuracy.isnan()].double()
+    return float(known.log().mean().exp()) if len(known) else None  # log 0 is -inf, and exp -inf is 0
 
 
 def wilson_intervals(accuracy: ClassAccuracy, level: float = 0.95) -> Float[Tensor, "C 2"]:
@@ -181,7 +181,7 @@ def wilson_interval(correct: int, count: int, level: float = 0.95) -> tuple[floa
 
 
 def bootstrap_interval(
-    accuracy: ClassAccuracy, classes: Int[Tensor, k], level: float = 0.95, draws: int = 10_000, seed: int = 0
+    accuracy: ClassAccuracy, classes: Int[Tensor, "k"], level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float] | None:
     """Bootstrap interval of the mean accuracy of classes that were fixed beforehand, images resampled within class.
 
@@ -221,8 +221,8 @@ def default_worst_k(n_classes: int) -> int:
 
 
 def accuracy_report(
-    prediction: Int[Tensor, N],
-    labels: Int[Tensor, N],
+    prediction: Int[Tensor, "N"],
+    labels: Int[Tensor, "N"],
     n_classes: int,
     worst_k: int,
     duplicates: Sequence[dict[str, Any]] = (),
@@ -249,12 +249,13 @@ def accuracy_report(
     }
 
 
-def detection(score: Float[Tensor, C], accuracy: Float[Tensor, C], k: int) -> dict[str, Any]:
+def detection(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k: int) -> dict[str, Any]:
     """How well a label-free score (low = bad) finds the classes of lowest accuracy.
 
     The true worst set is every class at or below the k-th lowest accuracy, so ties can make it larger than k
     (`n_true`). `precision_at_k` is the share of the k lowest scores in it, `auroc` uses the same set, and `chance` is
-    its share of all classes. Classes without images stay out.
+    its share of all classes. Classes without images stay out; where fewer than k are left, only Spearman's correlation
+    is defined. Ties among scores go to the lowest index, as in `cmmlib.cmm.rank_classes`.
 
     Args:
         score: no NaN among classes with images (see `cmmlib.cmm.filled`).
@@ -265,7 +266,7 @@ def detection(score: Float[Tensor, C], accuracy: Float[Tensor, C], k: int) -> di
     if s.isnan().any():
         raise InputError("a score is undefined for some class: fill it with a fallback first")
     if k > len(a):
-        return dict.fromkeys(("spearman", "precision_at_k", "auroc", "n_true", "chance"))
+        return {"spearman": spearman(s, a), **dict.fromkeys(("precision_at_k", "auroc", "n_true", "chance"))}
     worst = true_worst(a, k)
     n_true, n = int(worst.sum()), len(a)
     return {
@@ -277,11 +278,14 @@ def detection(score: Float[Tensor, C], accuracy: Float[Tensor, C], k: int) -> di
     }
 
 
-def spearman(x: Float[Tensor, n], y: Float[Tensor, n]) -> float | None:
+def spearman(x: Float[Tensor, "n"], y: Float[Tensor, "n"]) -> float | None:
     """Spearman's rank correlation, ties at their mean rank; None for fewer than two values or a constant side."""
+    if x.isnan().any() or y.isnan().any():
+        raise InputError("a rank correlation needs defined values on both sides, got NaN")
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return None
-    return float(stats.spearmanr(x.numpy(), y.numpy()).statistic)
+    result: Any = stats.spearmanr(x.numpy(), y.numpy())
+    return float(result.statistic)
 
 
 def _auroc(score: Tensor, worst: Tensor) -> float:
@@ -291,8 +295,8 @@ def _auroc(score: Tensor, worst: Tensor) -> float:
 
 
 def taken_for(
-    prediction: Int[Tensor, N], labels: Int[Tensor, N], n_classes: int
-) -> tuple[Int[Tensor, C], Float[Tensor, C]]:
+    prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_classes: int
+) -> tuple[Int[Tensor, "C"], Float[Tensor, "C"]]:
     """The wrong class that each class's images are predicted as most, and the share of its images, in [0, 1].
 
     Ties go to the lowest index; a class without images, or without an error, has share 0 and index -1.

@@ -35,10 +35,9 @@ def decimal(value: float | None, digits: int = 2) -> str:
 
 def interval(bounds: Sequence[float | None] | None) -> str:
     """`(0.43, 0.466)` -> `43.0 to 46.6 %`."""
-    if bounds is None or None in bounds:
+    if bounds is None or bounds[0] is None or bounds[1] is None:
         return MISSING
-    low, high = bounds
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
 
 
 def signed(value: float | None) -> str:
@@ -93,9 +92,10 @@ def show(run: Run, figure: Figure, name: str) -> None:
 
     folder = run.folder / "figures"
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 200})):
-            with whole_file(folder / f"{name}{suffix}") as temporary:
-                figure.savefig(temporary, bbox_inches="tight", **options)
+        with whole_file(folder / f"{name}.svg") as temporary:
+            figure.savefig(temporary, bbox_inches="tight", metadata={"Date": None})
+        with whole_file(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, bbox_inches="tight", dpi=200)
     plt.close(figure)
     display(SVG(filename=str(folder / f"{name}.svg")), metadata={"image/svg+xml": {"alt": figure.get_label()}})
 
@@ -122,7 +122,7 @@ def study_table(run: Run) -> pd.DataFrame:
 
 
 def gallery_rows(
-    run: Run, prediction: Int[Tensor, N], classes: Sequence[int], other: Int[Tensor, C], n: int = 3
+    run: Run, prediction: Int[Tensor, "N"], classes: Sequence[int], other: Int[Tensor, "C"], n: int = 3
 ) -> list[tuple[str, str, list[Path], list[Path]]]:
     """For each class: its name, the class it is taken for, `n` images of it that were missed, `n` of the other class.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -20,12 +21,13 @@ import seaborn as sns
 from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 from torch import Tensor
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind text that crosses a drawing
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
@@ -167,7 +169,7 @@ def _thumbnail(path: Path, size: int = 160) -> np.ndarray:
 
 @_styled
 def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndarray, worst: np.ndarray) -> Figure:
-    """Predictions that a class gets for each image it has, against its accuracy. Counts [C], fractions [C], mask [C]."""
+    """Predictions that a class gets for each image it has, against its accuracy. Counts, fractions, mask [C]."""
     known = actual > 0
     ratio, a, w = predicted[known] / actual[known], 100 * accuracy[known], worst[known]
     starved = int((ratio < 0.5).sum())
@@ -197,7 +199,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
         figure,
         f"""
         Each class as a point: predictions it gets for each image it has, against its accuracy. {starved} of
-        {len(ratio)} classes get less than half their share; the worst classes have {ratio[w].mean():.2f} on average.""",
+        {len(ratio)} classes get less than half their share; the worst have {ratio[w].mean():.2f} on average.""",
     )
 
 
@@ -209,7 +211,7 @@ def worst_bracket(ks: Sequence[int], naive: Sequence[float], split_half: Sequenc
     axis.fill_between(ks, low, high, color=SKY, alpha=0.35, lw=0, label="in expectation, the truth lies here")
     axis.plot(ks, low, color=VERMILION, marker="o", ms=4, label="naive: chosen and measured on the same images")
     axis.plot(ks, high, color=BLUE, marker="o", ms=4, label="split half: chosen on one half, measured on the other")
-    axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     widest = int(np.nanargmax(high - low))
     axis.set(
         xlabel="k, number of worst classes",
@@ -227,7 +229,7 @@ def worst_bracket(ks: Sequence[int], naive: Sequence[float], split_half: Sequenc
 
 
 @_styled
-def one_margin(similarity: np.ndarray, names: Sequence[str], image: Path | None = None, top: int = 8) -> Figure:
+def one_margin(similarity: np.ndarray, names: list[str], image: Path | None = None, top: int = 8) -> Figure:
     """One image's highest similarities [C], and the gap between the first and the second: the margin."""
     order = np.argsort(-similarity, kind="stable")[:top]
     s = similarity[order]
@@ -249,7 +251,7 @@ def one_margin(similarity: np.ndarray, names: Sequence[str], image: Path | None 
         ha="center",
         fontsize=9,
     )
-    axis.set_yticks(y, [_text(names[c], 26) for c in order])
+    axis.set_yticks(y, [_text(names[c], 26) for c in order.tolist()])
     axis.set(
         xlabel="cosine similarity of image and class text",
         title="The margin: how far the best class is ahead",
@@ -308,8 +310,8 @@ def cmm_against_accuracy(
     a = 100 * accuracy
     for mask, colour, label in ((~worst, BLUE, "other classes"), (worst, VERMILION, "worst classes")):
         axis.scatter(score[mask], a[mask], c=colour, s=32, alpha=0.85, linewidths=0, label=label)
-    _name_points(axis, score, a, names, np.flatnonzero(worst)[:12])
-    _percent_axis(axis)
+    axis.set_ylim(-7, 104)
+    _name_points(axis, score, a, names, np.flatnonzero(worst)[:12].tolist())
     ranking = "" if rho is None else f": rank correlation {rho:.2f}"
     axis.set(
         xlabel="CMM of the class (soft assignment), no labels used",
@@ -356,6 +358,7 @@ def score_grid(
         _percent_axis(axis)
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy (%)", fontsize=9)
+    figure.set_layout_engine("constrained", hspace=0.08)
     figure.suptitle("Every assignment against accuracy (number: rank correlation)", x=0.01, ha="left", fontsize=12)
     return _described(
         figure,
@@ -414,6 +417,6 @@ def prompt_scores(cmm: np.ndarray, scale_free: np.ndarray, overall: np.ndarray, 
     return _described(
         figure,
         f"""
-        Mean CMM of {len(overall)} prompts against the overall accuracy that each gives, plain and scale-free. Accuracies
+        Mean CMM of {len(overall)} prompts against the overall accuracy that each gives, plain and scale-free. They
         run from {100 * overall.min():.1f} to {100 * overall.max():.1f} %.""",
     )

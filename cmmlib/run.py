@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.cache import whole_file, write_text
 from cmmlib.datasets import EmbeddingFile, ImageFolder, load_dataset
-from cmmlib.embed import embed_images, embed_texts
 from cmmlib.metrics import default_worst_k
 from cmmlib.prompts import PromptBank, load_templates
 from cmmlib.study import Study
+
+if TYPE_CHECKING:
+    from cmmlib.backbones import Backbone
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -62,7 +63,7 @@ class Run:
     id: str
     folder: Path
     images: Float[Tensor, "N D"]
-    labels: Int[Tensor, N] | None
+    labels: Int[Tensor, "N"] | None
     classnames: list[str]
     base: Float[Tensor, "C D"]
     heads: Float[Tensor, "P C D"]
@@ -162,6 +163,9 @@ def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
 
 
 def _open_images(study: Study, data: ImageFolder) -> Run:
+    from cmmlib.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
+    from cmmlib.embed import embed_images
+
     backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
     templates = load_templates(study.templates)
     images = embed_images(backbone, data, batch_size=study.batch_size, workers=study.workers, storage=study.storage)
@@ -197,6 +201,8 @@ def _open_images(study: Study, data: ImageFolder) -> Run:
 
 
 def _heads(backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int) -> Float[Tensor, "P C D"]:
+    from cmmlib.embed import embed_texts
+
     bank = PromptBank.of_templates(templates, classnames)
     return embed_texts(backbone, bank.texts, batch_size=batch_size).unflatten(0, (len(templates), len(classnames)))
 

@@ -184,7 +184,7 @@ def _add_block(
         fields[key][start : start + b] = value
 
 
-def _spread(d: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
+def _spread(d: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
     """Standard deviation over classes, exactly zero where all classes are alike."""
     square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
     return square.sub_(d.mean(1).square_()).clamp_min_(0).sqrt_()
@@ -209,7 +209,7 @@ class _Retrieved:
 
     def __init__(self, m: int, n_classes: int, device: torch.device) -> None:
         self.rows = GROUP_ROWS if n_classes >= 8 * GROUP_ROWS else 1  # with few classes m groups are most of them
-        self.key = torch.full((n_classes, m), -(1 << 62), device=device)  # of the group, see `_rank_key`
+        self.key = torch.full((n_classes, m), -(1 << 63), device=device)  # of the group; at first none: below any key
         self.values = torch.full((n_classes, m, self.rows), -torch.inf, device=device)
 
     def update(self, logits: Float[Tensor, "rows C"], b: int, start: int) -> None:
@@ -245,11 +245,11 @@ def _rank_key(value: Float[Tensor, "C K"], image: Int[Tensor, "... K"]) -> Int[T
 
 def top_two(
     s: Float[Tensor, "B C"],
-) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:
+) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"], Float[Tensor, " B"], Float[Tensor, " B"]]:
     """Classes of the highest and second highest similarity, then these two values; ties to the lowest index.
 
-    Two searches over all classes would cost a tenth of the matrix product. The maxima of windows of classes cost a
-    seventh of one search; only the best window is searched, once with the winner and once without.
+    Two searches over all classes cost a tenth of the matrix product, maxima of windows of classes a seventh of that.
+    Only the best window is searched, with the winner and without: `s` is changed in between and put back.
     """
     s = s.contiguous()
     maxima = _window_maxima(s) if s.shape[1] >= 2 * WINDOW else None
@@ -279,7 +279,8 @@ def _windows(s: Float[Tensor, "B C"], window: Int[Tensor, "B 1"]) -> Float[Tenso
 def _search(s: Tensor, maxima: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Highest value and its lowest index, [B, 1] each, and the window it is in."""
     if maxima is None:
-        return *s.max(1, keepdim=True), None
+        value, index = s.max(1, keepdim=True)
+        return value, index, None
     window = maxima.argmax(1, keepdim=True)
     value, offset = _windows(s, window).max(1, keepdim=True)
     return value, offset + (window * WINDOW).clamp_max_(s.shape[1] - WINDOW), window

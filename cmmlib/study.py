@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,7 +18,7 @@ from cmmlib.errors import InputError
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
 # Where and how fast a study runs: these fields change no number and stay out of its id.
-PLACES = frozenset({"out", "device", "batch_size", "workers"})
+PLACES = {"out", "device", "batch_size", "workers"}
 
 
 class Study(BaseModel):
@@ -27,7 +28,7 @@ class Study(BaseModel):
         InputError: from `Study.of`, one line that names the field.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     dataset: str = Field("", description="folder:PATH (a folder per class) or embeddings:FILE (.npz or .safetensors)")
     backbone: str | None = Field(None, description="open_clip architecture or local-dir:PATH; none for embeddings:")
@@ -124,7 +125,7 @@ def _file_name_only(value: Any) -> Any:
     return prefix + Path(value[len(prefix) :]).name if is_path else value
 
 
-def _one_line(error: dict[str, Any]) -> str:
+def _one_line(error: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown parameter {field!r}: the study's parameters are {', '.join(Study.model_fields)}"

@@ -14,7 +14,11 @@ from cmmlib.similarity import Matches
 
 
 def accuracy_columns(
-    run: Run, accuracy: ClassAccuracy, intervals: Float[Tensor, "C 2"], other: Int[Tensor, C], share: Float[Tensor, C]
+    run: Run,
+    accuracy: ClassAccuracy,
+    intervals: Float[Tensor, "C 2"],
+    other: Int[Tensor, "C"],
+    share: Float[Tensor, "C"],
 ) -> pd.DataFrame:
     """Columns that need labels: images, accuracy with its 95 % Wilson interval, and what the class is taken for."""
     return pd.DataFrame(
@@ -34,10 +38,10 @@ def accuracy_columns(
 
 def cmm_columns(
     run: Run,
-    scores: dict[str, Float[Tensor, C]],
-    suspects: Int[Tensor, C],
-    rival: Int[Tensor, C],
-    rival_share: Float[Tensor, C],
+    scores: dict[str, Float[Tensor, "C"]],
+    suspects: Int[Tensor, "C"],
+    rival: Int[Tensor, "C"],
+    rival_share: Float[Tensor, "C"],
 ) -> pd.DataFrame:
     """Columns of CMM: `cmm_` and the assignment, the plain scores, the rank of suspicion (1 first), and the rival."""
     named = {(name if name in PLAIN_SCORES else f"cmm_{name}"): score.tolist() for name, score in scores.items()}

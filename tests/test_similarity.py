@@ -1,0 +1,230 @@
+"""The streamed pass against a brute-force version in float64, at odd shapes, with ties, and on real embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmmlib.errors import InputError
+from cmmlib.similarity import check_embeddings, match, top_two
+
+SCALE = 20.0
+BF16_SIMILARITY = 1e-3  # bound on the error of a similarity; a margin errs by twice that at most
+BF16_CMM = 2e-4  # bound on the error of the soft CMM, where the errors of many images cancel
+
+
+def brute_force(images, heads, scale):
+    """Every field of `Matches` from the whole [N, C] matrix of each prompt, in float64."""
+    prompts = []
+    for head in np.asarray(heads, float):
+        s = np.asarray(images, float) @ head.T
+        n, n_classes = s.shape
+        first, second = np.argsort(-s, 1, kind="stable")[:, :2].T
+        own = np.arange(n), first
+        top, runner_up = s[own], s[np.arange(n), second]
+        q = np.exp(scale * (s - top[:, None]))
+        q /= q.sum(1, keepdims=True)
+        q_second = q[np.arange(n), second]
+        margin, q_margin = s - top[:, None], q - q[own][:, None]
+        margin[own], q_margin[own] = top - runner_up, q[own] - q_second
+        spread = s.std(1)
+        m = min(n, max(1, round(n / n_classes)))
+        retrieved = np.argsort(-s, 0, kind="stable")[:m]
+        sums = q, q * margin, q * margin / np.where(spread > 0, spread, 1)[:, None], q * q_margin
+        sums = [x.sum(0) for x in sums] + [np.take_along_axis(margin, retrieved, 0).sum(0)]
+        prompts.append([first, second, top, top - runner_up, q[own], spread, *sums])
+    return [np.stack(field) for field in zip(*prompts, strict=True)]
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def assert_same(matches, images, heads, scale=SCALE):
+    expected = brute_force(images, heads, scale)
+    sure = expected[3] > 1e-6
+    for field, want in zip(fields(matches), expected, strict=False):
+        got = getattr(matches, field.name).numpy()
+        assert got.shape == want.shape, field.name
+        if field.name == "prediction":
+            np.testing.assert_array_equal(got[sure], want[sure])
+        elif field.name != "rival":  # a rival is checked by its similarity: it may tie with the third
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=field.name)
+    rival = np.stack([images.float().numpy() @ head.float().numpy().T for head in heads])
+    rival = np.take_along_axis(rival, matches.rival.numpy()[:, :, None].astype(int), 2)[:, :, 0]
+    np.testing.assert_allclose(rival, expected[2] - expected[3], atol=1e-5)
+    assert (matches.rival != matches.prediction).all()
+    assert matches.n_retrieved == min(len(images), max(1, round(len(images) / heads.shape[1])))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 63, 64, 65, 127, 128, 129, 130, 191, 192, 193, 333])
+@pytest.mark.parametrize(("n", "block"), [(1, None), (101, 32), (64, 7)])
+def test_every_field_equals_brute_force(n, n_classes, block):
+    images, heads = unit(n, 24), unit(2, n_classes, 24, seed=1)
+    assert_same(match(images, heads, SCALE, block=block), images, heads)
+
+
+@pytest.mark.parametrize("block", [1, 15, 16, 17, 4096, None])
+def test_any_block_gives_the_same_sums(block):
+    images, heads = unit(530, 16), unit(1, 129, 16, seed=1)
+    assert_same(match(images, heads, SCALE, block=block), images, heads)
+
+
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(1, 70), n_classes=st.integers(2, 150), n_prompts=st.integers(1, 3), block=st.integers(1, 80))
+def test_any_shape_equals_brute_force(n, n_classes, n_prompts, block):
+    images, heads = unit(n, 8, seed=n), unit(n_prompts, n_classes, 8, seed=n_classes)
+    assert_same(match(images, heads, SCALE, block=block), images, heads)
+
+
+@pytest.mark.parametrize(("n", "n_classes"), [(200, 5), (1000, 130)])
+def test_images_in_order_of_similarity_are_retrieved(n, n_classes):
+    """The most similar come last, or first: every block brings newcomers, or none."""
+    images, heads = unit(n, 16), unit(1, n_classes, 16, seed=1)
+    rising = (images @ heads[0, 0]).argsort()
+    for order in (rising, rising.flip(0)):
+        assert_same(match(images[order], heads, SCALE, block=48), images[order], heads)
+
+
+@settings(deadline=None, max_examples=60)
+@given(n_classes=st.sampled_from([2, 5, 127, 128, 129, 200]), values=st.integers(1, 3), seed=st.integers(0, 10**6))
+def test_top_two_breaks_ties_to_the_lowest_class(n_classes, values, seed):
+    s = torch.randint(values, (20, n_classes), generator=torch.Generator().manual_seed(seed)).float()
+    kept = s.clone()
+    first, second, top, runner_up = top_two(s)
+    order = s.sort(dim=1, stable=True, descending=True)
+    assert torch.equal(torch.stack([first, second], 1), order.indices[:, :2])
+    assert torch.equal(torch.stack([top, runner_up], 1), order.values[:, :2])
+    assert torch.equal(s, kept)
+
+
+def test_top_two_takes_a_strided_input():
+    s = unit(130, 40)
+    assert torch.equal(top_two(s.T)[0], s.T.argmax(1))
+
+
+@pytest.mark.parametrize("n_classes", [3, 64, 130, 200])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_duplicate_text_is_never_predicted_and_is_the_rival(n_classes, precision):
+    images, heads = unit(333, 32), unit(1, n_classes, 32, seed=1)
+    heads[0, -1] = heads[0, 0]
+    matches = match(images, heads, SCALE, precision=precision, block=50)
+    assert not (matches.prediction == n_classes - 1).any()
+    original = matches.prediction == 0
+    assert original.any()
+    assert (matches.rival[original] == n_classes - 1).all()
+    assert (matches.margin[original] == 0).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 7, 130])
+def test_all_texts_alike(n_classes):
+    matches = match(unit(20, 8), unit(1, 1, 8, seed=1).expand(1, n_classes, 8), SCALE)
+    assert (matches.prediction == 0).all()
+    assert (matches.rival == 1).all()
+    assert (matches.spread == 1).all()
+    for key in ("margin", "soft_margin", "soft_scaled_margin", "retrieval_margin"):
+        assert not getattr(matches, key).any()
+    torch.testing.assert_close(matches.soft_mass, torch.full_like(matches.soft_mass, 20 / n_classes))
+
+
+@pytest.mark.parametrize(("n", "n_classes"), [(60, 4), (400, 130)])
+def test_all_images_alike(n, n_classes):
+    images, heads = unit(1, 16).repeat(n, 1), unit(1, n_classes, 16, seed=1)
+    assert_same(match(images, heads, SCALE, block=25), images, heads)
+
+
+@pytest.mark.parametrize("n_classes", [4, 128])
+def test_a_tie_among_retrieved_images_goes_to_the_lowest_index(n_classes):
+    """Images are one-hot, so products are exact. Class 0 ties on all images, of which only the first two count."""
+    n = 2 * n_classes
+    heads = torch.eye(n_classes)[None]
+    images = torch.zeros(n, n_classes)
+    images[:, 0] = 0.5
+    images[torch.arange(n), 1 + torch.arange(n) % (n_classes - 1)] = torch.linspace(0.6, 0.9, n)
+    matches = match(images, heads, SCALE, block=5)
+    assert matches.n_retrieved == 2
+    assert matches.retrieval_margin[0, 0].item() == pytest.approx(0.5 - 0.6 + 0.5 - images[1, 2].item(), abs=1e-6)
+
+
+def test_half_precision_inputs():
+    images, heads = unit(150, 32).half(), unit(2, 70, 32, seed=1).half()
+    matches = match(images, heads, SCALE, block=64)
+    assert_same(matches, images, heads)
+    assert matches.top_similarity.dtype == torch.float32
+
+
+def test_inputs_are_left_alone():
+    images, heads = unit(50, 8), unit(1, 140, 8, seed=1)
+    kept = images.clone(), heads.clone()
+    match(images, heads, SCALE)
+    assert torch.equal(images, kept[0])
+    assert torch.equal(heads, kept[1])
+
+
+@pytest.mark.parametrize(("value", "what"), [(torch.nan, "NaN"), (torch.inf, "Inf"), (-torch.inf, "Inf"), (0, "zero")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_bad_row_is_named(value, what, dtype):
+    images, heads = unit(20, 8).to(dtype), unit(3, 5, 8, seed=1).to(dtype)
+    images[[17, 19]] = heads[1, 4] = value
+    with pytest.raises(InputError, match=rf"image_features row 17 has .*{what}"):
+        match(images, heads, SCALE)
+    with pytest.raises(InputError, match=rf"text_features row \(1, 4\) has .*{what}"):
+        match(images[:17], heads, SCALE)
+
+
+def test_a_single_nan_in_a_late_chunk_is_found():
+    x = torch.ones(40_000, 2)
+    x[39_999, 1] = torch.nan
+    with pytest.raises(InputError, match="x row 39999 has NaN"):
+        check_embeddings(x, "x")
+
+
+def test_impossible_arguments_are_refused():
+    images, heads = unit(4, 8), unit(1, 3, 8)
+    with pytest.raises(InputError, match="two classes"):
+        match(images, heads[:, :1], SCALE)
+    with pytest.raises(InputError, match="at least one image"):
+        match(images[:0], heads, SCALE)
+    for scale in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="logit_scale"):
+            match(images, heads, scale)
+    with pytest.raises(InputError, match="block"):
+        match(images, heads, SCALE, block=0)
+
+
+@pytest.fixture(scope="module")
+def dtd(real_data):
+    with np.load(real_data / "dtd_vitb32.npz", allow_pickle=False) as file:
+        images, head = (torch.from_numpy(file[key]) for key in ("image_features", "text_features"))
+    return images, head.reshape(1, *head.shape[-2:])
+
+
+@pytest.mark.real
+def test_predictions_on_dtd_do_not_depend_on_the_block(dtd):
+    small, large = (match(*dtd, 100.0, block=block) for block in (7, 4096))
+    assert torch.equal(small.prediction, large.prediction)
+    assert torch.equal(small.rival, large.rival)
+    torch.testing.assert_close(small.soft_margin, large.soft_margin, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.real
+def test_dtd_equals_brute_force(dtd):
+    assert_same(match(*dtd, 100.0), *dtd, scale=100.0)
+
+
+@pytest.mark.real
+def test_bf16_on_dtd_stays_within_its_bounds(dtd):
+    exact, rounded = (match(*dtd, 100.0, precision=precision) for precision in ("fp32", "bf16"))
+    assert (exact.top_similarity - rounded.top_similarity).abs().max() < BF16_SIMILARITY
+    assert (exact.margin - rounded.margin).abs().max() < 2 * BF16_SIMILARITY
+    differs = exact.prediction != rounded.prediction
+    assert (exact.margin[differs] < 2 * BF16_SIMILARITY).all()
+    assert differs.float().mean() < 0.01
+    cmm = [matches.soft_margin / matches.soft_mass for matches in (exact, rounded)]
+    assert (cmm[0] - cmm[1]).abs().max() < BF16_CMM
