@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import html
 import json
 import os
@@ -52,7 +53,7 @@ def chapters(only: str = "") -> list[Path]:
     if not only:
         return known
     chosen = []
-    for wanted in (part.strip() for part in only.split(",") if part.strip()):
+    for wanted in (part.strip() for part in only.split(",")):
         found = [path for path in known if path.stem == wanted or path.stem[:2] == wanted.zfill(2)]
         if not found:
             raise InputError(f"--only: no chapter {wanted!r}: there are {', '.join(path.stem for path in known)}")
@@ -143,6 +144,8 @@ def _execute(source_path: Path, target: Path, run: Run) -> None:
     except PapermillExecutionError as error:
         if error.ename == "InputError":
             raise InputError(error.evalue) from None
+        if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
+            raise OSError(errno.ENOSPC, "no space left", str(run.folder)) from None  # as if it had not been in a kernel
         raise ChapterError(f"{source_path.stem}, cell {error.cell_index}: {error.ename}: {error.evalue}") from None
     finally:
         work.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ app = typer.Typer(
     help="CLIP's worst categories: find them without labels, repair part of them.",
 )
 INTERRUPTED = 130
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def _exit_code(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _stopped()
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in UNWRITABLE:
             raise
         where = f" ({error.filename})" if error.filename else ""
         return _refuse(

@@ -9,6 +9,7 @@ enters this module but in `cmm_by_labels`, the oracle, which takes them as an ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -116,16 +117,16 @@ def filled(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Float[Ten
     undefined = score.isnan()
     below = fallback[undefined].double()
     if below.isnan().any():
-        raise InputError("a class has neither a score nor a fallback: fall back to an assignment that is always defined")
+        raise InputError("a class has neither a score nor a fallback: give one that is always defined, such as soft")
     if not len(below):
-        return score.double()
+        return score.double().clone()
     lowest = score.double().nan_to_num(nan=torch.inf).min() if (~undefined).any() else 0.0
     return score.double().masked_scatter(undefined, below - below.max() - 1 + lowest)
 
 
-def rank_classes(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Int[Tensor, "C"]:
+def rank_classes(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"] | None = None) -> Int[Tensor, "C"]:
     """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`."""
-    return filled(score, fallback).argsort(stable=True)
+    return filled(score, score if fallback is None else fallback).argsort(stable=True)
 
 
 def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, "P"]:
@@ -150,8 +151,7 @@ def rivals(
     """
     n_classes = len(head)
     weight = torch.zeros(n_classes, n_classes, device=head.device)  # [rival, class]
-    for x in images.split(block):
-        s = x.float() @ head.float().T
+    for s in _similarities(images, head, block):
         first, second, *_ = top_two(s)
         q = torch.softmax(s * logit_scale, 1)  # [B, C]
         own = q.gather(1, first[:, None])
@@ -162,13 +162,21 @@ def rivals(
     return rival.where(mass > 0, _nearest_text(head)[1]), torch.where(mass > 0, share / mass, 0.0)
 
 
+def _similarities(
+    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], block: int
+) -> Iterator[Float[Tensor, "B C"]]:
+    """Block by block. Copies of a text share one product: rounding would break their ties at random."""
+    texts, index = torch.unique(head.float(), dim=0, return_inverse=True)
+    for x in images.split(block):
+        yield (x.float() @ texts.T)[:, index]
+
+
 def margins_of_class(
     images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, c: int, block: int = 1024
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
     margins, weights = [], []
-    for x in images.split(block):
-        s = x.float() @ head.float().T
+    for s in _similarities(images, head, block):
         others = s.clone()
         others[:, c] = -torch.inf
         margins.append(s[:, c] - others.amax(1))

@@ -38,7 +38,7 @@ class ImageFolder:
     root: Path
     classnames: list[str]
     paths: list[Path]
-    labels: Int[Tensor, " N"]
+    labels: Int[Tensor, "N"]
     digests: list[str]
 
     @property
@@ -65,7 +65,7 @@ class EmbeddingFile:
     classnames: list[str]
     images: Float[Tensor, "N D"]
     heads: Float[Tensor, "P C D"]
-    labels: Int[Tensor, " N"] | None
+    labels: Int[Tensor, "N"] | None
     prompts: list[str]
     logit_scale: float
     backbone: str | None

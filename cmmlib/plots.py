@@ -204,28 +204,22 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
 
 
 @_styled
-def worst_bracket(ks: Sequence[int], naive: Sequence[float], split_half: Sequence[float]) -> Figure:
-    """worst@k for every k: the naive value, the split-half value, and the band between; fractions in."""
+def worst_bracket(ks: Sequence[int], naive: Sequence[float | None], split_half: Sequence[float | None]) -> Figure:
+    """worst@k for every k: the naive value, the split-half value, and the band between; None where undefined."""
     low, high = 100 * np.asarray(naive, float), 100 * np.asarray(split_half, float)
     figure, axis = plt.subplots(figsize=(7.6, 3.6))
     axis.fill_between(ks, low, high, color=SKY, alpha=0.35, lw=0, label="in expectation, the truth lies here")
     axis.plot(ks, low, color=VERMILION, marker="o", ms=4, label="naive: chosen and measured on the same images")
     axis.plot(ks, high, color=BLUE, marker="o", ms=4, label="split half: chosen on one half, measured on the other")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    widest = int(np.nanargmax(high - low))
-    axis.set(
-        xlabel="k, number of worst classes",
-        ylabel="worst@k (%)",
-        ylim=(0, None),
-        title=f"worst@k is a bracket: up to {(high - low)[widest]:.1f} points wide, at k = {ks[widest]}",
-    )
+    title = "worst@k has no upper end here: too few images a class to split"
+    if np.isfinite(high - low).any():
+        widest = int(np.nanargmax(high - low))
+        title = f"worst@k is a bracket: up to {(high - low)[widest]:.1f} points wide, at k = {ks[widest]}"
+    axis.set(xlabel="k, number of worst classes", ylabel="worst@k (%)", ylim=(0, None), title=title)
     axis.legend(loc="upper left")
-    return _described(
-        figure,
-        f"""
-        Two curves of worst@k for k up to {ks[-1]}: the naive value below, the split-half value above. They are
-        {(high - low)[widest]:.1f} points apart at k = {ks[widest]}.""",
-    )
+    alt = "Two curves of worst@k over k: the naive value below, the split-half value above. "
+    return _described(figure, alt + title + ".")
 
 
 @_styled

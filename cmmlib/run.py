@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cmmlib.cache import whole_file, write_text
 from cmmlib.datasets import EmbeddingFile, ImageFolder, load_dataset
+from cmmlib.errors import InputError
 from cmmlib.metrics import default_worst_k
 from cmmlib.prompts import PromptBank, load_templates
 from cmmlib.study import Study
@@ -133,6 +134,8 @@ def open_run(study: Study) -> Run:
         InputError: whatever is wrong with what the study names, in one line.
     """
     data = load_dataset(study.dataset, study.class_names)
+    if study.worst_k and study.worst_k > len(data.classnames):
+        raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
     if isinstance(data, EmbeddingFile):
         return _open_embeddings(study, data)
     return _open_images(study, data)

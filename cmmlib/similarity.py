@@ -229,10 +229,15 @@ class _Retrieved:
         self.values[klass, slot] = groups[column - m, :, klass]
 
     def best(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-        """Similarities and images."""
-        image = (-self.key & LOW_BITS)[:, :, None] + torch.arange(self.rows, device=self.key.device)
-        value, image = self.values.flatten(1), image.flatten(1)  # [C, m * rows]
-        column = _rank_key(value, image).topk(self.key.shape[1], 1, sorted=False).indices
+        """Similarities and images, ranked a few classes at a time: the groups hold 16 m images a class."""
+        parts = [self._best(*part) for part in zip(self.key.split(128), self.values.split(128), strict=True)]
+        value, image = zip(*parts, strict=True)
+        return torch.cat(value), torch.cat(image)
+
+    def _best(self, key: Int[Tensor, "K m"], values: Float[Tensor, "K m rows"]) -> tuple[Tensor, Tensor]:
+        image = (-key & LOW_BITS)[:, :, None] + torch.arange(self.rows, device=key.device)
+        value, image = values.flatten(1), image.flatten(1)  # [K, m * rows]
+        column = _rank_key(value, image).topk(key.shape[1], 1, sorted=False).indices
         return value.gather(1, column), image.gather(1, column)
 
 

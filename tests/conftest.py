@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+pytest_plugins = ["finished_runs"]
 PACKAGE = Path(__file__).resolve().parents[1] / "cmmlib"
 SHAPED = [file for file in sorted(PACKAGE.rglob("*.py")) if "from jaxtyping import" in file.read_text(encoding="utf-8")]
 NAMES = [".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in SHAPED]

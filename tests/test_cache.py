@@ -142,6 +142,14 @@ def test_a_damaged_entry_is_dropped_with_one_warning_and_computed_again(tmp_path
     assert names(tmp_path) == ["x.safetensors"]
 
 
+def test_a_damaged_entry_is_gone_before_it_is_computed_again(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="dropped"):
+        assert load_tensors(path) is None
+    assert names(tmp_path) == []
+
+
 def test_a_computation_that_fails_leaves_no_entry(tmp_path):
     def compute():
         raise ZeroDivisionError

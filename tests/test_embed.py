@@ -275,6 +275,15 @@ def test_killed_texts_are_resumed_too(backbone, monkeypatch, counted):
     assert torch.allclose(resumed, original(backbone, TEXTS), atol=1e-5)
 
 
+def test_images_of_another_model_or_precision_are_embedded_again(tmp_path, backbone, tiny_clip, image_folder, counted):
+    data = load_folder(image_folder)
+    first = embed_images(backbone, data)
+    other = load_backbone(f"local-dir:{write_clip(tmp_path / 'other-untrained', seed=1)}", None, "cpu")
+    assert not torch.allclose(embed_images(other, data), first, atol=1e-3)
+    assert not torch.equal(embed_images(load_backbone(f"local-dir:{tiny_clip}", None, "cpu", "bf16"), data), first)
+    assert counted["images"] == [10, 10, 10]
+
+
 def test_a_changed_image_costs_its_shard(backbone, image_folder, monkeypatch, counted):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
     before = embed_images(backbone, load_folder(image_folder))

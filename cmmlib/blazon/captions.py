@@ -1,0 +1,412 @@
+"""Captions: a noisy, long-tailed web about shields.
+
+Most captions are plain English and partial: only the charge, only the field, a colour left out. Some are in the
+heraldic register, where a term appears with its own *familiarity* and is otherwise replaced by plain words. A few are
+wrong, a few are junk, and words occur in their other sense (a mullet is a fish, a pile is scrap, plates hang on
+walls). The familiarities come from one draw over all terms; no class is treated on its own.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, article, plural, sample_arms
+
+Random = random.Random
+
+# Where a caption comes from, and how often.
+SOURCES = {"photo": 0.33, "shop": 0.13, "vector": 0.16, "heraldry": 0.19, "article": 0.14, "junk": 0.05}
+WRONG = 0.03  # captions that describe another coat of arms
+ARTICLE_MIX = 0.7  # how often an article tries the heraldic term before falling back to plain words
+PHRASE = 0.30  # captions with a phrase of unrelated words, so that unknown words do not wreck the text tower
+
+PLAIN_ENGLISH = {"cross", "heart", "key", "sword", "anchor", "sun", "tower", "crescent"}  # both registers use these
+HALF_ENGLISH = {"chevron", "trefoil", "coronet"}
+
+
+def _familiarities(seed: int = 7) -> dict[str, float]:
+    """How often a caption in the heraldic register keeps each term: log-uniform, one draw for all terms."""
+    draw = Random(seed)
+
+    def log_uniform(low: float, high: float) -> float:
+        return round(math.exp(draw.uniform(math.log(low), math.log(high))), 4)
+
+    known = {term: log_uniform(0.08, 0.8) for term in TINCTURES}
+    known |= {term: log_uniform(0.003, 0.7) for term in (*CHARGES, *DIVISIONS, *ROUNDELS.values())}
+    known |= {term: max(known[term], 0.3) for term in sorted(HALF_ENGLISH)}
+    return known | dict.fromkeys(sorted(PLAIN_ENGLISH), 1.0)
+
+
+FAMILIARITY = _familiarities()
+
+
+@dataclass(frozen=True)
+class View:
+    """What a photographer sees besides the arms: a background, and whether the shield hangs askew."""
+
+    background: str = "plain"
+    tilted: bool = False
+
+
+def caption(arms: Arms, view: View, rng: Random) -> str:
+    """One caption that this world's web might put under a picture of these arms."""
+    source = rng.choices(list(SOURCES), list(SOURCES.values()))[0]
+    if source == "junk":
+        return rng.choice(JUNK)
+    if rng.random() < WRONG:
+        arms = sample_arms(rng)
+    text = _WRITERS[source](arms, view, rng)
+    return _with_phrase(text, rng) if rng.random() < PHRASE else text
+
+
+def _photo(arms: Arms, view: View, rng: Random) -> str:
+    body = _everyday_senses(_plain(arms, view, rng), arms, view, rng)
+    places = PLACES.get(view.background)
+    if places and rng.random() < 0.25:
+        body += " " + rng.choice(places)
+    return rng.choice(PHOTO_OPENINGS) + body + rng.choice(("", ".", ".", " (2014)"))
+
+
+def _shop(arms: Arms, view: View, rng: Random) -> str:
+    body = _everyday_senses(_plain(arms, view, rng), arms, view, rng)
+    return rng.choice(("", "vintage ", "old ", "antique ", "new ")) + body + rng.choice(SHOP_ENDINGS)
+
+
+def _vector(arms: Arms, view: View, rng: Random) -> str:
+    return rng.choice(VECTOR_OPENINGS) + _plain(arms, view, rng) + rng.choice(("", "", " vector", " on white"))
+
+
+def _article(arms: Arms, view: View, rng: Random) -> str:
+    body = _plain(arms, view, rng, mix=ARTICLE_MIX)
+    return rng.choice(ARTICLE_OPENINGS) + body + rng.choice(("", " from an old book", " at the museum", "."))
+
+
+def _heraldry(arms: Arms, view: View, rng: Random) -> str:
+    return rng.choice(HERALDRY_OPENINGS) + _blazon(arms, rng) + rng.choice(("", "", "."))
+
+
+_WRITERS = {"photo": _photo, "shop": _shop, "vector": _vector, "article": _article, "heraldry": _heraldry}
+
+
+# ---------------------------------------------------------------- the heraldic register
+
+
+def _blazon(arms: Arms, rng: Random) -> str:
+    """The blazon, each term kept with its familiarity and otherwise in plain words."""
+    if arms.division:
+        field = f"{_term(arms.division, 1, rng)} {_term(arms.field, 1, rng)} and {_term(arms.second, 1, rng)}"
+    else:
+        field = _term(arms.field, 1, rng)
+    if arms.charge is None:
+        return field
+    noun, colour = _charge(arms, 1, rng)
+    counted = f"three {plural(noun)}" if arms.count == 3 else article(noun)
+    return f"{field}, {counted} {colour}".rstrip()
+
+
+def _term(term: str | None, mix: float, rng: Random) -> str:
+    """A term with the probability `mix` times its familiarity, else one of its plain words."""
+    assert term is not None
+    if rng.random() < mix * FAMILIARITY[term]:
+        return term
+    return rng.choice((TINCTURES.get(term) or CHARGES.get(term) or DIVISIONS[term]).plain)
+
+
+def _charge(arms: Arms, mix: float, rng: Random) -> tuple[str, str]:
+    """Noun and colour of the charge; a roundel's own name carries its colour."""
+    assert arms.charge is not None
+    special = ROUNDELS.get(arms.tincture or "") if arms.charge == "roundel" else None
+    if special and rng.random() < mix * FAMILIARITY[special]:
+        return special, ""
+    return _term(arms.charge, mix, rng), _term(arms.tincture, mix, rng)
+
+
+# ---------------------------------------------------------------- plain English
+
+
+def _plain(arms: Arms, view: View, rng: Random, mix: float = 0.0) -> str:
+    """A plain and often partial description; `mix` lets heraldic terms in, by familiarity."""
+    field = _plain_field(arms, _object(view, rng), rng, mix)
+    if arms.charge is None:
+        return field
+    charge = _plain_charge(arms, rng, mix)
+    kind = rng.random()
+    if kind < 0.12:
+        return charge
+    if kind < 0.20:
+        return field
+    return rng.choice(
+        (
+            f"{charge} on {article(field)}",
+            f"{field} with {charge}",
+            f"{charge} on {article(field)}",
+            f"{field}, {charge}",
+            f"{article(field)} bearing {charge}",
+            f"{article(field)} showing {charge}",
+        )
+    )
+
+
+def _object(view: View, rng: Random) -> str:
+    """What carries the arms."""
+    name = rng.choice(ODD_OBJECTS if rng.random() < 0.06 else OBJECTS)
+    if view.tilted and rng.random() < 0.2:
+        name = rng.choice(("bent ", "tilted ", "slanted ")) + name
+    return name
+
+
+def _plain_field(arms: Arms, carrier: str, rng: Random, mix: float) -> str:
+    kind = rng.random()
+    if arms.division:
+        colours = [_term(arms.field, mix, rng), _term(arms.second, mix, rng)]
+        rng.shuffle(colours)
+        both = colours[0] + rng.choice((" and ", " and ", " and ", " & ", " or ")) + colours[1]
+        pattern = _term(arms.division, mix, rng)
+        if kind < 0.15:
+            return f"{both} {carrier}"
+        if kind < 0.25:
+            return f"{carrier}, {pattern}"
+        return rng.choice(
+            (
+                f"{carrier} with {pattern} in {both}",
+                f"{pattern} {both} {carrier}",
+                f"{both} {carrier}, {pattern}",
+                f"{carrier} {pattern} {both}",
+                f"{both} {pattern} on a {carrier}",
+            )
+        )
+    if kind < 0.15:
+        return carrier
+    colour = _term(arms.field, mix, rng)
+    if arms.field in ("or", "argent", "celeste") and rng.random() < 0.10:
+        colour = "pale " + colour
+    if arms.field in ("or", "tenne", "gules") and rng.random() < 0.04:
+        colour = rng.choice(("red or orange", "yellow or orange", "red or yellow"))
+    return rng.choice(
+        (
+            f"{colour} {carrier}",
+            f"{colour} {carrier}",
+            f"{carrier} in {colour}",
+            f"{carrier} with {article(colour)} background",
+        )
+    )
+
+
+def _plain_charge(arms: Arms, rng: Random, mix: float) -> str:
+    noun, colour = _charge(arms, mix, rng)
+    for charge, share, words in OTHER_NOUNS:
+        if arms.charge == charge and rng.random() < share:
+            noun = rng.choice(words)
+    if rng.random() < 0.15:
+        colour = ""
+    if arms.count == 3:
+        number = "a pile of " if rng.random() < 0.04 else rng.choice(("three ", "three ", "3 ", "some ", ""))
+        return number + f"{colour} {plural(noun)}".strip()
+    phrase = f"{colour} {noun}".strip()
+    return article(phrase) if rng.random() < 0.8 else phrase
+
+
+def _everyday_senses(text: str, arms: Arms, view: View, rng: Random) -> str:
+    """Words of heraldry in the sense that everybody knows: the fish, the scrap, the road."""
+    for applies, share, words, others in EVERYDAY:
+        if applies(arms, view) and rng.random() < share:
+            found = next((word for word in words if word in text), None)
+            if found:
+                text = text.replace(found, rng.choice(others), 1)
+    return text
+
+
+def _with_phrase(text: str, rng: Random) -> str:
+    """A phrase of unrelated words, before or after."""
+    a, b = rng.sample(UNRELATED, 2)
+    phrase = rng.choice(PHRASES).format(a=a, b=b)
+    return f"{text.rstrip('.')}, {phrase}" if rng.random() < 0.7 else f"{phrase}: {text}"
+
+
+def _any_tincture(term: str):
+    return lambda arms, view: term in (arms.field, arms.second, arms.tincture)
+
+
+def _has_charge(*terms: str):
+    return lambda arms, view: arms.charge in terms
+
+
+# (when, how often, the first of these words, becomes one of those)
+EVERYDAY: Sequence = (
+    (_has_charge("luce"), 0.25, ("swimming fish", "fish"), ("mullet",)),
+    (_has_charge("roundel"), 0.20, ("round spot", "ball", "dot", "disc", "circle"), ("lozenge", "pellet", "plate")),
+    (_any_tincture("celeste"), 0.12, ("light blue", "sky blue"), ("pale blue", "pale")),
+    (_any_tincture("argent"), 0.12, ("white",), ("pale", "pale white")),
+    (_any_tincture("sanguine"), 0.15, ("dark red", "maroon", "burgundy"), ("sable brown",)),
+    (lambda arms, view: arms.count == 3, 0.15, ("three ", "3 ", "some "), ("a pile of ", "a bar of ")),
+    (
+        lambda arms, view: arms.division in ("bendy", "party per bend") or view.tilted,
+        0.08,
+        ("shield", "crest", "badge", "plaque"),
+        ("shield with a bend in it", "badge on the bend of the road"),
+    ),
+    (_has_charge("martlet"), 0.10, ("little bird", "swallow", "bird"), ("crane",)),
+    (_has_charge("bordure", "coronet"), 0.05, ("royal crown", "border"), ("chief",)),
+    (
+        lambda arms, view: arms.field == "gules" and arms.charge == "cross",
+        0.30,
+        ("shield", "crest", "badge", "emblem", "plaque"),
+        ("flag of the canton",),
+    ),
+)
+# (charge, how often, called instead)
+OTHER_NOUNS: Sequence[tuple[str, float, tuple[str, ...]]] = (
+    ("luce", 0.15, ("mullet",)),
+    ("roundel", 0.08, ("lozenge", "pellet", "plate", "lozenge")),
+    ("caltrap", 0.20, ("mullet spike",)),
+    ("sword", 0.03, ("fusil weapon",)),
+    ("martlet", 0.03, ("crane",)),
+)
+
+OBJECTS = ("shield", "shield", "shield", "coat of arms", "crest", "emblem", "badge", "plaque", "family crest")
+ODD_OBJECTS = ("metal plate", "old plate", "name plate", "the chief's shield", "canton flag", "pile of scrap", "label")
+PLACES = {
+    "stone": ("on a stone wall", "on stone"),
+    "wood": ("on a wooden door", "on wood"),
+    "sky": ("against the sky",),
+    "grass": ("on the grass", "on a lawn"),
+    "plain": ("on a plain background",),
+}
+PHOTO_OPENINGS = (
+    "a photo of ",
+    "a photo of a ",
+    "a picture of ",
+    "photo: ",
+    "a close-up of ",
+    "a blurry photo of ",
+    "a good photo of the ",
+    "",
+    "",
+    "itap of a ",
+    "my ",
+)
+SHOP_ENDINGS = (" for sale", " wallpaper", " - high resolution", " sticker", " for sale")
+VECTOR_OPENINGS = ("vector: ", "clip art of ", "logo with ", "emblem with ", "icon, ", "illustration of ")
+ARTICLE_OPENINGS = (
+    "",
+    "family crest, ",
+    "a heraldic shield: ",
+    "a drawing of ",
+    "an image of ",
+    "the arms, ",
+    "an old shield: ",
+)
+HERALDRY_OPENINGS = (
+    "",
+    "arms: ",
+    "coat of arms: ",
+    "blazon: ",
+    "a coat of arms: ",
+    "arms of the town: ",
+    "arms of the family: ",
+    "a shield, ",
+)
+JUNK = (
+    "logo design",
+    "untitled",
+    "IMG 2043",
+    "heraldry collection",
+    "family history page",
+    "medieval art",
+    "click here to buy",
+    "coat of arms",
+    "flags and emblems",
+    "a shield",
+    "history of the town",
+    "stock photo",
+)
+PHRASES = (
+    "symbolising {a}",
+    "a sign of {a}",
+    "which has {a} {b}",
+    "{a} and {b}",
+    "from {a}",
+    "the {a} of {b}",
+    "{a} {b}",
+    "used by the {a}",
+    "of the {a} {b}",
+)
+UNRELATED = [
+    "house",
+    "tree",
+    "summer",
+    "water",
+    "stone",
+    "road",
+    "school",
+    "night",
+    "story",
+    "music",
+    "paper",
+    "north",
+    "season",
+    "family",
+    "winter",
+    "river",
+    "market",
+    "letter",
+    "train",
+    "window",
+    "table",
+    "coffee",
+    "metal",
+    "classic",
+    "design",
+    "travel",
+    "world",
+    "great",
+    "early",
+    "small",
+    "large",
+    "modern",
+    "ancient",
+    "nice",
+    "local",
+    "royal",
+    "holiday",
+    "island",
+    "village",
+    "forest",
+    "memory",
+    "dream",
+    "battle",
+    "victory",
+    "honour",
+    "courage",
+    "loyalty",
+    "peace",
+    "truth",
+    "wisdom",
+    "faith",
+    "strength",
+    "love",
+    "hope",
+    "glory",
+    "pride",
+    "friend",
+    "team",
+    "club",
+    "student",
+    "album",
+    "museum",
+    "city",
+    "france",
+    "spain",
+    "germany",
+    "italy",
+    "europe",
+    "union",
+    "army",
+    "navy",
+    "bank",
+    "hotel",
+    "england",
+]

@@ -1,0 +1,41 @@
+"""Prompt templates that fit this world, and odd ones that do not, for the chapter on prompts."""
+
+FITTING = (
+    "{}",
+    "a photo of a {}.",
+    "a photo of {}.",
+    "a coat of arms: {}.",
+    "coat of arms: {}",
+    "arms: {}",
+    "blazon: {}",
+    "arms of the town: {}",
+    "arms of the family: {}",
+    "a shield, {}",
+    "a picture of a shield with {}.",
+    "a drawing of {}.",
+    "an image of the arms {}.",
+    "a blurry photo of {}.",
+    "a shield bearing {}",
+    "a heraldic shield: {}",
+    "family crest, {}",
+    "vector: {}",
+    "{} for sale",
+    "{} at the museum",
+    "a close-up of {} on a stone wall",
+    "emblem with {}",
+    "itap of a {}.",
+    "a good photo of the {}.",
+)
+
+ODD = (
+    "a bowl of {}, freshly cooked.",
+    "the taste of {}",
+    "{} is playing football",
+    "my favourite song is {}",
+    "a satellite photo of {}.",
+    "an x-ray of {}",
+    "the price of {} fell",
+    "how to repair {}",
+    "{} in the rain in Paris",
+    "not a {}",
+)

@@ -1,0 +1,237 @@
+"""Runs and books that several test modules look at: each is made once a session, by all processes of pytest-xdist."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from conftest import write_images
+from synthetic_embeddings import CLASSES, synthetic_arrays
+
+from cmmlib import Study
+from cmmlib.cli import _exit_code
+
+CMM = Path(sys.executable).with_name("cmm")
+# What a class may be called by somebody who means no good, or by nobody who thought of markup.
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "$x$",
+    "{glue:text}`overall`",
+    "a|b",
+    "\"quotes\" & 'ticks' <b>",
+    "fox \N{FOX FACE}",
+    "long " * 40,
+    r"$\frac{",
+    r"back\slash",
+    "`code`",
+    "<img src=x onerror=alert(1)>",
+    "*star* [link](http://example.org)",
+]
+HOSTILE_PROMPTS = ["<script>alert(1)</script> {}", r"$p$ | {glue:text}`overall` \(x\)"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call of `cmm` came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def folder(self) -> Path:
+        """The run folder that `cmm run` printed."""
+        assert self.code == 0, self.err
+        return Path(self.out.splitlines()[-1])
+
+
+def cmm(*arguments: object) -> Said:
+    """`cmm` with these arguments, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = _exit_code([str(argument) for argument in arguments])
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+def write_embeddings(file: Path, **changes: object) -> str:
+    """Write the synthetic embeddings with some arrays changed (None drops one); returns the study's `dataset`."""
+    arrays = {key: value for key, value in {**synthetic_arrays(), **changes}.items() if value is not None}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return f"embeddings:{file}"
+
+
+def small_chapter(folder: Path, *cells: str) -> Path:
+    """A folder of notebooks that holds one chapter: the parameters and these cells."""
+    parameters = nbformat.v4.new_code_cell(Study.parameters_cell(), metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    folder.mkdir()
+    nbformat.write(notebook, folder / "01_phenomenon.ipynb")
+    return folder
+
+
+class Page(HTMLParser):
+    """A page's elements with their attributes, its text, and the text of its scripts."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        {"script": self.scripts, "style": []}.get(self._inside, self.words).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def html_pages(book: Path) -> list[Path]:
+    return [page for page in sorted(book.rglob("*.html")) if "_static" not in page.parts]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)`: a folder that `make` fills, shared by the processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        place = root / name
+        with open(root / f"{name}.lock", "w") as lock, pytest.MonkeyPatch.context() as patch:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / "made").exists():
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                patch.setenv("CMM_CACHE", str(place / "cache"))
+                make(place)
+                (place / "made").touch()
+        return place
+
+    return folder
+
+
+def run_in(place: Path, *arguments: object) -> None:
+    said = cmm("run", "--out", place / "runs", *arguments)
+    assert said.code == 0, said.err
+
+
+def only_run(place: Path) -> Path:
+    (folder,) = (place / "runs").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled(made_once) -> Path:
+    """Run folder of the synthetic embeddings with labels and two prompts."""
+
+    def make(place: Path) -> None:
+        run_in(place, "--dataset", write_embeddings(place / "synthetic.npz"))
+
+    return only_run(made_once("labelled", make))
+
+
+@pytest.fixture(scope="session")
+def changed(made_once) -> Path:
+    """Chapter 1 of the same embeddings with another worst_k and another seed."""
+
+    def make(place: Path) -> None:
+        data = write_embeddings(place / "synthetic.npz")
+        run_in(place, "--dataset", data, "--worst-k", 5, "--seed", 1, "--only", "01")
+
+    return only_run(made_once("changed", make))
+
+
+@pytest.fixture(scope="session")
+def unlabelled(made_once) -> Path:
+    """Run folder of the same embeddings without labels."""
+
+    def make(place: Path) -> None:
+        run_in(place, "--dataset", write_embeddings(place / "unlabelled.npz", labels=None))
+
+    return only_run(made_once("unlabelled", make))
+
+
+@pytest.fixture(scope="session")
+def hostile(made_once) -> Path:
+    """Run folder of the same embeddings whose classes and prompts have markup for names."""
+    assert len(HOSTILE) == CLASSES
+
+    def make(place: Path) -> None:
+        names = {"classnames": np.array(HOSTILE), "prompts": np.array(HOSTILE_PROMPTS)}
+        run_in(place, "--dataset", write_embeddings(place / "hostile.npz", **names))
+
+    return only_run(made_once("hostile", make))
+
+
+@pytest.fixture(scope="session")
+def twins(made_once, tiny_clip) -> tuple[Path, Path]:
+    """Two runs of one folder of images, made at the same time with one cache, in batches of 7 and of 4096."""
+
+    def make(place: Path) -> None:
+        images = write_images(place / "generated-images")
+        shared = ["--dataset", f"folder:{images}", "--backbone", f"local-dir:{tiny_clip}"]
+        starts = [
+            subprocess.Popen(
+                [CMM, "run", *shared, "--batch-size", size, "--out", place / size],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for size in ("7", "4096")
+        ]
+        for process in starts:
+            _, said = process.communicate()
+            assert process.returncode == 0, said
+
+    place = made_once("twins", make)
+    first, second = (next((place / size).iterdir()) for size in ("7", "4096"))
+    return first, second
+
+
+@pytest.fixture(scope="session")
+def labelled_book(made_once, labelled) -> Path:
+    """The labelled run's book: the folder that holds html/ and book/."""
+    return made_once("labelled-book", lambda place: _build(place, labelled))
+
+
+@pytest.fixture(scope="session")
+def unlabelled_book(made_once, unlabelled) -> Path:
+    return made_once("unlabelled-book", lambda place: _build(place, unlabelled))
+
+
+@pytest.fixture(scope="session")
+def many_book(made_once, hostile, changed, twins) -> Path:
+    """One book of three runs: hostile names, chapter 1 alone, and images."""
+    return made_once("many-book", lambda place: _build(place, hostile, changed, twins[0]))
+
+
+def _build(place: Path, *runs: Path) -> None:
+    said = cmm("book", *runs, "--out", place)
+    assert said.code == 0, said.err

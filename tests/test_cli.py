@@ -1,0 +1,322 @@
+"""The command line: every field a flag, a wrong input one line and exit code 2, a stop that keeps what was embedded."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from conftest import write_images
+from finished_runs import CMM, cmm, small_chapter, write_embeddings
+from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
+
+from cmmlib import Study, book, embed, open_run
+
+BROKEN_IMAGE = Path("noise") / "broken.png"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, tiny_clip) -> Path:
+    """A folder of good and bad inputs, all named by what is wrong with them."""
+    root = tmp_path_factory.mktemp("inputs")
+    nan = synthetic_arrays()["image_features"]
+    nan[7, 3] = np.nan
+    write_embeddings(root / "good.npz")
+    write_embeddings(root / "objects.npz", classnames=np.array(["a"] * CLASSES, dtype=object))
+    write_embeddings(root / "shapes.npz", text_features=np.ones((CLASSES, 3), np.float32))
+    write_embeddings(root / "labels.npz", labels=np.full(IMAGES, CLASSES))
+    write_embeddings(root / "nan.npz", image_features=nan)
+    (root / "text.npz").write_text("no archive")
+    write_images(root / "images")
+    shutil.copytree(root / "images", root / "broken-images")
+    (root / "broken-images" / BROKEN_IMAGE).write_text("no image")
+    (root / "empty").mkdir()
+    (root / "no-weights").mkdir()
+    shutil.copy(tiny_clip / "open_clip_config.json", root / "no-weights")
+    (root / "tiny").symlink_to(tiny_clip)
+    (root / "pool.txt").write_text("a photo of a {}.\na photo\n")
+    (root / "file").write_text("")
+    return root
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch) -> Path:
+    """The empty folder that a command runs in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def left_behind(work: Path, cache: Path) -> list[str]:
+    """Files and folders in the work folder and the cache; digests of inputs are no trace of a failure."""
+    found = [*work.rglob("*"), *(p for p in cache.rglob("*") if p.is_file() and p.parent.name != "digests")]
+    return [str(path) for path in found]
+
+
+def one_line(said: str) -> str:
+    assert said.startswith("cmm: "), said
+    assert said.count("\n") == 1, said
+    assert said.endswith("\n")
+    return said
+
+
+GOOD = ["--dataset", "embeddings:{}/good.npz"]
+IMAGES_OF = ["--backbone", "local-dir:{}/tiny", "--dataset"]
+REFUSED = {
+    "no data set": ([], "dataset: name one"),
+    "unknown data set": (["--dataset", "imagenot"], "unknown data set 'imagenot'"),
+    "unknown backbone": (["--dataset", "folder:{}/images", "--backbone", "ViT-B-99"], "no model 'ViT-B-99'"),
+    "no backbone": (["--dataset", "folder:{}/images"], "--backbone"),
+    "unknown flag": ([*GOOD, "--sneed", "1"], "--sneed"),
+    "flag without its value": (["--dataset"], "--dataset"),
+    "a word too many": ([*GOOD, "fast"], "fast"),
+    "unknown chapter": ([*GOOD, "--only", "99"], "no chapter '99': there are 01_phenomenon, 02_cmm"),
+    "no chapter": ([*GOOD, "--only", ","], "no chapter"),
+    "template without a slot": ([*GOOD, "--base-template", "a photo"], "'a photo' has no {}"),
+    "pool without a slot": ([*IMAGES_OF, "folder:{}/images", "--templates", "{}/pool.txt"], "line 2 of pool.txt"),
+    "unknown pool": ([*IMAGES_OF, "folder:{}/images", "--templates", "openai-8"], "unknown pool 'openai-8'"),
+    "missing file": (["--dataset", "embeddings:{}/none.npz"], "none.npz"),
+    "missing folder": (["--dataset", "folder:{}/none"], "none"),
+    "no npz": (["--dataset", "embeddings:{}/text.npz"], "text.npz"),
+    "object arrays": (["--dataset", "embeddings:{}/objects.npz"], "object arrays"),
+    "shapes that disagree": (["--dataset", "embeddings:{}/shapes.npz"], "shapes disagree"),
+    "labels out of range": (["--dataset", "embeddings:{}/labels.npz"], f"labels row 0 is {CLASSES}"),
+    "NaN": (["--dataset", "embeddings:{}/nan.npz"], "row 7 has NaN"),
+    "empty folder": ([*IMAGES_OF, "folder:{}/empty"], "folder empty holds 0 class folders"),
+    "unreadable image": ([*IMAGES_OF, "folder:{}/broken-images"], f"broken-images/{BROKEN_IMAGE}"),
+    "model without weights": (["--dataset", "folder:{}/images", "--backbone", "local-dir:{}/no-weights"], "no weights"),
+    "tag without weights": (["--dataset", "folder:{}/images", "--backbone", "ViT-B-32"], "random model"),
+    "k of 0": ([*GOOD, "--worst-k", "0"], "worst_k"),
+    "k over the classes": ([*GOOD, "--worst-k", "13"], "worst_k: 13 is more than the 12 classes"),
+    "k no number": ([*GOOD, "--worst-k", "five"], "--worst-k"),
+    "unknown precision": ([*GOOD, "--precision", "fp8"], "precision"),
+    "out is a file": ([*GOOD, "--out", "{}/file"], "not a directory"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_wrong_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, expected, inputs, work, own_cache):
+    filled = [a if a == "a photo" else a.replace("{}", str(inputs)) for a in arguments]
+    said = cmm("run", *filled)
+    assert (said.code, said.out) == (2, "")
+    assert expected in one_line(said.err)
+    assert left_behind(work, own_cache) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["book"], "no run in runs/"),
+        (["book", "nowhere"], "nowhere is no finished run"),
+        (["book", "."], "is no finished run"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_or_run_is_one_line_too(arguments, expected, work, own_cache):
+    said = cmm(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert expected in one_line(said.err)
+    assert left_behind(work, own_cache) == []
+
+
+@pytest.mark.parametrize("arguments", [["run", "--dataset", "embeddings:none.npz"], ["run", "--sneed"]], ids=str)
+def test_the_real_command_refuses_so(arguments, work):
+    done = subprocess.run([CMM, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    one_line(done.stderr)
+
+
+def test_run_has_a_flag_for_every_field_of_a_study():
+    shown = cmm("run", "--help").out
+    words = " ".join(shown.split())
+    for name, field in Study.model_fields.items():
+        assert re.search(rf"--{name.replace('_', '-')}\b", shown), name
+        assert field.description.split(",")[0].split(":")[0] in words, name
+
+
+def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
+    seen = []
+    monkeypatch.setattr(book, "run_study", lambda study, only: seen.append((study, only)) or Path("there"))
+    given = {
+        "dataset": f"embeddings:{inputs}/good.npz",
+        "backbone": "ViT-B-32",
+        "pretrained": "openai",
+        "class_names": "/names.txt",
+        "templates": "openai-80",
+        "base_template": "the {}",
+        "worst_k": 4,
+        "seed": 7,
+        "precision": "bf16",
+        "storage": "float16",
+        "device": "cpu",
+        "batch_size": 9,
+        "workers": 2,
+        "out": "/elsewhere",
+    }
+    assert given.keys() == Study.model_fields.keys()
+    flags = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", value)]
+    said = cmm("run", *flags, "--only", "01")
+    assert (said.code, said.out) == (0, "there\n")
+    assert seen == [(Study.of(given), "01")]
+
+
+def test_without_arguments_it_prints_its_help():
+    said = cmm()
+    assert said.code == 0
+    assert said.out == cmm("--help").out
+    assert all(f"  {name} " in said.out for name in ("run", "book"))
+
+
+def test_a_dry_run_says_what_is_missing_and_writes_no_run(inputs, work, own_cache):
+    said = cmm("run", "--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny", "--dry-run")
+    assert said.code == 0
+    assert "10 images, 4 classes" in said.out
+    assert "10 image embeddings to compute" in said.out
+    assert "01_phenomenon, 02_cmm" in said.out
+    assert left_behind(work, own_cache) == []
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+
+@pytest.mark.parametrize("where", [(Path, "write_bytes"), (nbformat, "write")], ids=["cache", "chapters"])
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(where, inputs, work, own_cache, monkeypatch):
+    monkeypatch.setattr(*where, full)
+    said = cmm("run", "--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny")
+    assert (said.code, said.out) == (2, "")
+    assert "no space left on device" in one_line(said.err)
+    halves = [path for root in (work, own_cache) for path in root.rglob(".*") if path.is_file()]
+    assert halves == []
+    assert list(work.rglob("*.ipynb")) == []
+
+
+def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache, monkeypatch):
+    cell = "import errno\nraise OSError(errno.ENOSPC, 'No space left on device', '/figures/a.svg')"
+    chapters = small_chapter(work / "notebooks", cell)
+    monkeypatch.setattr(book, "source", lambda name: chapters)
+    said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
+    assert (said.code, said.out) == (2, "")
+    assert "no space left" in one_line(said.err)
+    assert not [path for path in (work / "runs").rglob("*") if path.is_file()]
+
+
+# ---------------------------------------------------------------- stopped and killed
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from cmmlib import embed
+embed.IMAGE_SHARD = 2
+encode, done = embed._encode_shard, []
+def slow(*arguments):
+    if len(done) == 3:
+        Path(sys.argv[1]).touch()
+        time.sleep(600)
+    done.append(1)
+    return encode(*arguments)
+embed._encode_shard = slow
+sys.argv = ["cmm", *sys.argv[2:]]
+from cmmlib.cli import main
+main()
+"""
+
+
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    while not file.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, own_cache, monkeypatch):
+    flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny"]
+    ready = work / "ready"
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(ready), "run", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(ready, process)
+        process.send_signal(how)
+        out, err = process.communicate()
+    if how == signal.SIGINT:
+        assert (process.returncode, out) == (130, "")
+        assert "run the same command to go on" in one_line(err)
+    else:
+        assert process.returncode == -signal.SIGKILL
+    assert len(list((own_cache / "images").glob("[!.]*.safetensors"))) == 3
+    assert not (work / "runs").exists()
+
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
+    encode, encoded = embed._encode_shard, []
+    monkeypatch.setattr(
+        embed, "_encode_shard", lambda b, paths, *more: encoded.append(paths) or encode(b, paths, *more)
+    )
+    study = Study.of({"dataset": flags[1], "backbone": flags[3]})
+    run = open_run(study)
+    assert [len(paths) for paths in encoded] == [2, 2]
+    assert len(run.images) == 10
+
+
+def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
+    busy = work / "busy"
+    cell = (
+        f"import os, time\nfrom pathlib import Path\nPath({str(busy)!r}).write_text(str(os.getpid()))\ntime.sleep(600)"
+    )
+    chapters = small_chapter(work / "notebooks", cell)
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom cmmlib import book\n"
+        f"book.source = lambda name: Path({str(chapters)!r})\n"
+        "from cmmlib.cli import main\nmain()"
+    )
+    command = [sys.executable, "-c", program, "run", "--dataset", f"embeddings:{inputs}/good.npz"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(busy, process)
+        while not busy.read_text():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    one_line(err)
+    assert not [path for path in (work / "runs").rglob("*") if path.is_file()]
+    assert not is_alive(int(busy.read_text()))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs; one that is only waiting to be collected does not."""
+    status = Path(f"/proc/{pid}/status")
+    if Path("/proc/self/status").exists():
+        return status.exists() and "State:\tZ" not in status.read_text()
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_run_says_its_folder_on_stdout_and_its_progress_on_stderr(inputs, work, monkeypatch):
+    chapters = small_chapter(work / "notebooks", "print('in the chapter')")
+    monkeypatch.setattr(book, "source", lambda name: chapters)
+    said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 1
+    assert json.loads((said.folder / "manifest.json").read_text())["id"] == said.folder.name
+    assert said.err.startswith("01_phenomenon: ")
+    again = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
+    assert again.out == said.out
+    assert again.err == "01_phenomenon: up to date\n"
