@@ -176,7 +176,12 @@ def _clean(notebook: Any, study: Study) -> None:
         if "injected-parameters" in tags:
             cell.source = "\n".join(["# Parameters", *(f"{k} = {v!r}" for k, v in study.public().items())])
             cell.metadata["tags"] = sorted({*tags, "remove-cell"})
-        for output in cell.get("outputs", []):
+        outputs = cell.get("outputs", [])
+        for warning in (o for o in outputs if o.get("name") == "stderr"):
+            _note(warning["text"].rstrip())  # told to whoever runs it; a reader can do nothing about it
+        if outputs:
+            cell.outputs = [o for o in outputs if o.get("name") != "stderr"]
+        for output in outputs:
             alt = output.get("metadata", {}).get("image/svg+xml", {}).get("alt")
             if alt:
                 cell.metadata["mystnb"] = {"image": {"alt": alt}}
@@ -294,10 +299,16 @@ def _jupyter_book(staged: Path, work: Path) -> Path:
     return pages
 
 
+MATHJAX = ("tex-chtml.js", "output/chtml", "input/tex")  # what a page loads: the menu, which loads more, is off
+
+
 def _prune(pages: Path) -> None:
-    """Drop what no page loads."""
-    for name in ("_sources",):
-        shutil.rmtree(pages / name, ignore_errors=True)
+    """Drop what no page loads: most of MathJax, source maps, page sources."""
+    shutil.rmtree(pages / "_sources", ignore_errors=True)
+    mathjax = pages / "_static" / "mathjax"
+    spare = [p for p in mathjax.rglob("*") if p.is_file() and not p.relative_to(mathjax).as_posix().startswith(MATHJAX)]
+    for path in [*spare, *(pages / "_static").rglob("*.map")]:
+        path.unlink()
 
 
 def _chapter_files(folder: Path) -> list[Path]:

@@ -78,6 +78,7 @@ def class_accuracy_curve(accuracy: np.ndarray, intervals: np.ndarray, overall: f
     a, (low, high) = 100 * accuracy[order], 100 * intervals[order].T
     rank = np.arange(1, len(a) + 1)
     worst = 100 * float(accuracy[order][:worst_k].mean())
+    finding = "The average hides a tail" if worst < 75 * overall else "Accuracy of every class"
     figure, axis = plt.subplots(figsize=(7.6, 4.0))
     axis.axvspan(0.5, worst_k + 0.5, color=VERMILION, alpha=0.10, lw=0)
     axis.vlines(rank, low, high, color=SKY, lw=max(0.6, min(3.0, 160 / len(a))), alpha=0.55)
@@ -103,7 +104,7 @@ def class_accuracy_curve(accuracy: np.ndarray, intervals: np.ndarray, overall: f
         xlim=(0.2, len(a) + 0.8),
         xlabel="class, from worst to best",
         ylabel="accuracy (%)",
-        title=f"The average hides a tail: {100 * overall:.0f} % overall, {worst:.0f} % in the worst {worst_k} classes",
+        title=f"{finding}: {100 * overall:.0f} % overall, {worst:.0f} % in the worst {worst_k} classes",
     )
     return _described(
         figure,
@@ -131,7 +132,7 @@ def worst_confusions(frame: pd.DataFrame) -> Figure:
         axis.text(x, row, _text(name, 26), va="center", fontsize=8.5, color="white" if inside else "black")
     axis.set_yticks(y, [_text(name) for name in frame["name"]])
     axis.set(xlim=(0, 100), xlabel="share of the class's images (%)", title="What the worst classes are taken for")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.42, -0.9 / (0.4 + 0.36 * len(frame))), ncols=3)
+    figure.legend(loc="outside lower center", ncols=3)
     return _described(
         figure,
         f"""

@@ -82,6 +82,10 @@ class Run:
     def worst_k(self) -> int:
         return self.study.worst_k or default_worst_k(self.n_classes)
 
+    def names(self, classes: Int[Tensor, "n"]) -> list[str]:
+        """Names of classes by index; an index below zero, "no class", gives an empty name."""
+        return ["" if c < 0 else self.classnames[c] for c in classes.tolist()]
+
     @property
     def conditions(self) -> dict[str, bool]:
         """What a chapter's cell asks for with a tag `if-NAME` or `unless-NAME`, and a page with `<!-- if-NAME -->`."""

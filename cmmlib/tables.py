@@ -29,7 +29,7 @@ def accuracy_columns(
             "accuracy": accuracy.value.tolist(),
             "accuracy_low": intervals[:, 0].tolist(),
             "accuracy_high": intervals[:, 1].tolist(),
-            "taken_for": _names(run, other),
+            "taken_for": run.names(other),
             "taken_for_index": [None if c < 0 else c for c in other.tolist()],
             "share_taken_for": share.tolist(),
         }
@@ -53,7 +53,7 @@ def cmm_columns(
             "class_name": run.classnames,
             **named,
             "suspect_rank": rank.tolist(),
-            "rival": _names(run, rival),
+            "rival": run.names(rival),
             "rival_index": rival.tolist(),
             "rival_share": rival_share.tolist(),
         }
@@ -79,7 +79,3 @@ def prompt_table(run: Run, pool: Matches) -> pd.DataFrame:
         table["overall"] = [accuracy.overall for accuracy in found]
         table["worst_10"] = [metrics.worst_at_k(accuracy.value, 10) for accuracy in found]
     return table
-
-
-def _names(run: Run, indices: Tensor) -> list[str | None]:
-    return [None if c < 0 else run.classnames[c] for c in indices.tolist()]

@@ -72,18 +72,18 @@ def test_every_field_equals_brute_force(n, n_classes, block):
 
 @pytest.mark.parametrize("block", [1, 15, 16, 17, 4096, None])
 def test_any_block_gives_the_same_sums(block):
-    images, heads = unit(530, 16), unit(1, 129, 16, seed=1)
+    images, heads = unit(210, 16), unit(1, 129, 16, seed=1)
     assert_same(match(images, heads, SCALE, block=block), images, heads)
 
 
 @settings(deadline=None, max_examples=25)
-@given(n=st.integers(1, 70), n_classes=st.integers(2, 150), n_prompts=st.integers(1, 3), block=st.integers(1, 80))
+@given(n=st.integers(1, 40), n_classes=st.integers(2, 150), n_prompts=st.integers(1, 3), block=st.integers(1, 80))
 def test_any_shape_equals_brute_force(n, n_classes, n_prompts, block):
     images, heads = unit(n, 8, seed=n), unit(n_prompts, n_classes, 8, seed=n_classes)
     assert_same(match(images, heads, SCALE, block=block), images, heads)
 
 
-@pytest.mark.parametrize(("n", "n_classes"), [(200, 5), (1000, 130)])
+@pytest.mark.parametrize(("n", "n_classes"), [(200, 5), (600, 130)])
 def test_images_in_order_of_similarity_are_retrieved(n, n_classes):
     """The most similar come last, or first: every block brings newcomers, or none."""
     images, heads = unit(n, 16), unit(1, n_classes, 16, seed=1)
