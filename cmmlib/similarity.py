@@ -8,6 +8,7 @@ enters this module.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
 
 BLOCK_BYTES = 8 << 20  # one [B, C] float32 block: two such buffers stay in a last-level cache of today's CPUs
@@ -53,24 +55,6 @@ class Matches:
         return self.soft_mass.shape[1]
 
 
-def check_embeddings(x: Float[Tensor, "... D"], name: str) -> None:
-    """Refuse NaN, Inf and zero-length rows of `x` and name the first bad row. Lengths are computed in float32.
-
-    Raises:
-        InputError: with the row's index (a tuple of indices when `x` has more than two dimensions).
-    """
-    rows, chunk = x.flatten(0, -2), 1 << 14
-    for start in range(0, len(rows), chunk):  # in chunks: no copy of all of `x` in float32
-        norm = torch.linalg.vector_norm(rows[start : start + chunk], dim=1, dtype=torch.float32)
-        bad = (~(norm.isfinite() & (norm > 0))).nonzero()[:, 0]
-        if len(bad):
-            index = [int(i) for i in torch.unravel_index(bad[0] + start, x.shape[:-1])]
-            what = "a zero-length embedding" if norm[bad[0]] == 0 else "NaN or Inf"
-            where = index[0] if len(index) == 1 else tuple(index)
-            raise InputError(f"{name} row {where} has {what}: remove or recompute it")
-
-
-@torch.no_grad()
 def match(
     images: Float[Tensor, "N D"],
     heads: Float[Tensor, "P C D"],
@@ -98,16 +82,37 @@ def match(
     block = min(n, block or max(GROUP_ROWS, min(MAX_ROWS, BLOCK_BYTES // (4 * n_classes))))
     m = min(n, max(1, round(n / n_classes)))
     out = _empty_matches(n_prompts, n, n_classes, m, images.device)
-    rows = -(-block // GROUP_ROWS) * GROUP_ROWS  # `_Retrieved` reads whole groups
-    buffers = torch.empty(2, rows, n_classes, device=images.device)  # the only [B, C] memory, for all prompts
-    for p, head in enumerate(heads):
-        product = _product(head.float(), logit_scale, precision)
-        fields = {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS}
-        retrieved = _Retrieved(m, n_classes, images.device)
-        for start in range(0, n, block):
-            _add_block(fields, retrieved, buffers, product, images[start : start + block].float(), start)
-        _finish(fields, retrieved, logit_scale)
+    workers = min(n_prompts, torch.get_num_threads()) if images.device.type == "cpu" else 1
+    shares = [range(first, n_prompts, workers) for first in range(workers)]
+    if workers == 1:
+        _match_prompts(shares[0], images, heads, logit_scale, precision, block, out)
+        return out
+    threads = torch.get_num_threads()
+    try:  # a thread a prompt: between the products lie many small steps, which threads cannot share
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(
+                pool.map(lambda share: _match_prompts(share, images, heads, logit_scale, precision, block, out), shares)
+            )
+    finally:
+        torch.set_num_threads(threads)
     return out
+
+
+@torch.no_grad()
+def _match_prompts(
+    prompts: range, images: Tensor, heads: Tensor, scale: float, precision: str, block: int, out: Matches
+) -> None:
+    """The pass for some of the prompts; fills their rows of `out`."""
+    n_classes = heads.shape[1]
+    rows = -(-block // GROUP_ROWS) * GROUP_ROWS  # `_Retrieved` reads whole groups
+    buffers = torch.empty(2, rows, n_classes, device=images.device)  # the only [B, C] memory
+    for p in prompts:
+        product = _product(heads[p].float(), scale, precision)
+        fields = {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS}
+        retrieved = _Retrieved(out.n_retrieved, n_classes, images.device)
+        for start in range(0, len(images), block):
+            _add_block(fields, retrieved, buffers, product, images[start : start + block].float(), start)
+        _finish(fields, retrieved, scale)
 
 
 def _check_inputs(images: Tensor, heads: Tensor, logit_scale: float, precision: str, block: int | None) -> None:
@@ -184,7 +189,7 @@ def _add_block(
         fields[key][start : start + b] = value
 
 
-def _spread(d: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
+def _spread(d: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """Standard deviation over classes, exactly zero where all classes are alike."""
     square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
     return square.sub_(d.mean(1).square_()).clamp_min_(0).sqrt_()
@@ -250,7 +255,7 @@ def _rank_key(value: Float[Tensor, "C K"], image: Int[Tensor, "... K"]) -> Int[T
 
 def top_two(
     s: Float[Tensor, "B C"],
-) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"], Float[Tensor, " B"], Float[Tensor, " B"]]:
+) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:
     """Classes of the highest and second highest similarity, then these two values; ties to the lowest index.
 
     Two searches over all classes cost a tenth of the matrix product, maxima of windows of classes a seventh of that.

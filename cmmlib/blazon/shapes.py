@@ -1,28 +1,24 @@
 """Masks: the shape of every charge, division and shield, as greyscale images.
 
-Everything is drawn in a unit square (x to the right, y down) on a fine grid and reduced to the size asked for. Ordinaries
-and divisions live in the square around the shield, small charges in a box of their own. Points are rounded to whole
-cells of the grid before Pillow sees them, so no last bit of a sine decides a pixel.
+Ordinaries and divisions live in the square around the shield, small charges in a box of their own. A mask is drawn once
+for every size that is asked for and shared: copy it before you change it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache
 from typing import Literal, get_args
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from cmmlib.blazon.heraldry import CHARGES, DIVISIONS
+from cmmlib.blazon.pen import Pen, Point, mirrored, path_points, polar
 
 Outline = Literal["heater", "iberian", "french"]
-Point = tuple[float, float]
 OUTLINES: tuple[Outline, ...] = get_args(Outline)
-GRID = 1024  # cells a side of the drawing
 CENTRE = 0.46  # height at which a division crosses: the middle of the shield's weight, not of its square
 BORDURE = 0.12  # width of the bordure
-FULL = 255
 
 # An SVG path (M, L, C with absolute coordinates) of the left half; the right half is its mirror image.
 OUTLINE_PATHS: dict[Outline, str] = {
@@ -32,7 +28,7 @@ OUTLINE_PATHS: dict[Outline, str] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def charge_mask(term: str, size: int, outline: Outline = "heater") -> Image.Image:
     """Mask [size, size] of a charge, 255 where it lies. Only the bordure depends on the outline."""
     pen = Pen()
@@ -45,7 +41,7 @@ def charge_mask(term: str, size: int, outline: Outline = "heater") -> Image.Imag
     return pen.reduced(size)
 
 
-@lru_cache(maxsize=None)
+@cache
 def division_mask(term: str, size: int) -> Image.Image:
     """Mask [size, size] of a division, 255 where the second tincture lies."""
     pen = Pen()
@@ -53,7 +49,7 @@ def division_mask(term: str, size: int) -> Image.Image:
     return pen.reduced(size)
 
 
-@lru_cache(maxsize=None)
+@cache
 def shield_mask(outline: Outline, size: int, inset: float = 0.0) -> Image.Image:
     """Mask [size, size] of the shield, its edge moved inwards by `inset` (of the square's side)."""
     pen = Pen()
@@ -67,80 +63,6 @@ def outline_points(outline: Outline, closed: bool = False) -> list[Point]:
     half = path_points(OUTLINE_PATHS[outline])
     points = half + mirrored(half)[::-1]
     return [*points, points[0]] if closed else points
-
-
-class Pen:
-    """Ink on the unit square; ink 0 erases. Shapes whose two sides are alike are given as their left half."""
-
-    def __init__(self) -> None:
-        self.image = Image.new("L", (GRID, GRID))
-        self._draw = ImageDraw.Draw(self.image)
-
-    def reduced(self, size: int) -> Image.Image:
-        return self.image.resize((size, size), Image.Resampling.BOX)
-
-    def polygon(self, points: Iterable[Point], ink: int = FULL) -> None:
-        self._draw.polygon([(round(x * GRID), round(y * GRID)) for x, y in points], fill=ink)
-
-    def box(self, left: float, top: float, right: float, bottom: float, ink: int = FULL) -> None:
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], ink)
-
-    def disc(self, x: float, y: float, radius: float, ink: int = FULL) -> None:
-        corners = (x - radius, y - radius, x + radius, y + radius)
-        self._draw.ellipse([round(c * GRID) for c in corners], fill=ink)
-
-    def stroke(self, points: Sequence[Point], width: float, ink: int = FULL) -> None:
-        """A line of constant width with round joints and ends."""
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-            length = math.hypot(x1 - x0, y1 - y0) or 1.0
-            dx, dy = (y1 - y0) / length * width / 2, (x0 - x1) / length * width / 2
-            self.polygon([(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)], ink)
-        for x, y in points:
-            self.disc(x, y, width / 2, ink)
-
-    def path(self, path: str, ink: int = FULL) -> None:
-        self.polygon(path_points(path), ink)
-
-    def twice(self, path: str, ink: int = FULL) -> None:
-        """A shape and its mirror image."""
-        points = path_points(path)
-        self.polygon(points, ink)
-        self.polygon(mirrored(points), ink)
-
-    def stroke_twice(self, path: str, width: float, ink: int = FULL) -> None:
-        points = path_points(path)
-        self.stroke(points, width, ink)
-        self.stroke(mirrored(points), width, ink)
-
-
-def path_points(path: str, steps: int = 24) -> list[Point]:
-    """Points along an SVG path of M, L and C (a cubic Bézier curve) with absolute coordinates.
-
-    >>> path_points("M 0 0 L 1 0 C 1 1 1 1 0 1", steps=1)
-    [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
-    """
-    points: list[Point] = []
-    words = path.split()
-    while words:
-        n = {"M": 1, "L": 1, "C": 3}[words.pop(0)]
-        values = [float(words.pop(0)) for _ in range(2 * n)]
-        corners = list(zip(values[::2], values[1::2], strict=True))
-        points += corners if n == 1 else [_bezier(points[-1], *corners, i / steps) for i in range(1, steps + 1)]
-    return points
-
-
-def _bezier(p: Point, q: Point, r: Point, s: Point, t: float) -> Point:
-    a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
-    return a * p[0] + b * q[0] + c * r[0] + d * s[0], a * p[1] + b * q[1] + c * r[1] + d * s[1]
-
-
-def mirrored(points: Iterable[Point]) -> list[Point]:
-    return [(1 - x, y) for x, y in points]
-
-
-def polar(radius: float, turns: float, x: float = 0.5, y: float = 0.5) -> Point:
-    """The point at `radius` from (x, y), `turns` clockwise from the top."""
-    return x + radius * math.sin(math.tau * turns), y - radius * math.cos(math.tau * turns)
 
 
 def star(rays: int, outer: float, inner: float, y: float = 0.5) -> list[Point]:
@@ -426,6 +348,3 @@ _DIVISIONS: dict[str, Callable[[Pen], None]] = {
     "quarterly": _quarterly,
     "gyronny": _gyronny,
 }
-
-assert {*_CHARGES, "bordure"} == CHARGES.keys()
-assert _DIVISIONS.keys() == DIVISIONS.keys()
