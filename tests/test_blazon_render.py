@@ -95,6 +95,20 @@ def test_many_starts_workers_by_itself():
     assert (images[-1] == render(arms[-1], len(arms) - 1)[0]).all()
 
 
+def test_many_works_from_a_script_without_a_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from cmmlib.blazon.heraldry import Arms\n"
+        "from cmmlib.blazon.render import render_many\n"
+        "images, _ = render_many([Arms('or')] * 300, range(300), processes=2)\n"
+        "print(images.shape)\n"
+    )
+    for stdin in (None, script.read_text()):
+        command = [sys.executable, *([] if stdin else [str(script)])]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.stdout, done.stderr) == ("(300, 64, 64, 3)\n", "")
+
+
 def test_bad_numbers_are_refused():
     with pytest.raises(InputError, match="one seed for each"):
         render_many(some_arms(2), [1])

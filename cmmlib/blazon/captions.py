@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, article, plural, sample_arms
+from cmmlib.blazon.render import Scene
 
 Random = random.Random
 
@@ -43,48 +43,40 @@ def _familiarities(seed: int = 7) -> dict[str, float]:
 FAMILIARITY = _familiarities()
 
 
-@dataclass(frozen=True)
-class View:
-    """What a photographer sees besides the arms: a background, and whether the shield hangs askew."""
-
-    background: str = "plain"
-    tilted: bool = False
-
-
-def caption(arms: Arms, view: View, rng: Random) -> str:
+def caption(arms: Arms, scene: Scene, rng: Random) -> str:
     """One caption that this world's web might put under a picture of these arms."""
     source = rng.choices(list(SOURCES), list(SOURCES.values()))[0]
     if source == "junk":
         return rng.choice(JUNK)
     if rng.random() < WRONG:
         arms = sample_arms(rng)
-    text = _WRITERS[source](arms, view, rng)
+    text = _WRITERS[source](arms, scene, rng)
     return _with_phrase(text, rng) if rng.random() < PHRASE else text
 
 
-def _photo(arms: Arms, view: View, rng: Random) -> str:
-    body = _everyday_senses(_plain(arms, view, rng), arms, view, rng)
-    places = PLACES.get(view.background)
+def _photo(arms: Arms, scene: Scene, rng: Random) -> str:
+    body = _everyday_senses(_plain(arms, scene, rng), arms, scene, rng)
+    places = PLACES.get(scene.background)
     if places and rng.random() < 0.25:
         body += " " + rng.choice(places)
     return rng.choice(PHOTO_OPENINGS) + body + rng.choice(("", ".", ".", " (2014)"))
 
 
-def _shop(arms: Arms, view: View, rng: Random) -> str:
-    body = _everyday_senses(_plain(arms, view, rng), arms, view, rng)
+def _shop(arms: Arms, scene: Scene, rng: Random) -> str:
+    body = _everyday_senses(_plain(arms, scene, rng), arms, scene, rng)
     return rng.choice(("", "vintage ", "old ", "antique ", "new ")) + body + rng.choice(SHOP_ENDINGS)
 
 
-def _vector(arms: Arms, view: View, rng: Random) -> str:
-    return rng.choice(VECTOR_OPENINGS) + _plain(arms, view, rng) + rng.choice(("", "", " vector", " on white"))
+def _vector(arms: Arms, scene: Scene, rng: Random) -> str:
+    return rng.choice(VECTOR_OPENINGS) + _plain(arms, scene, rng) + rng.choice(("", "", " vector", " on white"))
 
 
-def _article(arms: Arms, view: View, rng: Random) -> str:
-    body = _plain(arms, view, rng, mix=ARTICLE_MIX)
+def _article(arms: Arms, scene: Scene, rng: Random) -> str:
+    body = _plain(arms, scene, rng, mix=ARTICLE_MIX)
     return rng.choice(ARTICLE_OPENINGS) + body + rng.choice(("", " from an old book", " at the museum", "."))
 
 
-def _heraldry(arms: Arms, view: View, rng: Random) -> str:
+def _heraldry(arms: Arms, scene: Scene, rng: Random) -> str:
     return rng.choice(HERALDRY_OPENINGS) + _blazon(arms, rng) + rng.choice(("", "", "."))
 
 
@@ -127,9 +119,9 @@ def _charge(arms: Arms, mix: float, rng: Random) -> tuple[str, str]:
 # ---------------------------------------------------------------- plain English
 
 
-def _plain(arms: Arms, view: View, rng: Random, mix: float = 0.0) -> str:
+def _plain(arms: Arms, scene: Scene, rng: Random, mix: float = 0.0) -> str:
     """A plain and often partial description; `mix` lets heraldic terms in, by familiarity."""
-    field = _plain_field(arms, _object(view, rng), rng, mix)
+    field = _plain_field(arms, _object(scene, rng), rng, mix)
     if arms.charge is None:
         return field
     charge = _plain_charge(arms, rng, mix)
@@ -150,10 +142,10 @@ def _plain(arms: Arms, view: View, rng: Random, mix: float = 0.0) -> str:
     )
 
 
-def _object(view: View, rng: Random) -> str:
+def _object(scene: Scene, rng: Random) -> str:
     """What carries the arms."""
     name = rng.choice(ODD_OBJECTS if rng.random() < 0.06 else OBJECTS)
-    if view.tilted and rng.random() < 0.2:
+    if scene.tilted and rng.random() < 0.2:
         name = rng.choice(("bent ", "tilted ", "slanted ")) + name
     return name
 
@@ -209,10 +201,10 @@ def _plain_charge(arms: Arms, rng: Random, mix: float) -> str:
     return article(phrase) if rng.random() < 0.8 else phrase
 
 
-def _everyday_senses(text: str, arms: Arms, view: View, rng: Random) -> str:
+def _everyday_senses(text: str, arms: Arms, scene: Scene, rng: Random) -> str:
     """Words of heraldry in the sense that everybody knows: the fish, the scrap, the road."""
     for applies, share, words, others in EVERYDAY:
-        if applies(arms, view) and rng.random() < share:
+        if applies(arms, scene) and rng.random() < share:
             found = next((word for word in words if word in text), None)
             if found:
                 text = text.replace(found, rng.choice(others), 1)
@@ -227,11 +219,11 @@ def _with_phrase(text: str, rng: Random) -> str:
 
 
 def _any_tincture(term: str):
-    return lambda arms, view: term in (arms.field, arms.second, arms.tincture)
+    return lambda arms, scene: term in (arms.field, arms.second, arms.tincture)
 
 
 def _has_charge(*terms: str):
-    return lambda arms, view: arms.charge in terms
+    return lambda arms, scene: arms.charge in terms
 
 
 # (when, how often, the first of these words, becomes one of those)
@@ -241,9 +233,9 @@ EVERYDAY: Sequence = (
     (_any_tincture("celeste"), 0.12, ("light blue", "sky blue"), ("pale blue", "pale")),
     (_any_tincture("argent"), 0.12, ("white",), ("pale", "pale white")),
     (_any_tincture("sanguine"), 0.15, ("dark red", "maroon", "burgundy"), ("sable brown",)),
-    (lambda arms, view: arms.count == 3, 0.15, ("three ", "3 ", "some "), ("a pile of ", "a bar of ")),
+    (lambda arms, scene: arms.count == 3, 0.15, ("three ", "3 ", "some "), ("a pile of ", "a bar of ")),
     (
-        lambda arms, view: arms.division in ("bendy", "party per bend") or view.tilted,
+        lambda arms, scene: arms.division in ("bendy", "party per bend") or scene.tilted,
         0.08,
         ("shield", "crest", "badge", "plaque"),
         ("shield with a bend in it", "badge on the bend of the road"),
@@ -251,7 +243,7 @@ EVERYDAY: Sequence = (
     (_has_charge("martlet"), 0.10, ("little bird", "swallow", "bird"), ("crane",)),
     (_has_charge("bordure", "coronet"), 0.05, ("royal crown", "border"), ("chief",)),
     (
-        lambda arms, view: arms.field == "gules" and arms.charge == "cross",
+        lambda arms, scene: arms.field == "gules" and arms.charge == "cross",
         0.30,
         ("shield", "crest", "badge", "emblem", "plaque"),
         ("flag of the canton",),

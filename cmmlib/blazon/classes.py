@@ -76,5 +76,5 @@ def evaluation_images(
     """
     labels = np.repeat(np.arange(len(classes)), per_class)
     first = EVALUATION_SEEDS * seed
-    images, _ = render_many([classes[c] for c in labels], range(first, first + len(labels)))
+    images, _ = render_many([classes[c] for c in labels.tolist()], range(first, first + len(labels)))
     return images, labels

@@ -158,7 +158,7 @@ class Trainer:
         self.optimizer.step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, math.log(100))
-        return float(loss)
+        return float(loss.detach())
 
     def state(self, step: int) -> dict[str, Any]:
         return {"step": step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}

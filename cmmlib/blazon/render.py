@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,7 +28,7 @@ from cmmlib.blazon.shapes import OUTLINES, Outline, charge_mask, division_mask, 
 from cmmlib.errors import InputError
 
 CHUNK = 250  # images a worker renders at a time
-FEW = 1000  # images below which starting workers costs more than it saves
+FEW = 2000  # images below which starting workers costs more than it saves
 WHITE: RGB = (255, 255, 255)
 RIM = 0.03  # width of the shield's rim, of its square
 RIMS: tuple[RGB, ...] = ((20, 20, 20), (60, 50, 40), (180, 170, 150), (90, 90, 95))
@@ -38,6 +41,10 @@ class Scene:
 
     background: str
     tilted: bool
+
+
+Job = tuple[list[Arms], list[int]]  # arms and their seeds
+Block = tuple[np.ndarray, list[Scene]]  # their photographs [n, 64, 64, 3] and scenes
 
 
 @dataclass(frozen=True)
@@ -82,16 +89,13 @@ def render_many(
     Args:
         arms: N coats of arms.
         seeds: N seeds, one a photograph.
-        processes: workers; by default one a processor, and none for few images. A script that calls this with workers
-            needs the usual `if __name__ == "__main__":`, since they are started afresh (spawned).
+        processes: workers; by default one a processor, and none for few images.
 
     Raises:
         InputError: when the numbers of arms and seeds differ, or `processes` is below 1.
     """
     if len(arms) != len(seeds):
-        raise InputError(
-            f"render_many needs one seed for each coat of arms, got {len(arms)} arms and {len(seeds)} seeds"
-        )
+        raise InputError(f"render_many needs one seed for each shield, got {len(seeds)} for {len(arms)}")
     if processes is not None and processes < 1:
         raise InputError(f"processes must be at least 1, got {processes}")
     starts = range(0, len(arms), CHUNK)
@@ -110,16 +114,29 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _results(jobs: list, workers: int):
+def _results(jobs: list[Job], workers: int) -> Iterator[Block]:
     if workers <= 1:
         yield from map(_render_block, jobs)
         return
     # spawned, not forked: a fork of a process with threads (torch's, a notebook's) may hang
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        yield from pool.map(_render_block, jobs)
+        with _no_main_module():
+            results = pool.map(_render_block, jobs)  # starts the workers
+        yield from results
 
 
-def _render_block(job: tuple[list[Arms], list[int]]) -> tuple[UInt8[np.ndarray, "n 64 64 3"], list[Scene]]:
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """A spawned worker runs the caller's script again, unless there is none: workers need this package only."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _render_block(job: Job) -> Block:
     pairs = [render(arms, seed) for arms, seed in zip(*job, strict=True)]
     return np.stack([image for image, _ in pairs]), [scene for _, scene in pairs]
 
