@@ -135,7 +135,8 @@ def _execute(source_path: Path, target: Path, run: Run) -> None:
             kernel_name=KERNEL,
             cwd=run.folder,
             progress_bar=False,
-            config=Config(KernelManager={"transport_encryption": "auto"}),  # else the kernel warns at every start
+            config=Config(KernelManager={"transport_encryption": "auto"}),  # other users of the machine listen in vain
+            extra_arguments=["--log-level=50"],  # what fails in a cell is reported below, once
         )
         executed = nbformat.read(work, as_version=4)
         _clean(executed, run.study)

@@ -34,11 +34,9 @@ def main() -> None:
 def _exit_code(arguments: list[str]) -> int:
     try:
         result = app(arguments or ["--help"], standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return _stopped() if result == INTERRUPTED else result or 0  # typer turns Ctrl-C into that number
     except InputError as error:
         return _refuse(str(error))
-    except typer.Abort:
-        return _stopped()
     except typer.TyperException as error:
         return _refuse(getattr(error, "format_message", error.__str__)())
     except ChapterError as error:

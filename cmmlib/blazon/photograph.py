@@ -141,7 +141,7 @@ def _glare(rng: random.Random) -> Int32[np.ndarray, "64 64"]:
 
 
 def _sensor_noise(rng: random.Random) -> Int32[np.ndarray, "64 64 3"]:
-    """Sums of three uniform bytes, nearly normal, scaled to a standard deviation of up to 20 grey levels."""
+    """Sums of three uniform bytes, nearly normal, scaled to a standard deviation of up to 18 grey levels."""
     deviation = abs(normal(rng, 9.0 * 256))  # in 1/256
     uniform = np.frombuffer(rng.randbytes(3 * SIDE * SIDE * 3), np.uint8).reshape(3, SIDE, SIDE, 3)
     total = uniform.sum(0, dtype=np.int32) - 382  # standard deviation 128
