@@ -64,12 +64,17 @@ def say(**texts: Any) -> None:
 
 
 def table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: str | None = None) -> None:
-    """Show a table, every cell escaped. `formats` maps a column to a function of its value; `name` glues it as well."""
+    """Show a table, every cell escaped.
+
+    Args:
+        formats: a function of the value for some of the columns, where they are there.
+        name: glue the table under this name for other pages, instead of showing it.
+    """
     from IPython.display import HTML, display
 
     shown = frame.copy()
-    for column, form in (formats or {}).items():
-        shown[column] = shown[column].map(form)
+    for column in shown.columns.intersection(list(formats or ())):
+        shown[column] = shown[column].map((formats or {})[column])
     page = HTML(_table_html(shown))
     if name is None:
         display(page)

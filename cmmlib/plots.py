@@ -328,9 +328,18 @@ def cmm_against_accuracy(
 
 def _name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
     """Names beside points, moved apart until they can be read."""
+    chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
     labels = [axis.text(x[c], y[c], _text(names[c], 22), fontsize=8) for c in chosen]
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
-    adjust_text(labels, x, y, ax=axis, expand=(1.15, 1.5), arrowprops=line, ensure_inside_axes=True)
+    adjust_text(
+        labels,
+        x[np.isfinite(y)],
+        y[np.isfinite(y)],
+        ax=axis,
+        expand=(1.15, 1.5),
+        arrowprops=line,
+        ensure_inside_axes=True,
+    )
 
 
 @_styled

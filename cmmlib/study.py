@@ -30,12 +30,12 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    dataset: str = Field("", description="folder:PATH (a folder per class) or embeddings:FILE (.npz or .safetensors)")
+    dataset: str = Field("", description="folder:PATH (a folder per class) or embeddings:FILE")
     backbone: str | None = Field(None, description="open_clip architecture or local-dir:PATH; none for embeddings:")
     pretrained: str | None = Field(None, description="open_clip tag or path of a checkpoint")
     class_names: str | None = Field(None, description="text file, one class name a line, in class order")
-    templates: str = Field("openai-7", description="the prompt pool: openai-80, openai-7, or a text file of templates")
-    base_template: str = Field("a photo of a {}.", description="the template that results refer to; {} is the class")
+    templates: str = Field("openai-7", description="prompt pool: openai-80, openai-7, or a text file")
+    base_template: str = Field("a photo of a {}.", description="results refer to it; {} is the class")
     worst_k: int | None = Field(None, ge=1, description="size of the worst set [default: min(20, classes / 4)]")
     seed: int = Field(0, ge=0, description="seed of splits and draws")
     precision: Literal["fp32", "bf16", "fp16"] = Field(

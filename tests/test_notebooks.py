@@ -1,0 +1,102 @@
+"""The chapters as they lie in git: clean, short, parameterised; and what a parameter changes when they run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from finished_runs import CLASSES, cmm, small_chapter, write_embeddings
+
+from cmmlib import Study, book
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TAGS = {"parameters", "remove-cell", "exercise"}
+CONDITIONS = {f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool")}
+
+
+def cells(path: Path, kind: str) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_chapter_is_prose_with_short_cells(path):
+    for cell in cells(path, "code"):
+        assert not cell.outputs
+        assert cell.execution_count is None
+        assert not re.search(r"^\s*(def|class) ", cell.source, re.M)
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= 12 or "parameters" in tags(cell), cell.source
+        assert all(len(line) <= 84 or "parameters" in tags(cell) for line in lines), cell.source
+    assert len(cells(path, "markdown")) > 10
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_parameters_are_the_fields_of_a_study(path):
+    (cell,) = (cell for cell in cells(path, "code") if "parameters" in tags(cell))
+    assert cell.source == Study.parameters_cell()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_tag_is_known(path):
+    used = {tag for kind in ("code", "markdown") for cell in cells(path, kind) for tag in tags(cell)}
+    assert used <= TAGS | CONDITIONS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("pool", [True, False])
+def test_prose_takes_only_what_the_chapter_says(path, labels, pool):
+    known = {"labels": labels, "images": False, "pool": pool}
+    kept = [cell for cell in nbformat.read(path, as_version=4).cells if book._applies(cell, known)]
+    code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
+    said = set(
+        re.findall(
+            r"(\w+)=", "".join(re.findall(r"pages\.say\((.*?)^\)|pages\.say\((.*)\)$", code, re.M | re.S).__str__())
+        )
+    )
+    asked = {name for cell in kept if cell.cell_type == "markdown" for _, name in book._GLUE.findall(cell.source)}
+    assert asked <= said, asked - said
+
+
+def test_a_parameter_changes_the_numbers(labelled, changed):
+    before, after = (json.loads((folder / "results.json").read_text()) for folder in (labelled, changed))
+    assert before["worst_k"] != 5
+    assert after["worst_k"] == 5
+    assert len(after["accuracy"]["base_worst_classes"]) == 5
+    assert before["accuracy"]["overall"] == after["accuracy"]["overall"]
+    assert before["accuracy"]["worst_split_half"] != after["accuracy"]["worst_split_half"]  # another seed
+
+
+def test_the_tables_of_two_chapters_make_one_file(labelled):
+    table = pd.read_csv(labelled / "per_class.csv")
+    assert len(table) == CLASSES
+    assert list(table.columns[:2]) == ["class_index", "class_name"]
+    assert {"accuracy", "cmm_soft"} <= set(table.columns)
+
+
+def test_a_parameter_that_a_chapter_does_not_declare_is_refused(tmp_path, monkeypatch):
+    chapters = small_chapter(tmp_path / "notebooks")
+    path = chapters / "01_phenomenon.ipynb"
+    path.write_text(path.read_text().replace("seed = 0", "sed = 0"))
+    monkeypatch.setattr(book, "source", lambda name: chapters)
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs")
+    assert said.code == 2
+    assert "01_phenomenon.ipynb does not declare the parameters seed" in said.err
+
+
+def test_a_chapter_that_fails_stops_with_its_name_cell_and_error(tmp_path, monkeypatch):
+    chapters = small_chapter(tmp_path / "notebooks", "x = 1", "raise KeyError('lost')")
+    monkeypatch.setattr(book, "source", lambda name: chapters)
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs")
+    assert said.code == 1
+    assert "01_phenomenon, cell 3: KeyError: 'lost'" in said.err
+    assert not list((tmp_path / "runs").rglob("*.ipynb"))

@@ -1,0 +1,49 @@
+"""Numbers, tables and figures as a page shows them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from cmmlib import pages
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (pages.percent(0.4479), "44.8 %"),
+        (pages.percent(0.5, 0), "50 %"),
+        (pages.percent(None), "n/a"),
+        (pages.percent(float("nan")), "n/a"),
+        (pages.decimal(0.9466), "0.95"),
+        (pages.decimal(None), "n/a"),
+        (pages.signed(-0.02481), "-0.0248"),
+        (pages.signed(0.02481), "+0.0248"),
+        (pages.signed(float("nan")), "n/a"),
+        (pages.interval((0.43, 0.466)), "43.0 to 46.6 %"),
+        (pages.interval(None), "n/a"),
+        (pages.interval([0.1, None]), "n/a"),
+        (pages.listed(["a", "b", "c"]), "a, b and c"),
+        (pages.listed(["a"]), "a"),
+        (pages.listed([]), ""),
+        (pages.spoken("soft_probability"), "soft probability"),
+    ],
+)
+def test_numbers_are_shown(made, expected):
+    assert made == expected
+
+
+def test_a_table_escapes_every_cell_and_its_head(capsys):
+    shown = pages._table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>", "a & b"], "x_y": [1.0, None]}))
+    assert "<script>" not in shown
+    assert "<b>" not in shown
+    assert "&lt;script&gt;" in shown
+    assert "x y" in shown
+    assert "n/a" in shown
+
+
+def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
+    seen = []
+    monkeypatch.setattr("IPython.display.display", seen.append)
+    pages.table(pd.DataFrame({"accuracy": [0.5]}), {"accuracy": pages.percent, "absent": pages.percent})
+    assert "50.0 %" in seen[0].data
