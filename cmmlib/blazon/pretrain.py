@@ -251,7 +251,7 @@ def _finish(trainer: Trainer, recipe: Recipe, folder: Path, log: Path) -> Path:
         "loss_first_steps": [entry["loss"] for entry in entries[: math.ceil(0.03 * recipe.steps)]],
         "loss_every_20": [entry["loss"] for entry in entries[::20]],
         "probes": [entry for entry in entries if "overall" in entry],
-        "logit_scale": float(trainer.model.logit_scale.exp()),
+        "logit_scale": float(trainer.model.logit_scale.detach().exp()),
         "weights": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size},
         "versions": {"torch": torch.__version__, "open_clip_torch": open_clip.__version__, "numpy": np.__version__},
         "processor": _processor(),

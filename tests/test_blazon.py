@@ -1,0 +1,183 @@
+"""The embedded world's words and its training: deterministic, resumable, and open_clip's own."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cmmlib import InputError
+from cmmlib.blazon import model as mini
+from cmmlib.blazon import pretrain as training
+from cmmlib.blazon.captions import FAMILIARITY, caption
+from cmmlib.blazon.classes import draw_classes, evaluation_images, load_classes
+from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, blazon, contrasts, plural, sample_arms
+from cmmlib.blazon.render import Scene
+from cmmlib.blazon.templates import FITTING, ODD
+
+RECIPE = training.Recipe(samples=64, images=64, captions=2, batch_size=16, warmup_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("arms", "name"),
+    [
+        (Arms("gules", charge="mullet", tincture="or"), "gules, a mullet or"),
+        (Arms("gules", charge="estoile", tincture="or"), "gules, an estoile or"),
+        (Arms("azure", charge="roundel", tincture="or", count=3), "azure, three bezants"),
+        (Arms("azure", charge="roundel", tincture="celeste"), "azure, a roundel celeste"),
+        (Arms("or", charge="fleur-de-lis", tincture="sable", count=3), "or, three fleur-de-lis sable"),
+        (Arms("vert", "chequy", "argent"), "chequy vert and argent"),
+        (Arms("vert", "chequy", "argent", "key", "gules"), "chequy vert and argent, a key gules"),
+    ],
+)
+def test_a_blazon_names_the_arms(arms, name):
+    assert blazon(arms) == name
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"field": "red"}, {"field": "or", "charge": "key"}, {"field": "or", "division": "barry"}]
+)
+def test_arms_that_are_none_are_refused(wrong):
+    with pytest.raises(InputError):
+        Arms(**wrong)
+
+
+def test_plurals():
+    assert plural("star with wavy rays") == "stars with wavy rays"
+    assert plural("lily") == "lilies"
+    assert plural("key") == "keys"
+
+
+def test_sampled_arms_keep_the_rule_of_tincture_mostly_and_the_weights():
+    rng = random.Random(0)
+    arms = [sample_arms(rng) for _ in range(4000)]
+    plain = [a for a in arms if a.charge and not a.division]
+    kept = sum(contrasts(a.field, a.tincture or "") for a in plain) / len(plain)
+    assert 0.9 < kept < 1
+    charges = Counter(a.charge for a in arms if a.charge)
+    assert charges["mullet"] > 5 * charges["mill-rind"] > 0
+
+
+def test_every_term_has_a_familiarity_between_none_and_one():
+    assert set(FAMILIARITY) == {*TINCTURES, *CHARGES, *DIVISIONS, *ROUNDELS.values()}
+    assert all(0 < share <= 1 for share in FAMILIARITY.values())
+    assert min(FAMILIARITY.values()) < 0.01
+
+
+def captions(arms: Arms, n: int, seed: int = 0) -> list[str]:
+    rng = random.Random(seed)
+    return [caption(arms, Scene("stone", False), rng) for _ in range(n)]
+
+
+def test_captions_are_drawn_from_their_seed_and_differ():
+    arms = Arms("gules", charge="mullet", tincture="or")
+    assert captions(arms, 50) == captions(arms, 50)
+    assert len(set(captions(arms, 200))) > 150
+    assert captions(arms, 50) != captions(arms, 50, seed=1)
+
+
+def test_rare_names_are_rare_and_their_plain_words_are_not():
+    texts = " \n ".join(captions(Arms("gules", charge="mullet", tincture="or"), 3000))
+    assert texts.count("star") > 1000
+    assert texts.count("mullet") < 30  # the fish is another caption's
+
+
+def test_a_name_occurs_in_its_other_sense():
+    texts = captions(Arms("azure", charge="luce", tincture="argent"), 500)
+    assert any("mullet" in text for text in texts)  # the luce is a fish, and so is the mullet that people know
+
+
+def test_class_lists_have_120_different_names_and_the_shipped_one_is_fixed():
+    for seed in (0, 1, 2):
+        names = [blazon(arms) for arms in draw_classes(seed)]
+        assert len(set(names)) == 120
+    assert load_classes() == draw_classes(0)
+    assert draw_classes(1) != draw_classes(2)
+
+
+def test_evaluation_images_are_drawn_from_their_seed():
+    classes = load_classes()[:3]
+    images, labels = evaluation_images(classes, seed=11, per_class=2)
+    again, _ = evaluation_images(classes, seed=11, per_class=2)
+    other, _ = evaluation_images(classes, seed=12, per_class=2)
+    assert images.shape == (6, 64, 64, 3)
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert np.array_equal(images, again)
+    assert not np.array_equal(images, other)
+
+
+def test_templates_have_a_slot():
+    assert all("{}" in template for template in (*FITTING, *ODD))
+    assert len(set(FITTING)) == 24
+    assert len(set(ODD)) == 10
+
+
+# ---------------------------------------------------------------- the model
+
+
+def test_blazon_mini_is_an_architecture_of_open_clip():
+    name = mini.register()
+    model = open_clip.create_model(name)
+    tokenizer = open_clip.get_tokenizer(name)
+    tokens = tokenizer(["gules, a mullet or", "word " * 60])
+    assert tokens.shape == (2, mini.CONTEXT)
+    assert int(tokens.max()) == mini.VOCABULARY - 1
+    assert model.encode_text(tokens).shape == (2, 128)
+    assert model.encode_image(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
+    assert sum(p.numel() for p in model.parameters()) * 2 < 9e6  # bytes in float16
+
+
+def test_the_first_batch_and_the_losses_depend_on_the_recipe_alone(tmp_path):
+    for place in ("a", "b"):
+        training.pretrain(RECIPE, tmp_path / place, report=lambda line: None)
+    a, b = (json.loads((tmp_path / place / "record.json").read_text()) for place in ("a", "b"))
+    assert a["first_batch"] == b["first_batch"]
+    assert a["loss_first_steps"] == pytest.approx(b["loss_first_steps"], rel=1e-3)
+    assert a["steps"] == 4
+    images, tokens = training.make_pairs(
+        RECIPE, sorted(next(training.batch_indices(RECIPE))[1].tolist()), mini.tokenizer()
+    )
+    assert training.batch_digest(images, tokens[:, 0]) == a["first_batch"]
+
+
+def test_a_killed_training_goes_on_where_it_was(tmp_path, monkeypatch):
+    whole = training.pretrain(RECIPE, tmp_path / "whole", report=lambda line: None)
+    step, taken = training.Trainer.step, []
+
+    def dies(self, number, *batch):
+        if number == 3:
+            raise KeyboardInterrupt
+        taken.append(number)
+        return step(self, number, *batch)
+
+    monkeypatch.setattr(training.Trainer, "step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        training.pretrain(RECIPE, tmp_path / "killed", report=lambda line: None, checkpoint_seconds=0)
+    monkeypatch.setattr(training.Trainer, "step", lambda self, n, *batch: taken.append(n) or step(self, n, *batch))
+    resumed = training.pretrain(RECIPE, tmp_path / "killed", report=lambda line: None)
+    assert taken == [0, 1, 2, 3]
+    for key, value in load_file(whole).items():
+        assert torch.allclose(value.float(), load_file(resumed)[key].float(), atol=1e-2), key
+    assert len((tmp_path / "killed" / "log.jsonl").read_text().splitlines()) == 4
+
+
+def test_training_learns(tmp_path):
+    recipe = training.Recipe(samples=32 * 30, images=32, captions=1, batch_size=32, warmup_steps=3)
+    training.pretrain(recipe, tmp_path, report=lambda line: None)
+    record = json.loads((tmp_path / "record.json").read_text())
+    first, last = record["loss_every_20"][0], json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["loss"]
+    assert last < 0.9 * first
+    assert re.fullmatch(r"[0-9a-f]{64}", record["weights"]["sha256"])
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path):
+    training.pretrain(RECIPE, tmp_path, report=lambda line: None)
+    with pytest.raises(InputError, match="another recipe"):
+        training.pretrain(training.Recipe(seed=1, samples=64, images=64), tmp_path)
