@@ -1,0 +1,229 @@
+"""Figures of chapter 2: the margin, CMM against accuracy, and the scores of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from adjustText import adjust_text
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cmmlib.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PAPER,
+    VERMILION,
+    described,
+    percent_axis,
+    plain,
+    styled,
+    thumbnail,
+)
+
+
+@styled
+def one_margin(similarity: np.ndarray, names: list[str], image: Path | None = None, top: int = 8) -> Figure:
+    """One image's highest similarities [C], and the gap between the first and the second: the margin."""
+    order = np.argsort(-similarity, kind="stable")[:top]
+    s = similarity[order]
+    columns = {"width_ratios": [1, 2.6]} if image is not None else None
+    figure, axes = plt.subplots(1, 1 + (image is not None), figsize=(7.6, 3.2), gridspec_kw=columns, squeeze=False)
+    axis = axes[0, -1]
+    if image is not None:
+        axes[0, 0].imshow(thumbnail(image, 320))
+        axes[0, 0].set_axis_off()
+    y = np.arange(len(s))[::-1]
+    axis.hlines(y, s.min() - 0.012, s, color="#D9D9D9", lw=1.5)
+    axis.scatter(s, y, c=[GREEN, VERMILION, *[GREY] * (len(s) - 2)], s=46, zorder=3)
+    axis.plot([s[1], s[0]], [y[0] - 0.45] * 2, color="black", lw=1.2, marker="|", ms=7)
+    axis.annotate(
+        f"margin {s[0] - s[1]:.3f}",
+        ((s[0] + s[1]) / 2, y[0] - 0.45),
+        (0, -11),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+    )
+    axis.set_yticks(y, [plain(names[c], 26) for c in order.tolist()])
+    axis.set(
+        xlabel="cosine similarity of image and class text",
+        title="The margin: how far the best class is ahead",
+        ylim=(-0.6, len(s) - 0.4),
+    )
+    return described(
+        figure,
+        f"""
+        The {len(s)} classes most similar to one image, on a line of cosine similarity. {names[order[0]]} is first,
+        {names[order[1]]} second; the gap between them, the margin, is {s[0] - s[1]:.3f}.""",
+    )
+
+
+@styled
+def class_margins(drawn: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
+    """Margins [N] of all images for each named class, each image weighted by the class's own probability [N]."""
+    names = list(drawn)
+    margins, weights = ([pair[i].numpy() for pair in drawn.values()] for i in (0, 1))
+    centres = [float(np.average(m, weights=w)) for m, w in zip(margins, weights, strict=True)]
+    reach = float(
+        np.quantile(np.abs(np.concatenate([m[w > 0.01] for m, w in zip(margins, weights, strict=True)])), 0.995)
+    )
+    figure, axes = plt.subplots(len(margins), 1, figsize=(7.6, 3.8), sharex=True)
+    for axis, m, w, name, centre in zip(axes, margins, weights, names, centres, strict=True):
+        bins = np.linspace(-reach, reach, 61)
+        for side, colour in ((m < 0, VERMILION), (m >= 0, GREEN)):
+            axis.hist(m[side], bins=bins, weights=w[side], color=colour, alpha=0.8)
+        axis.axvline(centre, color="black", lw=1.4)
+        axis.annotate(
+            f"CMM {centre:+.4f}",
+            (centre, 0.97),
+            (5, -2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            bbox=PAPER,
+        )
+        axis.axvline(0, color=GREY, lw=0.8, ls=(0, (2, 2)))
+        axis.set(ylabel="images,\nweighted", yticks=[])
+        axis.text(0.01, 0.92, plain(name), transform=axis.transAxes, va="top", fontsize=10.5, weight="bold")
+    axes[0].set_title("CMM is the mean margin of the images that speak for a class")
+    axes[-1].set_xlabel("margin of the class on an image: ahead of its rival (green) or behind (vermilion)")
+    return described(
+        figure,
+        "Weighted histograms of the margins of two classes: "
+        + "; ".join(f"{name}, mean {centre:+.4f}" for name, centre in zip(names, centres, strict=True)),
+    )
+
+
+@styled
+def cmm_against_accuracy(
+    score: np.ndarray, accuracy: np.ndarray, worst: np.ndarray, names: Sequence[str], rho: float | None
+) -> Figure:
+    """Soft CMM of every class against its accuracy, [C] each; the worst classes (mask) are coloured and named."""
+    figure, axis = plt.subplots(figsize=(7.6, 4.4))
+    a = 100 * accuracy
+    for mask, colour, label in ((~worst, BLUE, "other classes"), (worst, VERMILION, "worst classes")):
+        axis.scatter(score[mask], a[mask], c=colour, s=32, alpha=0.85, linewidths=0, label=label)
+    axis.set_ylim(-7, 104)
+    _name_points(axis, score, a, names, np.flatnonzero(worst)[:12].tolist())
+    ranking = "" if rho is None else f": rank correlation {rho:.2f}"
+    axis.set(
+        xlabel="CMM of the class (soft assignment), no labels used",
+        ylabel="accuracy (%), from labels",
+        title=f"CMM orders the classes as their accuracy does{ranking}"
+        if (rho or 0) > 0.5
+        else f"CMM and accuracy{ranking}",
+    )
+    axis.legend(loc="lower right")
+    return described(
+        figure,
+        f"""
+        Each of {len(a)} classes as a point: soft CMM against accuracy{ranking}. The {int(worst.sum())} worst classes
+        are coloured; they lie where CMM is low."""
+        if (rho or 0) > 0.5
+        else "Soft CMM of each class against its accuracy.",
+    )
+
+
+def _name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
+    """Names beside points, moved apart until they can be read."""
+    chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
+    labels = [axis.text(x[c], y[c], plain(names[c], 22), fontsize=8) for c in chosen]
+    line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
+    adjust_text(
+        labels,
+        x[np.isfinite(y)],
+        y[np.isfinite(y)],
+        ax=axis,
+        expand=(1.15, 1.5),
+        arrowprops=line,
+        ensure_inside_axes=True,
+    )
+
+
+@styled
+def score_grid(
+    scores: dict[str, np.ndarray], accuracy: np.ndarray, worst: np.ndarray, rho: dict[str, float | None]
+) -> Figure:
+    """Each score [C] (NaN where undefined) against accuracy [C], small multiples with their rank correlation."""
+    columns = 3 if len(scores) % 4 == 1 else 4
+    rows = -(-len(scores) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(7.6, 2.2 * rows + 0.3), sharey=True, squeeze=False)
+    for axis in axes.flat[len(scores) :]:
+        axis.set_axis_off()
+    for axis, (name, score) in zip(axes.flat, scores.items(), strict=False):
+        for mask, colour in ((~worst, BLUE), (worst, VERMILION)):
+            axis.scatter(score[mask], 100 * accuracy[mask], c=colour, s=12, alpha=0.8, linewidths=0)
+        value = "" if rho[name] is None else f"  {rho[name]:.2f}"
+        axis.set_title(name.replace("_", " ") + value, fontsize=9.5, pad=4)
+        axis.tick_params(labelsize=7.5)
+        axis.locator_params(axis="x", nbins=3)
+        percent_axis(axis)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy (%)", fontsize=9)
+    figure.set_layout_engine("constrained", hspace=0.08)
+    figure.suptitle("Every assignment against accuracy (number: rank correlation)", x=0.01, ha="left", fontsize=12)
+    return described(
+        figure,
+        "Scatter plots of scores against class accuracy, with rank correlations: "
+        + ", ".join(f"{name.replace('_', ' ')} {rho[name]:.2f}" for name in scores if rho[name] is not None),
+    )
+
+
+@styled
+def worst_found(order: np.ndarray, accuracy: np.ndarray, worst: np.ndarray, k: int) -> Figure:
+    """Classes in the order in which CMM suspects them, as bars of their accuracy; the true worst are coloured."""
+    order = order[np.isfinite(accuracy[order])]
+    a, w = 100 * accuracy[order], worst[order]
+    found = int(w[:k].sum())
+    figure, axis = plt.subplots(figsize=(7.6, 3.6))
+    rank = np.arange(1, len(a) + 1)
+    axis.axvspan(0.5, k + 0.5, color=VERMILION, alpha=0.10, lw=0)
+    axis.bar(rank, np.maximum(a, 0.8), color=np.where(w, VERMILION, "#B9CFE0"), width=0.85)
+    axis.annotate(f"the {k} suspects", (k / 2 + 0.5, 99), ha="center", va="top", fontsize=9, color=VERMILION)
+    axis.set(
+        xlim=(0.2, len(a) + 0.8),
+        ylim=(0, 103),
+        xlabel="class, in the order in which CMM suspects it",
+        ylabel="accuracy (%)",
+        title=f"{found} of the {k} suspects are truly among the worst",
+    )
+    return described(
+        figure,
+        f"""
+        Accuracy of {len(a)} classes in the order in which CMM suspects them. {found} of the first {k} are truly among
+        the worst.""",
+    )
+
+
+@styled
+def prompt_scores(cmm: np.ndarray, scale_free: np.ndarray, overall: np.ndarray, prompts: Sequence[str]) -> Figure:
+    """Mean CMM of every prompt against its overall accuracy, plain and scale-free. Arrays [P]."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
+    for axis, score, title in zip(axes, (cmm, scale_free), ("plain", "scale-free"), strict=True):
+        axis.scatter(score, 100 * overall, c=BLUE, s=34, alpha=0.85, linewidths=0)
+        axis.margins(0.25, 0.12)
+        extremes = [*np.argsort(overall)[:2], *np.argsort(overall)[-2:]] if len(overall) > 4 else range(len(overall))
+        for p in dict.fromkeys(extremes):
+            end = score[p] > np.mean([score.min(), score.max()])
+            axis.annotate(
+                plain(prompts[p], 30),
+                (score[p], 100 * overall[p]),
+                (-6 if end else 6, 5),
+                textcoords="offset points",
+                fontsize=8,
+                ha="right" if end else "left",
+            )
+        axis.set(xlabel=f"mean CMM, {title}")
+    axes[0].set_ylabel("overall accuracy (%)")
+    figure.suptitle("CMM of a prompt against the accuracy it gives", x=0.01, ha="left", fontsize=12)
+    return described(
+        figure,
+        f"""
+        Mean CMM of {len(overall)} prompts against the overall accuracy that each gives, plain and scale-free. They
+        run from {100 * overall.min():.1f} to {100 * overall.max():.1f} %.""",
+    )
