@@ -110,3 +110,29 @@ def build_book(
     from cmmlib import book
 
     print(book.build(runs or [], out))
+
+
+blazon_app = typer.Typer(rich_markup_mode=None, help="The embedded world: train its model.")
+app.add_typer(blazon_app, name="blazon")
+
+
+@blazon_app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="folder of the training run; a killed run goes on there")],
+    seed: Annotated[int, typer.Option(min=0, help="seed of images, captions, order and weights")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="image-caption pairs seen; fixes the schedule")] = 600_000,
+    images: Annotated[int, typer.Option(min=1, help="training images rendered")] = 160_000,
+    captions: Annotated[int, typer.Option(min=1, help="captions written for each image")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="pairs a step")] = 384,
+) -> None:
+    """Train blazon-mini from scratch: render, caption, tokenise, train; writes weights, configuration and record."""
+    from cmmlib.blazon import pretrain as training
+
+    if not batch_size <= min(images, samples):
+        raise InputError(f"--batch-size: {batch_size} is more than the images or the samples")
+    recipe = training.Recipe(seed=seed, samples=samples, images=images, captions=captions, batch_size=batch_size)
+    print(training.pretrain(recipe, out, _progress, training.zero_shot_probe()))
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from finished_runs import cmm
 from safetensors.torch import load_file
 
 from cmmlib import InputError
@@ -181,3 +182,17 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path):
     training.pretrain(RECIPE, tmp_path, report=lambda line: None)
     with pytest.raises(InputError, match="another recipe"):
         training.pretrain(training.Recipe(seed=1, samples=64, images=64), tmp_path)
+
+
+def test_the_command_trains_probes_and_refuses(tmp_path):
+    flags = ["--images", 32, "--samples", 64, "--captions", 1, "--batch-size", 32]
+    said = cmm("blazon", "pretrain", "--out", tmp_path / "run", *flags)
+    assert said.code == 0, said.err
+    assert said.out.strip().endswith("open_clip_model.safetensors")
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert [probe["step"] for probe in record["probes"]] == [1]
+    assert 0 <= record["probes"][0]["overall"] < 0.2  # two steps teach next to nothing
+    said = cmm("blazon", "pretrain", "--out", tmp_path / "run", *flags, "--seed", 1)
+    assert said.code == 2
+    assert "another recipe" in said.err
+    assert cmm("blazon", "pretrain", "--out", tmp_path / "other", "--images", 8).code == 2

@@ -25,12 +25,15 @@ from torch import Tensor
 
 from cmmlib.blazon import model as mini
 from cmmlib.blazon.captions import caption
-from cmmlib.blazon.heraldry import sample_arms
+from cmmlib.blazon.classes import evaluation_images, load_classes
+from cmmlib.blazon.heraldry import blazon, sample_arms
 from cmmlib.blazon.render import Scene, render_many
 from cmmlib.cache import save_tensors, whole_file, write_text
 from cmmlib.errors import InputError
+from cmmlib.metrics import class_accuracy, worst_at_k
 
 CHUNK = 4000  # images rendered and stored at a time
+BASE = "a photo of a {}."  # the base template of a study
 IMAGE_SEEDS = 1_000_000_000  # training images use seeds from here on; evaluation images stay below
 
 
@@ -212,6 +215,25 @@ def pretrain(
             _checkpoint(trainer, step + 1, folder)
             saved = time.perf_counter()
     return _finish(trainer, recipe, folder, log)
+
+
+def zero_shot_probe(per_class: int = 5, seed: int = 999) -> Callable[[torch.nn.Module], dict[str, float]]:
+    """A probe that measures zero-shot accuracy on the shipped classes, from their names in the base template.
+
+    Its images come from a seed of their own, so no evaluation looks at them.
+    """
+    classes = load_classes()
+    images, labels = evaluation_images(classes, seed, per_class)
+    tokens = mini.tokenizer()([BASE.replace("{}", blazon(arms)) for arms in classes])
+
+    @torch.inference_mode()
+    def probe(model: Any) -> dict[str, float]:
+        x = torch.cat([model.encode_image(pixels(part)) for part in np.array_split(images, max(1, len(images) // 256))])
+        prediction = (x @ model.encode_text(tokens, normalize=True).T).argmax(1)
+        found = class_accuracy(prediction, torch.from_numpy(labels), len(classes))
+        return {"overall": round(found.overall, 4), "worst_10": round(worst_at_k(found.value, 10) or 0.0, 4)}
+
+    return probe
 
 
 def _claim(recipe: Recipe, folder: Path) -> None:
