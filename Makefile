@@ -23,18 +23,11 @@ flag = $(if $(strip $(value $(1))),--$(2) $(call quote,$(value $(1))))
 STUDY = $(strip $(call flag,DATASET,dataset) $(call flag,BACKBONE,backbone) $(call flag,PRETRAINED,pretrained) \
 	$(call flag,TEMPLATES,templates) $(call flag,CLASS_NAMES,class-names) $(call flag,SEED,seed) $(call flag,OUT,out) $(ARGS))
 
-# No data set is the default yet: say so before anything is installed. The whole guard is these five lines.
-ifneq ($(filter book study,$(MAKECMDGOALS)),)
-ifeq ($(strip $(value DATASET)),)
-$(error name a data set: make $(firstword $(filter book study,$(MAKECMDGOALS))) DATASET=embeddings:FILE or DATASET=folder:PATH)
-endif
-endif
-
 help: ## this list
 	@echo "make TARGET [DATASET=... BACKBONE=... PRETRAINED=... TEMPLATES=... CLASS_NAMES=... SEED=... OUT=... ARGS='--worst-k 5']"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-book: $(STAMP) ## run a study and build its book: make book DATASET=embeddings:FILE
+book: $(STAMP) ## run a study and build its book; the embedded world unless DATASET=... names another
 	said=$$($(BIN)/cmm run $(STUDY)) && $(BIN)/cmm book "$$(printf '%s\n' "$$said" | tail -n 1)"
 
 study: $(STAMP) ## run a study into runs/, without a book
@@ -61,7 +54,7 @@ distclean: clean ## clean, and remove runs/ and .venv too
 	rm -rf runs $(VENV)
 
 _build/html/index.html:
-	@echo "no book here yet: make book DATASET=embeddings:FILE or DATASET=folder:PATH" >&2; exit 1
+	@echo "no book here yet: make book" >&2; exit 1
 
 # The stamp is written last, so a half-finished install does not count. An interrupted one leaves $(STARTED) behind,
 # and the next begins from an empty environment.

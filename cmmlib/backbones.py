@@ -22,6 +22,7 @@ from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 
+from cmmlib.blazon import model as blazon_mini
 from cmmlib.cache import digest, file_digests
 from cmmlib.errors import InputError
 
@@ -93,6 +94,11 @@ class Backbone:
         return LOCAL_DIR + Path(self.name).name if self.name.startswith(LOCAL_DIR) else self.name
 
     @property
+    def public_pretrained(self) -> str | None:
+        """The tag, or the checkpoint's file name without its folder."""
+        return None if self.pretrained is None else Path(self.pretrained).name
+
+    @property
     def preprocess(self) -> Callable[..., Tensor]:
         """PIL image -> [3, H, W], as the weights' own configuration says."""
         return self._loaded[1]
@@ -100,6 +106,10 @@ class Backbone:
     @cached_property
     def tokenizer(self) -> Any:
         return open_clip.get_tokenizer(self.name)
+
+    def fits(self, text: str) -> bool:
+        """Whether the text tower reads a text to its end, with room to spare: one more word changes its tokens."""
+        return not torch.equal(self.tokenizer([text]), self.tokenizer([text + " a"]))
 
     @property
     def logit_scale(self) -> float:
@@ -168,8 +178,10 @@ def load_backbone(name: str | None, pretrained: str | None, device: str = "auto"
     """Find a model and its weights; nothing is loaded yet.
 
     Args:
-        name: an open_clip architecture (`ViT-B-32-quickgelu`) or `local-dir:PATH` (open_clip_config.json and weights).
-        pretrained: an open_clip tag (`openai`, `laion2b_s34b_b79k`) or the path of a checkpoint.
+        name: an open_clip architecture (`ViT-B-32-quickgelu`), `blazon-mini`, the embedded world's own model, or
+            `local-dir:PATH` (open_clip_config.json and weights).
+        pretrained: an open_clip tag (`openai`, `laion2b_s34b_b79k`) or the path of a checkpoint; None is good only for
+            `blazon-mini`, which then has its shipped weights, and `local-dir:`.
         device: auto, cpu, cuda, mps.
         precision: fp32, bf16 or fp16.
 
@@ -177,18 +189,23 @@ def load_backbone(name: str | None, pretrained: str | None, device: str = "auto"
         InputError: an unknown name or tag, no weights, weights that are not here and cannot be fetched.
     """
     if not name:
-        raise InputError("backbone: this data set holds images, so name a model, as in --backbone ViT-B-32-quickgelu")
+        raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
     where = resolve_device(device)
     if name.startswith(LOCAL_DIR):
         checkpoint, config = _local_dir(Path(name.removeprefix(LOCAL_DIR)))
         weights = file_digests(checkpoint.parent, [checkpoint, config])
         return Backbone(name, None, checkpoint, digest(weights), where, precision)
+    if name == blazon_mini.NAME:
+        blazon_mini.register()
+        pretrained = pretrained or blazon_mini.TAG
     config = None if ":" in name else open_clip.get_model_config(name)  # open_clip would fetch hf-hub: names
     if config is None:
         near = difflib.get_close_matches(name, open_clip.list_models(), 3, 0.5)
         hint = f": did you mean {', '.join(near)}?" if near else ": open_clip.list_models() lists them"
         raise InputError(f"backbone: open_clip has no model {name!r}{hint}")
     checkpoint, tag = _checkpoint(name, pretrained)
+    if name == blazon_mini.NAME:
+        config, tag = blazon_mini.configuration(), blazon_mini.PREPROCESS  # the registered one names a file of ours
     # a tag's weights are handed to open_clip as a file, so their own preprocessing goes with them
     preprocessing = {f"image_{key}": tag[key] for key in _PREPROCESSING if key in tag}
     quick_gelu = bool(tag.get("quick_gelu"))

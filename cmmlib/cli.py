@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -72,8 +72,15 @@ def _study_flags(command):
     return command
 
 
+def _given_study(context: typer.Context, fields: dict[str, Any]) -> Study:
+    """The study of the flags that were given; the others are left to its defaults."""
+    default = "ParameterSource.DEFAULT"
+    return Study.of({n: v for n, v in fields.items() if str(context.get_parameter_source(n)) != default})
+
+
 def _flag(name: str, field: Any) -> inspect.Parameter:
-    kind = int if "int" in str(field.annotation) else str
+    kinds = (field.annotation, *get_args(field.annotation))
+    kind = next((kind for kind in (int, float) if kind in kinds), str)
     option = typer.Option(
         f"--{name.replace('_', '-')}", help=field.description, show_default=field.default not in (None, "")
     )
@@ -84,18 +91,46 @@ def _flag(name: str, field: Any) -> inspect.Parameter:
 @app.command()
 @_study_flags
 def run(
+    context: typer.Context,
     only: Annotated[str, typer.Option(help="chapters to run, for example 01,02 [default: all]")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be run, and stop")] = False,
     **fields: Any,
 ) -> None:
     """Run a study: embed what is missing, execute the chapters, write results to OUT/<id>/ and print that folder."""
-    study = Study.of(fields)
-    from cmmlib import book
+    study = _given_study(context, fields)
+    from cmmlib import chapters
 
     if dry_run:
-        print(book.plan(study, only))
+        print(chapters.plan(study, only))
         return
-    print(book.run_study(study, only))
+    print(chapters.run_study(study, only))
+
+
+@app.command()
+@_study_flags
+def describe(
+    context: typer.Context,
+    every_class: Annotated[bool, typer.Option("--every-class", help="ask about all classes, not the suspects")] = False,
+    **fields: Any,
+) -> None:
+    """Ask a language model (--llm) about a study's suspects and record its answers; what is recorded is not asked."""
+    study = _given_study(context, fields)
+    from cmmlib import repair
+    from cmmlib.enrich import RECORDED, own_transcript_path
+    from cmmlib.run import open_run
+
+    if study.llm == RECORDED:
+        raise InputError(
+            "llm: name the model to ask, as in --llm openai/MODEL, --llm anthropic/MODEL, --llm ollama/MODEL"
+        )
+    run = open_run(study)
+    if run.backbone is None:
+        raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
+    found = repair.enrich(run, list(range(run.n_classes)) if every_class else None)
+    for c, reason in found.failed.items():
+        _progress(f"{run.classnames[c]}: {reason}")
+    print(f"{found.requests} of {len(found.asked)} classes described")
+    print(study.transcript or own_transcript_path())
 
 
 @app.command("book")
@@ -132,6 +167,18 @@ def pretrain(
         raise InputError(f"--batch-size: {batch_size} is more than the images or the samples")
     recipe = training.Recipe(seed=seed, samples=samples, images=images, captions=captions, batch_size=batch_size)
     print(training.pretrain(recipe, out, _progress, training.zero_shot_probe()))
+
+
+@blazon_app.command()
+def measure(
+    weights: Annotated[list[Path], typer.Argument(help="safetensors files of blazon-mini, one a training run")],
+) -> None:
+    """What trained weights can do, over evaluation seeds 1, 2 and 3: the numbers of the model card, as JSON."""
+    import json
+
+    from cmmlib.blazon.quality import measure as measured
+
+    print(json.dumps([measured(path) for path in weights], indent=1))
 
 
 def _progress(line: str) -> None:

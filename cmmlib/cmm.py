@@ -149,17 +149,33 @@ def rivals(
         The rival's index and the share of the class's soft mass, in [0, 1], that it attains. A class whose every
         probability underflows to zero has the nearest other text as rival, with share 0.
     """
+    weight = _rival_mass(images, head, logit_scale, block)
+    mass = weight.sum(0)
+    share, rival = weight.max(0)
+    return rival.where(mass > 0, _nearest_text(head)[1]), torch.where(mass > 0, share / mass, 0.0)
+
+
+def top_rivals(
+    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, n: int = 3, block: int = 1024
+) -> Int[Tensor, "C R"]:
+    """The n strongest rivals of every class, the strongest first; fewer where there are not so many other classes."""
+    weight = _rival_mass(images, head, logit_scale, block).fill_diagonal_(-1.0)  # never a class itself
+    return weight.topk(min(n, len(head) - 1), dim=0).indices.T
+
+
+def _rival_mass(
+    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, block: int
+) -> Float[Tensor, "C C"]:
+    """Soft mass of each class, by the class that attains its margin's maximum: [rival, class]."""
     n_classes = len(head)
-    weight = torch.zeros(n_classes, n_classes, device=head.device)  # [rival, class]
+    weight = torch.zeros(n_classes, n_classes, device=head.device)
     for s in _similarities(images, head, block):
         first, second, *_ = top_two(s)
         q = torch.softmax(s * logit_scale, 1)  # [B, C]
         own = q.gather(1, first[:, None])
         weight.index_add_(0, first, q.scatter(1, first[:, None], 0.0))
         weight.index_put_((second, first), own[:, 0], accumulate=True)
-    mass = weight.sum(0)
-    share, rival = weight.max(0)
-    return rival.where(mass > 0, _nearest_text(head)[1]), torch.where(mass > 0, share / mass, 0.0)
+    return weight
 
 
 def _similarities(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from cmmlib.cache import digest, file_digests
+from cmmlib.blazon.heraldry import Arms, blazon
+from cmmlib.cache import cache_folder, cached, digest, file_digests
 from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
 from cmmlib.prompts import read_lines
@@ -23,31 +27,67 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 
 @dataclass(frozen=True)
-class ImageFolder:
-    """Images on disk, sorted by class folder and file name.
+class ImageSet(ABC):
+    """Images that a model can embed and a page can show.
 
     Attributes:
-        name: the folder's name.
         classnames: C names.
-        paths: N image files.
         labels: class index of each image, [N].
-        digests: SHA-256 of each image file.
+        digests: SHA-256 of each image.
     """
 
     name: str
-    root: Path
     classnames: list[str]
-    paths: list[Path]
     labels: Int[Tensor, "N"]
     digests: list[str]
+
+    def __len__(self) -> int:
+        return len(self.digests)
 
     @property
     def digest(self) -> str:
         return digest(self.classnames, self.digests, self.labels.tolist())
 
+    @abstractmethod
+    def read(self, index: int) -> Image.Image:
+        """The image, RGB.
+
+        Raises:
+            InputError: an image that cannot be read, named.
+        """
+
+
+@dataclass(frozen=True)
+class ImageFolder(ImageSet):
+    """Images on disk, sorted by class folder and file name; `paths` are the N files."""
+
+    root: Path
+    paths: list[Path]
+
     @property
     def image_ids(self) -> list[str]:
         return [path.relative_to(self.root).as_posix() for path in self.paths]
+
+    def read(self, index: int) -> Image.Image:
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                # `convert("RGB")` alone gives the same, but warns about the transparency of some palettes
+                return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+            raise InputError(f"cannot read image {path}: {reason}; repair or remove it") from None
+
+
+@dataclass(frozen=True)
+class RenderedShields(ImageSet):
+    """The embedded world's evaluation images: `pixels` holds them all, `arms` says what each class shows."""
+
+    arms: list[Arms]
+    pixels: UInt8[np.ndarray, "N 64 64 3"]
+
+    def read(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
 
 
 @dataclass(frozen=True)
@@ -76,24 +116,30 @@ class EmbeddingFile:
     assumed: list[str]
 
 
-Dataset = ImageFolder | EmbeddingFile
+Dataset = ImageSet | EmbeddingFile
 
 
-def load_dataset(name: str, class_names: str | None = None) -> Dataset:
+def load_dataset(name: str, class_names: str | None = None, seed: int = 0) -> Dataset:
     """The data set of that name.
 
     Args:
-        name: `folder:PATH`, a folder of class folders of images, or `embeddings:FILE`.
+        name: `blazon`, the embedded world, or `blazon:LIST_SEED`, another of its class lists; `folder:PATH`, a folder
+            of class folders of images; or `embeddings:FILE`.
         class_names: path of a text file with one class name a line, in the data set's class order.
+        seed: of the embedded world's images; the others have theirs.
 
     Raises:
         InputError: an unknown name, and whatever is wrong with the files, in one line.
     """
-    kinds = {"folder": load_folder, "embeddings": load_embeddings}
-    kind, _, path = name.partition(":")
-    if kind not in kinds or not path:
-        raise InputError(f"unknown data set {name!r}: use folder:PATH or embeddings:FILE")
-    data = kinds[kind](Path(path))
+    kind, _, rest = name.partition(":")
+    if kind == "blazon":
+        data: Dataset = load_blazon(rest, seed)
+    elif kind == "folder" and rest:
+        data = load_folder(Path(rest))
+    elif kind == "embeddings" and rest:
+        data = load_embeddings(Path(rest))
+    else:
+        raise InputError(f"unknown data set {name!r}: use blazon, folder:PATH or embeddings:FILE")
     if class_names is None:
         return data
     names = [line.strip() for line in read_lines(Path(class_names), "class_names") if line.strip()]
@@ -101,6 +147,33 @@ def load_dataset(name: str, class_names: str | None = None) -> Dataset:
         file = Path(class_names).name
         raise InputError(f"class_names: {file} has {len(names)} names, data set has {len(data.classnames)} classes")
     return replace(data, classnames=names)
+
+
+def load_blazon(list_seed: str = "", seed: int = 0) -> RenderedShields:
+    """The embedded world's evaluation images, rendered once and kept in the cache.
+
+    Args:
+        list_seed: empty for the shipped class list, else the seed of another one.
+        seed: of the images.
+
+    Raises:
+        InputError: a list seed that is no whole number.
+    """
+    from cmmlib.blazon import classes  # the renderer is needed here only
+
+    if list_seed and not list_seed.isdecimal():
+        raise InputError(f"unknown data set 'blazon:{list_seed}': use blazon, or blazon:7 for another class list")
+    arms = classes.draw_classes(int(list_seed)) if list_seed else classes.load_classes()
+
+    def render() -> dict[str, Tensor]:
+        pixels, labels = classes.evaluation_images(arms, seed)
+        return {"pixels": torch.from_numpy(pixels), "labels": torch.from_numpy(labels)}
+
+    stored = cached(cache_folder() / "blazon" / f"{classes.rendering_digest(arms, seed)}.safetensors", render)
+    pixels = stored["pixels"].numpy()
+    digests = [hashlib.sha256(image).hexdigest() for image in pixels]
+    name = f"blazon:{list_seed}" if list_seed else "blazon"
+    return RenderedShields(name, [blazon(a) for a in arms], stored["labels"], digests, arms, pixels)
 
 
 def load_folder(root: Path) -> ImageFolder:
@@ -123,7 +196,7 @@ def load_folder(root: Path) -> ImageFolder:
         raise InputError(f"cannot read {error.filename}: {(error.strerror or '').lower()}") from None
     labels = torch.repeat_interleave(torch.arange(len(files)), torch.tensor([len(group) for group in files]))
     names = [folder.name.replace("_", " ") for folder in folders]
-    return ImageFolder(root.name, root, names, paths, labels, digests)
+    return ImageFolder(root.name, names, labels, digests, root, paths)
 
 
 def _is_image_file(path: Path) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from cmmlib.backbones import Backbone
 from cmmlib.cache import cache_folder, cached, digest, load_tensors, save_tensors
-from cmmlib.datasets import ImageFolder
+from cmmlib.datasets import ImageSet
 from cmmlib.errors import InputError
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost
@@ -28,34 +27,26 @@ TEXT_SHARD = 4096
 
 
 class _Decoded(TorchDataset):
-    """Preprocessed images of a shard. A file that is no image gives the error that tells its path.
+    """Preprocessed images of a shard. An image that cannot be read gives the error that names it.
 
     The error is returned, not raised: a worker process would wrap what it raises in its traceback.
     """
 
-    def __init__(self, paths: Sequence[Path], preprocess):
-        self.paths, self.preprocess = paths, preprocess
+    def __init__(self, data: ImageSet, rows: range, preprocess):
+        self.data, self.rows, self.preprocess = data, rows, preprocess
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Tensor | InputError:
-        path = self.paths[index]
         try:
-            with Image.open(path) as image:
-                return self.preprocess(_rgb(image))
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-            return InputError(f"cannot read image {path}: {reason}; repair or remove it")
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """The image's colours without transparency; `convert("RGB")` gives the same, but warns about some palettes."""
-    return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+            return self.preprocess(self.data.read(self.rows[index]))
+        except InputError as error:
+            return error
 
 
 def embed_images(
-    backbone: Backbone, data: ImageFolder, *, batch_size: int = 64, workers: int = 0, storage: str = "float32"
+    backbone: Backbone, data: ImageSet, *, batch_size: int = 64, workers: int = 0, storage: str = "float32"
 ) -> Float[Tensor, "N D"]:
     """Unit-norm embeddings of every image, through the cache, a shard at a time.
 
@@ -74,22 +65,24 @@ def embed_images(
     for shard, path in tqdm(list(_shards(backbone, data, storage)), "image embeddings", unit="shard", disable=None):
 
         def compute(shard=shard) -> dict[str, Tensor]:
-            return {"x": _encode_shard(backbone, [data.paths[i] for i in shard], batch_size, workers, storage)}
+            return {"x": _encode_shard(backbone, data, shard, batch_size, workers, storage)}
 
         parts.append(cached(path, compute)["x"].float())
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 
-def _shards(backbone: Backbone, data: ImageFolder, storage: str) -> Iterator[tuple[range, Path]]:
+def _shards(backbone: Backbone, data: ImageSet, storage: str) -> Iterator[tuple[range, Path]]:
     """Rows of each shard, and the file that holds or will hold their embeddings."""
-    for start in range(0, len(data.paths), IMAGE_SHARD):
-        rows = range(start, min(start + IMAGE_SHARD, len(data.paths)))
+    for start in range(0, len(data), IMAGE_SHARD):
+        rows = range(start, min(start + IMAGE_SHARD, len(data)))
         key = digest("image", backbone.digest, backbone.precision, storage, [data.digests[i] for i in rows])
         yield rows, cache_folder() / "images" / f"{key}.safetensors"
 
 
-def _encode_shard(backbone: Backbone, paths: Sequence[Path], batch_size: int, workers: int, storage: str) -> Tensor:
-    images = _Decoded(paths, backbone.preprocess)
+def _encode_shard(
+    backbone: Backbone, data: ImageSet, rows: range, batch_size: int, workers: int, storage: str
+) -> Tensor:
+    images = _Decoded(data, rows, backbone.preprocess)
     parts, failure = [], None
     for batch in DataLoader(images, batch_size, num_workers=workers, collate_fn=_batch_or_error):
         if isinstance(batch, InputError):
@@ -166,7 +159,7 @@ def _length_batches(lengths: Tensor, token_budget: int) -> Iterator[tuple[Tensor
         yield from ((part, length) for part in rows.split(max(1, token_budget // length)))
 
 
-def missing(backbone: Backbone, data: ImageFolder, storage: str = "float32") -> int:
+def missing(backbone: Backbone, data: ImageSet, storage: str = "float32") -> int:
     """Number of images whose embeddings are not in the cache."""
     shards = _shards(backbone, data, storage)
     return sum(len(shard) for shard, path in shards if not path.exists())

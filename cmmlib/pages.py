@@ -7,11 +7,12 @@ here, once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 
 from cmmlib.cache import whole_file
@@ -26,6 +27,11 @@ MISSING = "n/a"
 def percent(fraction: float | None, digits: int = 1) -> str:
     """`0.4479` -> `44.8 %`; None and NaN -> `n/a`."""
     return MISSING if fraction is None or fraction != fraction else f"{100 * fraction:.{digits}f} %"
+
+
+def bare(fraction: float | None) -> str:
+    """`0.4479` -> `44.8`: a percentage under a head that says so."""
+    return percent(fraction).removesuffix(" %")
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
@@ -84,6 +90,20 @@ def table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: s
         glue(name, page, display=False)
 
 
+def dialogue(turns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+    """Show questions and answers: (who answered, the question, the answer's sentences), every text escaped."""
+    from IPython.display import HTML, display
+
+    parts = []
+    for who, question, sentences in turns:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        parts.append(
+            f'<div class="cmm-dialogue"><p class="cmm-question">{escape(question)}</p>'
+            f'<p class="cmm-who">{escape(who)}</p><ul>{said}</ul></div>'
+        )
+    display(HTML("".join(parts)))
+
+
 def _table_html(frame: pd.DataFrame) -> str:
     frame = frame.rename(columns=spoken)
     return frame.to_html(index=False, escape=True, border=0, classes="table cmm-table", na_rep=MISSING)
@@ -115,10 +135,11 @@ def study_table(run: Run) -> pd.DataFrame:
         "classes": f"{run.n_classes:,}",
         "labels": "yes, used for evaluation only" if run.labels is not None else "none",
         "model": weights,
+        **({"note": "blazon-mini knows heraldic shields only"} if _is_far_from_home(run) else {}),
         "embedding width": run.images.shape[1],
         "logit scale": f"{run.logit_scale:.1f}" + (" (assumed)" if run.facts["assumed"] else ""),
         "base prompt": run.base_prompt,
-        "prompts in the pool": len(run.prompts),
+        "prompts in the pool": " ".join(str(part) for part in (len(run.prompts), run.facts.get("templates")) if part),
         "worst-k looked at": run.worst_k,
         "seed": run.study.seed,
         "run": run.id,
@@ -126,20 +147,24 @@ def study_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame({"what": rows.keys(), "value": [str(v) for v in rows.values()]})
 
 
+def _is_far_from_home(run: Run) -> bool:
+    return run.facts["model"]["backbone"] == "blazon-mini" and not run.conditions["blazon"]
+
+
 def gallery_rows(
     run: Run, prediction: Int[Tensor, "N"], classes: Sequence[int], other: Int[Tensor, "C"], n: int = 3
-) -> list[tuple[str, str, list[Path], list[Path]]]:
+) -> list[tuple[str, str, list[Image.Image], list[Image.Image]]]:
     """For each class: its name, the class it is taken for, `n` images of it that were missed, `n` of the other class.
 
     Missed images that went to the other class come first.
     """
-    assert run.image_paths is not None
+    assert run.pictures is not None
     assert run.labels is not None
     rows = []
     for c, rival in ((c, int(other[c])) for c in classes if other[c] >= 0):
         missed = ((run.labels == c) & (prediction != c)).nonzero()[:, 0]
         missed = missed[(prediction[missed] != rival).int().argsort(stable=True)]
         examples = (run.labels == rival).nonzero()[:, 0]
-        pick = [[run.image_paths[i] for i in group[:n].tolist()] for group in (missed, examples)]
+        pick = [[run.pictures.read(i) for i in group[:n].tolist()] for group in (missed, examples)]
         rows.append((run.classnames[c], run.classnames[rival], pick[0], pick[1]))
     return rows

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cmmlib.blazon.templates import FITTING, ODD
 from cmmlib.errors import InputError
 
 SLOT = "{}"
@@ -44,7 +45,8 @@ def load_templates(name: str) -> list[str]:
 
     Args:
         name: `openai-80` or `openai-7`, the templates published with CLIP for ImageNet (Radford et al. 2021, as kept
-            in open_clip), or the path of a text file with one template a line (empty lines and # comments are skipped).
+            in open_clip); `blazon-24` or `blazon-odd`, which fit the embedded world or do not; or the path of a text
+            file with one template a line (empty lines and # comments are skipped).
 
     Raises:
         InputError: an unknown name, an empty file, a template without `{}` (its line is named).
@@ -54,9 +56,12 @@ def load_templates(name: str) -> list[str]:
 
         pool = {"openai-80": open_clip.OPENAI_IMAGENET_TEMPLATES, "openai-7": open_clip.SIMPLE_IMAGENET_TEMPLATES}
         return [template(SLOT) for template in pool[name]]
+    if name in ("blazon-24", "blazon-odd"):
+        return list(FITTING if name == "blazon-24" else ODD)
     path = Path(name)
     if not path.is_absolute() and not path.is_file():
-        raise InputError(f"templates: unknown pool {name!r}: use openai-80, openai-7 or the path of a text file")
+        pools = "blazon-24, blazon-odd, openai-7, openai-80"
+        raise InputError(f"templates: unknown pool {name!r}: use {pools} or the path of a text file")
     templates = []
     for number, line in enumerate(read_lines(path, "templates"), 1):
         if not line.strip() or line.startswith("#"):

@@ -10,6 +10,7 @@ import json
 import math
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.cache import whole_file, write_text
-from cmmlib.datasets import EmbeddingFile, ImageFolder, load_dataset
+from cmmlib.datasets import EmbeddingFile, ImageSet, load_dataset
+from cmmlib.enrich import answers_digest, default_n_described
 from cmmlib.errors import InputError
 from cmmlib.metrics import default_worst_k
 from cmmlib.prompts import PromptBank, load_templates
@@ -56,7 +58,8 @@ class Run:
         heads: text embeddings of the prompt pool, [P, C, D].
         prompts: the pool's templates, or the heads' names.
         base_prompt: the base template, or the name of head 0.
-        image_paths: the image files, where there are images.
+        pictures: the data set's images, to look at, where there are images.
+        backbone: the model, where there is one: what encodes further texts.
         facts: what the manifest says of data and model.
     """
 
@@ -71,7 +74,8 @@ class Run:
     prompts: list[str]
     base_prompt: str
     logit_scale: float
-    image_paths: list[Path] | None
+    pictures: ImageSet | None
+    backbone: Backbone | None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,11 +91,29 @@ class Run:
         return ["" if c < 0 else self.classnames[c] for c in classes.tolist()]
 
     @property
+    def n_described(self) -> int:
+        return self.study.n_described or default_n_described(self.n_classes)
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "T D"]:
+        """Unit-norm embeddings of texts, through the cache.
+
+        Raises:
+            InputError: an embeddings study has no text tower.
+        """
+        from cmmlib.embed import embed_texts
+
+        if self.backbone is None:
+            raise InputError("an embeddings: study has no text tower: it weighs the heads that it brought")
+        return embed_texts(self.backbone, texts, batch_size=self.study.batch_size)
+
+    @property
     def conditions(self) -> dict[str, bool]:
         """What a chapter's cell asks for with a tag `if-NAME` or `unless-NAME`, and a page with `<!-- if-NAME -->`."""
         return {
             "labels": self.labels is not None,
-            "images": self.image_paths is not None,
+            "images": self.pictures is not None,
+            "tower": self.backbone is not None,
+            "blazon": is_blazon(self.study.dataset),
             "pool": len(self.prompts) > 1,
         }
 
@@ -105,7 +127,9 @@ class Run:
         """Put columns into a CSV of the run folder, beside the columns that other chapters wrote."""
         path = self.folder / name
         if path.exists():
-            known, new = pd.read_csv(path).set_index(key), table.set_index(key)
+            known = pd.read_csv(path, dtype=str, keep_default_na=False).set_index(key)  # text, to go back as it came
+            new = table.set_index(key)
+            known.index = known.index.astype(new.index.dtype)
             table = known.reindex(new.index).assign(**new).reset_index()
         with whole_file(path) as temporary:
             table.to_csv(temporary, index=False)
@@ -137,9 +161,11 @@ def open_run(study: Study) -> Run:
     Raises:
         InputError: whatever is wrong with what the study names, in one line.
     """
-    data = load_dataset(study.dataset, study.class_names)
+    data = load_dataset(study.dataset, study.class_names, study.seed)
     if study.worst_k and study.worst_k > len(data.classnames):
         raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
+    if study.n_described and study.n_described > len(data.classnames):
+        raise InputError(f"n_described: {study.n_described} is more than the {len(data.classnames)} classes")
     if isinstance(data, EmbeddingFile):
         return _open_embeddings(study, data)
     return _open_images(study, data)
@@ -164,30 +190,45 @@ def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
         prompts=data.prompts,
         base_prompt=data.prompts[0],
         logit_scale=data.logit_scale,
-        image_paths=None,
+        pictures=None,
+        backbone=None,
         facts=facts,
     )
 
 
-def _open_images(study: Study, data: ImageFolder) -> Run:
+def is_blazon(dataset: str) -> bool:
+    """Whether a data set is of the embedded world."""
+    return dataset.partition(":")[0] == "blazon"
+
+
+def template_pool(study: Study) -> str:
+    """The pool that the study names, or the one that fits its data set."""
+    return study.templates or ("blazon-24" if is_blazon(study.dataset) else "openai-7")
+
+
+def _open_images(study: Study, data: ImageSet) -> Run:
     from cmmlib.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
     from cmmlib.embed import embed_images
 
+    if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
+        raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
     backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
-    templates = load_templates(study.templates)
+    templates = load_templates(template_pool(study))
     images = embed_images(backbone, data, batch_size=study.batch_size, workers=study.workers, storage=study.storage)
     heads = _heads(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     scale = backbone.logit_scale
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
+    digests["answers"] = answers_digest(study.transcript)
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
     facts = {
         "data": {"name": data.name, "digest": data.digest, "n_images": len(images), "stored_as": study.storage},
         "model": {
             "backbone": backbone.public_name,
-            "pretrained": study.public()["pretrained"],
+            "pretrained": backbone.public_pretrained,
             "digest": backbone.digest,
             "logit_scale": scale,
         },
+        "templates": Path(template_pool(study)).name,
         "assumed": [],
     }
     return Run(
@@ -202,7 +243,8 @@ def _open_images(study: Study, data: ImageFolder) -> Run:
         prompts=templates,
         base_prompt=study.base_template,
         logit_scale=scale,
-        image_paths=data.paths,
+        pictures=data,
+        backbone=backbone,
         facts=facts,
     )
 

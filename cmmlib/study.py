@@ -18,7 +18,7 @@ from cmmlib.errors import InputError
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
 # Where and how fast a study runs: these fields change no number and stay out of its id.
-PLACES = {"out", "device", "batch_size", "workers"}
+PLACES = {"out", "device", "batch_size", "workers", "llm_base_url", "max_requests", "max_cost"}
 
 
 class Study(BaseModel):
@@ -30,14 +30,26 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    dataset: str = Field("", description="folder:PATH (a folder per class) or embeddings:FILE")
-    backbone: str | None = Field(None, description="open_clip architecture or local-dir:PATH; none for embeddings:")
+    dataset: str = Field(
+        "blazon", min_length=1, description="blazon, folder:PATH (a folder per class), embeddings:FILE"
+    )
+    backbone: str | None = Field("blazon-mini", description="or open_clip architecture, local-dir:PATH")
     pretrained: str | None = Field(None, description="open_clip tag or path of a checkpoint")
     class_names: str | None = Field(None, description="text file, one class name a line, in class order")
-    templates: str = Field("openai-7", description="prompt pool: openai-80, openai-7, or a text file")
+    templates: str | None = Field(None, description="blazon-24, openai-7, openai-80, a text file [default: fits]")
     base_template: str = Field("a photo of a {}.", description="results refer to it; {} is the class")
     worst_k: int | None = Field(None, ge=1, description="size of the worst set [default: min(20, classes / 4)]")
-    seed: int = Field(0, ge=0, description="seed of splits and draws")
+    n_described: int | None = Field(None, ge=1, description="suspects that get descriptions [default: classes / 4]")
+    llm: str = Field("recorded", description="recorded, or litellm's name of a language model")
+    llm_base_url: str | None = Field(None, description="server that speaks OpenAI's chat API")
+    question: Literal["describe", "contrast"] = Field(
+        "describe", description="describe, or contrast: also names the rivals"
+    )
+    domain: str | None = Field(None, description="what the images are, in the question [default: found]")
+    transcript: str | None = Field(None, description="JSON-lines file of answers [default: what is known]")
+    max_requests: int | None = Field(None, ge=0, description="budget of live requests")
+    max_cost: float | None = Field(None, ge=0, description="budget of live requests in US dollars")
+    seed: int = Field(0, ge=0, description="seed of rendered images, splits and draws")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="fp32, bf16 or fp16: number format in the model"
     )
@@ -63,12 +75,12 @@ class Study(BaseModel):
         """Study from a notebook's `globals()`: the variables of its parameters cell."""
         return cls.of({field: names[field] for field in cls.model_fields if field in names})
 
-    @field_validator("dataset")
+    @field_validator("backbone")
     @classmethod
-    def _named(cls, value: str) -> str:
-        if not value:
-            raise ValueError("name one, for example DATASET=embeddings:FILE or --dataset folder:PATH")
-        return value
+    def _used(cls, value: str | None, info) -> str | None:
+        """An embeddings file needs no model: the default one must not seem to have made it."""
+        unused = str(info.data.get("dataset")).startswith("embeddings:") and value == "blazon-mini"
+        return None if unused else value
 
     @field_validator("base_template")
     @classmethod
@@ -79,7 +91,7 @@ class Study(BaseModel):
             )
         return value
 
-    @field_validator("dataset", "backbone", "pretrained", "class_names", "templates", "out")
+    @field_validator("dataset", "backbone", "pretrained", "class_names", "templates", "transcript", "out")
     @classmethod
     def _absolute(cls, value: str | None, info) -> str | None:
         """Papermill may run elsewhere, so a path is made absolute where the user gave it."""
@@ -87,7 +99,7 @@ class Study(BaseModel):
             return None
         prefix = next((p for p in PATH_PREFIXES if value.startswith(p)), "")
         path = value[len(prefix) :]
-        is_path = prefix or info.field_name in ("class_names", "out") or _looks_like_a_path(path)
+        is_path = prefix or info.field_name in ("class_names", "transcript", "out") or _looks_like_a_path(path)
         return prefix + str(Path(path).expanduser().resolve()) if is_path else value
 
     def public(self) -> dict[str, Any]:
@@ -96,7 +108,9 @@ class Study(BaseModel):
 
     def run_id(self, slug: str, digests: dict[str, Any]) -> str:
         """A readable slug and a hash of what changes the numbers: contents, never paths, device or batch size."""
-        fields = self.model_dump(exclude=PLACES | {"dataset", "backbone", "pretrained", "class_names", "templates"})
+        fields = self.model_dump(
+            exclude=PLACES | {"dataset", "backbone", "pretrained", "class_names", "templates", "transcript"}
+        )
         text = json.dumps({**fields, **digests}, sort_keys=True)
         return f"{slugify(slug)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

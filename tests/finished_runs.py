@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 from conftest import write_images
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
-from cmmlib import Study
+from cmmlib import Study, pages
+from cmmlib.chapters import applies
 from cmmlib.cli import _exit_code
+from cmmlib.run import Run
 
 CMM = Path(sys.executable).with_name("cmm")
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.
@@ -83,6 +86,32 @@ def small_chapter(folder: Path, *cells: str) -> Path:
     return folder
 
 
+def read_through(run: Run, chapter: Path) -> dict[str, str]:
+    """Run a chapter's cells in this process, where a warning is an error; returns what they say for the prose.
+
+    Figures are drawn, not kept; tables are made, not shown. What the chapter records goes to the run's folder.
+    """
+    said: dict[str, str] = {}
+
+    def draw(_, figure, name):
+        assert figure.get_label(), name
+        figure.draw_without_rendering()
+        plt.close(figure)
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        patch.setattr(pages, "say", lambda **texts: said.update({name: str(text) for name, text in texts.items()}))
+        patch.setattr(pages, "show", draw)
+        patch.setattr("IPython.display.display", lambda *_, **__: None)
+        patch.setattr("myst_nb.glue", lambda *_, **__: None)
+        names: dict[str, object] = {}
+        for cell in nbformat.read(chapter, as_version=4).cells:
+            if cell.cell_type == "code" and applies(cell, run.conditions):
+                exec(cell.source, names)
+                if "parameters" in cell.metadata.get("tags", []):
+                    names.update(run.study.model_dump())
+    return said
+
+
 class Page(HTMLParser):
     """A page's elements with their attributes, its text, and the text of its scripts."""
 
@@ -112,8 +141,8 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag == name]
 
 
-def html_pages(book: Path) -> list[Path]:
-    return [page for page in sorted(book.rglob("*.html")) if "_static" not in page.parts]
+def html_pages(root: Path) -> list[Path]:
+    return [page for page in sorted(root.rglob("*.html")) if "_static" not in page.parts]
 
 
 @pytest.fixture(scope="session")
@@ -235,3 +264,14 @@ def many_book(made_once, hostile, changed, twins) -> Path:
 def _build(place: Path, *runs: Path) -> None:
     said = cmm("book", *runs, "--out", place)
     assert said.code == 0, said.err
+
+
+@pytest.fixture(scope="session")
+def default_run(made_once) -> Path:
+    """Run folder of the default study, the embedded world."""
+    return only_run(made_once("default", run_in))
+
+
+@pytest.fixture(scope="session")
+def default_book(made_once, default_run) -> Path:
+    return made_once("default-book", lambda place: _build(place, default_run))

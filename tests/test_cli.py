@@ -20,7 +20,7 @@ from conftest import write_images
 from finished_runs import CMM, cmm, small_chapter, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import Study, book, embed, open_run
+from cmmlib import Study, embed, open_run
 
 BROKEN_IMAGE = Path("noise") / "broken.png"
 
@@ -72,10 +72,11 @@ def one_line(said: str) -> str:
 GOOD = ["--dataset", "embeddings:{}/good.npz"]
 IMAGES_OF = ["--backbone", "local-dir:{}/tiny", "--dataset"]
 REFUSED = {
-    "no data set": ([], "dataset: name one"),
+    "empty data set": (["--dataset", ""], "dataset: string should have at least 1 character"),
     "unknown data set": (["--dataset", "imagenot"], "unknown data set 'imagenot'"),
     "unknown backbone": (["--dataset", "folder:{}/images", "--backbone", "ViT-B-99"], "no model 'ViT-B-99'"),
-    "no backbone": (["--dataset", "folder:{}/images"], "--backbone"),
+    "no backbone": (["--dataset", "folder:{}/images"], "backbone: name a model"),
+    "another class list": (["--dataset", "blazon:x"], "unknown data set 'blazon:x'"),
     "unknown flag": ([*GOOD, "--sneed", "1"], "--sneed"),
     "flag without its value": (["--dataset"], "--dataset"),
     "a word too many": ([*GOOD, "fast"], "fast"),
@@ -96,6 +97,8 @@ REFUSED = {
     "model without weights": (["--dataset", "folder:{}/images", "--backbone", "local-dir:{}/no-weights"], "no weights"),
     "tag without weights": (["--dataset", "folder:{}/images", "--backbone", "ViT-B-32"], "random model"),
     "k of 0": ([*GOOD, "--worst-k", "0"], "worst_k"),
+    "described over the classes": ([*GOOD, "--n-described", "13"], "n_described: 13 is more than the 12 classes"),
+    "unknown style": ([*GOOD, "--question", "praise"], "question"),
     "k over the classes": ([*GOOD, "--worst-k", "13"], "worst_k: 13 is more than the 12 classes"),
     "k no number": ([*GOOD, "--worst-k", "five"], "--worst-k"),
     "unknown precision": ([*GOOD, "--precision", "fp8"], "precision"),
@@ -146,7 +149,7 @@ def test_run_has_a_flag_for_every_field_of_a_study():
 
 def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
     seen = []
-    monkeypatch.setattr(book, "run_study", lambda study, only: seen.append((study, only)) or Path("there"))
+    monkeypatch.setattr("cmmlib.chapters.run_study", lambda study, only: seen.append((study, only)) or Path("there"))
     given = {
         "dataset": f"embeddings:{inputs}/good.npz",
         "backbone": "ViT-B-32",
@@ -155,6 +158,14 @@ def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
         "templates": "openai-80",
         "base_template": "the {}",
         "worst_k": 4,
+        "n_described": 3,
+        "llm": "openai/x",
+        "llm_base_url": "http://localhost:1",
+        "question": "contrast",
+        "domain": "drawings",
+        "transcript": "/answers.jsonl",
+        "max_requests": 5,
+        "max_cost": 0.5,
         "seed": 7,
         "precision": "bf16",
         "storage": "float16",
@@ -207,7 +218,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(where, inputs, work, ow
 def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache, monkeypatch):
     cell = "import errno\nraise OSError(errno.ENOSPC, 'No space left on device', '/figures/a.svg')"
     chapters = small_chapter(work / "notebooks", cell)
-    monkeypatch.setattr(book, "source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
     assert (said.code, said.out) == (2, "")
     assert "no space left" in one_line(said.err)
@@ -266,11 +277,11 @@ def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, o
     monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
     encode, encoded = embed._encode_shard, []
     monkeypatch.setattr(
-        embed, "_encode_shard", lambda b, paths, *more: encoded.append(paths) or encode(b, paths, *more)
+        embed, "_encode_shard", lambda b, data, rows, *more: encoded.append(rows) or encode(b, data, rows, *more)
     )
     study = Study.of({"dataset": flags[1], "backbone": flags[3]})
     run = open_run(study)
-    assert [len(paths) for paths in encoded] == [2, 2]
+    assert [len(rows) for rows in encoded] == [2, 2]
     assert len(run.images) == 10
 
 
@@ -281,8 +292,8 @@ def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
     )
     chapters = small_chapter(work / "notebooks", cell)
     program = (
-        "import sys\nfrom pathlib import Path\nfrom cmmlib import book\n"
-        f"book.source = lambda name: Path({str(chapters)!r})\n"
+        "import sys\nfrom pathlib import Path\nimport cmmlib.chapters\n"
+        f"cmmlib.chapters.source = lambda name: Path({str(chapters)!r})\n"
         "from cmmlib.cli import main\nmain()"
     )
     command = [sys.executable, "-c", program, "run", "--dataset", f"embeddings:{inputs}/good.npz"]
@@ -312,7 +323,7 @@ def is_alive(pid: int) -> bool:
 
 def test_a_run_says_its_folder_on_stdout_and_its_progress_on_stderr(inputs, work, monkeypatch):
     chapters = small_chapter(work / "notebooks", "print('in the chapter')")
-    monkeypatch.setattr(book, "source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
     assert said.code == 0
     assert len(said.out.splitlines()) == 1

@@ -73,13 +73,18 @@ class Slow:
     def rivals(self) -> tuple[list[int], list[float]]:
         rival, share = [], []
         for c in range(self.c):
-            votes = [0.0] * self.c
-            for n in range(self.n):
-                row = [-math.inf if j == c else v for j, v in enumerate(self.s[n])]
-                votes[row.index(max(row))] += self.q[n][c]
+            votes = self.votes(c)
             rival.append(votes.index(max(votes)))
             share.append(max(votes) / sum(votes))
         return rival, share
+
+    def votes(self, c: int) -> list[float]:
+        """Probability of class c, summed by the class that is its rival on the image."""
+        votes = [0.0] * self.c
+        for n in range(self.n):
+            row = [-math.inf if j == c else v for j, v in enumerate(self.s[n])]
+            votes[row.index(max(row))] += self.q[n][c]
+        return votes
 
 
 def assert_close(found: torch.Tensor, expected) -> None:
@@ -287,6 +292,23 @@ def test_rivals_equal_loops(name):
     np.testing.assert_allclose(share, expected_share, rtol=1e-4)
     assert rival.tolist() == expected
     assert (rival != torch.arange(len(rival))).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n", [1, 3, 1000])
+def test_top_rivals_equal_loops(name, n):
+    """Rivals of equal votes, such as none, may come in any order: the votes of the chosen are compared."""
+    images, heads = case(name)
+    slow = Slow(images, heads[0])
+    found = cmm.top_rivals(images, heads[0], SCALE, n, block=7)
+    assert found.shape == (slow.c, min(n, slow.c - 1))
+    assert found[:, 0].equal(cmm.rivals(images, heads[0], SCALE)[0])
+    for c, chosen in enumerate(found.tolist()):
+        votes = slow.votes(c)
+        assert c not in chosen
+        assert len(set(chosen)) == len(chosen)
+        expected = sorted((v for j, v in enumerate(votes) if j != c), reverse=True)[: len(chosen)]
+        np.testing.assert_allclose([votes[j] for j in chosen], expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("n_classes", "block"), [(6, 7), (130, 64), (300, 1024)])

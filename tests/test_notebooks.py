@@ -7,16 +7,19 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
-from finished_runs import CLASSES, cmm, small_chapter, write_embeddings
+from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embeddings
+from synthetic_embeddings import synthetic_arrays
 
-from cmmlib import Study, book
+from cmmlib import Study, book, open_run
+from cmmlib.chapters import applies, belongs
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"parameters", "remove-cell", "exercise"}
-CONDITIONS = {f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool")}
+CONDITIONS = {f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool", "blazon", "tower")}
 
 
 def cells(path: Path, kind: str) -> list:
@@ -36,7 +39,7 @@ def test_a_chapter_is_prose_with_short_cells(path):
         lines = [line for line in cell.source.splitlines() if line.strip()]
         assert len(lines) <= 12 or "parameters" in tags(cell), cell.source
         assert all(len(line) <= 84 or "parameters" in tags(cell) for line in lines), cell.source
-    assert len(cells(path, "markdown")) > 10
+    assert len(cells(path, "markdown")) > (4 if path.stem.startswith(book.APPENDIX) else 10)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -54,9 +57,10 @@ def test_every_tag_is_known(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("labels", [True, False])
 @pytest.mark.parametrize("pool", [True, False])
-def test_prose_takes_only_what_the_chapter_says(path, labels, pool):
-    known = {"labels": labels, "images": False, "pool": pool}
-    kept = [cell for cell in nbformat.read(path, as_version=4).cells if book._applies(cell, known)]
+@pytest.mark.parametrize("tower", [True, False])
+def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower):
+    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower}
+    kept = [cell for cell in nbformat.read(path, as_version=4).cells if applies(cell, known)]
     code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
     said = set(
         re.findall(
@@ -87,7 +91,7 @@ def test_a_parameter_that_a_chapter_does_not_declare_is_refused(tmp_path, monkey
     chapters = small_chapter(tmp_path / "notebooks")
     path = chapters / "01_phenomenon.ipynb"
     path.write_text(path.read_text().replace("seed = 0", "sed = 0"))
-    monkeypatch.setattr(book, "source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs")
     assert said.code == 2
     assert "01_phenomenon.ipynb does not declare the parameters seed" in said.err
@@ -95,8 +99,58 @@ def test_a_parameter_that_a_chapter_does_not_declare_is_refused(tmp_path, monkey
 
 def test_a_chapter_that_fails_stops_with_its_name_cell_and_error(tmp_path, monkeypatch):
     chapters = small_chapter(tmp_path / "notebooks", "x = 1", "raise KeyError('lost')")
-    monkeypatch.setattr(book, "source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs")
     assert said.code == 1
     assert "01_phenomenon, cell 3: KeyError: 'lost'" in said.err
     assert not list((tmp_path / "runs").rglob("*.ipynb"))
+
+
+# ---------------------------------------------------------------- odd studies
+
+
+def ideal(classes: int, labels: np.ndarray) -> dict[str, object]:
+    """Arrays of a study in which every image lies on the text of its class."""
+    texts = np.random.default_rng(0).normal(size=(classes, 16)).astype(np.float32)
+    names = np.array([f"class {c}" for c in range(classes)])
+    return {
+        "image_features": texts[labels],
+        "labels": labels,
+        "text_features": texts,
+        "classnames": names,
+        "prompts": None,
+    }
+
+
+def without_class_4() -> dict[str, object]:
+    arrays = synthetic_arrays()
+    kept = arrays["labels"] != 4
+    return {key: arrays[key][kept] for key in ("image_features", "labels")}
+
+
+def same_texts() -> dict[str, object]:
+    texts = synthetic_arrays()["text_features"]
+    return {"text_features": np.repeat(texts[:, :1], CLASSES, axis=1)}
+
+
+ODD = [
+    pytest.param(without_class_4(), {}, id="empty class"),
+    pytest.param({**ideal(5, np.arange(5)), "labels": np.array([0, 1, 2, 4, 3])}, {}, id="one image a class"),
+    pytest.param({**ideal(2, np.arange(20) % 2), "labels": None}, {}, id="two classes, no labels"),
+    pytest.param({"prompts": np.array(["p", "p"])}, {"worst_k": CLASSES}, id="k is all classes, prompts of one name"),
+    pytest.param(ideal(6, np.arange(60) % 6), {}, id="perfect"),
+    pytest.param(without_class_4(), {"worst_k": CLASSES}, id="k over the classes with images"),
+    pytest.param({"classnames": np.array(["same"] * CLASSES)}, {}, id="classes of one name"),
+    pytest.param(same_texts(), {}, id="classes of one text"),
+]
+
+
+@pytest.mark.parametrize(("changes", "parameters"), ODD)
+def test_the_chapters_hold_for_an_odd_study(changes, parameters, tmp_path):
+    data = write_embeddings(tmp_path / "odd.npz", **changes)
+    run = open_run(Study.of({"dataset": data, "out": str(tmp_path / "runs"), **parameters}))
+    for chapter in (path for path in NOTEBOOKS if belongs(path, run.conditions)):
+        said = read_through(run, chapter)
+        assert not {name: text for name, text in said.items() if text in ("nan", "None")}
+    json.loads((run.folder / "results.json").read_text(), parse_constant=pytest.fail)
+    assert len(pd.read_csv(run.folder / "per_class.csv")) == run.n_classes

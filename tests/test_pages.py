@@ -15,6 +15,8 @@ from cmmlib import pages
         (pages.percent(0.5, 0), "50 %"),
         (pages.percent(None), "n/a"),
         (pages.percent(float("nan")), "n/a"),
+        (pages.bare(0.4479), "44.8"),
+        (pages.bare(None), "n/a"),
         (pages.decimal(0.9466), "0.95"),
         (pages.decimal(None), "n/a"),
         (pages.signed(-0.02481), "-0.0248"),
@@ -47,3 +49,15 @@ def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
     monkeypatch.setattr("IPython.display.display", seen.append)
     pages.table(pd.DataFrame({"accuracy": [0.5]}), {"accuracy": pages.percent, "absent": pages.percent})
     assert "50.0 %" in seen[0].data
+
+
+def test_a_dialogue_escapes_what_was_asked_and_what_came_back(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    pages.dialogue([("answered: <b>x</b>", "What is '<script>alert(1)</script>'?", ["a <i>star</i>", "round & red"])])
+    html = shown[0].data
+    assert "<script" not in html
+    assert "<i>" not in html
+    assert "<b>" not in html
+    assert html.count("<li>") == 2
+    assert "round &amp; red" in html

@@ -41,7 +41,7 @@ def figures(n: int) -> dict[str, Figure]:
     intervals = np.stack([accuracy - 0.01, accuracy + 0.01], 1)
     k = max(1, n // 4)
     frame = pd.DataFrame({"name": names[:k], "taken_for": ["", *names[: k - 1]], "own": 0.1, "other": 0.5, "rest": 0.4})
-    margins = {name: (torch.linspace(-0.2, 0.3, 50), torch.rand(50)) for name in ("low", "high")}
+    margins = [(torch.linspace(-0.2, 0.3, 50), torch.rand(50)) for _ in range(2)]
     return {
         "curve": plots.class_accuracy_curve(accuracy, intervals, float(np.nanmean(accuracy)), k),
         "confusions": plots.worst_confusions(frame),
@@ -49,13 +49,64 @@ def figures(n: int) -> dict[str, Figure]:
         "bracket": plots.worst_bracket(list(range(1, k + 1)), [0.1] * k, [0.2] * k),
         "no bracket": plots.worst_bracket([1, 2], [0.1, 0.2], [None, None]),
         "margin": plots.one_margin(score, names),
-        "margins": plots.class_margins(margins),
+        "margins": plots.class_margins(["low", "high"], margins),
         "scatter": plots.cmm_against_accuracy(score, accuracy, worst, names, 0.9),
         "scatter without rank": plots.cmm_against_accuracy(score, accuracy, worst, names, None),
         "grid": plots.score_grid({"soft": score, "pseudo": accuracy}, accuracy, worst, {"soft": 0.9, "pseudo": None}),
         "found": plots.worst_found(np.argsort(score), accuracy, worst, k),
         "prompts": plots.prompt_scores(score, score, np.nan_to_num(accuracy, nan=0.5), names),
     }
+
+
+def repair_figures(n: int) -> dict[str, Figure]:
+    """Figures of chapters 3 and 4 and of the cards."""
+    accuracy, score, worst, names = world(n)
+    known = np.nan_to_num(accuracy, nan=0.5)
+    rows = pd.DataFrame({"name": ["base", "best_template", "enriched_cmm", "describe_all", "cmm_global"][: max(2, n)]})
+    rows = rows.assign(overall=np.linspace(0.5, 0.9, len(rows)), worst=0.0, requests=0, label_free=True)
+    rows.loc[1, "label_free"] = False
+    weights = np.full((min(n, 30), 9), 0.1)
+    weights[0, 8:] = np.nan
+    curve = pd.DataFrame({"count": [0, n], "method": "CMM weights", "overall": [0.5, 0.6], "worst_10": [None, 0.1]})
+    grid = pd.DataFrame(0.2, index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
+    image = np.zeros((64, 64, 3), np.uint8)
+    probes = [{"step": 9, "overall": 0.5, "worst_10": 0.0}, {"step": 19, "overall": 0.7, "worst_10": 0.1}]
+    some = range(min(n, 30))
+    return {
+        "described": plots.described_classes([names[c] for c in some], known[: len(some)], score[: len(some)] / 2),
+        "plane": plots.contenders_plane(rows),
+        "weights": plots.weight_map(weights, names[: len(weights)], 6),
+        "gains": plots.who_gains(accuracy, known[::-1], worst, names, "enriched cmm"),
+        "counts": plots.described_counts(curve, n // 2, "How many", "classes"),
+        "sensitivity": plots.sensitivity_grid(grid, 0.3, 1.0),
+        "sensitivity without a cut": plots.sensitivity_grid(grid, 0.1, None),
+        "gallery": plots.gallery([image] * min(n, 20), names[: min(n, 20)], "Some images", 6),
+        "course": plots.training_course([6.0, 3.0, 2.0], 20, probes, 384),
+        "names": plots.accuracy_by_name(np.arange(n), np.arange(n)[::-1], known, names),
+    }
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_figures_of_the_repair_draw_and_describe_themselves(n, tmp_path):
+    for name, figure in repair_figures(n).items():
+        figure.savefig(tmp_path / "figure.svg", bbox_inches="tight")
+        assert len(figure.get_label()) > 30, name
+        assert "\n" not in figure.get_label(), name
+        plt.close(figure)
+
+
+def test_the_setting_of_the_study_is_framed():
+    grid = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
+    figure = plots.sensitivity_grid(grid, 0.3, None)
+    (frame,) = (patch for patch in figure.axes[0].patches if not patch.get_fill())
+    assert frame.get_xy() == (1, 1)
+    assert "the study's setting, 40.0 %, is framed" in figure.get_label()
+
+
+def test_the_slopes_count_who_gains_and_who_loses():
+    before, after = np.array([0.0, 0.5, 0.9, np.nan]), np.array([0.8, 0.52, 0.1, np.nan])
+    figure = plots.who_gains(before, after, np.array([True, False, False, False]), list("abcd"), "new")
+    assert figure.axes[0].get_title(loc="left") == "1 classes gain more than 5 points, 1 lose as much"
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -67,14 +118,20 @@ def test_figures_draw_and_describe_themselves(n, tmp_path):
         plt.close(figure)
 
 
-def test_pictures_stand_beside_what_they_are_taken_for(tmp_path):
-    for name, size in (("a", (30, 90)), ("b", (64, 20))):
-        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
-    a, b = tmp_path / "a.png", tmp_path / "b.png"
+def test_pictures_stand_beside_what_they_are_taken_for():
+    a, b = (Image.new("RGB", size, "red") for size in ((30, 90), (64, 20)))
     figure = plots.worst_gallery([("first", "other", [a, b], [b]), ("second", "first", [a], [])])
     shown = [axis for axis in figure.axes if axis.images]
     assert len(shown) == 4
     assert "first, taken for other" in figure.get_label()
+    plt.close(figure)
+
+
+def test_retrieved_images_carry_their_margins():
+    image = Image.new("RGB", (64, 64), "red")
+    figure = plots.retrieved_images([("low", [image, image], [-0.02, 0.01]), ("high", [image], [0.2])])
+    assert {text.get_text() for axis in figure.axes for text in axis.texts} == {"-0.020", "+0.010", "+0.200"}
+    assert "low: the class is ahead of its rival on 1 of 2" in figure.get_label()
     plt.close(figure)
 
 

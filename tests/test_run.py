@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from finished_runs import run_in, write_embeddings
+from finished_runs import read_through, write_embeddings
 from PIL import Image
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
@@ -70,17 +70,19 @@ def test_results_have_exactly_the_documented_fields(labelled):
         assert score.keys() == {*fields, *([error] if name == odd_one else [])}, name
     for row in results["prompts"]:
         assert list(row) == words(said["prompts"])
+    for row in results["ensembles"]:
+        assert [field for field in words(said["ensembles"]) if field != "null"] == list(row)
 
 
 def test_duplicates_have_the_documented_fields(tmp_path):
     texts = synthetic_arrays()["text_features"]
     texts[:, 1] = texts[:, 0]
     names = np.array(["Twin", *(f"class {c}" for c in range(1, CLASSES - 1)), "twin"])
-    run_in(
-        tmp_path, "--dataset", write_embeddings(tmp_path / "x.npz", text_features=texts, classnames=names), "--only", 1
+    run = opened(
+        write_embeddings(tmp_path / "x.npz", text_features=texts, classnames=names), out=str(tmp_path / "runs")
     )
-    (folder,) = (tmp_path / "runs").iterdir()
-    duplicates = strict_json(folder / "results.json")["duplicates"]
+    read_through(run, ROOT / "notebooks" / "01_phenomenon.ipynb")
+    duplicates = strict_json(run.folder / "results.json")["duplicates"]
     fields = words(documented("results.json")["duplicates"])
     assert all(list(group) == fields for group in duplicates)
     assert {"classes": [0, CLASSES - 1], "names": ["Twin", "twin"], "by": "name"} in duplicates
@@ -112,12 +114,18 @@ def test_tables_have_exactly_the_documented_columns(labelled):
     assert columns(labelled / "per_class.csv") == list(documented("per_class.csv"))
     said = DOCUMENT.partition("## prompts.csv\n")[2].partition(":")[0]
     assert columns(labelled / "prompts.csv") == words(said)
+    said = DOCUMENT.partition("## ensembles.csv\n")[2].partition(": as in")[0]
+    forms = ("worst_<k>", "worst_split_half_<k>", "base_worst_<k>")
+    ks = ((1, 5, 10, 20), (1, 5, 10, 20), (10, 20))
+    many = [form.replace("<k>", str(k)) for form, of in zip(forms, ks, strict=True) for k in of]
+    assert columns(labelled / "ensembles.csv") == [*(w for w in words(said) if w not in forms), *many]
 
 
 def test_a_study_without_labels_leaves_the_columns_that_need_them_out(labelled, unlabelled):
     with_labels = [
         *("n_images", "accuracy", "accuracy_low", "accuracy_high"),
         *("taken_for", "taken_for_index", "share_taken_for", "cmm_labels"),
+        *("accuracy_ensemble", "described"),
     ]
     all_of_them = columns(labelled / "per_class.csv")
     assert columns(unlabelled / "per_class.csv") == [name for name in all_of_them if name not in with_labels]
@@ -168,7 +176,7 @@ def test_manifest_says_what_was_run(labelled, twins):
         "stored_as": "float16",
     }
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert list(manifest["chapters"]) == ["01_phenomenon", "02_cmm"]
+    assert list(manifest["chapters"]) == ["01_phenomenon", "02_cmm", "03_enrichment", "04_ensemble"]
     assert strict_json(twins[0] / "manifest.json")["model"]["backbone"] == "local-dir:tiny-clip-untrained"
 
 
@@ -253,11 +261,15 @@ def test_float16_storage_changes_only_near_ties(tmp_path, tiny_clip):
     many = write_many(tmp_path / "many")
     full, half = (opened(many, backbone=f"local-dir:{tiny_clip}", storage=s) for s in ("float32", "float16"))
     assert not torch.equal(full.images, half.images)
-    torch.testing.assert_close(full.images, half.images, atol=1e-3, rtol=0)
-    wide, narrow = (match(run.images, run.base[None], run.logit_scale) for run in (full, half))
-    differ = wide.prediction != narrow.prediction
-    assert (wide.margin[differ] < 1e-3).all()
-    assert ((wide.margin - narrow.margin).abs() < 1e-3).all()
+    x, text = full.images[:40], full.base[0]
+    mirrored = 2 * (x @ text)[:, None] * x - text  # [40, D], each as similar to its image as the text is
+    ties = torch.stack([text.expand_as(x), mirrored], 1)  # [40, 2, D]
+    for heads in (ties, full.heads):
+        wide, narrow = (match(run.images, heads, run.logit_scale) for run in (full, half))
+        differ = wide.prediction != narrow.prediction
+        assert differ.any() or heads is not ties
+        assert (wide.margin[differ] < 1e-3).all()
+        assert ((wide.margin - narrow.margin).abs() < 1e-3).all()
 
 
 def test_near_ties_bound_what_float16_storage_changes(labelled, tmp_path):
@@ -306,7 +318,7 @@ def test_conditions_say_what_a_study_has(tmp_path, tiny_clip, image_folder):
         opened(f"folder:{image_folder}", backbone=f"local-dir:{tiny_clip}").conditions,
     ]
     assert facts == [
-        {"labels": True, "images": False, "pool": True},
-        {"labels": False, "images": False, "pool": False},
-        {"labels": True, "images": True, "pool": True},
+        {"labels": True, "images": False, "pool": True, "blazon": False, "tower": False},
+        {"labels": False, "images": False, "pool": False, "blazon": False, "tower": False},
+        {"labels": True, "images": True, "pool": True, "blazon": False, "tower": True},
     ]

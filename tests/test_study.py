@@ -149,7 +149,7 @@ def test_the_id_is_stable_readable_and_fit_for_a_folder():
         ({"precision": "int4"}, "precision"),
         ({"worst": 5}, "unknown parameter 'worst'"),
         ({"base_template": "a photo"}, "template 'a photo' has no {}"),
-        ({"dataset": ""}, "dataset: name one"),
+        ({"dataset": ""}, "dataset: string should have at least 1 character"),
         ({"dataset": None}, "dataset"),
     ],
     ids=str,
@@ -160,9 +160,14 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_field(parameters, e
     assert next(iter(parameters)) in message
 
 
-def test_a_study_without_a_data_set_is_refused():
-    with pytest.raises(InputError, match="dataset: name one"):
-        Study.from_cell({"seed": 1})
+def test_the_embedded_world_is_the_default():
+    study = Study.from_cell({"seed": 1})
+    assert (study.dataset, study.backbone, study.seed) == ("blazon", "blazon-mini", 1)
+
+
+def test_the_default_model_never_stands_beside_an_embeddings_file_that_it_did_not_make():
+    assert study().backbone is None
+    assert study(backbone="ViT-B-32").backbone == "ViT-B-32"
 
 
 def test_a_study_cannot_be_changed():

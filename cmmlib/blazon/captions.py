@@ -18,9 +18,9 @@ from cmmlib.blazon.render import Scene
 Random = random.Random
 
 # Where a caption comes from, and how often.
-SOURCES = {"photo": 0.33, "shop": 0.13, "vector": 0.16, "heraldry": 0.19, "article": 0.14, "junk": 0.05}
+SOURCES = {"photo": 0.42, "shop": 0.15, "vector": 0.18, "heraldry": 0.06, "article": 0.14, "junk": 0.05}
 WRONG = 0.03  # captions that describe another coat of arms
-ARTICLE_MIX = 0.7  # how often an article tries the heraldic term before falling back to plain words
+ARTICLE_MIX = 0.3  # how often an article tries the heraldic term before falling back to plain words
 PHRASE = 0.30  # captions with a phrase of unrelated words, so that unknown words do not wreck the text tower
 
 PLAIN_ENGLISH = {"cross", "heart", "key", "sword", "anchor", "sun", "tower", "crescent"}  # both registers use these
@@ -34,8 +34,8 @@ def _familiarities(seed: int = 7) -> dict[str, float]:
     def log_uniform(low: float, high: float) -> float:
         return round(math.exp(draw.uniform(math.log(low), math.log(high))), 4)
 
-    known = {term: log_uniform(0.08, 0.8) for term in TINCTURES}
-    known |= {term: log_uniform(0.003, 0.7) for term in (*CHARGES, *DIVISIONS, *ROUNDELS.values())}
+    known = {term: log_uniform(0.03, 0.4) for term in TINCTURES}
+    known |= {term: log_uniform(0.002, 0.3) for term in (*CHARGES, *DIVISIONS, *ROUNDELS.values())}
     known |= {term: max(known[term], 0.3) for term in sorted(HALF_ENGLISH)}
     return known | dict.fromkeys(sorted(PLAIN_ENGLISH), 1.0)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, blazon, contrasts
 from cmmlib.blazon.render import render_many
+from cmmlib.cache import digest, file_digests
 
 PAIRS, CHARGES_A_PAIR, DIVIDED = 10, 9, 30  # 120 classes
 IMAGES_A_CLASS = 40
@@ -72,9 +75,21 @@ def evaluation_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rendered images of every class, uint8 [C * per_class, 64, 64, 3], and their labels, int64, class by class.
 
-    Seeds lie below those of training images, so no evaluation image was trained on.
+    Their render seeds are even, those of training images odd, so no evaluation image was trained on.
     """
     labels = np.repeat(np.arange(len(classes)), per_class)
     first = EVALUATION_SEEDS * seed
-    images, _ = render_many([classes[c] for c in labels.tolist()], range(first, first + len(labels)))
+    seeds = [2 * (first + i) for i in range(len(labels))]
+    images, _ = render_many([classes[c] for c in labels.tolist()], seeds)
     return images, labels
+
+
+def rendering_digest(classes: Sequence[Arms], seed: int, per_class: int = IMAGES_A_CLASS) -> str:
+    """Changes whenever the evaluation images could: with their arms, seed and number, the drawing code, its libraries.
+
+    The images themselves are digested too, once they are there; this names them before they are rendered.
+    """
+    folder = Path(__file__).parent
+    code = [folder / f"{name}.py" for name in ("classes", "heraldry", "pen", "photograph", "render", "shapes")]
+    libraries = [version("numpy"), version("pillow")]
+    return digest([arms.as_dict() for arms in classes], seed, per_class, file_digests(folder, code), libraries)

@@ -1,8 +1,8 @@
 """blazon-mini: the configuration of a small CLIP, and its entry in open_clip's own registry.
 
 A ModifiedResNet over 64 pixels, a causal text transformer over 28 tokens, CLIP's own byte-pair tokenizer cut to its
-first merges. After `register()`, `open_clip.create_model("blazon-mini")` and `open_clip.get_tokenizer("blazon-mini")`
-work like those of any other architecture.
+first merges. After `register()`, `open_clip.create_model_and_transforms("blazon-mini", pretrained="shipped")` and
+`open_clip.get_tokenizer("blazon-mini")` work like those of any other model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 
 from cmmlib.cache import cache_folder, whole_file, write_text
 
-NAME = "blazon-mini"
+NAME, TAG = "blazon-mini", "shipped"
+SHIPPED = Path(__file__).parent / "shipped"  # weights, configuration and record of the training run that ships
+WEIGHTS = SHIPPED / "open_clip_model.safetensors"
 IMAGE_SIZE = 64
 CONTEXT = 28
 MERGES = 3500  # of CLIP's 48,894
@@ -34,8 +36,13 @@ def configuration(bpe_path: str | None = None) -> dict[str, Any]:
 
 @cache
 def register() -> str:
-    """Make blazon-mini known to open_clip and return its name. Its two small files are written to the cache folder."""
+    """Make blazon-mini and its shipped weights known to open_clip and return the model's name.
+
+    The configuration and the tokenizer's merges are written to the cache folder. open_clip has no public way to add a
+    tag, so its registry of tags gets one more entry.
+    """
     import open_clip
+    from open_clip.pretrained import _PRETRAINED
 
     folder = cache_folder() / NAME
     merges = folder / f"merges-{MERGES}.txt.gz"
@@ -43,6 +50,7 @@ def register() -> str:
     config = folder / f"{NAME}.json"
     write_text(config, json.dumps(configuration(str(merges))))
     open_clip.add_model_config(config)
+    _PRETRAINED[NAME] = {TAG: {"file": str(WEIGHTS), **PREPROCESS}}
     return NAME
 
 
@@ -57,6 +65,8 @@ def _write_merges(path: Path) -> None:
     """The first merges of CLIP's byte-pair encoding, in the format that open_clip's tokenizer reads."""
     from open_clip.tokenizer import default_bpe
 
+    if path.exists():
+        return
     with gzip.open(default_bpe()) as file:
         lines = file.read().decode("utf-8").split("\n")[: MERGES + 1]  # the first line is a heading
     with whole_file(path) as temporary:

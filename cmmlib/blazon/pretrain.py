@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ from torch import Tensor
 from cmmlib.blazon import model as mini
 from cmmlib.blazon.captions import caption
 from cmmlib.blazon.classes import evaluation_images, load_classes
+from cmmlib.blazon.frequencies import frequencies
 from cmmlib.blazon.heraldry import blazon, sample_arms
 from cmmlib.blazon.render import Scene, render_many
 from cmmlib.cache import save_tensors, whole_file, write_text
 from cmmlib.errors import InputError
 from cmmlib.metrics import class_accuracy, worst_at_k
 
-CHUNK = 4000  # images rendered and stored at a time
+CHUNK = 16_000  # images rendered and stored at a time
 BASE = "a photo of a {}."  # the base template of a study
-IMAGE_SEEDS = 1_000_000_000  # training images use seeds from here on; evaluation images stay below
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def arms_of(recipe: Recipe, index: int):
 
 
 def image_seed(recipe: Recipe, index: int) -> int:
-    return IMAGE_SEEDS * (1 + recipe.seed) + index
+    """Odd; evaluation images have even seeds, so none was trained on."""
+    return 2 * (1_000_000_000 * recipe.seed + index) + 1
 
 
 def captions_of(recipe: Recipe, index: int, scene: Scene) -> list[str]:
@@ -184,7 +186,7 @@ def pretrain(
 
     Args:
         folder: receives images.npy and tokens.npy (the training data), checkpoint.pt, log.jsonl, and at the end
-            open_clip_model.safetensors (float16), open_clip_config.json and record.json.
+            open_clip_model.safetensors (float16), open_clip_config.json, frequencies.csv and record.json.
         probe: measured every `probe_every` steps and logged.
 
     Raises:
@@ -214,6 +216,7 @@ def pretrain(
         if time.perf_counter() - saved > checkpoint_seconds:
             _checkpoint(trainer, step + 1, folder)
             saved = time.perf_counter()
+    write_frequencies(recipe, folder)
     return _finish(trainer, recipe, folder, log)
 
 
@@ -234,6 +237,16 @@ def zero_shot_probe(per_class: int = 5, seed: int = 999) -> Callable[[torch.nn.M
         return {"overall": round(found.overall, 4), "worst_10": round(worst_at_k(found.value, 10) or 0.0, 4)}
 
     return probe
+
+
+def write_frequencies(recipe: Recipe, folder: Path) -> None:
+    """frequencies.csv: how often the names and wordings occurred in the pairs of the whole run."""
+    tokens = np.load(folder / "tokens.npy", mmap_mode="r")
+    seen = ((i, which) for _, index, which in batch_indices(recipe) for i in index.tolist())
+    arms = cache(lambda index: arms_of(recipe, index))
+    table = frequencies(((arms(i), tokens[i, which]) for i, which in seen), mini.tokenizer())
+    with whole_file(folder / "frequencies.csv") as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def _claim(recipe: Recipe, folder: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from adjustText import adjust_text
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from cmmlib.plots.style import (
@@ -19,6 +17,7 @@ from cmmlib.plots.style import (
     PAPER,
     VERMILION,
     described,
+    name_points,
     percent_axis,
     plain,
     styled,
@@ -27,7 +26,7 @@ from cmmlib.plots.style import (
 
 
 @styled
-def one_margin(similarity: np.ndarray, names: list[str], image: Path | None = None, top: int = 8) -> Figure:
+def one_margin(similarity: np.ndarray, names: list[str], image: Image.Image | None = None, top: int = 8) -> Figure:
     """One image's highest similarities [C], and the gap between the first and the second: the margin."""
     order = np.argsort(-similarity, kind="stable")[:top]
     s = similarity[order]
@@ -64,10 +63,9 @@ def one_margin(similarity: np.ndarray, names: list[str], image: Path | None = No
 
 
 @styled
-def class_margins(drawn: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
+def class_margins(names: Sequence[str], drawn: Sequence[tuple[Tensor, Tensor]]) -> Figure:
     """Margins [N] of all images for each named class, each image weighted by the class's own probability [N]."""
-    names = list(drawn)
-    margins, weights = ([pair[i].numpy() for pair in drawn.values()] for i in (0, 1))
+    margins, weights = ([pair[i].numpy() for pair in drawn] for i in (0, 1))
     centres = [float(np.average(m, weights=w)) for m, w in zip(margins, weights, strict=True)]
     reach = float(
         np.quantile(np.abs(np.concatenate([m[w > 0.01] for m, w in zip(margins, weights, strict=True)])), 0.995)
@@ -89,13 +87,37 @@ def class_margins(drawn: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
         )
         axis.axvline(0, color=GREY, lw=0.8, ls=(0, (2, 2)))
         axis.set(ylabel="images,\nweighted", yticks=[])
-        axis.text(0.01, 0.92, plain(name), transform=axis.transAxes, va="top", fontsize=10.5, weight="bold")
-    axes[0].set_title("CMM is the mean margin of the images that speak for a class")
+        axis.set_title(plain(name, 60), fontsize=10.5, weight="bold", pad=4)
+    figure.suptitle("CMM is the mean margin of the images that speak for a class", x=0.01, ha="left", fontsize=12)
     axes[-1].set_xlabel("margin of the class on an image: ahead of its rival (green) or behind (vermilion)")
     return described(
         figure,
         "Weighted histograms of the margins of two classes: "
         + "; ".join(f"{name}, mean {centre:+.4f}" for name, centre in zip(names, centres, strict=True)),
+    )
+
+
+@styled
+def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[float]]]) -> Figure:
+    """One row a class: its name, the images most similar to its text, and the margin of the class on each."""
+    n = max(len(images) for _, images, _ in rows)
+    figure, axes = plt.subplots(len(rows), n, figsize=(7.6, 1.5 * len(rows) + 0.3), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for line, (name, images, margins) in zip(axes, rows, strict=True):
+        for axis, image, margin in zip(line, images, margins, strict=False):
+            axis.imshow(thumbnail(image))
+            ahead = GREEN if margin >= 0 else VERMILION
+            axis.text(0.5, -0.06, f"{margin:+.3f}", transform=axis.transAxes, ha="center", va="top", color=ahead)
+        line[0].set_title(plain(name, 60), fontsize=10, weight="bold", loc="left", pad=4)
+    figure.suptitle("The images most similar to a class text, and the class's margin on each", x=0.01, ha="left")
+    return described(
+        figure,
+        "For each class, the images most similar to its text. "
+        + "; ".join(
+            f"{name}: the class is ahead of its rival on {sum(m >= 0 for m in margins)} of {len(margins)}"
+            for name, _, margins in rows
+        ),
     )
 
 
@@ -109,7 +131,7 @@ def cmm_against_accuracy(
     for mask, colour, label in ((~worst, BLUE, "other classes"), (worst, VERMILION, "worst classes")):
         axis.scatter(score[mask], a[mask], c=colour, s=32, alpha=0.85, linewidths=0, label=label)
     axis.set_ylim(-7, 104)
-    _name_points(axis, score, a, names, np.flatnonzero(worst)[:12].tolist())
+    name_points(axis, score, a, names, np.flatnonzero(worst)[:12].tolist())
     ranking = "" if rho is None else f": rank correlation {rho:.2f}"
     axis.set(
         xlabel="CMM of the class (soft assignment), no labels used",
@@ -126,22 +148,6 @@ def cmm_against_accuracy(
         are coloured; they lie where CMM is low."""
         if (rho or 0) > 0.5
         else "Soft CMM of each class against its accuracy.",
-    )
-
-
-def _name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
-    """Names beside points, moved apart until they can be read."""
-    chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
-    labels = [axis.text(x[c], y[c], plain(names[c], 22), fontsize=8) for c in chosen]
-    line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
-    adjust_text(
-        labels,
-        x[np.isfinite(y)],
-        y[np.isfinite(y)],
-        ax=axis,
-        expand=(1.15, 1.5),
-        arrowprops=line,
-        ensure_inside_axes=True,
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from cmmlib.plots.style import (
     BLUE,
@@ -95,15 +95,15 @@ def worst_confusions(frame: pd.DataFrame) -> Figure:
 
 
 @styled
-def worst_gallery(rows: Sequence[tuple[str, str, Sequence[Path], Sequence[Path]]]) -> Figure:
+def worst_gallery(rows: Sequence[tuple[str, str, Sequence[Image.Image], Sequence[Image.Image]]]) -> Figure:
     """Pictures: one row a class, (name, taken for, images of it that were missed, images of what it is taken for)."""
     n = max(len(missed) for _, _, missed, _ in rows)
     figure, axes = plt.subplots(len(rows), 2 * n + 1, figsize=(7.6, 1.25 * len(rows) + 0.5), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for line, (name, other, missed, examples) in zip(axes, rows, strict=True):
-        for axis, path in [*zip(line[:n], missed, strict=False), *zip(line[n + 1 :], examples, strict=False)]:
-            axis.imshow(thumbnail(path))
+        for axis, image in [*zip(line[:n], missed, strict=False), *zip(line[n + 1 :], examples, strict=False)]:
+            axis.imshow(thumbnail(image))
         line[0].set_title(plain(name, 22), fontsize=9, color=VERMILION, pad=3)
         line[n + 1].set_title("taken for " + plain(other, 22), fontsize=9, pad=3)
     figure.suptitle(

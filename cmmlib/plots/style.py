@@ -6,14 +6,14 @@ rest is blue, wherever they appear.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
+from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
@@ -59,11 +59,20 @@ def plain(name: str, width: int = 34) -> str:
     return name.replace("$", r"\$")
 
 
+def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
+    """Names beside points, moved apart until they can be read."""
+    chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
+    labels = [axis.text(x[c], y[c], plain(names[c], 22), fontsize=8) for c in chosen]
+    line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
+    known = np.isfinite(y)
+    adjust_text(labels, x[known], y[known], ax=axis, expand=(1.15, 1.5), arrowprops=line, ensure_inside_axes=True)
+
+
 def percent_axis(axis: Axes, which: str = "y", low: float = 0, high: float = 100) -> None:
     pad = 0.03 * (high - low)
     axis.set(**{f"{which}lim": (low - pad, high + pad)})
 
 
-def thumbnail(path: Path, size: int = 160) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size)))
+def thumbnail(image: Image.Image, size: int = 160) -> np.ndarray:
+    """The image's middle square, [size, size, 3]."""
+    return np.asarray(ImageOps.fit(image, (size, size)))

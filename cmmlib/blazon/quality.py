@@ -1,0 +1,115 @@
+"""What a trained blazon-mini can do: the measurements of the model card, each over several evaluation seeds.
+
+They say whether the world is of the right kind: names fail, plain words for the same things do not, and a linear
+classifier on the image embeddings knows nearly every class. So the failures are failures of language, not of sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cmmlib import cmm, metrics
+from cmmlib.backbones import load_backbone
+from cmmlib.blazon.classes import load_classes
+from cmmlib.blazon.heraldry import Arms, blazon
+from cmmlib.blazon.model import NAME
+from cmmlib.blazon.plainly import descriptions
+from cmmlib.datasets import load_blazon
+from cmmlib.embed import embed_images, embed_texts
+from cmmlib.prompts import PromptBank
+from cmmlib.similarity import match
+
+BASE = "a photo of a {}."
+WORST_K = 20
+PROBE_SEED = 900  # renders the linear probe's training images
+
+
+def measure(weights: Path, seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
+    """The world's conditions, with these weights.
+
+    Args:
+        weights: safetensors of a blazon-mini.
+        seeds: of the evaluation images. The book's default study uses seed 0.
+
+    Returns:
+        `logit_scale`, `linear_probe` (accuracy of a logistic regression fitted on other rendered images, on the first
+        seed's), and `by_seed`, a dictionary for each seed: `overall`, `worst_10`, `worst_20`, `below_30` (classes
+        under 30 %), `hardly_predicted` (classes predicted for fewer than a tenth of N / C images), `auroc` and
+        `spearman` (soft CMM against accuracy, worst 20), `described_overall`, `described_worst_10` (clean plain
+        descriptions in place of every name).
+    """
+    backbone = load_backbone(NAME, str(weights))
+    arms = load_classes()
+    names = PromptBank.of_templates([BASE], [blazon(a) for a in arms]).texts
+    base = embed_texts(backbone, names)
+    described = _described(backbone, arms)
+    images = {seed: load_blazon(seed=seed) for seed in seeds}
+    embedded = {seed: embed_images(backbone, data) for seed, data in images.items()}
+    rows = []
+    for seed, data in images.items():
+        row = {"seed": seed, **zero_shot(embedded[seed], base, data.labels, backbone.logit_scale)}
+        plain = zero_shot(embedded[seed], described, data.labels, backbone.logit_scale)
+        rows.append({**row, "described_overall": plain["overall"], "described_worst_10": plain["worst_10"]})
+    fitted = load_blazon(seed=PROBE_SEED)
+    first = images[seeds[0]]
+    probe = linear_probe(embed_images(backbone, fitted), fitted.labels, embedded[seeds[0]], first.labels)
+    return {"logit_scale": backbone.logit_scale, "linear_probe": probe, "by_seed": rows}
+
+
+def zero_shot(
+    images: Float[Tensor, "N D"], texts: Float[Tensor, "C D"], labels: Int[Tensor, "N"], logit_scale: float
+) -> dict[str, Any]:
+    """Accuracies and detection of one classifier, as `measure` names them."""
+    found = match(images, texts[None], logit_scale)
+    prediction, n_classes = found.prediction[0].long(), len(texts)
+    accuracy = metrics.class_accuracy(prediction, labels, n_classes)
+    detection = metrics.detection(cmm.cmm(found, "soft")[0], accuracy.value, WORST_K)
+    share = prediction.bincount(minlength=n_classes)
+    return {
+        "overall": accuracy.overall,
+        "worst_10": metrics.worst_at_k(accuracy.value, 10),
+        "worst_20": metrics.worst_at_k(accuracy.value, 20),
+        "below_30": int((accuracy.value < 0.3).sum()),
+        "hardly_predicted": int((share < 0.1 * len(images) / n_classes).sum()),
+        "auroc": detection["auroc"],
+        "spearman": detection["spearman"],
+    }
+
+
+def linear_probe(
+    images: Float[Tensor, "M D"],
+    labels: Int[Tensor, "M"],
+    test_images: Float[Tensor, "N D"],
+    test_labels: Int[Tensor, "N"],
+    weight_decay: float = 1e-5,
+) -> float:
+    """Test accuracy of a multinomial logistic regression, fitted with L-BFGS."""
+    with torch.enable_grad():
+        model = nn.Linear(images.shape[1], int(labels.max()) + 1)
+        nn.init.zeros_(model.weight)
+        nn.init.zeros_(model.bias)
+        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = nn.functional.cross_entropy(model(images), labels) + weight_decay * model.weight.square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        return float((model(test_images).argmax(1) == test_labels).double().mean())
+
+
+def _described(backbone, arms: Sequence[Arms]) -> Float[Tensor, "C D"]:
+    """Mean embedding of each class's clean descriptions, unit norm."""
+    texts = [[BASE.replace("a {}", text) for text in descriptions(a)] for a in arms]
+    flat = embed_texts(backbone, [text for group in texts for text in group])
+    means = [group.mean(0) for group in flat.split([len(group) for group in texts])]
+    return nn.functional.normalize(torch.stack(means), dim=-1)

@@ -1,0 +1,195 @@
+"""Papermill over notebooks/: which chapters a study runs, in order, and what is left of them when they are done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmmlib.cache import digest, file_digests
+from cmmlib.errors import ChapterError, InputError
+from cmmlib.study import Study
+
+if TYPE_CHECKING:
+    from cmmlib.run import Run
+
+KERNEL = "python3"
+PACKAGE = Path(__file__).parent
+
+
+# ---------------------------------------------------------------- where the sources are
+
+
+def source(name: str) -> Path:
+    """`notebooks`, `book` or `_config.yml`: of the clone that the package runs from, else of the installed package.
+
+    Raises:
+        InputError: neither is there.
+    """
+    for root in (PACKAGE.parent, PACKAGE / "share"):
+        if (root / name).exists():
+            return root / name
+    raise InputError(f"{name} is missing from this installation: reinstall cmmlib, or run from a clone")
+
+
+def chapters(only: str = "") -> list[Path]:
+    """Notebooks to run, in order. `only` lists numbers or names, separated by commas.
+
+    Raises:
+        InputError: a chapter that does not exist.
+    """
+    known = sorted(source("notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not only:
+        return known
+    chosen = []
+    for wanted in (part.strip() for part in only.split(",")):
+        found = [path for path in known if path.stem == wanted or path.stem[:2] == wanted.zfill(2)]
+        if not found:
+            raise InputError(f"--only: no chapter {wanted!r}: there are {', '.join(path.stem for path in known)}")
+        chosen += found
+    return sorted(set(chosen))
+
+
+# ---------------------------------------------------------------- running the chapters
+
+
+def run_study(study: Study, only: str = "") -> Path:
+    """Execute the chapters of a study and return the run's folder. A chapter that is up to date is left alone.
+
+    Raises:
+        InputError: whatever is wrong with the study's inputs.
+        ChapterError: a chapter failed; it is named with its cell and error.
+    """
+    from cmmlib.run import open_run
+
+    run = open_run(study)
+    notebooks = [path for path in chapters(only) if belongs(path, run.conditions)]
+    known = run.read_manifest().get("chapters", {})
+    done = {path.stem: known[path.stem] for path in chapters() if path.stem in known}
+    for path in notebooks:
+        stamp = _stamp(path, run)
+        target = run.folder / "chapters" / path.name
+        if known.get(path.stem, {}).get("stamp") == stamp and target.exists():
+            note(f"{path.stem}: up to date")
+            continue
+        start = time.perf_counter()
+        _execute(path, target, run)
+        seconds = round(time.perf_counter() - start, 1)
+        done[path.stem] = {"stamp": stamp, "seconds": seconds}
+        run.write_manifest(done)
+        note(f"{path.stem}: {seconds} s")
+    return run.folder
+
+
+def belongs(chapter: Path, known: dict[str, bool]) -> bool:
+    """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
+    import nbformat
+
+    wanted = nbformat.read(chapter, as_version=4).metadata.get("cmm", {}).get("only_if")
+    return wanted is None or known.get(wanted, False)
+
+
+def plan(study: Study, only: str = "") -> str:
+    """What `run_study` would do, without doing it."""
+    from cmmlib.datasets import ImageSet, load_dataset
+    from cmmlib.run import is_blazon
+
+    data = load_dataset(study.dataset, study.class_names, study.seed)
+    n_images = len(data) if isinstance(data, ImageSet) else len(data.images)
+    lines = [f"data set {study.public()['dataset']}: {n_images:,} images, {len(data.classnames):,} classes"]
+    if isinstance(data, ImageSet):
+        from cmmlib.backbones import load_backbone
+        from cmmlib.embed import missing
+
+        backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
+        n_missing = missing(backbone, data, study.storage)
+        lines.append(f"model {backbone.public_name}: {n_missing:,} image embeddings to compute, the rest is cached")
+    wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
+    return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])
+
+
+def _stamp(notebook: Path, run: Run) -> str:
+    """Changes whenever the chapter's page could."""
+    code = sorted(PACKAGE.glob("**/*.py"))
+    return digest(file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public())
+
+
+def _execute(source_path: Path, target: Path, run: Run) -> None:
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    notebook = nbformat.read(source_path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
+    _refuse_unknown_parameters(notebook, source_path)
+    work = target.with_name(f".{target.stem}-{os.getpid()}.ipynb")
+    work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        nbformat.write(notebook, work)
+        papermill.execute_notebook(
+            work,
+            work,
+            parameters=run.study.model_dump(),
+            kernel_name=KERNEL,
+            cwd=run.folder,
+            progress_bar=False,
+            config=Config(KernelManager={"transport_encryption": "auto"}),  # other users of the machine listen in vain
+            extra_arguments=["--log-level=50"],  # what fails in a cell is reported below, once
+        )
+        executed = nbformat.read(work, as_version=4)
+        _clean(executed, run.study)
+        nbformat.write(executed, work)
+        os.replace(work, target)
+    except PapermillExecutionError as error:
+        if error.ename == "InputError":
+            raise InputError(error.evalue) from None
+        if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
+            raise OSError(errno.ENOSPC, "no space left", str(run.folder)) from None  # as if it had not been in a kernel
+        raise ChapterError(f"{source_path.stem}, cell {error.cell_index}: {error.ename}: {error.evalue}") from None
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def applies(cell: Any, known: dict[str, bool]) -> bool:
+    tags = cell.metadata.get("tags", [])
+    wanted = all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
+    return wanted and not any(known[tag[7:]] for tag in tags if tag.startswith("unless-"))
+
+
+def _refuse_unknown_parameters(notebook: Any, path: Path) -> None:
+    """Papermill only logs a parameter that the notebook does not know, and goes on with the default."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    declared = set(re.findall(r"^(\w+) *=", cells[0].source, re.M)) if cells else set()
+    unknown = set(Study.model_fields) - declared
+    if unknown:
+        raise InputError(f"{path.name} does not declare the parameters {', '.join(sorted(unknown))}")
+
+
+def _clean(notebook: Any, study: Study) -> None:
+    """Take out what differs from run to run or tells where it ran; hand each figure's alt text to the book."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.source = "\n".join(["# Parameters", *(f"{k} = {v!r}" for k, v in study.public().items())])
+            cell.metadata["tags"] = sorted({*tags, "remove-cell"})
+        outputs = cell.get("outputs", [])
+        for warning in (o for o in outputs if o.get("name") == "stderr"):
+            note(warning["text"].rstrip())  # told to whoever runs it; a reader can do nothing about it
+        if outputs:
+            cell.outputs = [o for o in outputs if o.get("name") != "stderr"]
+        for output in outputs:
+            alt = output.get("metadata", {}).get("image/svg+xml", {}).get("alt")
+            if alt:
+                cell.metadata["mystnb"] = {"image": {"alt": alt}}
+
+
+def note(message: str) -> None:
+    print(message, file=sys.stderr)

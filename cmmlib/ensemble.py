@@ -1,0 +1,225 @@
+"""Candidate texts -> weights -> one classifier [C, D]: the weighted prompt ensemble, without labels.
+
+A candidate is one text vector for one class: a template filled with the class name, or a description. Its CMM is
+measured against the other classes as they are, one class at a time: it is good if the images that speak for its
+class are then ahead of their rivals. Classes may have unequal numbers of candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cmmlib.errors import InputError
+
+TEMPLATE, DESCRIPTION = 0, 1  # groups of candidates
+BLOCK_BYTES = 64 << 20  # one block of similarities of images and candidates
+TEMPERATURE = 0.3  # of the weights, in standard deviations of a class's candidate CMMs
+CUT = 1.0  # candidates this many standard deviations below the class's best are left out
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Text vectors and the class and group of each.
+
+    Attributes:
+        vectors: unit norm, [T, D].
+        classes: class index of each, [T].
+        groups: `TEMPLATE` or `DESCRIPTION`, [T].
+    """
+
+    vectors: Float[Tensor, "T D"]
+    classes: Int[Tensor, "T"]
+    groups: Int[Tensor, "T"]
+    n_classes: int
+
+    @classmethod
+    def of_templates(cls, heads: Float[Tensor, "P C D"]) -> Candidates:
+        """Every prompt of a pool is a candidate for every class, prompt by prompt."""
+        p, c, _ = heads.shape
+        classes = torch.arange(c, device=heads.device).repeat(p)
+        return cls(heads.flatten(0, 1).float(), classes, torch.full_like(classes, TEMPLATE), c)
+
+    def with_descriptions(self, described: Mapping[int, Float[Tensor, "K D"]]) -> Candidates:
+        """The same and, for some classes, descriptions."""
+        if not described:
+            return self
+        new = torch.cat([v.float() for v in described.values()]).to(self.vectors)
+        index = torch.repeat_interleave(
+            torch.tensor(list(described)), torch.tensor([len(v) for v in described.values()])
+        ).to(self.classes)
+        return Candidates(
+            torch.cat([self.vectors, new]),
+            torch.cat([self.classes, index]),
+            torch.cat([self.groups, torch.full_like(index, DESCRIPTION)]),
+            self.n_classes,
+        )
+
+    def only(self, group: int) -> Candidates:
+        """The candidates of one group."""
+        return self.where(self.groups == group)
+
+    def where(self, kept: Bool[Tensor, "T"]) -> Candidates:
+        """The candidates that a mask keeps."""
+        return Candidates(self.vectors[kept], self.classes[kept], self.groups[kept], self.n_classes)
+
+
+@torch.no_grad()
+def candidate_cmm(
+    images: Float[Tensor, "N D"],
+    candidates: Candidates,
+    others: Float[Tensor, "C D"],
+    logit_scale: float,
+    assignment: Literal["soft", "retrieval"] = "soft",
+) -> Float[Tensor, "T"]:
+    """CMM of every candidate, with the classifier `others` for all classes but its own.
+
+    Args:
+        images: unit-norm image embeddings; no labels.
+        others: text vectors that the rivals have, unit norm.
+        logit_scale: 1 / tau of the soft assignment.
+        assignment: which images speak for a candidate: all, by its probability among the others (`soft`), or the N / C
+            most similar to it (`retrieval`).
+
+    Returns:
+        Mean margin of each candidate, float64. Where every probability underflows to zero, `soft` falls back to
+        `retrieval`, as in `cmmlib.cmm`.
+    """
+    if assignment not in ("soft", "retrieval"):
+        raise InputError(f"candidate_cmm: unknown assignment {assignment!r}: use soft or retrieval")
+    n, t = len(images), len(candidates.vectors)
+    m = max(1, round(n / candidates.n_classes))
+    mass, total = (torch.zeros(t, dtype=torch.float64, device=images.device) for _ in range(2))
+    best: list[Tensor] = []  # of retrieval: similarity and margin of the images kept so far
+    rows = max(1, BLOCK_BYTES // (4 * max(t, candidates.n_classes)))
+    for block in images.split(rows):
+        x = block.float()
+        similarity = x @ candidates.vectors.T  # [B, T]
+        rival, log_others = _without_each(x @ others.T, logit_scale)  # [B, C] each
+        margin = similarity - rival[:, candidates.classes]
+        if assignment == "soft":
+            q = torch.sigmoid(logit_scale * similarity - log_others[:, candidates.classes])
+            mass += q.sum(0, dtype=torch.float64)
+            total += (q * margin).sum(0, dtype=torch.float64)
+        else:
+            kept = [torch.cat([old, new]) for old, new in zip(best, (similarity, margin), strict=True)] if best else []
+            s, v = kept or (similarity, margin)
+            index = s.topk(min(m, len(s)), dim=0).indices
+            best = [s.gather(0, index), v.gather(0, index)]
+    if assignment == "retrieval":
+        return best[1].mean(0, dtype=torch.float64)
+    score, silent = total / mass, mass == 0
+    if silent.any():
+        score[silent] = candidate_cmm(images, candidates.where(silent), others, logit_scale, "retrieval")
+    return score
+
+
+def _without_each(similarity: Float[Tensor, "B C"], logit_scale: float) -> tuple[Tensor, Tensor]:
+    """For each class, over the *other* classes: the highest similarity, and the log of the sum of exponentials."""
+    top = similarity.topk(2, dim=1)
+    rival = top.values[:, :1].repeat(1, similarity.shape[1])
+    rival.scatter_(1, top.indices[:, :1], top.values[:, 1:])
+    logits = logit_scale * similarity.double()
+    peak = logits.amax(1, keepdim=True)
+    exponentials = (logits - peak).exp()
+    log_rest = (exponentials.sum(1, keepdim=True) - exponentials).log() + peak
+    winner = top.indices[:, :1]  # where the winner is nearly all, the difference above has lost its digits
+    log_rest.scatter_(1, winner, logits.scatter(1, winner, -torch.inf).logsumexp(1, keepdim=True))
+    return rival, log_rest.float()
+
+
+def weigh(
+    candidates: Candidates,
+    cmm: Float[Tensor, "T"],
+    *,
+    temperature: float = TEMPERATURE,
+    cut: float | None = CUT,
+    balanced: bool = True,
+) -> Float[Tensor, "T"]:
+    """Weights of the candidates, which sum to one in every class.
+
+    w is proportional to g exp(CMM / tau_w). tau_w is `temperature` standard deviations of the class's candidate
+    CMMs; candidates more than `cut` standard deviations below the class's best get nothing; g gives each group of the
+    class equal mass before that (`balanced`), so that 24 templates do not drown 5 descriptions.
+
+    Raises:
+        InputError: a temperature that is not positive, or a negative cut.
+    """
+    if not temperature > 0 or (cut is not None and cut < 0):
+        raise InputError(f"weigh: temperature must be positive and cut 0 or more, got {temperature} and {cut}")
+    weights = torch.zeros(len(cmm), dtype=torch.float64, device=cmm.device)
+    for rows in _rows_by_class(candidates):
+        if not len(rows):
+            continue  # `combine` refuses such a class
+        score = cmm[rows].double()
+        deviation = score.std(correction=0).clamp_min(1e-12)
+        log_weight = (score - score.max()) / (temperature * deviation)
+        if balanced:
+            group = candidates.groups[rows]
+            log_weight = log_weight - group.bincount().to(score)[group].log()
+        if cut is not None:
+            log_weight = log_weight.masked_fill(score < score.max() - cut * deviation, -torch.inf)
+        weights[rows] = log_weight.softmax(0)
+    return weights
+
+
+def weigh_globally(
+    heads: Float[Tensor, "P C D"], cmm: Float[Tensor, "P C"], *, temperature: float = TEMPERATURE
+) -> Float[Tensor, "P"]:
+    """One weight a template for all classes, from its mean CMM over classes; tau_w as in `weigh`."""
+    score = cmm.double().mean(1)
+    return ((score - score.max()) / (temperature * score.std(correction=0).clamp_min(1e-12))).softmax(0)
+
+
+def combine(candidates: Candidates, weights: Float[Tensor, "T"]) -> Float[Tensor, "C D"]:
+    """The classifier: for each class the weighted sum of its candidates, unit norm.
+
+    Raises:
+        InputError: a class without a candidate of positive weight.
+    """
+    vectors = candidates.vectors
+    summed = torch.zeros(candidates.n_classes, vectors.shape[1], dtype=torch.float64, device=vectors.device)
+    summed.index_add_(0, candidates.classes, weights.to(summed)[:, None] * vectors.double())
+    empty = (summed.norm(dim=1) == 0).nonzero()
+    if len(empty):
+        raise InputError(f"combine: class {int(empty[0])} has no candidate of positive weight")
+    return torch.nn.functional.normalize(summed, dim=1).float()
+
+
+def cmm_ensemble(
+    images: Float[Tensor, "N D"],
+    candidates: Candidates,
+    others: Float[Tensor, "C D"],
+    logit_scale: float,
+    *,
+    assignment: Literal["soft", "retrieval"] = "soft",
+    temperature: float = TEMPERATURE,
+    cut: float | None = CUT,
+    balanced: bool = True,
+) -> Float[Tensor, "C D"]:
+    """The weighted ensemble of all candidates, in one call."""
+    score = candidate_cmm(images, candidates, others, logit_scale, assignment)
+    return combine(candidates, weigh(candidates, score, temperature=temperature, cut=cut, balanced=balanced))
+
+
+def uniform(candidates: Candidates, *, balanced: bool = False) -> Float[Tensor, "T"]:
+    """Equal weights within each class, or within each group of a class (`balanced`)."""
+    return weigh(candidates, torch.zeros(len(candidates.classes)), cut=None, balanced=balanced)
+
+
+def replace_classes(base: Float[Tensor, "C D"], described: Mapping[int, Float[Tensor, "K D"]]) -> Float[Tensor, "C D"]:
+    """The base classifier, with the mean description in place of each described class."""
+    classifier = base.clone()
+    for c, vectors in described.items():
+        classifier[c] = torch.nn.functional.normalize(vectors.float().mean(0), dim=0)
+    return classifier
+
+
+def _rows_by_class(candidates: Candidates) -> Sequence[Tensor]:
+    order = candidates.classes.argsort(stable=True)
+    return order.split(candidates.classes.bincount(minlength=candidates.n_classes).tolist())

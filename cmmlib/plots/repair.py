@@ -1,0 +1,197 @@
+"""Figures of chapters 3 and 4: what descriptions did, how the ensembles compare, their weights, who gains and loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from cmmlib.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    described,
+    name_points,
+    percent_axis,
+    plain,
+    styled,
+)
+
+
+@styled
+def described_classes(names: Sequence[str], before: np.ndarray, after: np.ndarray) -> Figure:
+    """Accuracy of each described class before and after its own replacement, [K] each, fractions; gains on top."""
+    order = np.argsort(after - before, kind="stable")
+    b, a, y = 100 * before[order], 100 * after[order], np.arange(len(order))
+    up, down = int((a > b).sum()), int((a < b).sum())
+    figure, axis = plt.subplots(figsize=(7.6, 1.2 + 0.2 * len(order)))
+    axis.hlines(y, b, a, color=np.where(a >= b, GREEN, VERMILION), lw=2, alpha=0.6)
+    axis.scatter(b, y, color=GREY, s=24, zorder=3, label="by name")
+    axis.scatter(a, y, color=np.where(a >= b, GREEN, VERMILION), s=24, zorder=3, label="by its descriptions")
+    axis.set_yticks(y, [plain(names[int(i)], 38) for i in order], fontsize=8)
+    percent_axis(axis, "x")
+    axis.set(
+        xlabel="accuracy of the class (%)",
+        ylim=(-0.8, len(y) - 0.2),
+        title=f"Described one at a time: {up} of {len(order)} classes gain, {down} lose",
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return described(
+        figure,
+        f"""
+        Accuracy of {len(order)} classes by name and by descriptions, each replaced alone. {up} gain, {down} lose; the
+        mean goes from {b.mean():.0f} to {a.mean():.0f} %.""",
+    )
+
+
+@styled
+def contenders_plane(rows: pd.DataFrame) -> Figure:
+    """Overall accuracy against worst-10. Columns `name`, `overall`, `worst`, `requests`, `label_free`."""
+    figure, axis = plt.subplots(figsize=(7.6, 4.6))
+    x, y = 100 * rows["overall"].to_numpy(float), 100 * rows["worst"].to_numpy(float)
+    ours = rows["name"].str.startswith(("enriched_cmm", "cmm_")).to_numpy()
+    oracle = ~rows["label_free"].to_numpy(bool)
+    asked = (rows["requests"] > 0).to_numpy()
+    kinds = (
+        (~asked & ~ours & ~oracle, GREY, "o", "no descriptions"),
+        (~asked & ours, BLUE, "o", "CMM weights, no descriptions"),
+        (asked & ~ours, ORANGE, "s", "with descriptions"),
+        (asked & ours, GREEN, "s", "CMM weights, with descriptions"),
+        (oracle, "black", "x", "needs labels"),
+    )
+    for mask, colour, marker, label in kinds:
+        if mask.any():
+            axis.scatter(x[mask], y[mask], c=colour, marker=marker, s=46, label=label, zorder=3)
+    low, high = np.nanmin(y), max(np.nanmax(y), np.nanmin(y) + 5)
+    axis.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+    axis.margins(x=0.12)
+    name_points(axis, x, y, [name.replace("_", " ") for name in rows["name"]], list(range(len(rows))))
+    best = rows.iloc[int(np.nanargmax(y))]["name"].replace("_", " ")
+    axis.set(
+        xlabel="overall accuracy (%)", ylabel="accuracy of its worst 10 classes (%)", title=f"Highest worst-10: {best}"
+    )
+    figure.legend(loc="outside lower center", ncols=3)
+    return described(
+        figure,
+        "Every method as a point, overall accuracy against its worst 10 classes: "
+        + "; ".join(f"{n} {a:.1f} and {b:.1f}" for n, a, b in zip(rows["name"], x, y, strict=True)),
+    )
+
+
+@styled
+def weight_map(weights: np.ndarray, names: Sequence[str], n_templates: int) -> Figure:
+    """Weights of the candidates [K, T] of some classes, NaN where a class has no such candidate."""
+    share = np.nansum(weights[:, n_templates:], 1).mean()
+    figure, axis = plt.subplots(figsize=(7.6, 1.6 + 0.19 * len(names)))
+    sns.heatmap(
+        100 * weights,
+        ax=axis,
+        cmap="viridis",
+        mask=np.isnan(weights),
+        cbar_kws={"label": "weight (%)", "pad": 0.02},
+        linewidths=0.3,
+    )
+    axis.axvline(n_templates, color=VERMILION, lw=2)
+    axis.set_yticks(np.arange(len(names)) + 0.5, [plain(name, 34) for name in names], rotation=0, fontsize=7.5)
+    k = weights.shape[1] - n_templates
+    ticks = [*range(0, n_templates, 4), *range(n_templates, n_templates + k)]
+    labels = [*(f"t{i + 1}" for i in range(0, n_templates, 4)), *(f"d{i + 1}" for i in range(k))]
+    axis.set_xticks(np.array(ticks) + 0.5, labels, fontsize=8, rotation=0)
+    axis.set(
+        xlabel="templates (t), then descriptions (d)",
+        title=f"Weights in the described classes: descriptions take {100 * share:.0f} % on average",
+    )
+    return described(
+        figure,
+        f"""
+        Heat map of the weights of {n_templates} templates and up to {k} descriptions in {len(names)} described
+        classes. Descriptions take {100 * share:.0f} % of the weight on average.""",
+    )
+
+
+@styled
+def who_gains(before: np.ndarray, after: np.ndarray, asked: np.ndarray, names: Sequence[str], label: str) -> Figure:
+    """Accuracy of every class before and after, [C] each, as slopes; described classes (mask) and losers coloured."""
+    b, a = 100 * before, 100 * after
+    known = np.isfinite(b) & np.isfinite(a)
+    lost = known & (a < b - 5)
+    figure, axis = plt.subplots(figsize=(7.6, 5.0))
+    kinds = (
+        (known & ~asked & ~lost, "#C4CCD4", 0.8, "not described"),
+        (known & asked & ~lost, GREEN, 1.4, "described"),
+        (lost, VERMILION, 1.4, "loses more than 5 points"),
+    )
+    for mask, colour, width, text in kinds:
+        for c in np.flatnonzero(mask).tolist():
+            axis.plot([0, 1], [b[c], a[c]], color=colour, lw=width, alpha=0.75)
+        axis.plot([], [], color=colour, lw=width, label=f"{text} ({int(mask.sum())})")
+    for c in np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6].tolist():
+        axis.annotate(plain(names[int(c)], 30), (1, a[c]), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    percent_axis(axis)
+    gained = int((known & (a > b + 5)).sum())
+    axis.set_xticks([0, 1], ["base prompt", label])
+    axis.set(
+        xlim=(-0.1, 1.45),
+        ylabel="accuracy of the class (%)",
+        title=f"{gained} classes gain more than 5 points, {int(lost.sum())} lose as much",
+    )
+    figure.legend(loc="outside lower center", ncols=3)
+    return described(
+        figure,
+        f"""
+        Slopes of class accuracy from the base prompt to {label}. {gained} classes gain more than 5 points,
+        {int(lost.sum())} lose more than 5.""",
+    )
+
+
+@styled
+def described_counts(table: pd.DataFrame, chosen: int, title: str, xlabel: str) -> Figure:
+    """Accuracy over a count. Columns `count`, `method`, `overall`, `worst_10`; `chosen` is the study's count."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
+    methods = list(dict.fromkeys(table["method"]))
+    for axis, column, label in zip(axes, ("overall", "worst_10"), ("overall", "worst 10 classes"), strict=True):
+        for method, colour in zip(methods, (GREEN, ORANGE, GREY), strict=False):
+            part = table[table["method"] == method]
+            axis.plot(part["count"], 100 * part[column].astype(float), color=colour, marker="o", ms=4, label=method)
+        axis.axvline(chosen, color="black", lw=0.8, ls=(0, (2, 2)))
+        axis.set(xlabel=xlabel, ylabel=f"accuracy, {label} (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    said = (
+        f"{m}: {100 * part['overall'].iloc[0]:.0f} to {100 * part['overall'].iloc[-1]:.0f} % overall"
+        for m, part in table.groupby("method", sort=False)
+    )
+    return described(figure, f"{title}. " + "; ".join(said))
+
+
+@styled
+def sensitivity_grid(grid: pd.DataFrame, temperature: float, cut: float | None) -> Figure:
+    """Worst-10 over temperature (columns) and cut (rows), fractions; the study's setting is framed."""
+    values = 100 * grid.to_numpy(float)
+    figure, axis = plt.subplots(figsize=(7.6, 3.2))
+    sns.heatmap(values, ax=axis, cmap="viridis", annot=True, fmt=".1f", cbar_kws={"label": "worst 10 (%)"})
+    rows = ["none" if pd.isna(row) else f"{row:g}" for row in grid.index]
+    axis.set_xticks(np.arange(len(grid.columns)) + 0.5, [f"{column:g}" for column in grid.columns])
+    axis.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
+    row = rows.index("none" if cut is None else f"{cut:g}")
+    column = list(grid.columns).index(temperature)
+    axis.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
+    axis.set(
+        xlabel="temperature of the weights (standard deviations)",
+        ylabel="cut (standard deviations)",
+        title=f"Worst-10 over the settings: {values.min():.1f} to {values.max():.1f} %",
+    )
+    return described(
+        figure,
+        f"""
+        Accuracy of the worst 10 classes over the temperature of the weights and the cut, from {values.min():.1f} to
+        {values.max():.1f} %; the study's setting, {values[row, column]:.1f} %, is framed.""",
+    )

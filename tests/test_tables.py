@@ -1,0 +1,90 @@
+"""The tables of a run: one row a class or a prompt, keyed by index, empty where something is undefined."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+from finished_runs import write_embeddings
+from synthetic_embeddings import CLASSES
+
+from cmmlib import Study, cmm, metrics, open_run, tables
+from cmmlib.run import Run
+from cmmlib.similarity import Matches, match
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return open_run(Study.of({"dataset": write_embeddings(tmp_path / "x.npz")}))
+
+
+@pytest.fixture
+def matches(run) -> Matches:
+    return match(run.images, run.base[None], run.logit_scale)
+
+
+def test_accuracy_columns_are_empty_for_a_class_without_images_and_name_no_rival_without_an_error(run):
+    labels = torch.arange(30) % 3
+    prediction = torch.where((labels == 1) & (torch.arange(30) < 15), 7, labels)
+    accuracy = metrics.class_accuracy(prediction, labels, CLASSES)
+    other, share = metrics.taken_for(prediction, labels, CLASSES)
+    table = tables.accuracy_columns(run, accuracy, metrics.wilson_intervals(accuracy), other, share)
+    assert table["accuracy"].iloc[:3].tolist() == [1.0, 0.5, 1.0]
+    assert table["n_images"].tolist() == [10, 10, 10] + [0] * 9
+    assert table.loc[3:, ["accuracy", "accuracy_low", "accuracy_high"]].isna().all(axis=None)
+    assert ((table["accuracy_low"] <= table["accuracy"]) & (table["accuracy"] <= table["accuracy_high"]))[:3].all()
+    assert table["taken_for"].tolist() == ["", "synthetic class 07"] + [""] * 10
+    assert table["taken_for_index"].isna().tolist() == [True, False] + [True] * 10
+    assert table["share_taken_for"].tolist() == [0, 0.5] + [0] * 10
+
+
+def test_an_undefined_index_is_an_empty_cell_and_a_defined_one_an_integer(run, tmp_path):
+    labels = torch.arange(30) % 3
+    prediction = labels.where(labels != 1, 2)
+    accuracy = metrics.class_accuracy(prediction, labels, CLASSES)
+    other, share = metrics.taken_for(prediction, labels, CLASSES)
+    table = tables.accuracy_columns(run, accuracy, metrics.wilson_intervals(accuracy), other, share)
+    run = Run(**{**vars(run), "folder": tmp_path})
+    for columns in (table, table[["class_index", "class_name"]].assign(more=1.5)):  # the next chapter adds a column
+        run.record_table("per_class.csv", columns, "class_index")
+    read = pd.read_csv(tmp_path / "per_class.csv", dtype=str, keep_default_na=False)
+    assert read["taken_for_index"].tolist() == ["", "2", *[""] * 10]
+    assert read["more"].tolist() == ["1.5"] * CLASSES
+
+
+def test_names_and_numbers_come_through_a_file_as_they_are(run, tmp_path):
+    run = Run(**{**vars(run), "folder": tmp_path})
+    names = ["NA", "007", "null", "1.0", "a,b", '"']
+    first = pd.DataFrame({"class_index": range(6), "taken_for": names, "share": [0.1 + 0.2, 1 / 3, 1e-17, 0, 1, None]})
+    run.record_table("t.csv", first, "class_index")
+    before = (tmp_path / "t.csv").read_text()
+    run.record_table("t.csv", pd.DataFrame({"class_index": range(6), "rank": range(6)}), "class_index")
+    run.record_table("t.csv", first[["class_index"]], "class_index")
+    after = (tmp_path / "t.csv").read_text()
+    ranks = ["rank", *range(6)]
+    assert after.splitlines() == [f"{line},{rank}" for line, rank in zip(before.splitlines(), ranks, strict=True)]
+
+
+def test_the_suspect_rank_is_the_order_of_suspicion(run, matches):
+    soft = cmm.cmm(matches, "soft")[0]
+    order = cmm.rank_classes(soft, soft)
+    rival, share = cmm.rivals(run.images, run.base, run.logit_scale)
+    scores = {"soft": soft, "predicted_count": cmm.predicted_count(matches)[0].double()}
+    table = tables.cmm_columns(run, scores, order, rival, share)
+    assert table.sort_values("suspect_rank")["class_index"].tolist() == order.tolist()
+    assert table.sort_values("cmm_soft")["suspect_rank"].tolist() == list(range(1, CLASSES + 1))
+    assert "cmm_predicted_count" not in table
+    assert table["predicted_count"].sum() == len(run.images)
+    assert (table["rival_index"] != table["class_index"]).all()
+    assert table["rival"].tolist() == [run.classnames[c] for c in rival.tolist()]
+
+
+def test_the_prompt_table_has_accuracies_only_with_labels(run, tmp_path):
+    unlabelled = open_run(Study.of({"dataset": write_embeddings(tmp_path / "u.npz", labels=None)}))
+    with_labels, without = (tables.prompt_table(r, match(r.images, r.heads, r.logit_scale)) for r in (run, unlabelled))
+    assert with_labels["prompt"].tolist() == run.prompts
+    assert with_labels["overall"].between(0, 1).all()
+    assert (with_labels["worst_10"] < with_labels["overall"]).all()
+    assert without["overall"].isna().all()
+    assert without["worst_10"].isna().all()
+    pd.testing.assert_series_equal(with_labels["cmm_mean"], without["cmm_mean"])
