@@ -38,6 +38,7 @@ GRID = {
     "balanced": (True, False),
     "temperature": (0.1, 0.3, 0.6, 1.0),
     "cut": (0.5, 1.0, None),
+    "rounds": (1, 2, 3),
 }
 
 
@@ -47,12 +48,15 @@ def settings():
 
 def scores(images, labels, candidates, others, logit_scale) -> list[dict]:
     rows, known = [], {}
-    for setting in settings():
+    for setting in settings():  # a setting of r rounds follows that of r - 1
         key = setting["others"], setting["assignment"]
         if key not in known:
             known[key] = ens.candidate_cmm(images, candidates, others[key[0]], logit_scale, key[1])
+        score = known[key]
+        if setting["rounds"] > 1:
+            score = ens.candidate_cmm(images, candidates, classifier, logit_scale, key[1])
         form = {name: setting[name] for name in ("balanced", "temperature", "cut")}
-        classifier = ens.combine(candidates, ens.weigh(candidates, known[key], **form))
+        classifier = ens.combine(candidates, ens.weigh(candidates, score, **form))
         accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
         rows.append({**setting, "overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)})
     return rows

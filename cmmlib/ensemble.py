@@ -21,6 +21,7 @@ TEMPLATE, DESCRIPTION = 0, 1  # groups of candidates
 BLOCK_BYTES = 64 << 20  # one block of similarities of images and candidates
 TEMPERATURE = 0.3  # of the weights, in standard deviations of a class's candidate CMMs
 CUT = 1.0  # candidates this many standard deviations below the class's best are left out
+ROUNDS = 2  # in the second, rivals have the texts that the first chose for them
 
 
 @dataclass(frozen=True)
@@ -201,10 +202,17 @@ def cmm_ensemble(
     temperature: float = TEMPERATURE,
     cut: float | None = CUT,
     balanced: bool = True,
+    rounds: int = ROUNDS,
 ) -> Float[Tensor, "C D"]:
-    """The weighted ensemble of all candidates, in one call."""
-    score = candidate_cmm(images, candidates, others, logit_scale, assignment)
-    return combine(candidates, weigh(candidates, score, temperature=temperature, cut=cut, balanced=balanced))
+    """The weighted ensemble of all candidates, in one call.
+
+    The first round measures candidates against `others`, each further round against the classifier of the round
+    before: a description that pulls in the images of other classes looks good only as long as those have bad texts.
+    """
+    for _ in range(rounds):
+        score = candidate_cmm(images, candidates, others, logit_scale, assignment)
+        others = combine(candidates, weigh(candidates, score, temperature=temperature, cut=cut, balanced=balanced))
+    return others
 
 
 def uniform(candidates: Candidates, *, balanced: bool = False) -> Float[Tensor, "T"]:
