@@ -379,8 +379,11 @@ def test_the_ensemble_is_its_three_steps(settings_):
     scores = slow_cmm(images, candidates, others, 20.0, settings_.get("assignment", "soft"))
     weighing = {k: v for k, v in settings_.items() if k != "assignment"}
     expected = combine(candidates, torch.tensor(slow_weights(candidates, scores, **weighing)))
-    found = ensemble.cmm_ensemble(images, candidates, others, 20.0, **settings_)
+    found = ensemble.cmm_ensemble(images, candidates, others, 20.0, rounds=1, **settings_)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    again = ensemble.cmm_ensemble(images, candidates, found, 20.0, rounds=1, **settings_)
+    both = ensemble.cmm_ensemble(images, candidates, others, 20.0, rounds=2, **settings_)
+    torch.testing.assert_close(both, again, rtol=0, atol=1e-6)  # a further round begins where the last one ended
 
 
 def test_replaced_classes_get_their_mean_description_and_others_stay():

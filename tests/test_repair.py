@@ -122,14 +122,13 @@ def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
     torch.testing.assert_close(flat[others], uniform[others])
     mean = torch.cat([synthetic.heads[:, 3], described[3]]).mean(0)
     torch.testing.assert_close(flat[3], torch.nn.functional.normalize(mean, dim=0))
-    torch.testing.assert_close(weighted[others], found["cmm_templates"].classifier[others])
     assert not torch.allclose(weighted[3], found["cmm_templates"].classifier[3], atol=1e-3)
 
 
 def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synthetic):
     candidates = ensemble.Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 6}))
     uniform = baselines.uniform_mean(synthetic.heads)
-    found = repair.weighted_ensemble(synthetic, candidates, temperature=2.0, cut=None)
+    found = repair.weighted_ensemble(synthetic, candidates, temperature=2.0, cut=None, rounds=1)
     score = ensemble.candidate_cmm(synthetic.images, candidates, uniform, synthetic.logit_scale)
     weights = ensemble.weigh(candidates, score, temperature=2.0, cut=None)
     torch.testing.assert_close(found, ensemble.combine(candidates, weights), rtol=0, atol=1e-7)
