@@ -1,6 +1,9 @@
-"""What every array of embeddings must pass before anything is computed from it."""
+"""What embeddings must pass before anything is computed from them, and which classes no classifier can tell apart."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,3 +31,23 @@ def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
             row = tuple(int(i) for i in torch.unravel_index(bad[0] + start, x.shape[:-1]))
             what = "a zero-length embedding" if norm[bad[0]] <= SHORTEST else "NaN or Inf"
             raise InputError(f"{name} row {row[0] if len(row) == 1 else row} has {what}: remove or recompute it")
+
+
+def duplicate_classes(classnames: Sequence[str], head: Float[Tensor, "C D"]) -> list[dict[str, Any]]:
+    """Groups of classes that no classifier could tell apart: the same name (case ignored), or the same text embedding.
+
+    Returns:
+        One entry a group: `classes` (indices), `names`, and `by`, "name" or "text".
+    """
+    groups: dict[tuple[str, Any], list[int]] = {}
+    _, same_text = torch.unique(head, dim=0, return_inverse=True)
+    for c, (name, text) in enumerate(zip(classnames, same_text.tolist(), strict=True)):
+        groups.setdefault(("name", name.strip().casefold()), []).append(c)
+        groups.setdefault(("text", text), []).append(c)
+    seen: set[tuple[int, ...]] = set()
+    found = []
+    for (by, _), classes in groups.items():
+        if len(classes) > 1 and tuple(classes) not in seen:
+            seen.add(tuple(classes))
+            found.append({"classes": classes, "names": [classnames[c] for c in classes], "by": by})
+    return found

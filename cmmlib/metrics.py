@@ -195,26 +195,6 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def duplicate_classes(classnames: Sequence[str], head: Float[Tensor, "C D"]) -> list[dict[str, Any]]:
-    """Groups of classes that no classifier could tell apart: the same name (case ignored), or the same text embedding.
-
-    Returns:
-        One entry a group: `classes` (indices), `names`, and `by`, "name" or "text".
-    """
-    groups: dict[tuple[str, Any], list[int]] = {}
-    _, same_text = torch.unique(head, dim=0, return_inverse=True)
-    for c, (name, text) in enumerate(zip(classnames, same_text.tolist(), strict=True)):
-        groups.setdefault(("name", name.strip().casefold()), []).append(c)
-        groups.setdefault(("text", text), []).append(c)
-    seen: set[tuple[int, ...]] = set()
-    found = []
-    for (by, _), classes in groups.items():
-        if len(classes) > 1 and tuple(classes) not in seen:
-            seen.add(tuple(classes))
-            found.append({"classes": classes, "names": [classnames[c] for c in classes], "by": by})
-    return found
-
-
 def default_worst_k(n_classes: int) -> int:
     """min(20, max(1, C // 4))."""
     return min(20, max(1, n_classes // 4))

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cmmlib import metrics
+from cmmlib import checks, metrics
 from cmmlib.errors import InputError
 
 small = settings(deadline=None, derandomize=True, max_examples=60)
@@ -369,7 +369,7 @@ def test_duplicates_by_name_and_by_text():
     head = torch.eye(7)
     head[4] = head[1]  # same name and same text: told once, by name
     head[6] = head[5] = head[3]  # other names, same text
-    assert metrics.duplicate_classes(names, head) == [
+    assert checks.duplicate_classes(names, head) == [
         {"classes": [0, 2], "names": ["Crane", "CRANE "], "by": "name"},
         {"classes": [1, 4], "names": ["maillot", "Maillot"], "by": "name"},
         {"classes": [3, 5, 6], "names": ["sunglasses", "shades", "dark glasses"], "by": "text"},
@@ -377,12 +377,12 @@ def test_duplicates_by_name_and_by_text():
 
 
 def test_a_text_group_larger_than_its_name_group_is_told_too():
-    found = metrics.duplicate_classes(["a", "A", "b"], torch.ones(3, 4).half())
+    found = checks.duplicate_classes(["a", "A", "b"], torch.ones(3, 4).half())
     assert [(group["classes"], group["by"]) for group in found] == [([0, 1], "name"), ([0, 1, 2], "text")]
 
 
 def test_different_classes_are_no_duplicates():
-    assert metrics.duplicate_classes(["ß", "s"], torch.eye(2)) == []
+    assert checks.duplicate_classes(["ß", "s"], torch.eye(2)) == []
 
 
 # the report
