@@ -27,8 +27,8 @@ from cmmlib.blazon.wordily import descriptions
 from cmmlib.datasets import load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.enrich import default_n_described
+from cmmlib.predict import predict
 from cmmlib.prompts import PromptBank
-from cmmlib.repair import predict
 from cmmlib.similarity import match
 
 BASE = "a photo of a {}."

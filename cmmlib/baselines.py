@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.predict import predict
+
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
 
 
@@ -46,11 +48,10 @@ def autoclip(
     single classifier, so predictions come out. Deviation: the gradient is taken at uniform weights with the model's own
     temperature.
     """
-    n_prompts = len(heads)
+    if len(heads) == 1:
+        return predict(images, heads[0])
     original = _originals(heads)
-    if n_prompts == 1:
-        return original[torch.cat([(block.float() @ heads[0].float().T).argmax(1) for block in images.split(4096)])]
-    target = entropy * torch.log(torch.tensor(float(n_prompts)))
+    target = entropy * torch.log(torch.tensor(float(len(heads))))
     predictions = []
     for block in images.split(BLOCK):
         similarity = torch.einsum("nd,pcd->npc", block.float(), heads.float())

@@ -116,7 +116,8 @@ def describe(
     """Ask a language model (--llm) about a study's suspects and record its answers; what is recorded is not asked."""
     study = _given_study(context, fields)
     from cmmlib import repair
-    from cmmlib.enrich import RECORDED, own_transcript_path
+    from cmmlib.answers import own_transcript_path
+    from cmmlib.enrich import RECORDED
     from cmmlib.run import open_run
 
     if study.llm == RECORDED:
@@ -126,9 +127,12 @@ def describe(
     run = open_run(study)
     if run.backbone is None:
         raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
-    found = repair.enrich(run, list(range(run.n_classes)) if every_class else None)
+    found = repair.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
     for c, reason in found.failed.items():
         _progress(f"{run.classnames[c]}: {reason}")
+    if found.spent:
+        cost = f"{found.spent.cost:.4f} US dollars" if found.spent.priced else "at a price that litellm does not know"
+        _progress(f"{found.spent.requests} requests, {found.spent.tokens:,} tokens, {cost}")
     print(f"{found.requests} of {len(found.asked)} classes described")
     print(study.transcript or own_transcript_path())
 

@@ -9,7 +9,6 @@ enters this module but in `cmm_by_labels`, the oracle, which takes them as an ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.predict import similarities
 from cmmlib.similarity import Matches, top_two
 
 Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
@@ -169,7 +169,7 @@ def _rival_mass(
     """Soft mass of each class, by the class that attains its margin's maximum: [rival, class]."""
     n_classes = len(head)
     weight = torch.zeros(n_classes, n_classes, device=head.device)
-    for s in _similarities(images, head, block):
+    for s in similarities(images, head, block):
         first, second, *_ = top_two(s)
         q = torch.softmax(s * logit_scale, 1)  # [B, C]
         own = q.gather(1, first[:, None])
@@ -178,21 +178,12 @@ def _rival_mass(
     return weight
 
 
-def _similarities(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], block: int
-) -> Iterator[Float[Tensor, "B C"]]:
-    """Block by block. Copies of a text share one product: rounding would break their ties at random."""
-    texts, index = torch.unique(head.float(), dim=0, return_inverse=True)
-    for x in images.split(block):
-        yield (x.float() @ texts.T)[:, index]
-
-
 def margins_of_class(
     images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, c: int, block: int = 1024
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
     margins, weights = [], []
-    for s in _similarities(images, head, block):
+    for s in similarities(images, head, block):
         others = s.clone()
         others[:, c] = -torch.inf
         margins.append(s[:, c] - others.amax(1))

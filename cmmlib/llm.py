@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cmmlib.enrich import Question, Record, checked
+from cmmlib.answers import Record, append
+from cmmlib.enrich import Question, checked
 from cmmlib.errors import InputError
 
 ATTEMPTS = 6  # of a request that was not answered: rate limit, time-out, server error, dropped connection
@@ -49,24 +49,29 @@ class Spent:
     requests: int = 0
     tokens: int = 0
     cost: float = 0.0
-    unpriced: int = 0  # answers without a known price
-    stopped: bool = False  # nothing more is asked
+    priced: bool = True  # whether every answer so far had a known price
+    stopped: threading.Event = field(default_factory=threading.Event, repr=False)  # nothing more is asked
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def take(self, budget: Budget) -> bool:
-        """Count one more request, unless the budget is used up."""
+    def take(self, budget: Budget) -> None:
+        """Count one more request.
+
+        Raises:
+            OverBudget: the budget is used up, or cannot be kept; the reason.
+        """
         with self._lock:
-            spent = budget.max_requests is not None and self.requests >= budget.max_requests
-            if self.stopped or spent or (budget.max_cost is not None and self.cost >= budget.max_cost):
-                return False
+            if budget.max_cost is not None and not self.priced:
+                raise OverBudget("not asked: litellm knows no price of this model, so max_cost cannot be kept")
+            requests = budget.max_requests is not None and self.requests >= budget.max_requests
+            if self.stopped.is_set() or requests or (budget.max_cost is not None and self.cost >= budget.max_cost):
+                raise OverBudget("not asked: the budget is used up")
             self.requests += 1
-            return True
 
     def add(self, tokens: int | None, cost: float | None) -> None:
         with self._lock:
             self.tokens += tokens or 0
             self.cost += cost or 0.0
-            self.unpriced += cost is None
+            self.priced &= cost is not None
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,11 @@ class Session:
     budget: Budget = field(default_factory=Budget)
     concurrency: int = 4
     timeout: float = 60.0
-    pause: Callable[[float], None] = time.sleep
+    pause: Callable[[float], None] | None = None  # waits that many seconds; by default until Ctrl-C at most
 
 
 class OverBudget(Exception):
-    pass
+    """A question that was not asked; the text is the reason."""
 
 
 class Unanswered(Exception):
@@ -126,13 +131,12 @@ def ask(
                     c = pending.pop(future)
                     try:
                         records[c] = future.result()
-                    except OverBudget:
-                        failed[c] = "not asked: the budget is used up"
-                    except Unanswered as error:
+                    except (OverBudget, Unanswered) as error:
                         failed[c] = str(error)
                     progress.update()
     finally:
-        spent.stopped = bool(pending)  # what is under way is kept, but not tried again
+        if pending:
+            spent.stopped.set()  # what is under way is kept, but not tried again
         pool.shutdown(wait=not pending, cancel_futures=True)
     return records, {c: failed[c] for c in questions if c in failed}, spent
 
@@ -172,8 +176,7 @@ def _request(
     """One answer's text, tokens and cost; passing failures are waited out."""
     reason = ""
     for attempt in range(ATTEMPTS):
-        if not spent.take(session.budget):
-            raise OverBudget
+        spent.take(session.budget)
         try:
             response = completion(
                 model=session.model,
@@ -196,7 +199,7 @@ def _request(
             if kind not in PASSING and getattr(error, "status_code", 0) not in (408, 409, 429, 500, 502, 503, 504):
                 raise Unanswered(f"the provider failed: {kind}") from None
             if attempt < ATTEMPTS - 1:
-                session.pause(_delay(error, attempt))
+                (session.pause or spent.stopped.wait)(_delay(error, attempt))
             continue
         tokens, cost = _usage(response)
         spent.add(tokens, cost)
@@ -226,20 +229,7 @@ def _usage(response: Any) -> tuple[int | None, float | None]:
         cost = float(_litellm().completion_cost(response))
     except Exception:  # a model whose price litellm does not know
         return tokens, None
-    return tokens, cost or None
-
-
-def append(path: Path, record: Record) -> None:
-    """Add a line to a transcript; a line that a kill cut short is closed first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write((record.line() + "\n").encode())
-        file.flush()
-        os.fsync(file.fileno())
+    return tokens, cost
 
 
 def _litellm() -> Any:

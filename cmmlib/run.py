@@ -11,7 +11,7 @@ import math
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +21,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.answers import answers_digest
 from cmmlib.cache import whole_file, write_text
 from cmmlib.datasets import EmbeddingFile, ImageSet, load_dataset
-from cmmlib.enrich import answers_digest, default_n_described
+from cmmlib.enrich import default_n_described
 from cmmlib.errors import InputError
 from cmmlib.metrics import default_worst_k
 from cmmlib.prompts import PromptBank, load_templates
@@ -89,6 +90,11 @@ class Run:
     def names(self, classes: Int[Tensor, "n"]) -> list[str]:
         """Names of classes by index; an index below zero, "no class", gives an empty name."""
         return ["" if c < 0 else self.classnames[c] for c in classes.tolist()]
+
+    @property
+    def blind(self) -> Run:
+        """The same run without its labels: what label-free steps are given."""
+        return replace(self, labels=None)
 
     @property
     def n_described(self) -> int:

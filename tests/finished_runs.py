@@ -18,12 +18,14 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+import torch
 from conftest import write_images
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
-from cmmlib import Study, pages
+from cmmlib import Study, open_run, pages
 from cmmlib.chapters import applies
 from cmmlib.cli import _exit_code
+from cmmlib.repair import Contender
 from cmmlib.run import Run
 
 CMM = Path(sys.executable).with_name("cmm")
@@ -143,6 +145,33 @@ class Page(HTMLParser):
 
 def html_pages(root: Path) -> list[Path]:
     return [page for page in sorted(root.rglob("*.html")) if "_static" not in page.parts]
+
+
+def opened(dataset: str, **parameters: Any) -> Run:
+    return open_run(Study.of({"dataset": dataset, **parameters}))
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+@pytest.fixture
+def synthetic(tmp_path) -> Run:
+    """An opened run of the synthetic embeddings, with labels."""
+    return opened(write_embeddings(tmp_path / "x.npz"))
+
+
+def near_texts(run: Run, sizes: dict[int, int]) -> dict[int, torch.Tensor]:
+    """Made-up descriptions: so many vectors around the class's text."""
+    width = run.base.shape[1]
+    vectors = {c: run.base[c] + 0.5 * unit(k, width, seed=c) for c, k in sizes.items()}
+    return {c: torch.nn.functional.normalize(v, dim=1) for c, v in vectors.items()}
+
+
+def by_name(found: list[Contender]) -> dict[str, Contender]:
+    assert len({contender.name for contender in found}) == len(found)
+    return {contender.name: contender for contender in found}
 
 
 @pytest.fixture(scope="session")

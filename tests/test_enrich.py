@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cmmlib import enrich
+from cmmlib import answers, enrich
+from cmmlib.answers import Record, Transcript, find_domain, load_transcript
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
-from cmmlib.enrich import Question, Record, Transcript, ask_about, checked, find_domain, load_transcript, replay
+from cmmlib.enrich import Question, ask_about, checked, replay
 from cmmlib.errors import InputError
 
 small = settings(deadline=None, derandomize=True, max_examples=200)
@@ -263,44 +264,44 @@ def test_a_transcript_that_cannot_be_read_is_named_without_its_folder(tmp_path):
 
 
 def test_own_answers_are_used_only_where_the_package_has_none(own_cache):
-    domain = enrich.shipped_transcripts()["dtd"].records[0].domain
+    domain = answers.shipped_transcripts()["dtd"].records[0].domain
     mine = [record("Banded", OTHER, domain=domain, model="m"), record("lion", OTHER)]
     shipped = Question("banded", domain)
-    before = enrich.known_answers().find(shipped)
-    write(enrich.own_transcript_path(), *mine)
-    assert enrich.own_transcript_path().is_relative_to(own_cache)
-    known = enrich.known_answers()
+    before = answers.known_answers().find(shipped)
+    write(answers.own_transcript_path(), *mine)
+    assert answers.own_transcript_path().is_relative_to(own_cache)
+    known = answers.known_answers()
     assert known.find(shipped) == before != mine[0]
     assert known.find(shipped, model="m") == mine[0]
     assert known.find(Question("lion", "shields")) == mine[1]
 
 
 def test_a_named_file_is_used_alone_and_may_be_missing(tmp_path):
-    write(enrich.own_transcript_path(), record("bear"))
-    assert enrich.known_answers(str(write(tmp_path / "t.jsonl", record()))).records == [record()]
-    assert enrich.known_answers(str(tmp_path / "none.jsonl")).records == []
+    write(answers.own_transcript_path(), record("bear"))
+    assert answers.known_answers(str(write(tmp_path / "t.jsonl", record()))).records == [record()]
+    assert answers.known_answers(str(tmp_path / "none.jsonl")).records == []
 
 
 def test_the_digest_changes_with_each_answer_that_could_be_used(tmp_path):
-    digests = [enrich.answers_digest()]
-    write(enrich.own_transcript_path(), record())
-    digests.append(enrich.answers_digest())
-    write(enrich.own_transcript_path(), record(), record("bear"))
-    digests.append(enrich.answers_digest())
+    digests = [answers.answers_digest()]
+    write(answers.own_transcript_path(), record())
+    digests.append(answers.answers_digest())
+    write(answers.own_transcript_path(), record(), record("bear"))
+    digests.append(answers.answers_digest())
     named = str(tmp_path / "t.jsonl")
-    digests.append(enrich.answers_digest(named))
+    digests.append(answers.answers_digest(named))
     write(tmp_path / "t.jsonl", record())
-    digests.append(enrich.answers_digest(named))
+    digests.append(answers.answers_digest(named))
     assert len(set(digests)) == 5
-    write(enrich.own_transcript_path(), record("wolf"))
-    assert enrich.answers_digest(named) == digests[-1]  # one's own answers do not matter beside a named file
+    write(answers.own_transcript_path(), record("wolf"))
+    assert answers.answers_digest(named) == digests[-1]  # one's own answers do not matter beside a named file
 
 
 # ---------------------------------------------------------------- what the package brings
 
 
 def test_the_package_brings_one_answer_for_each_class_of_its_data_sets():
-    shipped = enrich.shipped_transcripts()
+    shipped = answers.shipped_transcripts()
     classes = {name: {r.class_name.casefold() for r in known.records} for name, known in shipped.items()}
     assert {name: len(names) for name, names in classes.items()} == SHIPPED
     assert {name: len(known.records) for name, known in shipped.items()} == SHIPPED
@@ -309,7 +310,7 @@ def test_the_package_brings_one_answer_for_each_class_of_its_data_sets():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_answer_passes_its_check_unchanged_and_says_where_it_came_from(name):
-    for shipped in enrich.shipped_transcripts()[name].records:
+    for shipped in answers.shipped_transcripts()[name].records:
         assert checked(list(shipped.answer)) == list(shipped.answer), shipped.class_name
         assert shipped.style == "describe"
         assert shipped.origin
@@ -319,7 +320,7 @@ def test_every_shipped_answer_passes_its_check_unchanged_and_says_where_it_came_
 def test_every_coat_of_arms_of_the_class_list_is_described():
     names = [blazon(arms) for arms in load_classes()]
     questions = ask_about(range(len(names)), names, find_domain(names))
-    found = replay(questions, enrich.known_answers())
+    found = replay(questions, answers.known_answers())
     assert (found.missing, found.failed) == ([], {})
     assert found.requests == len(found.descriptions) == len(names) == SHIPPED["blazon"]
     assert [found.records[c].class_name for c in questions] == names

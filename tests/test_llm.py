@@ -23,7 +23,8 @@ from pathlib import Path
 import pytest
 
 from cmmlib import llm
-from cmmlib.enrich import Question, load_transcript, replay
+from cmmlib.answers import load_transcript
+from cmmlib.enrich import Question, replay
 from cmmlib.errors import InputError
 from cmmlib.llm import ATTEMPTS, Budget, Session
 
@@ -199,7 +200,7 @@ def test_every_class_is_asked_once_and_recorded_with_its_source(asked, server):
     answered, failed, spent = asked.ask(NAMES)
     assert (answered, failed, asked.pauses) == (set(NAMES), {}, [])
     assert server.requests == Counter(NAMES)
-    assert (spent.tokens, spent.cost, spent.unpriced) == (60, 0.0, 5)
+    assert (spent.tokens, spent.cost, spent.priced) == (60, 0.0, False)
     for record in load_transcript(asked.transcript).records:
         assert (record.model, record.tokens, record.cost, record.origin) == (MODEL, 12, None, "live")
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", record.date or "")
@@ -404,7 +405,7 @@ def test_no_request_once_the_cost_is_reached(asked, server, monkeypatch):
     assert len(answered) == 3  # the third began below the limit
     assert set(failed.values()) == {"not asked: the budget is used up"}
     assert spent.cost == pytest.approx(1.2)
-    assert (spent.tokens, spent.unpriced) == (30, 0)
+    assert (spent.tokens, spent.priced) == (30, True)
     assert {record.cost for record in load_transcript(asked.transcript).records} == {0.4}
 
 

@@ -1,0 +1,165 @@
+"""What the classifiers of `cmmlib.repair` are worth: evaluations of chapters 3 and 4, with labels as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cmmlib import baselines, metrics
+from cmmlib import ensemble as ens
+from cmmlib.predict import predict, similarities
+from cmmlib.repair import Contender, weighted_ensemble
+from cmmlib.run import Run
+
+WORST = (1, 5, 10, 20)
+NESTED = ("worst", "worst_split_half", "base_worst")
+
+
+def ensemble_rows(
+    found: Sequence[Contender],
+    labels: Int[Tensor, "N"],
+    n_classes: int,
+    base_worst: Mapping[int, Int[Tensor, "k"]],
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """What results.json says of every contender, all on the images of the run.
+
+    Args:
+        base_worst: k -> the k classes that were worst under the base prompt, to be followed.
+        seed: of the split halves.
+    """
+    rows = []
+    for contender in found:
+        accuracy = metrics.class_accuracy(contender.prediction, labels, n_classes)
+        halves = metrics.worst_split_half(contender.prediction == labels, labels, n_classes, list(WORST), seed)
+        rows.append(
+            {
+                "name": contender.name,
+                "label_free": contender.label_free,
+                "overall": accuracy.overall,
+                "overall_interval": metrics.wilson_interval(int(accuracy.correct.sum()), len(labels)),
+                "worst": {str(k): metrics.worst_at_k(accuracy.value, k) for k in WORST},
+                "worst_split_half": dict(zip(map(str, WORST), halves, strict=True)),
+                "base_worst": {str(k): _mean(accuracy.value[index]) for k, index in base_worst.items()},
+                "zero_classes": int((accuracy.value == 0).sum()),
+                "requests": contender.requests,
+            }
+        )
+    return rows
+
+
+def flat_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of `ensemble_rows` as a table: `worst_10`, `worst_split_half_10`, `base_worst_10` and so on."""
+    flat = []
+    for row in rows:
+        head = {key: row[key] for key in ("name", "label_free", "overall")}
+        low, high = row["overall_interval"]
+        counts = {key: row[key] for key in ("zero_classes", "requests")}
+        nested = {f"{key}_{k}": v for key in NESTED for k, v in row[key].items()}
+        flat.append({**head, "overall_low": low, "overall_high": high, **counts, **nested})
+    return pd.DataFrame(flat)
+
+
+def described_curve(
+    run: Run, labels: Int[Tensor, "N"], everything: Mapping[int, Tensor], ranking: list[int], counts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Overall and worst-10 when the first `counts` of the ranking are described, by each way to use descriptions."""
+    candidates, rows = ens.Candidates.of_templates(run.heads), []
+    for count in counts:
+        part = {c: everything[c] for c in ranking[:count] if c in everything}
+        enriched = candidates.with_descriptions(part)
+        ways = {
+            "CMM weights": weighted_ensemble(run, enriched),
+            "uniform": ens.combine(enriched, ens.uniform(enriched)),
+            "in place of the name": ens.replace_classes(run.base, part),
+        }
+        rows += [{"count": int(count), "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
+    return rows
+
+
+def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]) -> list[dict[str, Any]]:
+    """The ensemble with one part changed at a time, in words a table can show."""
+    candidates = ens.Candidates.of_templates(run.heads)
+    enriched = candidates.with_descriptions(described)
+    most = max([len(v) for v in described.values()], default=0)
+    uniform = baselines.uniform_mean(run.heads)
+    versions = {
+        "as it is": weighted_ensemble(run, enriched),
+        "templates only": weighted_ensemble(run, candidates),
+        "descriptions only, in the described classes": _descriptions_only(run, described, uniform),
+        "uniform weights, groups balanced": ens.combine(enriched, ens.uniform(enriched, balanced=True)),
+        "uniform weights": ens.combine(enriched, ens.uniform(enriched)),
+        "CMM weights, groups not balanced": weighted_ensemble(run, enriched, balanced=False),
+        "nothing cut": weighted_ensemble(run, enriched, cut=None),
+        "retrieval assignment": weighted_ensemble(run, enriched, assignment="retrieval"),
+    }
+    for k in range(1, most):
+        fewer = {c: vectors[:k] for c, vectors in described.items()}
+        name = f"{k} description{'s' if k > 1 else ''} a class"
+        versions[name] = weighted_ensemble(run, candidates.with_descriptions(fewer))
+    return [{"version": name, **_scores(run, labels, c, followed=True)} for name, c in versions.items()]
+
+
+def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor) -> Tensor:
+    """CMM weights among the descriptions of described classes, the uniform mean of templates elsewhere."""
+    if not described:
+        return others
+    alone = ens.Candidates.of_templates(others[None]).with_descriptions(described)
+    replaced = torch.isin(alone.classes, torch.tensor(list(described))) & (alone.groups == ens.TEMPLATE)
+    return weighted_ensemble(run, alone.where(~replaced))
+
+
+def _scores(run: Run, labels: Tensor, classifier: Tensor, followed: bool = False) -> dict[str, Any]:
+    accuracy = metrics.class_accuracy(predict(run.images, classifier), labels, run.n_classes)
+    scores = {"overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)}
+    if followed:
+        base = metrics.class_accuracy(predict(run.images, run.base), labels, run.n_classes)
+        scores["base_worst_10"] = _mean(accuracy.value[metrics.worst_classes(base.value, 10)])
+    return scores
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def best_template(run: Run, labels: Int[Tensor, "N"]) -> list[Contender]:
+    """The template with the highest overall accuracy, known only from the labels; nothing where there is one prompt."""
+    if len(run.heads) < 2:
+        return []
+    predictions = [predict(run.images, head) for head in run.heads]
+    right = torch.stack([(prediction == labels).double().mean() for prediction in predictions])
+    best = int(right.argmax())
+    return [Contender("best_template", predictions[best], label_free=False, classifier=run.heads[best])]
+
+
+def replaced_alone(
+    run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor], rivals: Mapping[int, int]
+) -> dict[int, tuple[float, float, float, float]]:
+    """What each class's descriptions do when that class alone is replaced in the base classifier.
+
+    Returns:
+        For each class with images: its accuracy before and after, and its rival's before and after (NaN for a rival
+        without images).
+    """
+    similarity = torch.cat(list(similarities(run.images, run.base, 8192)))
+    before = similarity.argmax(1)
+    new = ens.replace_classes(run.base, described)
+    changes = {}
+    for c in described:
+        changed = similarity.clone()
+        changed[:, c] = run.images.float() @ new[c]
+        after = changed.argmax(1)
+        own, rival = labels == c, labels == rivals[c]
+        if own.any():
+            shares = [_share(p, rows, k) for k, rows in ((c, own), (rivals[c], rival)) for p in (before, after)]
+            changes[c] = (shares[0], shares[1], shares[2], shares[3])
+    return changes
+
+
+def _share(prediction: Tensor, rows: Tensor, c: int) -> float:
+    return float((prediction[rows] == c).double().mean())
