@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmmlib import answers, enrich
-from cmmlib.answers import Record, Transcript, find_domain, load_transcript
+from cmmlib.answers import Record, Transcript, find_domain, known_answers, load_transcript
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
-from cmmlib.enrich import Question, ask_about, checked, replay
+from cmmlib.enrich import STYLES, Question, ask_about, checked, replay
 from cmmlib.errors import InputError
 
 small = settings(deadline=None, derandomize=True, max_examples=200)
@@ -300,11 +300,13 @@ def test_the_digest_changes_with_each_answer_that_could_be_used(tmp_path):
 # ---------------------------------------------------------------- what the package brings
 
 
-def test_the_package_brings_one_answer_for_each_class_of_its_data_sets():
+def test_the_package_brings_one_answer_of_a_style_for_each_class_of_its_data_sets():
     shipped = answers.shipped_transcripts()
     classes = {name: {r.class_name.casefold() for r in known.records} for name, known in shipped.items()}
     assert {name: len(names) for name, names in classes.items()} == SHIPPED
-    assert {name: len(known.records) for name, known in shipped.items()} == SHIPPED
+    records = Counter((name, r.style) for name, known in shipped.items() for r in known.records)
+    both_styles = {("blazon", "contrast"): SHIPPED["blazon"]}
+    assert records == {(name, "describe"): n for name, n in SHIPPED.items()} | both_styles
     assert all(len({r.domain for r in known.records}) == 1 for known in shipped.values())
 
 
@@ -312,18 +314,22 @@ def test_the_package_brings_one_answer_for_each_class_of_its_data_sets():
 def test_every_shipped_answer_passes_its_check_unchanged_and_says_where_it_came_from(name):
     for shipped in answers.shipped_transcripts()[name].records:
         assert checked(list(shipped.answer)) == list(shipped.answer), shipped.class_name
-        assert shipped.style == "describe"
         assert shipped.origin
+        assert bool(shipped.rivals) == (shipped.style == "contrast")
         assert shipped.date
 
 
-def test_every_coat_of_arms_of_the_class_list_is_described():
+@pytest.mark.parametrize("style", STYLES)
+def test_every_coat_of_arms_of_the_class_list_is_described(style):
     names = [blazon(arms) for arms in load_classes()]
-    questions = ask_about(range(len(names)), names, find_domain(names))
-    found = replay(questions, answers.known_answers())
+    recorded = {r.class_name: r.rivals for r in known_answers().records if r.style == "contrast"}
+    rivals = (lambda c: [names.index(name) for name in recorded[names[c]]]) if style == "contrast" else None
+    questions = ask_about(range(len(names)), names, find_domain(names), style, rivals)
+    found = replay(questions, known_answers())
     assert (found.missing, found.failed) == ([], {})
     assert found.requests == len(found.descriptions) == len(names) == SHIPPED["blazon"]
-    assert [found.records[c].class_name for c in questions] == names
+    assert [(found.records[c].class_name, found.records[c].style) for c in questions] == [(n, style) for n in names]
+    assert not found.other_rivals
     assert Counter(r.class_name for r in found.records.values()).most_common(1)[0][1] == 1
 
 
