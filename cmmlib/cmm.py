@@ -157,10 +157,12 @@ def rivals(
 
 def top_rivals(
     images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, n: int = 3, block: int = 1024
-) -> Int[Tensor, "C R"]:
-    """The n strongest rivals of every class, the strongest first; fewer where there are not so many other classes."""
-    weight = _rival_mass(images, head, logit_scale, block).fill_diagonal_(-1.0)  # never a class itself
-    return weight.topk(min(n, len(head) - 1), dim=0).indices.T
+) -> list[list[int]]:
+    """Up to n rivals of every class, the strongest first: classes that were its rival on some image, or the nearest."""
+    strongest = _rival_mass(images, head, logit_scale, block).topk(min(n, len(head)), dim=0)
+    found = zip(strongest.indices.T.tolist(), strongest.values.T.tolist(), strict=True)
+    nearest = _nearest_text(head)[1].tolist()
+    return [[j for j, mass in zip(*pair, strict=True) if mass > 0] or [nearest[c]] for c, pair in enumerate(found)]
 
 
 def _rival_mass(

@@ -208,7 +208,12 @@ def cmm_ensemble(
 
     The first round measures candidates against `others`, each further round against the classifier of the round
     before: a description that pulls in the images of other classes looks good only as long as those have bad texts.
+
+    Raises:
+        InputError: no round; and whatever `weigh` and `combine` refuse.
     """
+    if rounds < 1:
+        raise InputError(f"cmm_ensemble: rounds must be 1 or more, got {rounds}")
     for _ in range(rounds):
         score = candidate_cmm(images, candidates, others, logit_scale, assignment)
         others = combine(candidates, weigh(candidates, score, temperature=temperature, cut=cut, balanced=balanced))

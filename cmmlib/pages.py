@@ -15,6 +15,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
+from cmmlib.blazon.model import NAME as BLAZON_MINI
 from cmmlib.cache import whole_file
 from cmmlib.run import Run
 
@@ -135,7 +136,7 @@ def study_table(run: Run) -> pd.DataFrame:
         "classes": f"{run.n_classes:,}",
         "labels": "yes, used for evaluation only" if run.labels is not None else "none",
         "model": weights,
-        **({"note": "blazon-mini knows heraldic shields only"} if _is_far_from_home(run) else {}),
+        **({"note": f"{BLAZON_MINI} knows heraldic shields only"} if _is_far_from_home(run) else {}),
         "embedding width": run.images.shape[1],
         "logit scale": f"{run.logit_scale:.1f}" + (" (assumed)" if run.facts["assumed"] else ""),
         "base prompt": run.base_prompt,
@@ -148,7 +149,7 @@ def study_table(run: Run) -> pd.DataFrame:
 
 
 def _is_far_from_home(run: Run) -> bool:
-    return run.facts["model"]["backbone"] == "blazon-mini" and not run.conditions["blazon"]
+    return run.facts["model"]["backbone"] == BLAZON_MINI and not run.conditions["blazon"]
 
 
 def gallery_rows(

@@ -10,6 +10,7 @@ from cmmlib.blazon.templates import FITTING, ODD
 from cmmlib.errors import InputError
 
 SLOT = "{}"
+BASE_TEMPLATE = "a photo of a {}."  # of a study that names no other
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def questions(run: Run, classes: list[int]) -> dict[int, Question]:
     domain = study.domain or find_domain(run.classnames)
     if study.question == "describe":
         return ask_about(classes, run.classnames, domain)
-    rivals = cmm.top_rivals(run.images, run.base, run.logit_scale, N_RIVALS).tolist()
+    rivals = cmm.top_rivals(run.images, run.base, run.logit_scale, N_RIVALS)
     return ask_about(classes, run.classnames, domain, "contrast", lambda c: rivals[c])
 
 

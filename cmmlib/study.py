@@ -14,7 +14,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cmmlib.blazon.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError
+from cmmlib.prompts import BASE_TEMPLATE
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
 # Where and how fast a study runs: these fields change no number and stay out of its id.
@@ -33,11 +35,11 @@ class Study(BaseModel):
     dataset: str = Field(
         "blazon", min_length=1, description="blazon, folder:PATH (a folder per class), embeddings:FILE"
     )
-    backbone: str | None = Field("blazon-mini", description="or open_clip architecture, local-dir:PATH")
+    backbone: str | None = Field(BLAZON_MINI, description="or open_clip architecture, local-dir:PATH")
     pretrained: str | None = Field(None, description="open_clip tag or path of a checkpoint")
     class_names: str | None = Field(None, description="text file, one class name a line, in class order")
     templates: str | None = Field(None, description="blazon-24, openai-7, openai-80, a text file [default: fits]")
-    base_template: str = Field("a photo of a {}.", description="results refer to it; {} is the class")
+    base_template: str = Field(BASE_TEMPLATE, description="results refer to it; {} is the class")
     worst_k: int | None = Field(None, ge=1, description="size of the worst set [default: min(20, classes / 4)]")
     n_described: int | None = Field(None, ge=1, description="suspects that get descriptions [default: classes / 4]")
     llm: str = Field("recorded", description="recorded, or litellm's name of a language model")
@@ -79,7 +81,7 @@ class Study(BaseModel):
     @classmethod
     def _used(cls, value: str | None, info) -> str | None:
         """An embeddings file needs no model: the default one must not seem to have made it."""
-        unused = str(info.data.get("dataset")).startswith("embeddings:") and value == "blazon-mini"
+        unused = str(info.data.get("dataset")).startswith("embeddings:") and value == BLAZON_MINI
         return None if unused else value
 
     @field_validator("base_template")

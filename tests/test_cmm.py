@@ -297,16 +297,15 @@ def test_rivals_equal_loops(name):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("n", [1, 3, 1000])
 def test_top_rivals_equal_loops(name, n):
-    """Rivals of equal votes, such as none, may come in any order: the votes of the chosen are compared."""
+    """Rivals of equal votes may come in any order: the votes of the chosen are compared."""
     images, heads = case(name)
     slow = Slow(images, heads[0])
     found = cmm.top_rivals(images, heads[0], SCALE, n, block=7)
-    assert found.shape == (slow.c, min(n, slow.c - 1))
-    assert found[:, 0].equal(cmm.rivals(images, heads[0], SCALE)[0])
-    for c, chosen in enumerate(found.tolist()):
+    assert [chosen[0] for chosen in found] == cmm.rivals(images, heads[0], SCALE)[0].tolist()
+    for c, chosen in enumerate(found):
         votes = slow.votes(c)
         assert c not in chosen
-        assert len(set(chosen)) == len(chosen)
+        assert len(set(chosen)) == len(chosen) == max(1, min(n, sum(v > 1e-30 for v in votes)))
         expected = sorted((v for j, v in enumerate(votes) if j != c), reverse=True)[: len(chosen)]
         np.testing.assert_allclose([votes[j] for j in chosen], expected, rtol=1e-4, atol=1e-6)
 

@@ -45,7 +45,7 @@ def test_questions_name_the_rivals_only_in_contrast(tmp_path, question):
     run = opened(write_embeddings(tmp_path / "x.npz"), question=question, domain="made-up vectors")
     asked = repair.questions(run.blind, [5, 1])
     assert list(asked) == [5, 1]
-    rivals = cmm.top_rivals(run.images, run.base, run.logit_scale).tolist()
+    rivals = cmm.top_rivals(run.images, run.base, run.logit_scale)
     for c, one in asked.items():
         assert (one.class_name, one.domain, one.style) == (run.classnames[c], "made-up vectors", question)
         assert list(one.rivals) == ([run.classnames[r] for r in rivals[c]] if question == "contrast" else [])

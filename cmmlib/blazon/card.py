@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -40,8 +39,7 @@ def load_frequencies() -> pd.DataFrame:
 
 def shipped_recipe() -> Recipe:
     """The recipe of the shipped weights."""
-    known = {field.name for field in fields(Recipe)}
-    return Recipe(**{key: value for key, value in load_record()["recipe"].items() if key in known})
+    return Recipe(**load_record()["recipe"])
 
 
 def training_examples(n: int, seed: int = 0) -> list[tuple[np.ndarray, list[str]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ import pandas as pd
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, plural
 
 COLUMNS = ["term", "kind", "wording", "is_name", "pictures", "shown", "not_shown"]
-Decode = Callable[[list[int]], str]
 
 
 def frequencies(pairs: Iterable[tuple[Arms, np.ndarray]], tokenizer) -> pd.DataFrame:

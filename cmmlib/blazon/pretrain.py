@@ -33,9 +33,9 @@ from cmmlib.blazon.render import Scene, render_many
 from cmmlib.cache import save_tensors, whole_file, write_text
 from cmmlib.errors import InputError
 from cmmlib.metrics import class_accuracy, worst_at_k
+from cmmlib.prompts import BASE_TEMPLATE, fill
 
 CHUNK = 16_000  # images rendered and stored at a time
-BASE = "a photo of a {}."  # the base template of a study
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def zero_shot_probe(per_class: int = 5, seed: int = 999) -> Callable[[torch.nn.M
     """
     classes = load_classes()
     images, labels = evaluation_images(classes, seed, per_class)
-    tokens = mini.tokenizer()([BASE.replace("{}", blazon(arms)) for arms in classes])
+    tokens = mini.tokenizer()([fill(BASE_TEMPLATE, blazon(arms)) for arms in classes])
 
     @torch.inference_mode()
     def probe(model: Any) -> dict[str, float]:

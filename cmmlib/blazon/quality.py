@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from cmmlib import cmm, metrics
 from cmmlib.backbones import load_backbone
 from cmmlib.blazon.classes import load_classes
-from cmmlib.blazon.heraldry import Arms, blazon
+from cmmlib.blazon.heraldry import blazon
 from cmmlib.blazon.model import NAME
 from cmmlib.blazon.plainly import descriptions
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
-from cmmlib.prompts import PromptBank
+from cmmlib.ensemble import replace_classes
+from cmmlib.prompts import BASE_TEMPLATE, fill
 from cmmlib.similarity import match
 
-BASE = "a photo of a {}."
 WORST_K = 20
 PROBE_SEED = 900  # renders the linear probe's training images
 
@@ -46,9 +46,11 @@ def measure(weights: Path, seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
     """
     backbone = load_backbone(NAME, str(weights))
     arms = load_classes()
-    names = PromptBank.of_templates([BASE], [blazon(a) for a in arms]).texts
+    names = [fill(BASE_TEMPLATE, blazon(a)) for a in arms]
     base = embed_texts(backbone, names)
-    described = _described(backbone, arms)
+    texts = [[f"a photo of {text}." for text in descriptions(a)] for a in arms]
+    vectors = embed_texts(backbone, [text for group in texts for text in group]).split([len(group) for group in texts])
+    described = replace_classes(base, dict(enumerate(vectors)))
     images = {seed: load_blazon(seed=seed) for seed in seeds}
     embedded = {seed: embed_images(backbone, data) for seed, data in images.items()}
     rows = []
@@ -105,11 +107,3 @@ def linear_probe(
         optimizer.step(loss)  # type: ignore[arg-type]
     with torch.inference_mode():
         return float((model(test_images).argmax(1) == test_labels).double().mean())
-
-
-def _described(backbone, arms: Sequence[Arms]) -> Float[Tensor, "C D"]:
-    """Mean embedding of each class's clean descriptions, unit norm."""
-    texts = [[BASE.replace("a {}", text) for text in descriptions(a)] for a in arms]
-    flat = embed_texts(backbone, [text for group in texts for text in group])
-    means = [group.mean(0) for group in flat.split([len(group) for group in texts])]
-    return nn.functional.normalize(torch.stack(means), dim=-1)
