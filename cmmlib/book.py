@@ -128,11 +128,17 @@ def _configuration() -> dict[str, Any]:
     return config
 
 
-_BLOCK = re.compile(r"^<!-- (if|unless)-(\w+) -->\n(.*?)^<!-- end -->\n", re.M | re.S)
+_BLOCK = re.compile(r"^<!-- ((?:(?:if|unless)-\w+ )+)-->\n(.*?)^<!-- end -->\n", re.M | re.S)
 
 
 def _keep_blocks(text: str, known: dict[str, bool]) -> str:
-    return _BLOCK.sub(lambda m: m[3] if known.get(m[2], False) == (m[1] == "if") else "", text)
+    """The text without the blocks whose conditions, all of `<!-- if-NAME unless-NAME -->`, do not hold."""
+
+    def holds(condition: str) -> bool:
+        word, name = condition.split("-")
+        return known.get(name, False) == (word == "if")
+
+    return _BLOCK.sub(lambda block: block[2] if all(map(holds, block[1].split())) else "", text)
 
 
 def _jupyter_book(staged: Path, work: Path) -> Path:

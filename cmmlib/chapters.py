@@ -66,8 +66,11 @@ def run_study(study: Study, only: str = "") -> Path:
     """
     from cmmlib.run import open_run
 
+    wanted = chapters(only)
     run = open_run(study)
-    notebooks = [path for path in chapters(only) if belongs(path, run.conditions)]
+    notebooks = [path for path in wanted if belongs(path, run.conditions)]
+    if not notebooks:
+        raise InputError(f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study")
     known = run.read_manifest().get("chapters", {})
     done = {path.stem: known[path.stem] for path in chapters() if path.stem in known}
     for path in notebooks:
@@ -114,7 +117,7 @@ def plan(study: Study, only: str = "") -> str:
 
 def _stamp(notebook: Path, run: Run) -> str:
     """Changes whenever the chapter's page could."""
-    code = sorted(PACKAGE.glob("**/*.py"))
+    code = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".json", ".csv"))
     return digest(file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public())
 
 

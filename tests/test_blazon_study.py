@@ -15,7 +15,7 @@ from finished_runs import Page
 
 from cmmlib import InputError, Study, metrics, open_run
 from cmmlib.backbones import load_backbone
-from cmmlib.blazon import card, classes, quality
+from cmmlib.blazon import card, classes, quality, wordily
 from cmmlib.blazon import model as mini
 from cmmlib.blazon import pretrain as training
 from cmmlib.blazon.frequencies import COLUMNS, frequencies, terms_of
@@ -171,6 +171,21 @@ def test_clean_descriptions_are_plain_and_fit_the_text_tower():
         for text in texts:
             assert not heraldic & set(text.replace(",", "").split()), text
             assert int((mini.tokenizer()([text]) > 0).sum()) < mini.CONTEXT
+
+
+def test_wordy_descriptions_are_drawn_from_their_seed_and_now_and_then_wrong():
+    arms = Arms("gules", charge="mullet", tincture="or")
+    assert wordily.descriptions(arms, 1) == wordily.descriptions(arms, 1) != wordily.descriptions(arms, 2)
+    heraldic = {*TINCTURES, *CHARGES, *DIVISIONS} - PLAIN
+    drawn = [text for seed in range(300) for text in wordily.descriptions(arms, seed)]
+    assert not [text for text in drawn if heraldic & set(text.lower().replace(",", " ").replace(".", " ").split())]
+    about = [text for text in drawn if any(word in text for word in ("shows", "standing", "placed", "middle"))]
+    wrong = sum("star" not in text for text in about) / len(about)
+    assert 0.5 * wordily.WRONG < wrong < 1.5 * wordily.WRONG
+    assert any(text in wordily.EMPTY for text in drawn)
+    for other in classes.load_classes():
+        texts = wordily.descriptions(other, 0)
+        assert len(set(texts)) == len(texts) >= 3
 
 
 def test_names_are_counted_by_what_the_picture_shows():

@@ -98,6 +98,10 @@ def test_a_page_keeps_the_blocks_that_hold_for_its_study():
     text = "a\n<!-- if-labels -->\nb\n<!-- end -->\n<!-- unless-labels -->\nc\n<!-- end -->\nd\n"
     assert book._keep_blocks(text, {"labels": True}) == "a\nb\nd\n"
     assert book._keep_blocks(text, {"labels": False}) == "a\nc\nd\n"
+    both = "<!-- if-labels unless-tower -->\nb\n<!-- end -->\n"
+    assert book._keep_blocks(both, {"labels": True, "tower": False}) == "b\n"
+    assert book._keep_blocks(both, {"labels": True, "tower": True}) == ""
+    assert book._keep_blocks(both, {"labels": False, "tower": False}) == ""
     for page in book.source("book").glob("*.md"):
         kept = book._keep_blocks(page.read_text(), dict.fromkeys(("labels", "images", "pool", "blazon", "tower"), True))
         assert "<!--" not in kept, page.name

@@ -57,8 +57,9 @@ def browse(folder: Path, frames: list[tuple[Path, int]]) -> tuple[list[dict[str,
 
 
 @pytest.fixture(scope="module")
-def browsed(labelled_book, many_book, tmp_path_factory) -> tuple[list[dict[str, Any]], list[str]]:
+def browsed(labelled_book, many_book, default_book, tmp_path_factory) -> tuple[list[dict[str, Any]], list[str]]:
     pages = [*html_pages(labelled_book / "html"), *html_pages(many_book / "html" / "chapters")]
+    pages += html_pages(default_book / "html")
     return browse(tmp_path_factory.mktemp("browser"), [(page, width) for page in pages for width in (DESKTOP, PHONE)])
 
 

@@ -82,6 +82,7 @@ REFUSED = {
     "a word too many": ([*GOOD, "fast"], "fast"),
     "unknown chapter": ([*GOOD, "--only", "99"], "no chapter '99': there are 01_phenomenon, 02_cmm"),
     "no chapter": ([*GOOD, "--only", ","], "no chapter"),
+    "card of another kind": ([*GOOD, "--only", "90"], "--only: 90_data_card belongs to another kind of study"),
     "template without a slot": ([*GOOD, "--base-template", "a photo"], "'a photo' has no {}"),
     "pool without a slot": ([*IMAGES_OF, "folder:{}/images", "--templates", "{}/pool.txt"], "line 2 of pool.txt"),
     "unknown pool": ([*IMAGES_OF, "folder:{}/images", "--templates", "openai-8"], "unknown pool 'openai-8'"),
