@@ -47,16 +47,11 @@ def settings():
 
 
 def scores(images, labels, candidates, others, logit_scale) -> list[dict]:
-    rows, known = [], {}
-    for setting in settings():  # a setting of r rounds follows that of r - 1
-        key = setting["others"], setting["assignment"]
-        if key not in known:
-            known[key] = ens.candidate_cmm(images, candidates, others[key[0]], logit_scale, key[1])
-        score = known[key]
-        if setting["rounds"] > 1:
-            score = ens.candidate_cmm(images, candidates, classifier, logit_scale, key[1])
-        form = {name: setting[name] for name in ("balanced", "temperature", "cut")}
-        classifier = ens.combine(candidates, ens.weigh(candidates, score, **form))
+    rows = []
+    for setting in settings():
+        form = {name: value for name, value in setting.items() if name not in ("others", "rounds")}
+        start = others[setting["others"]] if setting["rounds"] == 1 else classifier  # of the row before: a round less
+        classifier = ens.cmm_ensemble(images, candidates, start, logit_scale, rounds=1, **form)
         accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
         rows.append({**setting, "overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)})
     return rows
@@ -103,14 +98,17 @@ def main() -> None:
     table = pd.DataFrame(rows)
     table["cut"] = table["cut"].map(lambda cut: "none" if pd.isna(cut) else f"{cut:g}")
     world = table[table["data"].str.startswith("blazon")]
-    mean = world.groupby(list(GRID), sort=False)[["overall", "worst_10"]].mean()
+    mean = 100 * world.groupby(list(GRID), sort=False)[["overall", "worst_10"]].mean()
     if real.is_file():
-        pets = table[table["data"] == real.stem].set_index(list(GRID))["overall"]
-        mean["pets_overall"] = pets
-    mean["rank"] = (mean["overall"] + mean["worst_10"]).rank(ascending=False).astype(int)
-    chosen = mean.sort_values("rank").reset_index()
-    chosen.round(4).to_csv(given.out, index=False)
-    print(chosen.head(12).to_string(index=False))
+        mean["pets"] = 100 * table[table["data"] == real.stem].set_index(list(GRID))["overall"]
+    order = (mean["overall"] + mean["worst_10"]).sort_values(ascending=False, kind="stable").index
+    ranked = mean.loc[order].reset_index().assign(rank=range(1, len(mean) + 1))
+    shown = pd.concat([ranked.head(15), ranked.tail(5)])
+    shown["balanced"] = shown["balanced"].map({True: "yes", False: "no"})
+    heads = {"overall": "overall (%)", "worst_10": "worst 10 (%)", "pets": "pets (%)"}
+    shown = shown[["rank", *shown.columns.drop("rank")]].rename(columns=heads)
+    shown.to_csv(given.out, index=False, float_format="%.1f")
+    print(shown.to_string(index=False, float_format="%.1f"))
 
 
 if __name__ == "__main__":

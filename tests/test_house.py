@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import os
 import re
@@ -19,6 +20,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from synthetic_embeddings import synthetic_arrays
+
+from cmmlib import ensemble
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -126,6 +129,21 @@ def make(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
     env = {key: value for key, value in os.environ.items() if key not in STUDY_VARIABLES + PARENT_MAKE}
     command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=folder, env=env | variables, capture_output=True, text=True, check=False)
+
+
+def test_the_pages_have_the_settings_of_the_code():
+    said = " ".join((ROOT / "book" / "method.md").read_text().split())
+    assert f"is {ensemble.TEMPERATURE} standard deviations of the class's candidate CMMs" in said
+    assert (ensemble.CUT, ensemble.ROUNDS) == (1.0, 2)
+    assert "candidates more than one standard deviation below the class's best are cut" in said
+    assert "in the second against the classifier of the first" in said
+    settings = " ".join((ROOT / "book" / "settings.md").read_text().split())
+    assert f"soft, balanced, temperature {ensemble.TEMPERATURE}, cut {ensemble.CUT:g} and two rounds" in settings
+    with open(ROOT / "book" / "_static" / "ensemble_settings.csv", newline="") as file:
+        first = list(csv.DictReader(file))[:15]
+    chosen = ("uniform mean", "soft", "yes", str(ensemble.TEMPERATURE), f"{ensemble.CUT:g}", str(ensemble.ROUNDS))
+    keys = ("others", "assignment", "balanced", "temperature", "cut", "rounds")
+    assert chosen in [tuple(row[key] for key in keys) for row in first]
 
 
 @pytest.fixture
