@@ -86,15 +86,6 @@ def repair_figures(n: int) -> dict[str, Figure]:
     }
 
 
-@pytest.mark.parametrize("n", SIZES)
-def test_figures_of_the_repair_draw_and_describe_themselves(n, tmp_path):
-    for name, figure in repair_figures(n).items():
-        figure.savefig(tmp_path / "figure.svg", bbox_inches="tight")
-        assert len(figure.get_label()) > 30, name
-        assert "\n" not in figure.get_label(), name
-        plt.close(figure)
-
-
 def test_the_setting_of_the_study_is_framed():
     grid = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
     figure = plots.sensitivity_grid(grid, 0.3, None)
@@ -106,12 +97,13 @@ def test_the_setting_of_the_study_is_framed():
 def test_the_slopes_count_who_gains_and_who_loses():
     before, after = np.array([0.0, 0.5, 0.9, np.nan]), np.array([0.8, 0.52, 0.1, np.nan])
     figure = plots.who_gains(before, after, np.array([True, False, False, False]), list("abcd"), "new")
-    assert figure.axes[0].get_title(loc="left") == "1 classes gain more than 5 points, 1 lose as much"
+    assert figure.axes[0].get_title(loc="left") == "More than 5 points gained: 1 class; lost: 1"
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_figures_draw_and_describe_themselves(n, tmp_path):
-    for name, figure in figures(n).items():
+@pytest.mark.parametrize("drawn", [figures, repair_figures])
+def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
+    for name, figure in drawn(n).items():
         figure.savefig(tmp_path / "figure.svg", bbox_inches="tight")
         assert len(figure.get_label()) > 30, name
         assert "\n" not in figure.get_label(), name

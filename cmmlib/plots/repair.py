@@ -73,10 +73,9 @@ def contenders_plane(rows: pd.DataFrame) -> Figure:
     axis.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
     axis.margins(x=0.12)
     name_points(axis, x, y, [name.replace("_", " ") for name in rows["name"]], list(range(len(rows))))
-    best = rows.iloc[int(np.nanargmax(y))]["name"].replace("_", " ")
-    axis.set(
-        xlabel="overall accuracy (%)", ylabel="accuracy of its worst 10 classes (%)", title=f"Highest worst-10: {best}"
-    )
+    best = [name.replace("_", " ") for name, value in zip(rows["name"], y, strict=True) if value == np.nanmax(y)]
+    title = f"Highest worst-10: {best[0]}" if len(best) == 1 else "Overall accuracy and the worst 10 classes"
+    axis.set(xlabel="overall accuracy (%)", ylabel="accuracy of its worst 10 classes (%)", title=title)
     figure.legend(loc="outside lower center", ncols=3)
     return described(
         figure,
@@ -140,7 +139,7 @@ def who_gains(before: np.ndarray, after: np.ndarray, asked: np.ndarray, names: S
     axis.set(
         xlim=(-0.1, 1.45),
         ylabel="accuracy of the class (%)",
-        title=f"{gained} classes gain more than 5 points, {int(lost.sum())} lose as much",
+        title=f"More than 5 points gained: {gained} class{'es' if gained != 1 else ''}; lost: {int(lost.sum())}",
     )
     figure.legend(loc="outside lower center", ncols=3)
     return described(
