@@ -5,29 +5,26 @@ A model without weights is an error here, never a random model: open_clip only l
 
 from __future__ import annotations
 
-import difflib
-import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from huggingface_hub import constants as hub_constants
-from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float
-from open_clip.factory import _find_checkpoint_in_dir
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from open_clip.transformer import text_global_pool
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cmmlib import torchscript
 from cmmlib.blazon import model as blazon_mini
-from cmmlib.cache import digest, file_digests
+from cmmlib.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint, gist
 from cmmlib.errors import InputError
-
-LOCAL_DIR = "local-dir:"
-_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -46,48 +43,62 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_devices(names: str) -> tuple[torch.device, ...]:
+    """One device, or several separated by commas, as in `cuda:0,cuda:1`.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    return tuple(resolve_device(name.strip()) for name in names.split(","))
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A dual encoder, loaded when its first embedding is asked for.
 
     Attributes:
-        name: open_clip architecture, or `local-dir:PATH`.
-        pretrained: tag or checkpoint path; None for `local-dir:`.
-        checkpoint: the file that holds the weights.
-        digest: SHA-256 of the weights file, the configuration and the preprocessing.
-        preprocessing: mean, std, interpolation and resize mode that a tag's weights were trained with.
+        name: open_clip architecture, `local-dir:PATH` or `hf-hub:OWNER/NAME`.
+        pretrained: tag or checkpoint path; None for the last two.
+        checkpoint: the weights and what belongs to them.
+        devices: where it runs; images are shared out over several, everything else is on the first.
     """
 
     name: str
     pretrained: str | None
-    checkpoint: Path
-    digest: str
-    device: torch.device
+    checkpoint: Checkpoint
+    devices: tuple[torch.device, ...]
     precision: str = "fp32"
-    force_quick_gelu: bool = field(default=False, repr=False)
-    preprocessing: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        schema = self.name.startswith(LOCAL_DIR)
+        file, opened = self.checkpoint.path, self.checkpoint.opened
         try:
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                self.name,
-                pretrained=None if schema else str(self.checkpoint),
-                precision=self.precision,
-                device=self.device,
-                force_quick_gelu=self.force_quick_gelu,
-                require_pretrained=True,
-                weights_only=True,
-                **self.preprocessing,
-            )
+            with _readable(file) as weights:
+                model, _, preprocess = open_clip.create_model_and_transforms(
+                    opened,
+                    pretrained=None if opened.startswith(LOCAL_DIR) else str(weights),
+                    precision=self.precision,
+                    device=self.device,
+                    force_quick_gelu=self.checkpoint.quick_gelu,
+                    require_pretrained=True,
+                    weights_only=True,
+                    **self.checkpoint.preprocessing,
+                )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
-            raise InputError(f"{self.checkpoint.name} is no checkpoint of {self.public_name}: {_gist(error)}") from None
+            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {gist(error)}") from None
         return model.eval().requires_grad_(False), preprocess
 
     @property
     def model(self) -> Any:
         return self._loaded[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.devices[0]
+
+    @property
+    def digest(self) -> str:
+        return self.checkpoint.digest
 
     @property
     def public_name(self) -> str:
@@ -103,9 +114,27 @@ class Backbone:
         """PIL image -> [3, H, W], as the weights' own configuration says."""
         return self._loaded[1]
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How images are prepared: size, mean, std, interpolation, resize mode."""
+        known = open_clip.get_model_preprocess_cfg(self.model)
+        return {key: known.get(key) for key in ("size", "mean", "std", "interpolation", "resize_mode")}
+
     @cached_property
     def tokenizer(self) -> Any:
-        return open_clip.get_tokenizer(self.name)
+        """Texts -> token rows [T, L], as the weights' own configuration says."""
+        text, own = self.checkpoint.configuration.get("text_cfg", {}), self.checkpoint.tokenizer
+        if own is None:
+            return open_clip.get_tokenizer(self.checkpoint.opened)
+        try:  # as open_clip does, but from the files that were found: it would ask the hub about them
+            return HFTokenizer(
+                own,
+                context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **text.get("tokenizer_kwargs", {}),
+            )
+        except Exception as error:  # transformers raises many kinds
+            raise InputError(f"backbone: the tokenizer of {self.public_name} cannot be read: {gist(error)}") from None
 
     def fits(self, text: str) -> bool:
         """Whether the text tower reads a text to its end, with room to spare: one more word changes its tokens."""
@@ -113,7 +142,7 @@ class Backbone:
 
     @property
     def logit_scale(self) -> float:
-        """1 / tau, the model's own."""
+        """1 / tau, the model's own. SigLIP's bias shifts all logits alike and changes neither argmax nor softmax."""
         return float(self.model.logit_scale.exp())
 
     @torch.inference_mode()
@@ -174,100 +203,41 @@ def _encode_cut(tower: Any, tokens: Tensor) -> Tensor:
     return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
+@contextmanager
+def _readable(weights: Path) -> Iterator[Path]:
+    """The file itself, or for OpenAI's own format a passing copy of its weights that open_clip reads safely."""
+    if not torchscript.is_archive(weights):
+        yield weights
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "weights.safetensors"
+        save_file(torchscript.read_weights(weights), copy)
+        yield copy
+
+
 def load_backbone(name: str | None, pretrained: str | None, device: str = "auto", precision: str = "fp32") -> Backbone:
-    """Find a model and its weights; nothing is loaded yet.
+    """Find a model and its weights; nothing is loaded yet but a tokenizer that is not CLIP's own.
 
     Args:
-        name: an open_clip architecture (`ViT-B-32-quickgelu`), `blazon-mini`, the embedded world's own model, or
-            `local-dir:PATH` (open_clip_config.json and weights).
-        pretrained: an open_clip tag (`openai`, `laion2b_s34b_b79k`) or the path of a checkpoint; None is good only for
-            `blazon-mini`, which then has its shipped weights, and `local-dir:`.
-        device: auto, cpu, cuda, mps.
+        name: an open_clip architecture (`ViT-B-32-quickgelu`), `blazon-mini`, the embedded world's own model,
+            `local-dir:PATH` (open_clip_config.json and weights), or `hf-hub:OWNER/NAME` (the same on a hub).
+        pretrained: an open_clip tag (`openai`, `laion2b_s34b_b79k`) or the path of a checkpoint: .safetensors, a state
+            dict of torch, or OpenAI's own TorchScript archive, which always gets QuickGELU. None is good only for
+            `blazon-mini`, which then has its shipped weights, `local-dir:` and `hf-hub:`.
+        device: auto, cpu, cuda, mps, or several separated by commas (`cuda:0,cuda:1`).
         precision: fp32, bf16 or fp16.
 
     Raises:
-        InputError: an unknown name or tag, no weights, weights that are not here and cannot be fetched.
+        InputError: an unknown name or tag, no weights, weights or a tokenizer that are not here and cannot be fetched,
+            weights that belong to another configuration.
     """
     if not name:
         raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
-    where = resolve_device(device)
-    if name.startswith(LOCAL_DIR):
-        checkpoint, config = _local_dir(Path(name.removeprefix(LOCAL_DIR)))
-        weights = file_digests(checkpoint.parent, [checkpoint, config])
-        return Backbone(name, None, checkpoint, digest(weights), where, precision)
+    devices = resolve_devices(device)
     if name == blazon_mini.NAME:
-        blazon_mini.register()
         pretrained = pretrained or blazon_mini.TAG
-    config = None if ":" in name else open_clip.get_model_config(name)  # open_clip would fetch hf-hub: names
-    if config is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), 3, 0.5)
-        hint = f": did you mean {', '.join(near)}?" if near else ": open_clip.list_models() lists them"
-        raise InputError(f"backbone: open_clip has no model {name!r}{hint}")
-    checkpoint, tag = _checkpoint(name, pretrained)
-    if name == blazon_mini.NAME:
-        config, tag = blazon_mini.configuration(), blazon_mini.PREPROCESS  # the registered one names a file of ours
-    # a tag's weights are handed to open_clip as a file, so their own preprocessing goes with them
-    preprocessing = {f"image_{key}": tag[key] for key in _PREPROCESSING if key in tag}
-    quick_gelu = bool(tag.get("quick_gelu"))
-    weights = digest(file_digests(checkpoint.parent, [checkpoint]), config, quick_gelu, preprocessing)
-    return Backbone(name, pretrained, checkpoint, weights, where, precision, quick_gelu, preprocessing)
-
-
-def _local_dir(folder: Path) -> tuple[Path, Path]:
-    config = folder / "open_clip_config.json"
-    if not config.is_file():
-        raise InputError(f"backbone: {folder} has no open_clip_config.json: local-dir:PATH wants it beside the weights")
-    checkpoint = _find_checkpoint_in_dir(folder)
-    if not checkpoint:
-        raise InputError(
-            f"backbone: {folder} has no weights beside its configuration: put open_clip_model.safetensors there"
-        )
-    return Path(checkpoint), config
-
-
-def _checkpoint(name: str, pretrained: str | None) -> tuple[Path, dict[str, Any]]:
-    """The weights file of an architecture, and what open_clip notes about its tag: preprocessing, QuickGELU."""
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if not pretrained:
-        known = f"a tag ({', '.join(tags[:4])}) or " if tags else ""
-        raise InputError(f"pretrained: {name} without weights is a random model: give {known}the path of a checkpoint")
-    if pretrained in tags:
-        config: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained)
-        return _fetch(name, pretrained, config), config
-    if Path(pretrained).is_file():
-        return Path(pretrained), {}
-    known = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags, so give the path of a checkpoint"
-    raise InputError(f"pretrained: no tag or file {Path(pretrained).name!r}: {known}")
-
-
-def _fetch(name: str, tag: str, config: dict[str, Any]) -> Path:
-    """Weights of a tag, from open_clip's local cache or from the hub; fails at once where the hub is out of reach."""
-    repo, _, file = config.get("hf_hub", "").rpartition("/")
-    if repo and not any(isinstance(try_to_load_from_cache(repo, f), str) for f in (file, *_WEIGHT_FILES) if f):
-        _require_hub(name, tag)
-    try:
-        return Path(open_clip.download_pretrained(config))
-    except Exception as error:  # the hub's client raises a dozen kinds
-        raise InputError(f"pretrained: weights {tag} of {name} could not be fetched: {_gist(error)}") from None
-
-
-_WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-
-
-def _require_hub(name: str, tag: str) -> None:
-    remedy = "give a checkpoint's path with --pretrained, or embeddings with --dataset embeddings:FILE"
-    if hub_constants.HF_HUB_OFFLINE:
-        raise InputError(
-            f"pretrained: weights {tag} of {name} are not on this machine and HF_HUB_OFFLINE is set: {remedy}"
-        )
-    try:
-        urllib.request.urlopen(hub_constants.ENDPOINT, timeout=3).close()
-    except OSError:
-        raise InputError(
-            f"pretrained: weights {tag} of {name} are not on this machine and no hub answers: {remedy}"
-        ) from None
-
-
-def _gist(error: Exception) -> str:
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return line[:160]
+    checkpoint = find_checkpoint(name, pretrained)
+    backbone = Backbone(name, pretrained, checkpoint, devices, precision)
+    if checkpoint.tokenizer:
+        _ = backbone.tokenizer  # what is wrong with it is said now, not after the images
+    return backbone

@@ -7,7 +7,11 @@ renamed folder finds its embeddings again, a changed image does not, and two pro
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
@@ -17,7 +21,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from cmmlib.backbones import Backbone
+from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.cache import cache_folder, cached, digest, load_tensors, save_tensors
 from cmmlib.datasets import ImageSet
 from cmmlib.errors import InputError
@@ -50,19 +54,24 @@ def embed_images(
 ) -> Float[Tensor, "N D"]:
     """Unit-norm embeddings of every image, through the cache, a shard at a time.
 
+    Where the backbone has several devices, each has a process, and the processes take shards as they become free.
+
     Args:
         batch_size: images a forward pass; changes speed, and embeddings by float rounding only.
-        workers: processes that decode; 0 decodes in this one.
+        workers: processes that decode, for each device; 0 decodes in the one that embeds.
         storage: `float32`, or `float16` for half the disk.
 
     Returns:
         [N, D], float32, in the data set's order.
 
     Raises:
-        InputError: an unreadable image, named by its path.
+        InputError: an unreadable image, named by its path; a process that was ended from outside.
     """
+    shards = list(_shards(backbone, data, storage))
+    if len(backbone.devices) > 1:
+        _embed_in_processes(backbone, data, [s for s in shards if not s[1].exists()], batch_size, workers, storage)
     parts = []
-    for shard, path in tqdm(list(_shards(backbone, data, storage)), "image embeddings", unit="shard", disable=None):
+    for shard, path in tqdm(shards, "image embeddings", unit="shard", disable=None):
 
         def compute(shard=shard) -> dict[str, Tensor]:
             return {"x": _encode_shard(backbone, data, shard, batch_size, workers, storage)}
@@ -97,6 +106,61 @@ def _encode_shard(
 def _batch_or_error(images: list[Tensor | InputError]) -> Tensor | InputError:
     failures = [i for i in images if isinstance(i, InputError)]
     return failures[0] if failures else torch.stack([i for i in images if isinstance(i, Tensor)])
+
+
+# ---------------------------------------------------------------- several devices
+
+
+def _embed_in_processes(
+    backbone: Backbone, data: ImageSet, shards: list[tuple[range, Path]], batch_size: int, workers: int, storage: str
+) -> None:
+    """Fill the cache with shards, a process a device.
+
+    Shards are independent and the cache is addressed by content, so processes have nothing to tell each other: no
+    process group, no gathering. Whoever is free takes the next shard, so a slow device holds up nobody, and what a kill
+    leaves is what it leaves with one process.
+    """
+    n = min(len(backbone.devices), len(shards))
+    if not n:
+        return
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    devices = context.SimpleQueue()
+    for device in backbone.devices[:n]:
+        devices.put(str(device))
+    threads = max(1, torch.get_num_threads() // n)
+    model = (backbone.name, backbone.pretrained, backbone.precision)
+    with ProcessPoolExecutor(n, context, _begin, (devices, threads, model, data)) as pool:
+        tasks = [pool.submit(_embed_shard, *shard, batch_size, workers, storage) for shard in shards]
+        try:
+            for task in tqdm(as_completed(tasks), "shared out", len(tasks), unit="shard", disable=None):
+                task.result()
+        except BrokenProcessPool:
+            raise InputError(
+                "device: a process was ended from outside, perhaps for want of memory: "
+                "run again, with a smaller batch_size; what was embedded is kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)  # shards that were begun are finished, and kept
+
+
+_own: tuple[Backbone, ImageSet]  # what this process embeds, and with what
+
+
+def _begin(devices, threads: int, model: tuple[str, str | None, str], data: ImageSet) -> None:
+    """The start of a process: takes a device. Ctrl-C reaches all processes; the first one decides what it means."""
+    global _own
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    name, pretrained, precision = model
+    _own = load_backbone(name, pretrained, devices.get(), precision), data
+
+
+def _embed_shard(rows: range, path: Path, batch_size: int, workers: int, storage: str) -> None:
+    backbone, data = _own
+    cached(path, lambda: {"x": _encode_shard(backbone, data, rows, batch_size, workers, storage)})
+
+
+# ---------------------------------------------------------------- texts
 
 
 def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:

@@ -233,6 +233,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
             "pretrained": backbone.public_pretrained,
             "digest": backbone.digest,
             "logit_scale": scale,
+            "preprocessing": backbone.preprocessing,
         },
         "templates": Path(template_pool(study)).name,
         "assumed": [],

@@ -35,7 +35,7 @@ class Study(BaseModel):
     dataset: str = Field(
         "blazon", min_length=1, description="blazon, folder:PATH (a folder per class), embeddings:FILE"
     )
-    backbone: str | None = Field(BLAZON_MINI, description="or open_clip architecture, local-dir:PATH")
+    backbone: str | None = Field(BLAZON_MINI, description="or open_clip architecture, local-dir:PATH, hf-hub:NAME")
     pretrained: str | None = Field(None, description="open_clip tag or path of a checkpoint")
     class_names: str | None = Field(None, description="text file, one class name a line, in class order")
     templates: str | None = Field(None, description="blazon-24, openai-7, openai-80, a text file [default: fits]")
@@ -58,7 +58,7 @@ class Study(BaseModel):
     storage: Literal["float32", "float16"] = Field(
         "float32", description="float32 or float16: image embeddings on disk"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field("auto", description="auto, cpu, cuda, mps, or several: cuda:0,cuda:1")
     batch_size: int = Field(64, ge=1, description="images or texts at a time")
     workers: int = Field(0, ge=0, description="processes that decode images")
     out: str = Field("runs", description="folder that receives the run's own folder")

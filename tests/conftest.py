@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test never waits for a hub
@@ -69,18 +70,48 @@ VISION = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_wid
 
 def write_clip(folder: Path, *, seed: int = 0, text: dict | None = None, **model_cfg) -> Path:
     """Write a tiny CLIP with random weights as an open_clip `local-dir:` folder."""
-    from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip import CLIP, CoCa, CustomTextCLIP
 
     config = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": {**TEXT, **(text or {})}, **model_cfg}
     architecture = {key: value for key, value in config.items() if key != "custom_text"}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = (CustomTextCLIP if config.get("custom_text") else CLIP)(**architecture)
+        kind = CoCa if "multimodal_cfg" in config else CustomTextCLIP if config.get("custom_text") else CLIP
+        model = kind(**architecture)
     folder.mkdir(parents=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
+
+
+def write_openai(file: Path, weights: dict[str, torch.Tensor]) -> Path:
+    """Write weights in OpenAI's own format: a TorchScript archive of half-precision modules, with three sizes."""
+    root = torch.nn.Module()
+    for name, tensor in weights.items():
+        *folders, last = name.split(".")
+        module = root
+        for folder in folders:
+            if folder not in module._modules:
+                module.add_module(folder, torch.nn.Module())
+            module = module._modules[folder]
+        module.register_parameter(last, torch.nn.Parameter(tensor.half(), requires_grad=False))
+    for size in ("input_resolution", "context_length", "vocab_size"):
+        root.register_buffer(size, torch.tensor(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; the files stay
+        torch.jit.script(root).save(file)
+    return file
+
+
+def refusal(call, *args) -> str:
+    """The one line that the call is refused with."""
+    from cmmlib.errors import InputError  # not before the hook above
+
+    with pytest.raises(InputError) as error:
+        call(*args)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 @pytest.fixture(scope="session")

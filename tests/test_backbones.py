@@ -5,39 +5,22 @@ import math
 import os
 import pickle
 import shutil
-import urllib.error
 from contextlib import suppress
 
 import open_clip
 import pytest
 import torch
-from conftest import write_clip
+from conftest import refusal, write_clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cmmlib import backbones
-from cmmlib.backbones import load_backbone, resolve_device
-from cmmlib.errors import InputError
-
-
-def refusal(call, *args) -> str:
-    """The one line that the call is refused with."""
-    with pytest.raises(InputError) as error:
-        call(*args)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+from cmmlib.backbones import load_backbone, resolve_device, resolve_devices
+from cmmlib.checkpoints import CONFIG
 
 
 def refused_model(*args) -> str:
     """The one line that a model is refused with when its weights are read."""
     return refusal(lambda: load_backbone(*args).model)
-
-
-def forbid_downloads(monkeypatch):
-    def download(*_args, **_kwargs):
-        raise AssertionError("a download was tried")
-
-    monkeypatch.setattr(open_clip, "download_pretrained", download)
 
 
 @pytest.fixture
@@ -181,48 +164,10 @@ def test_an_unknown_model_brings_a_suggestion(name, suggestion):
     assert suggestion in message
 
 
-def test_a_model_that_only_a_hub_knows_is_refused_without_asking_it(monkeypatch):
-    monkeypatch.setattr(
-        open_clip.factory, "download_pretrained_from_hf", lambda *a, **k: pytest.fail("the hub was asked")
-    )
-    assert "no model 'hf-hub:timm/ViT-B-16-SigLIP'" in refusal(load_backbone, "hf-hub:timm/ViT-B-16-SigLIP", None)
-
-
 def test_an_unknown_tag_lists_the_known_ones():
     message = refusal(load_backbone, "ViT-B-32", "openia")
     assert "no tag or file 'openia'" in message
     assert "openai, laion400m_e31" in message
-
-
-def test_a_tag_whose_weights_are_not_here_is_refused_offline_without_a_try(monkeypatch):
-    forbid_downloads(monkeypatch)
-    message = refusal(load_backbone, "ViT-B-32-quickgelu", "openai")
-    assert "HF_HUB_OFFLINE is set" in message
-    assert "--pretrained" in message
-
-
-def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(monkeypatch):
-    asked = []
-
-    def refuse(url, timeout):
-        asked.append(timeout)
-        raise urllib.error.URLError("unreachable")
-
-    forbid_downloads(monkeypatch)
-    monkeypatch.setattr(backbones.hub_constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-    assert "no hub answers" in refusal(load_backbone, "ViT-B-32-quickgelu", "openai")
-    assert len(asked) == 1
-    assert asked[0] <= 5
-
-
-def test_weights_in_the_hubs_local_cache_need_no_hub(tiny_architecture, tiny_clip, monkeypatch):
-    tags = {"big": {"hf_hub": "somebody/tiny/"}}
-    checkpoint = str(tiny_clip / "open_clip_model.safetensors")
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny_architecture, tags)
-    monkeypatch.setattr(backbones, "try_to_load_from_cache", lambda repo, file: checkpoint)
-    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", lambda **_kwargs: checkpoint)
-    assert load_backbone(tiny_architecture, "big", "cpu").checkpoint.samefile(checkpoint)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, tiny_architecture):
@@ -241,7 +186,11 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, tiny_architecture, su
 
 
 def test_a_configuration_that_is_damaged_is_refused(clip_copy):
-    (clip_copy / "open_clip_config.json").write_text("{")
+    (clip_copy / CONFIG).write_text("{")
+    assert f"{CONFIG} in copy-untrained cannot be read" in refused_model(f"local-dir:{clip_copy}", None)
+    (clip_copy / CONFIG).write_text("{}")
+    assert f"{CONFIG} in copy-untrained is no configuration" in refused_model(f"local-dir:{clip_copy}", None)
+    (clip_copy / CONFIG).write_text('{"model_cfg": {"embed_dim": 16}}')
     assert "is no checkpoint of local-dir:copy-untrained" in refused_model(f"local-dir:{clip_copy}", None)
 
 
@@ -273,6 +222,12 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, tiny_architecture, clip_copy,
 @pytest.mark.parametrize("name", ["tpu9", "cuda:77", "", "cpu:zero"])
 def test_a_device_that_is_not_there_is_refused(name):
     assert f"device {name!r} is not available" in refusal(resolve_device, name)
+
+
+def test_several_devices_are_named_with_commas():
+    assert resolve_devices("cpu, cpu") == (torch.device("cpu"),) * 2
+    assert "device 'cuda:77' is not available" in refusal(resolve_devices, "cpu,cuda:77")
+    assert "device ''" in refusal(resolve_devices, "cpu,")
 
 
 def test_auto_finds_a_device_that_works():

@@ -11,12 +11,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import write_clip
+from conftest import refusal, write_clip
 from PIL import Image
 
 from cmmlib import embed
 from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.datasets import load_folder
+from cmmlib.datasets import ImageFolder, load_folder
 from cmmlib.embed import embed_images, embed_texts, encode_texts
 from cmmlib.errors import InputError
 
@@ -380,7 +380,7 @@ from pathlib import Path
 import torch
 from cmmlib import embed
 from cmmlib.backbones import load_backbone
-from cmmlib.datasets import load_folder
+from cmmlib.datasets import ImageFolder, load_folder
 warnings.simplefilter("error")
 embed.IMAGE_SHARD = 2
 folder, model, out = sys.argv[1:]
@@ -411,3 +411,59 @@ def test_two_processes_at_once_share_a_cache(tiny_clip, image_folder, own_cache,
         assert torch.allclose(a, b, atol=1e-6)
     assert len(entries(own_cache, "images")) == 5
     assert not [path for path in own_cache.rglob(".*") if path.is_file()]  # no temporary file is left
+
+
+# ---------------------------------------------------------------- several devices
+
+
+def contents(cache: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in entries(cache, "images")}
+
+
+def test_two_processes_write_the_bytes_of_one(tiny_clip, image_folder, tmp_path, monkeypatch, counted):
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
+    data, found = load_folder(image_folder), {}
+    for devices in ("cpu", "cpu,cpu"):
+        monkeypatch.setenv("CMM_CACHE", str(tmp_path / devices))
+        found[devices] = embed_images(load_backbone(f"local-dir:{tiny_clip}", None, devices), data)
+    assert len(contents(tmp_path / "cpu")) == 5
+    assert contents(tmp_path / "cpu") == contents(tmp_path / "cpu,cpu")
+    assert torch.equal(found["cpu"], found["cpu,cpu"])
+    assert sum(counted["images"]) == 10  # of the first round: the second was embedded elsewhere
+
+
+def test_processes_embed_what_is_missing_only(tiny_clip, image_folder, own_cache, monkeypatch):
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
+    data = load_folder(image_folder)
+    one, backbone = (load_backbone(f"local-dir:{tiny_clip}", None, device) for device in ("cpu", "cpu,cpu"))
+    first = embed_images(one, data)
+    kept, *gone = entries(own_cache, "images")
+    stamp = kept.stat().st_mtime_ns
+    for path in gone:
+        path.unlink()
+    assert torch.equal(embed_images(backbone, data), first)
+    assert kept.stat().st_mtime_ns == stamp
+    monkeypatch.setattr(embed, "ProcessPoolExecutor", None)  # nothing is missing: nothing is started
+    assert torch.equal(embed_images(backbone, data), first)
+
+
+def test_an_unreadable_image_in_a_process_is_told_by_its_path(tiny_clip, image_folder, own_cache, monkeypatch):
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
+    path = image_folder / "palette" / "a.gif"
+    path.write_text("no image")
+    message = refusal(embed_images, load_backbone(f"local-dir:{tiny_clip}", None, "cpu,cpu"), load_folder(image_folder))
+    assert message.startswith(f"cannot read image {path}: ")
+
+
+class Deadly(ImageFolder):
+    """Images whose reading ends the process, as the system does where memory runs out."""
+
+    def read(self, index: int) -> Image.Image:
+        os._exit(9)
+
+
+def test_a_process_that_is_ended_from_outside_is_one_line(tiny_clip, image_folder, monkeypatch):
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
+    data = Deadly(**vars(load_folder(image_folder)))
+    message = refusal(embed_images, load_backbone(f"local-dir:{tiny_clip}", None, "cpu,cpu"), data)
+    assert "a process was ended from outside" in message
