@@ -6,7 +6,6 @@ A model without weights is an error here, never a random model: open_clip only l
 from __future__ import annotations
 
 import difflib
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +24,8 @@ from torch import Tensor, nn
 from cmmlib.blazon import model as blazon_mini
 from cmmlib.cache import digest, file_digests
 from cmmlib.errors import InputError
+from cmmlib.network import answers
+from cmmlib.network import gist as _gist
 
 LOCAL_DIR = "local-dir:"
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
@@ -260,14 +261,5 @@ def _require_hub(name: str, tag: str) -> None:
         raise InputError(
             f"pretrained: weights {tag} of {name} are not on this machine and HF_HUB_OFFLINE is set: {remedy}"
         )
-    try:
-        urllib.request.urlopen(hub_constants.ENDPOINT, timeout=3).close()
-    except OSError:
-        raise InputError(
-            f"pretrained: weights {tag} of {name} are not on this machine and no hub answers: {remedy}"
-        ) from None
-
-
-def _gist(error: Exception) -> str:
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return line[:160]
+    if not answers(hub_constants.ENDPOINT):
+        raise InputError(f"pretrained: weights {tag} of {name} are not on this machine and no hub answers: {remedy}")

@@ -1,0 +1,25 @@
+"""Whether a host answers: asked once and briefly, before anything is downloaded from it."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+SECONDS = 3
+
+
+def answers(url: str) -> bool:
+    """Whether anything answers there, be it with an error page."""
+    try:
+        urllib.request.urlopen(url, timeout=SECONDS).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def gist(error: Exception) -> str:
+    """The first line of what an error says, for a message of one line."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return line[:160]
