@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from cmmlib import torchscript
 from cmmlib.blazon import model as blazon_mini
-from cmmlib.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint, gist
+from cmmlib.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.errors import InputError
+from cmmlib.network import gist
 
 
 def resolve_device(name: str) -> torch.device:

@@ -98,10 +98,10 @@ def belongs(chapter: Path, known: dict[str, bool]) -> bool:
 
 def plan(study: Study, only: str = "") -> str:
     """What `run_study` would do, without doing it."""
-    from cmmlib.datasets import ImageSet, load_dataset
+    from cmmlib.datasets import ImageSet, study_data
     from cmmlib.run import is_blazon
 
-    data = load_dataset(study.dataset, study.class_names, study.seed)
+    data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.images)
     lines = [f"data set {study.public()['dataset']}: {n_images:,} images, {len(data.classnames):,} classes"]
     if isinstance(data, ImageSet):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -27,6 +25,7 @@ from cmmlib import torchscript
 from cmmlib.blazon import model as blazon_mini
 from cmmlib.cache import digest, file_digests
 from cmmlib.errors import InputError
+from cmmlib.network import answers, gist
 
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
@@ -115,7 +114,9 @@ def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = N
     if not (tokenizer or tower):
         return None
     if find_spec("transformers") is None:
-        raise InputError(f"backbone: {name} reads texts with a tokenizer of the package transformers: pip install 'cmmlib[siglip]'")
+        raise InputError(
+            f"backbone: {name} reads texts with a tokenizer of the package transformers: pip install 'cmmlib[siglip]'"
+        )
     if tower and not _in_cache(tower, ["config.json"]):
         _require_hub(f"backbone: the text tower {tower} of {name} is")
     if folder is not None and any((folder / file).is_file() for file in TOKENIZER_FILES):
@@ -253,14 +254,5 @@ def _require_hub(subject: str) -> None:
     remedy = "give a checkpoint's path with --pretrained, or embeddings with --dataset embeddings:FILE"
     if hub_constants.HF_HUB_OFFLINE:
         raise InputError(f"{subject} not on this machine and HF_HUB_OFFLINE is set: {remedy}")
-    try:
-        urllib.request.urlopen(hub_constants.ENDPOINT, timeout=3).close()
-    except urllib.error.HTTPError:
-        return  # a mirror need not have a front page
-    except OSError:
-        raise InputError(f"{subject} not on this machine and no hub answers: {remedy}") from None
-
-
-def gist(error: Exception) -> str:
-    """An error in one line of at most 160 characters."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    if not answers(hub_constants.ENDPOINT):
+        raise InputError(f"{subject} not on this machine and no hub answers: {remedy}")

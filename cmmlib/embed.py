@@ -50,7 +50,13 @@ class _Decoded(TorchDataset):
 
 
 def embed_images(
-    backbone: Backbone, data: ImageSet, *, batch_size: int = 64, workers: int = 0, storage: str = "float32"
+    backbone: Backbone,
+    data: ImageSet,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    storage: str = "float32",
+    max_broken: int = 0,
 ) -> Float[Tensor, "N D"]:
     """Unit-norm embeddings of every image, through the cache, a shard at a time.
 
@@ -60,23 +66,29 @@ def embed_images(
         batch_size: images a forward pass; changes speed, and embeddings by float rounding only.
         workers: processes that decode, for each device; 0 decodes in the one that embeds.
         storage: `float32`, or `float16` for half the disk.
+        max_broken: how many unreadable images are let pass.
 
     Returns:
-        [N, D], float32, in the data set's order.
+        [N, D], float32, in the data set's order; an image that was let pass has a row of NaN.
 
     Raises:
-        InputError: an unreadable image, named by its path; a process that was ended from outside.
+        InputError: an unreadable image too many, named by its path; a process that was ended from outside.
     """
     shards = list(_shards(backbone, data, storage))
     if len(backbone.devices) > 1:
-        _embed_in_processes(backbone, data, [s for s in shards if not s[1].exists()], batch_size, workers, storage)
-    parts = []
+        new = [shard for shard in shards if not shard[1].exists()]
+        _embed_in_processes(backbone, data, new, batch_size, workers, storage, max_broken)
+    parts, left = [], max_broken
     for shard, path in tqdm(shards, "image embeddings", unit="shard", disable=None):
 
-        def compute(shard=shard) -> dict[str, Tensor]:
-            return {"x": _encode_shard(backbone, data, shard, batch_size, workers, storage)}
+        def compute(shard=shard, left=left) -> dict[str, Tensor]:
+            return {"x": _encode_shard(backbone, data, shard, batch_size, workers, storage, left)}
 
-        parts.append(cached(path, compute)["x"].float())
+        x = cached(path, compute)["x"]
+        if _n_broken(x) > left:  # kept by a run that let more pass
+            x = compute()["x"]
+        left -= _n_broken(x)
+        parts.append(x.float())
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 
@@ -89,32 +101,50 @@ def _shards(backbone: Backbone, data: ImageSet, storage: str) -> Iterator[tuple[
 
 
 def _encode_shard(
-    backbone: Backbone, data: ImageSet, rows: range, batch_size: int, workers: int, storage: str
+    backbone: Backbone, data: ImageSet, rows: range, batch_size: int, workers: int, storage: str, max_broken: int
 ) -> Tensor:
+    """Embeddings of the rows, NaN for at most `max_broken` images that cannot be read."""
     images = _Decoded(data, rows, backbone.preprocess)
-    parts, failure = [], None
-    for batch in DataLoader(images, batch_size, num_workers=workers, collate_fn=_batch_or_error):
-        if isinstance(batch, InputError):
-            failure = batch
+    parts: list[Tensor] = []
+    failures: dict[int, InputError] = {}
+    for n, (pixels, errors) in enumerate(DataLoader(images, batch_size, num_workers=workers, collate_fn=_batch)):
+        failures |= {n * batch_size + i: error for i, error in errors.items()}
+        if len(failures) > max_broken:
             break  # to raise in the loop would keep its worker processes alive as long as the traceback
-        parts.append(backbone.encode_images(batch))
-    if failure:
-        raise failure
-    return torch.cat(parts).to(getattr(torch, storage))
+        if pixels is not None:
+            parts.append(backbone.encode_images(pixels))
+    if len(failures) > max_broken or not parts:  # where every image of a shard is broken, more than images is
+        raise list(failures.values())[min(max_broken, len(failures) - 1)]
+    whole = torch.tensor([i not in failures for i in range(len(rows))])
+    x = torch.full((len(rows), parts[0].shape[1]), torch.nan)
+    x[whole] = torch.cat(parts)
+    return x.to(getattr(torch, storage))
 
 
-def _batch_or_error(images: list[Tensor | InputError]) -> Tensor | InputError:
-    failures = [i for i in images if isinstance(i, InputError)]
-    return failures[0] if failures else torch.stack([i for i in images if isinstance(i, Tensor)])
+def _batch(images: list[Tensor | InputError]) -> tuple[Tensor | None, dict[int, InputError]]:
+    """The images that could be decoded, stacked, and the errors of the others by their place in the batch."""
+    errors = {i: image for i, image in enumerate(images) if isinstance(image, InputError)}
+    decoded = [image for image in images if isinstance(image, Tensor)]
+    return torch.stack(decoded) if decoded else None, errors
+
+
+def _n_broken(x: Float[Tensor, "N D"]) -> int:
+    return int(x.isnan().any(1).sum())
 
 
 # ---------------------------------------------------------------- several devices
 
 
 def _embed_in_processes(
-    backbone: Backbone, data: ImageSet, shards: list[tuple[range, Path]], batch_size: int, workers: int, storage: str
+    backbone: Backbone,
+    data: ImageSet,
+    shards: list[tuple[range, Path]],
+    batch_size: int,
+    workers: int,
+    storage: str,
+    max_broken: int,
 ) -> None:
-    """Fill the cache with shards, a process a device.
+    """Fill the cache with shards, a process a device. `max_broken` holds for each shard; `embed_images` adds up.
 
     Shards are independent and the cache is addressed by content, so processes have nothing to tell each other: no
     process group, no gathering. Whoever is free takes the next shard, so a slow device holds up nobody, and what a kill
@@ -130,7 +160,7 @@ def _embed_in_processes(
     threads = max(1, torch.get_num_threads() // n)
     model = (backbone.name, backbone.pretrained, backbone.precision)
     with ProcessPoolExecutor(n, context, _begin, (devices, threads, model, data)) as pool:
-        tasks = [pool.submit(_embed_shard, *shard, batch_size, workers, storage) for shard in shards]
+        tasks = [pool.submit(_embed_shard, *shard, batch_size, workers, storage, max_broken) for shard in shards]
         try:
             for task in tqdm(as_completed(tasks), "shared out", len(tasks), unit="shard", disable=None):
                 task.result()
@@ -155,9 +185,9 @@ def _begin(devices, threads: int, model: tuple[str, str | None, str], data: Imag
     _own = load_backbone(name, pretrained, devices.get(), precision), data
 
 
-def _embed_shard(rows: range, path: Path, batch_size: int, workers: int, storage: str) -> None:
+def _embed_shard(rows: range, path: Path, batch_size: int, workers: int, storage: str, max_broken: int) -> None:
     backbone, data = _own
-    cached(path, lambda: {"x": _encode_shard(backbone, data, rows, batch_size, workers, storage)})
+    cached(path, lambda: {"x": _encode_shard(backbone, data, rows, batch_size, workers, storage, max_broken)})
 
 
 # ---------------------------------------------------------------- texts

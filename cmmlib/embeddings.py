@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.cache import file_digests
+from cmmlib.cache import digest, file_digests
 from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
 
@@ -43,6 +43,28 @@ class EmbeddingFile:
     digest: str
     stored_as: str
     assumed: list[str]
+
+    def pick(self, rows: Sequence[int]) -> EmbeddingFile:
+        """These images alone, in this order; the classes stay."""
+        rows = list(rows)
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            image_ids=self.image_ids and [self.image_ids[i] for i in rows],
+            digest=digest(self.digest, "images", rows),
+        )
+
+    def with_classes(self, classes: Sequence[int], labels: Int[Tensor, "N"] | None) -> EmbeddingFile:
+        """The same images among these classes alone, with labels that count them anew."""
+        classes = list(classes)
+        return replace(
+            self,
+            classnames=[self.classnames[c] for c in classes],
+            heads=self.heads[:, classes],
+            labels=labels,
+            digest=digest(self.digest, "classes", classes),
+        )
 
 
 def load_embeddings(path: Path) -> EmbeddingFile:

@@ -132,6 +132,7 @@ def study_table(run: Run) -> pd.DataFrame:
     weights = " ".join(str(part) for part in (model["backbone"], model["pretrained"]) if part) or "not said by the file"
     rows = {
         "data set": run.study.public()["dataset"],
+        **_choice(run),
         "images": f"{len(run.images):,}",
         "classes": f"{run.n_classes:,}",
         "labels": "yes, used for evaluation only" if run.labels is not None else "none",
@@ -146,6 +147,18 @@ def study_table(run: Run) -> pd.DataFrame:
         "run": run.id,
     }
     return pd.DataFrame({"what": rows.keys(), "value": [str(v) for v in rows.values()]})
+
+
+def _choice(run: Run) -> dict[str, str]:
+    """What part of the data set was taken, where it was not all of it."""
+    study, data = run.study.public(), run.facts["data"]
+    rows = {
+        "split": data["split"],
+        "classes taken": study["classes"],
+        "images a class, at most": study["limit"],
+        "images left out, since they cannot be read": len(data["broken"]),
+    }
+    return {what: str(value) for what, value in rows.items() if value}
 
 
 def _is_far_from_home(run: Run) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cmmlib.answers import answers_digest
 from cmmlib.cache import whole_file, write_text
-from cmmlib.datasets import EmbeddingFile, ImageSet, load_dataset
+from cmmlib.datasets import EmbeddingFile, ImageSet, study_data
 from cmmlib.enrich import default_n_described
 from cmmlib.errors import InputError
 from cmmlib.metrics import default_worst_k
@@ -61,6 +61,7 @@ class Run:
         base_prompt: the base template, or the name of head 0.
         pictures: the data set's images, to look at, where there are images.
         backbone: the model, where there is one: what encodes further texts.
+        disambiguated: the names again, of which those that several classes share have a second term; else None.
         facts: what the manifest says of data and model.
     """
 
@@ -77,6 +78,7 @@ class Run:
     logit_scale: float
     pictures: ImageSet | None
     backbone: Backbone | None
+    disambiguated: list[str] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -121,6 +123,7 @@ class Run:
             "tower": self.backbone is not None,
             "blazon": is_blazon(self.study.dataset),
             "pool": len(self.prompts) > 1,
+            "disambiguated": self.disambiguated not in (None, self.classnames),
         }
 
     def record(self, **sections: Any) -> None:
@@ -167,7 +170,7 @@ def open_run(study: Study) -> Run:
     Raises:
         InputError: whatever is wrong with what the study names, in one line.
     """
-    data = load_dataset(study.dataset, study.class_names, study.seed)
+    data = study_data(study)
     if study.worst_k and study.worst_k > len(data.classnames):
         raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
     if study.n_described and study.n_described > len(data.classnames):
@@ -179,7 +182,7 @@ def open_run(study: Study) -> Run:
 
 def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
     facts = {
-        "data": {"name": data.name, "digest": data.digest, "n_images": len(data.images), "stored_as": data.stored_as},
+        "data": _data_facts(data.name, data.digest, len(data.images), data.stored_as),
         "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
         "assumed": data.assumed,
     }
@@ -207,9 +210,12 @@ def is_blazon(dataset: str) -> bool:
     return dataset.partition(":")[0] == "blazon"
 
 
-def template_pool(study: Study) -> str:
-    """The pool that the study names, or the one that fits its data set."""
-    return study.templates or ("blazon-24" if is_blazon(study.dataset) else "openai-7")
+def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
+    """Name and templates of the pool that the study names, or of the one that fits its data set: its own, if any."""
+    if study.templates is None and data.templates:
+        return f"{data.name}-{len(data.templates)}", data.templates
+    name = study.templates or ("blazon-24" if is_blazon(study.dataset) else "openai-7")
+    return Path(name).name, load_templates(name)
 
 
 def _open_images(study: Study, data: ImageSet) -> Run:
@@ -219,15 +225,23 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
         raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
     backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
-    templates = load_templates(template_pool(study))
-    images = embed_images(backbone, data, batch_size=study.batch_size, workers=study.workers, storage=study.storage)
+    pool, templates = template_pool(study, data)
+    images = embed_images(
+        backbone,
+        data,
+        batch_size=study.batch_size,
+        workers=study.workers,
+        storage=study.storage,
+        max_broken=study.max_broken,
+    )
+    images, data, broken = _leave_out_broken(images, data)
     heads = _heads(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     scale = backbone.logit_scale
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
     digests["answers"] = answers_digest(study.transcript)
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
     facts = {
-        "data": {"name": data.name, "digest": data.digest, "n_images": len(images), "stored_as": study.storage},
+        "data": _data_facts(data.name, data.digest, len(images), study.storage, data.split, broken),
         "model": {
             "backbone": backbone.public_name,
             "pretrained": backbone.public_pretrained,
@@ -235,7 +249,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
             "logit_scale": scale,
             "preprocessing": backbone.preprocessing,
         },
-        "templates": Path(template_pool(study)).name,
+        "templates": pool,
         "assumed": [],
     }
     return Run(
@@ -252,8 +266,27 @@ def _open_images(study: Study, data: ImageSet) -> Run:
         logit_scale=scale,
         pictures=data,
         backbone=backbone,
+        disambiguated=data.disambiguated,
         facts=facts,
     )
+
+
+def _data_facts(
+    name: str, digest: str, n_images: int, stored_as: str, split: str | None = None, broken: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the manifest says of the data; broken images by their paths within the set."""
+    facts = {"name": name, "split": split, "n_images": n_images, "broken": list(broken)}
+    return {**facts, "digest": digest, "stored_as": stored_as}
+
+
+def _leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Tensor, ImageSet, list[str]]:
+    """Embeddings and data without the images that could not be read, and what these are called."""
+    is_broken = images.isnan().any(1)
+    if not is_broken.any():
+        return images, data, []
+    ids = data.image_ids
+    broken = [ids[i] for i in is_broken.nonzero()[:, 0].tolist()]
+    return images[~is_broken], data.pick((~is_broken).nonzero()[:, 0].tolist()), broken
 
 
 def _heads(backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int) -> Float[Tensor, "P C D"]:

@@ -19,8 +19,17 @@ from cmmlib.errors import InputError
 from cmmlib.prompts import BASE_TEMPLATE
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
+WEB = "wds:"  # before a path, or before a name on the hub
+PATHS = ("class_names", "classes", "transcript", "data_root", "out")
 # Where and how fast a study runs: these fields change no number and stay out of its id.
-PLACES = {"out", "device", "batch_size", "workers", "llm_base_url", "max_requests", "max_cost"}
+PLACES = {
+    *("out", "data_root", "device", "batch_size", "workers", "max_broken"),
+    *("llm_base_url", "max_requests", "max_cost"),
+}
+# These are told by the contents of what they choose or name.
+CONTENTS = {
+    *("dataset", "backbone", "pretrained", "class_names", "classes", "split", "limit", "templates", "transcript"),
+}
 
 
 class Study(BaseModel):
@@ -33,11 +42,14 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     dataset: str = Field(
-        "blazon", min_length=1, description="blazon, folder:PATH (a folder per class), embeddings:FILE"
+        "blazon", min_length=1, description="blazon, cifar100 ..., folder:PATH, wds:PATH, embeddings:FILE"
     )
     backbone: str | None = Field(BLAZON_MINI, description="or open_clip architecture, local-dir:PATH, hf-hub:NAME")
     pretrained: str | None = Field(None, description="open_clip tag or path of a checkpoint")
     class_names: str | None = Field(None, description="text file, one class name a line, in class order")
+    classes: str | None = Field(None, description="text file, a class name or index a line [default: all]")
+    split: str | None = Field(None, min_length=1, description="train, val, test ... [default: the usual one]")
+    limit: int | None = Field(None, ge=1, description="images a class, drawn by the seed [default: all]")
     templates: str | None = Field(None, description="blazon-24, openai-7, openai-80, a text file [default: fits]")
     base_template: str = Field(BASE_TEMPLATE, description="results refer to it; {} is the class")
     worst_k: int | None = Field(None, ge=1, description="size of the worst set [default: min(20, classes / 4)]")
@@ -61,6 +73,8 @@ class Study(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, mps, or several: cuda:0,cuda:1")
     batch_size: int = Field(64, ge=1, description="images or texts at a time")
     workers: int = Field(0, ge=0, description="processes that decode images")
+    max_broken: int = Field(0, ge=0, description="images that cannot be read and are left out; one more stops")
+    data_root: str | None = Field(None, description="folder of data sets that have names [default: in the cache]")
     out: str = Field("runs", description="folder that receives the run's own folder")
 
     @classmethod
@@ -93,26 +107,25 @@ class Study(BaseModel):
             )
         return value
 
-    @field_validator("dataset", "backbone", "pretrained", "class_names", "templates", "transcript", "out")
+    @field_validator("dataset", "backbone", "pretrained", "templates", *PATHS)
     @classmethod
     def _absolute(cls, value: str | None, info) -> str | None:
         """Papermill may run elsewhere, so a path is made absolute where the user gave it."""
         if value is None:
             return None
-        prefix = next((p for p in PATH_PREFIXES if value.startswith(p)), "")
+        prefix = _prefix(value)
         path = value[len(prefix) :]
-        is_path = prefix or info.field_name in ("class_names", "transcript", "out") or _looks_like_a_path(path)
+        is_path = prefix in PATH_PREFIXES or info.field_name in PATHS or _looks_like_a_path(path)
+        is_path = is_path or (prefix == WEB and Path(path).is_dir())
         return prefix + str(Path(path).expanduser().resolve()) if is_path else value
 
     def public(self) -> dict[str, Any]:
         """The fields as pages and manifests show them: the name of a file, never the folder it lies in."""
-        return {key: _file_name_only(value) for key, value in self.model_dump(exclude={"out"}).items()}
+        return {key: _file_name_only(value) for key, value in self.model_dump(exclude={"out", "data_root"}).items()}
 
     def run_id(self, slug: str, digests: dict[str, Any]) -> str:
         """A readable slug and a hash of what changes the numbers: contents, never paths, device or batch size."""
-        fields = self.model_dump(
-            exclude=PLACES | {"dataset", "backbone", "pretrained", "class_names", "templates", "transcript"}
-        )
+        fields = self.model_dump(exclude=PLACES | CONTENTS)
         text = json.dumps({**fields, **digests}, sort_keys=True)
         return f"{slugify(slug)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -133,11 +146,15 @@ def _looks_like_a_path(value: str) -> bool:
     )
 
 
+def _prefix(value: str) -> str:
+    return next((p for p in (*PATH_PREFIXES, WEB) if value.startswith(p)), "")
+
+
 def _file_name_only(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    prefix = next((p for p in PATH_PREFIXES if value.startswith(p)), "")
-    is_path = prefix or value.startswith("/")
+    prefix = _prefix(value)
+    is_path = prefix in PATH_PREFIXES or value[len(prefix) :].startswith("/")
     return prefix + Path(value[len(prefix) :]).name if is_path else value
 
 

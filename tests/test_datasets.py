@@ -248,7 +248,7 @@ def test_no_file_no_suffix_and_no_kind_are_refused(tmp_path):
     assert "no file" in refusal(f"embeddings:{tmp_path}")
     (tmp_path / "mine.pkl").write_bytes(b"x")
     assert "come as .npz or .safetensors" in refusal(f"embeddings:{tmp_path / 'mine.pkl'}")
-    for name in ("imagenet", "folder:", "zip:/x", ""):
+    for name in ("imagenette", "folder:", "wds:", "zip:/x", ""):
         assert f"unknown data set {name!r}" in refusal(name)
 
 
@@ -314,7 +314,7 @@ def test_a_folder_is_known_by_its_content(image_folder, tmp_path):
     assert load_dataset(f"folder:{moved}").digest != before
 
 
-@pytest.mark.parametrize("content", [[], ["one/"], ["one/", "two/"], ["one/a.txt", "two/b.txt"], ["a.png", "b.png"]])
+@pytest.mark.parametrize("content", [[], ["one/"], ["one/", "two/"], ["one/a.txt", "two/b.txt"]])
 def test_a_folder_without_classes_of_images_is_refused(tmp_path, content):
     root = tmp_path / "empty"
     root.mkdir()
@@ -328,6 +328,36 @@ def test_a_folder_without_classes_of_images_is_refused(tmp_path, content):
     assert "folder empty" in message
 
 
+def test_images_alone_are_a_set_without_labels_once_their_classes_are_named(image_folder, tmp_path):
+    alone = image_folder / "noise"
+    message = refusal(f"folder:{alone}")
+    assert "folder noise holds 3 images and no class folders" in message
+    assert "--class-names FILE" in message
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    data = load_dataset(f"folder:{alone}", str(tmp_path / "names.txt"))
+    assert isinstance(data, ImageFolder)
+    assert data.labels is None
+    assert data.classnames == ["cat", "dog"]
+    assert data.image_ids == ["0.png", "1.jpeg", "2.bmp"]
+    assert data.digest != load_dataset(f"folder:{alone}", str(tmp_path / "names.txt")).pick([0, 1]).digest
+
+
+def test_the_split_of_a_folder_is_a_folder_in_it(image_folder):
+    root = image_folder.parent / "set"
+    root.mkdir()
+    image_folder.rename(root / "val")
+    data = load_dataset(f"folder:{root}", split="val")
+    assert (data.name, data.split, len(data)) == ("set", "val", 10)
+    with pytest.raises(InputError, match="split: folder set has no folder 'test'"):
+        load_dataset(f"folder:{root}", split="test")
+
+
+def test_what_has_no_splits_says_so(npz):
+    for name in (npz(), "blazon"):
+        with pytest.raises(InputError, match=r"^split: \w+ has no split 'test': it has none, so leave it out$"):
+            load_dataset(name, split="test")
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     assert "no folder" in refusal(f"folder:{tmp_path / 'absent'}")
     (tmp_path / "file").write_text("")
@@ -338,7 +368,7 @@ def test_an_image_that_vanishes_is_told_by_its_path(image_folder, monkeypatch):
     def gone(root, files):
         raise PermissionError(13, "Permission denied", str(image_folder / "noise" / "0.png"))
 
-    monkeypatch.setattr("cmmlib.datasets.file_digests", gone)
+    monkeypatch.setattr("cmmlib.folders.file_digests", gone)
     assert refusal(f"folder:{image_folder}") == f"cannot read {image_folder / 'noise' / '0.png'}: permission denied"
 
 

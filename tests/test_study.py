@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from cmmlib.errors import InputError
-from cmmlib.study import PLACES, Study, slugify
+from cmmlib.study import CONTENTS, PLACES, Study, slugify
 
 DIGESTS = {"data": "d1", "weights": "w1", "templates": "t1"}
 
@@ -35,7 +35,9 @@ def test_paths_become_absolute_where_the_user_gave_them(tmp_path, monkeypatch):
         backbone="local-dir:models/tiny",
         pretrained="weights/tiny.pt",
         class_names="names.txt",
+        classes="few",
         templates="pool.txt",
+        data_root="data",
         out="here",
     )
     monkeypatch.chdir("/")
@@ -43,7 +45,9 @@ def test_paths_become_absolute_where_the_user_gave_them(tmp_path, monkeypatch):
     assert given.backbone == f"local-dir:{tmp_path}/models/tiny"
     assert given.pretrained == f"{tmp_path}/weights/tiny.pt"
     assert given.class_names == f"{tmp_path}/names.txt"
+    assert given.classes == f"{tmp_path}/few"
     assert given.templates == f"{tmp_path}/pool.txt"
+    assert given.data_root == f"{tmp_path}/data"
     assert given.out == f"{tmp_path}/here"
 
 
@@ -51,6 +55,16 @@ def test_home_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     assert study(dataset="embeddings:~/x.npz").dataset == "embeddings:/home/somebody/x.npz"
     assert study(pretrained="~/weights").pretrained == "/home/somebody/weights"
+
+
+def test_a_web_data_set_is_a_path_or_a_name_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert study(dataset="wds:owner/name").dataset == "wds:owner/name"
+    assert study(dataset="wds:owner/name").public()["dataset"] == "wds:owner/name"
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    for given in ("wds:owner/name", "wds:./owner/name", f"wds:{tmp_path}/owner/name"):
+        assert study(dataset=given).dataset == f"wds:{tmp_path}/owner/name"
+        assert study(dataset=given).public()["dataset"] == "wds:name"
 
 
 def test_names_that_are_no_paths_stay_as_they_are():
@@ -74,6 +88,7 @@ def test_what_is_published_shows_no_folder(tmp_path):
         pretrained=f"{tmp_path}/tiny.pt",
         class_names=f"{tmp_path}/names.txt",
         templates=f"{tmp_path}/pool.txt",
+        data_root=str(tmp_path),
         out=str(tmp_path),
     )
     public = given.public()
@@ -96,6 +111,9 @@ def test_what_is_published_shows_no_folder(tmp_path):
         {"class_names": "/names.txt"},
         {"backbone": "local-dir:/models/moved"},
         {"templates": "/pool.txt"},
+        {"classes": "/classes.txt"},
+        {"data_root": "/data"},
+        {"max_broken": 3},
     ],
     ids=str,
 )
@@ -124,8 +142,7 @@ def test_the_id_depends_on_what_changes_the_numbers(change):
 def test_every_field_is_either_a_place_or_told_by_contents_or_part_of_the_id():
     values = {"precision": "bf16", "storage": "float16", "worst_k": 9, "seed": 9, "base_template": "the {}"}
     values |= {"n_described": 4, "llm": "openai/x", "question": "contrast", "domain": "drawings"}
-    by_contents = {"dataset", "backbone", "pretrained", "class_names", "templates", "transcript"}
-    assert set(values) | PLACES | by_contents == set(Study.model_fields)
+    assert set(values) | PLACES | CONTENTS == set(Study.model_fields)
     for field, value in values.items():
         assert run_id(**{field: value}) != run_id(), field
 
