@@ -22,6 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.answers import answers_digest
+from cmmlib.blazon.model import EARLY_TAG, TAG
+from cmmlib.blazon.model import NAME as BLAZON_MINI
 from cmmlib.cache import whole_file, write_text
 from cmmlib.datasets import EmbeddingFile, ImageSet, load_dataset
 from cmmlib.enrich import default_n_described
@@ -121,6 +123,7 @@ class Run:
             "tower": self.backbone is not None,
             "blazon": is_blazon(self.study.dataset),
             "pool": len(self.prompts) > 1,
+            "others": bool(self.study.other_runs) or other_weights(self.study) is not None,
         }
 
     def record(self, **sections: Any) -> None:
@@ -167,6 +170,8 @@ def open_run(study: Study) -> Run:
     Raises:
         InputError: whatever is wrong with what the study names, in one line.
     """
+    for folder in study.other_runs:
+        read_run(folder)  # before anything is computed
     data = load_dataset(study.dataset, study.class_names, study.seed)
     if study.worst_k and study.worst_k > len(data.classnames):
         raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
@@ -205,6 +210,32 @@ def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
 def is_blazon(dataset: str) -> bool:
     """Whether a data set is of the embedded world."""
     return dataset.partition(":")[0] == "blazon"
+
+
+def other_weights(study: Study) -> str | None:
+    """Tag of the embedded world's other weights: what a study of its model is compared with. None for any other study.
+
+    >>> other_weights(Study()), other_weights(Study.of({"pretrained": "early"}))
+    ('early', 'shipped')
+    """
+    if not is_blazon(study.dataset) or study.backbone != BLAZON_MINI:
+        return None
+    return {TAG: EARLY_TAG, EARLY_TAG: TAG}.get(study.pretrained or TAG)
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """manifest.json and results.json of a finished run.
+
+    Raises:
+        InputError: the folder is no run, or its files cannot be read.
+    """
+    read = []
+    for name in ("manifest.json", "results.json"):
+        try:
+            read.append(dict(json.loads((folder / name).read_text("utf-8"))))
+        except (OSError, ValueError, TypeError):
+            raise InputError(f"{folder} is no finished run: it lacks a readable {name}; run `cmm run` first") from None
+    return read[0], read[1]
 
 
 def template_pool(study: Study) -> str:
