@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib import cmm, compare, metrics, repair
 from cmmlib.errors import InputError
-from cmmlib.run import Run, other_weights, read_run
+from cmmlib.run import Run, open_run, other_weights, read_run
 from cmmlib.similarity import match
 from cmmlib.study import Study
 
@@ -95,6 +95,26 @@ def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> Side:
     return replace(side, accuracy=accuracy.value, overall=accuracy.overall, methods=tuple(rows))
 
 
+def gather(run: Run, labels: Int[Tensor, "N"] | None = None) -> list[Side]:
+    """The run itself, the same study with the other weights that ship, and the runs that `compare_with` names.
+
+    Raises:
+        InputError: a run of `compare_with` has other classes, or no accuracies where this one has labels.
+    """
+    sides = [of_run(run, labels)]
+    other = other_study(run.study)
+    if other:
+        second = open_run(other)
+        sides.append(of_run(second, None if labels is None else second.labels))
+    sides += [of_folder(folder) for folder in run.study.other_runs]
+    for side in sides:
+        if side.classnames != run.classnames:
+            raise InputError(f"compare_with: {side.run} has other classes: name runs on this study's data set")
+        if labels is not None and side.accuracy is None:
+            raise InputError(f"compare_with: {side.run} has no accuracies: run its chapter 01 with labels")
+    return told_apart(sides)
+
+
 def other_study(study: Study) -> Study | None:
     """The same study with the other weights that ship, recorded answers only; None where there are none."""
     tag = other_weights(study)
@@ -111,6 +131,16 @@ def told_apart(sides: Sequence[Side]) -> list[Side]:
     """The same sides, by names of their own: the run's id follows where a model occurs twice."""
     names = [side.name for side in sides]
     return [s if names.count(s.name) == 1 else replace(s, name=f"{s.name} ({s.run[-8:]})") for s in sides]
+
+
+def worst_masks(sides: Sequence[Side], k: int) -> Bool[Tensor, "R C"]:
+    """The k worst classes of every run that has accuracies."""
+    masks = []
+    for accuracy in (side.accuracy for side in sides if side.accuracy is not None):
+        mask = torch.zeros(len(accuracy), dtype=torch.bool)
+        mask[metrics.worst_classes(accuracy, k)] = True
+        masks.append(mask)
+    return torch.stack(masks)
 
 
 def same_classes(sides: Sequence[Side]) -> bool:

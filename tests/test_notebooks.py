@@ -19,7 +19,9 @@ from cmmlib.chapters import applies, belongs
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"parameters", "remove-cell", "exercise"}
-CONDITIONS = {f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool", "blazon", "tower")}
+CONDITIONS = {
+    f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool", "blazon", "tower", "others")
+}
 
 
 def cells(path: Path, kind: str) -> list:
@@ -58,8 +60,9 @@ def test_every_tag_is_known(path):
 @pytest.mark.parametrize("labels", [True, False])
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize("tower", [True, False])
-def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower):
-    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower}
+@pytest.mark.parametrize("others", [True, False])
+def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, others):
+    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower, "others": others}
     kept = [cell for cell in nbformat.read(path, as_version=4).cells if applies(cell, known)]
     code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
     said = set(

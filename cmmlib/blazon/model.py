@@ -19,8 +19,8 @@ from cmmlib.cache import cache_folder, whole_file, write_text
 NAME, TAG = "blazon-mini", "shipped"
 SHIPPED = Path(__file__).parent / "shipped"  # weights, configuration and record of the training run that ships
 EARLY_TAG = "early"
-FOLDERS = {TAG: SHIPPED, EARLY_TAG: SHIPPED / "early"}
 WEIGHTS = SHIPPED / "open_clip_model.safetensors"
+EARLY = SHIPPED / EARLY_TAG
 IMAGE_SIZE = 64
 CONTEXT = 28
 MERGES = 3500  # of CLIP's 48,894
@@ -35,6 +35,12 @@ def configuration(bpe_path: str | None = None) -> dict[str, Any]:
         text["tokenizer_kwargs"] = {"bpe_path": bpe_path}
     vision = {"image_size": IMAGE_SIZE, "layers": [1, 1, 1, 1], "width": 24, "head_width": 64}
     return {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}
+
+
+def weights() -> dict[str, Path]:
+    """Tag -> weights file of every training that is here."""
+    files = {TAG: WEIGHTS, EARLY_TAG: EARLY / WEIGHTS.name}
+    return {tag: file for tag, file in files.items() if file.is_file()}
 
 
 @cache
@@ -53,7 +59,7 @@ def register() -> str:
     config = folder / f"{NAME}.json"
     write_text(config, json.dumps(configuration(str(merges))))
     open_clip.add_model_config(config)
-    _PRETRAINED[NAME] = {tag: {"file": str(at / WEIGHTS.name), **PREPROCESS} for tag, at in FOLDERS.items()}
+    _PRETRAINED[NAME] = {tag: {"file": str(file), **PREPROCESS} for tag, file in weights().items()}
     return NAME
 
 
