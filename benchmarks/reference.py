@@ -23,6 +23,7 @@ import open_clip
 import pandas as pd
 
 from cmmlib import Study, metrics, open_run
+from cmmlib.blazon.model import weights
 from cmmlib.predict import predict
 
 COLUMNS = ["backbone", "pretrained", "dataset", "split", "prompts", "metric", "value", "tolerance", "data"]
@@ -129,7 +130,7 @@ def main() -> None:
         study = Study.of({"dataset": f"embeddings:{given.real / file}.npz"})
         split = "CoOp's test and val" if dataset == "dtd" else "test"
         ours.append(computed(study, dataset, split, prompts, tolerance, "bunnieslala/IMAS 34a935a"))
-    for tag in ("shipped", "early"):
+    for tag in weights():
         study = Study.of({"pretrained": tag})
         ours.append(computed(study, "blazon", "seed 0", "base", EMBEDDED))
     table = pd.concat([*ours, published])[COLUMNS].sort_values(MODEL, kind="stable")

@@ -68,11 +68,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         temporary.write_bytes(save(tensors, metadata={"sha256": _checksum(tensors)}))
 
 
-def load_tensors(path: Path, touch: bool = True) -> dict[str, Tensor] | None:
+def load_tensors(path: Path) -> dict[str, Tensor] | None:
     """Tensors of `path`, or None where there is no file or it is damaged (then it is dropped, with one warning).
 
-    Args:
-        touch: note the time of this use, by which `cmm cache prune` chooses.
+    The time of this use is noted: `cmm cache prune` goes by it.
     """
     from safetensors.torch import load
 
@@ -84,8 +83,7 @@ def load_tensors(path: Path, touch: bool = True) -> dict[str, Tensor] | None:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         if header["__metadata__"]["sha256"] == _checksum(tensors):
-            if touch:
-                _note_use(path)
+            _note_use(path)
             return tensors
     warnings.warn(f"cache entry {path.name} is damaged: dropped, and computed again", stacklevel=2)
     path.unlink(missing_ok=True)
