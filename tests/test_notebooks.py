@@ -14,11 +14,11 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, book, open_run
-from cmmlib.chapters import applies, belongs
+from cmmlib.chapters import COLAB, INSTALL_CELL, applies, belongs
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAGS = {"parameters", "remove-cell", "exercise"}
+TAGS = {"parameters", "remove-cell", "exercise", "colab"}
 CONDITIONS = {
     f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool", "blazon", "tower", "others")
 }
@@ -48,6 +48,20 @@ def test_a_chapter_is_prose_with_short_cells(path):
 def test_the_parameters_are_the_fields_of_a_study(path):
     (cell,) = (cell for cell in cells(path, "code") if "parameters" in tags(cell))
     assert cell.source == Study.parameters_cell()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_the_package_in_colab_and_nowhere_else(path, monkeypatch):
+    first = cells(path, "code")[0]
+    assert (first.source, tags(first)) == (INSTALL_CELL, [COLAB, "remove-cell"])
+    assert not applies(first, {})
+    commands: list[list[str]] = []
+    monkeypatch.setattr("subprocess.check_call", commands.append)
+    exec(first.source, {})
+    assert commands == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(first.source.replace('repository = ""', 'repository = "https://example.org/us/book"'), {})
+    assert commands[0][-1] == "cmmlib[book] @ git+https://example.org/us/book"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

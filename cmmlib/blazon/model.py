@@ -37,9 +37,14 @@ def configuration(bpe_path: str | None = None) -> dict[str, Any]:
     return {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}
 
 
+def folder_of(tag: str) -> Path:
+    """Folder of the files that come with a tag's weights."""
+    return {TAG: SHIPPED, EARLY_TAG: EARLY}[tag]
+
+
 def weights() -> dict[str, Path]:
     """Tag -> weights file of every training that is here."""
-    files = {TAG: WEIGHTS, EARLY_TAG: EARLY / WEIGHTS.name}
+    files = {tag: folder_of(tag) / WEIGHTS.name for tag in (TAG, EARLY_TAG)}
     return {tag: file for tag, file in files.items() if file.is_file()}
 
 
