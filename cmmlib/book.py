@@ -112,8 +112,20 @@ def _place(chapter: Path, staged: Path, place: Path, with_exercises: bool) -> st
     notebook = nbformat.read(chapter, as_version=4)
     if not with_exercises:
         notebook.cells = [cell for cell in notebook.cells if "exercise" not in cell.metadata.get("tags", [])]
+    notebook.cells[0].source += _colab_link(chapter.name)
     nbformat.write(notebook, staged / place / chapter.name)
     return (place / chapter.stem).as_posix()
+
+
+def _colab_link(notebook: str) -> str:
+    """A button that opens the notebook's source in Colab, where the environment names a repository on GitHub."""
+    url = os.environ.get("CMM_REPOSITORY_URL", "").rstrip("/").removesuffix(".git")
+    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
+    if not found:
+        return ""
+    target = f"https://colab.research.google.com/github/{found[1]}/blob/main/notebooks/{notebook}"
+    button = f"```{{button-link}} {target}\n:color: primary\n:outline:\nOpen in Colab\n```"
+    return f"\n\n{button}\n\nIts first cell installs the package and asks for this address: `{url}`\n"
 
 
 def _configuration() -> dict[str, Any]:

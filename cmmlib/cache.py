@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
@@ -68,7 +69,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor] | None:
-    """Tensors of `path`, or None where there is no file or it is damaged (then it is dropped, with one warning)."""
+    """Tensors of `path`, or None where there is no file or it is damaged (then it is dropped, with one warning).
+
+    The time of this use is noted: `cmm cache prune` goes by it.
+    """
     from safetensors.torch import load
 
     try:
@@ -79,10 +83,17 @@ def load_tensors(path: Path) -> dict[str, Tensor] | None:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         if header["__metadata__"]["sha256"] == _checksum(tensors):
+            _note_use(path)
             return tensors
     warnings.warn(f"cache entry {path.name} is damaged: dropped, and computed again", stacklevel=2)
     path.unlink(missing_ok=True)
     return None
+
+
+def _note_use(path: Path) -> None:
+    """Set the access time, which file systems keep lazily or not at all; the time of writing stays."""
+    with suppress(OSError):  # a cache of somebody else's may be read, not written
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

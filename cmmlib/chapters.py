@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from cmmlib.run import Run
 
 KERNEL = "python3"
+COLAB = "colab"  # tag of the cell that installs this package there; no study runs it
+# The first code cell of every notebook. Only whoever publishes the repository knows its address.
+INSTALL_CELL = """\
+import importlib.util
+import subprocess
+import sys
+
+repository = ""  # in Colab: the address of the repository that you came from
+if importlib.util.find_spec("cmmlib") is None:
+    package = f"cmmlib[book] @ git+{repository}"
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", package])"""
 PACKAGE = Path(__file__).parent
 
 
@@ -160,6 +171,8 @@ def _execute(source_path: Path, target: Path, run: Run) -> None:
 
 def applies(cell: Any, known: dict[str, bool]) -> bool:
     tags = cell.metadata.get("tags", [])
+    if COLAB in tags:
+        return False
     wanted = all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
     return wanted and not any(known[tag[7:]] for tag in tags if tag.startswith("unless-"))
 

@@ -151,6 +151,79 @@ def build_book(
     print(book.build(runs or [], out))
 
 
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    reference: Annotated[
+        Path | None, typer.Option(help="CSV of other reference figures [default: those shipped]")
+    ] = None,
+) -> None:
+    """Compare a run with reference figures, published ones and this project's; exit code 1 where one differs."""
+    from cmmlib import verify as reference_figures
+
+    found = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
+    print("\n".join(check.sentence for check in found))
+    if not all(check.agrees for check in found if check.found is not None):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of two or more finished runs")],
+    worst_k: Annotated[int, typer.Option(min=1, help="size of the worst sets")] = 10,
+    out: Annotated[Path | None, typer.Option(help="CSV with a row a run and method; - is standard output")] = None,
+) -> None:
+    """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
+    from cmmlib import sidebyside
+    from cmmlib.cache import write_text
+
+    sides = sidebyside.read_sides(runs)
+    table = sidebyside.gains(sides).to_csv(index=False)
+    if out and out != Path("-"):
+        write_text(out, table)
+    print(table if out == Path("-") else sidebyside.spoken(sides, worst_k), end="")
+
+
+cache_app = typer.Typer(rich_markup_mode=None, help="The cache of embeddings: what it holds, is it sound, how large.")
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("list")
+def list_cache() -> None:
+    """Say what the cache holds, by kind."""
+    from cmmlib import housekeeping
+    from cmmlib.cache import cache_folder
+
+    print(cache_folder())
+    print(housekeeping.summary(housekeeping.entries(cache_folder())).to_string(index=False))
+
+
+@cache_app.command("verify")
+def verify_cache() -> None:
+    """Read every entry and compare it with its checksum; damaged ones are removed, to be computed again."""
+    from cmmlib import housekeeping
+    from cmmlib.cache import cache_folder
+
+    found = [entry for entry in housekeeping.entries(cache_folder()) if entry.is_tensors]
+    damaged = housekeeping.drop_damaged(found)
+    for path in damaged:
+        _progress(f"damaged, removed: {path.relative_to(cache_folder())}")
+    print(f"{len(found)} entries, {len(damaged)} damaged")
+
+
+@cache_app.command("prune")
+def prune_cache(size: Annotated[str, typer.Option(help="what the cache may keep, as in 500MB or 20GB")]) -> None:
+    """Cut the cache to a size: what was not used for longest goes first, and what killed processes left behind."""
+    from cmmlib import housekeeping
+    from cmmlib.cache import cache_folder
+
+    most = housekeeping.parse_size(size)
+    left = housekeeping.drop_left_behind(cache_folder())
+    removed = housekeeping.prune(housekeeping.entries(cache_folder()), most)
+    freed = sum(entry.size for entry in removed) / 1e6
+    print(f"{len(removed)} entries removed, {freed:.1f} MB; {len(left)} files that killed processes left behind")
+
+
 blazon_app = typer.Typer(rich_markup_mode=None, help="The embedded world: train its model.")
 app.add_typer(blazon_app, name="blazon")
 

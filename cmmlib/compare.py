@@ -43,6 +43,7 @@ def ensemble_rows(
                 "label_free": contender.label_free,
                 "overall": accuracy.overall,
                 "overall_interval": metrics.wilson_interval(int(accuracy.correct.sum()), len(labels)),
+                "mean_per_class": accuracy.mean_per_class,
                 "worst": {str(k): metrics.worst_at_k(accuracy.value, k) for k in WORST},
                 "worst_split_half": dict(zip(map(str, WORST), halves, strict=True)),
                 "base_worst": {str(k): _mean(accuracy.value[index]) for k, index in base_worst.items()},
@@ -59,7 +60,7 @@ def flat_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
     for row in rows:
         head = {key: row[key] for key in ("name", "label_free", "overall")}
         low, high = row["overall_interval"]
-        counts = {key: row[key] for key in ("zero_classes", "requests")}
+        counts = {key: row[key] for key in ("mean_per_class", "zero_classes", "requests")}
         nested = {f"{key}_{k}": v for key in NESTED for k, v in row[key].items()}
         flat.append({**head, "overall_low": low, "overall_high": high, **counts, **nested})
     return pd.DataFrame(flat)

@@ -22,6 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.answers import answers_digest
+from cmmlib.blazon.model import EARLY_TAG, TAG, weights
+from cmmlib.blazon.model import NAME as BLAZON_MINI
 from cmmlib.cache import whole_file, write_text
 from cmmlib.datasets import EmbeddingFile, ImageSet, study_data
 from cmmlib.enrich import default_n_described
@@ -124,6 +126,7 @@ class Run:
             "blazon": is_blazon(self.study.dataset),
             "pool": len(self.prompts) > 1,
             "disambiguated": self.disambiguated not in (None, self.classnames),
+            "others": bool(self.study.other_runs) or other_weights(self.study) is not None,
         }
 
     def record(self, **sections: Any) -> None:
@@ -170,6 +173,8 @@ def open_run(study: Study) -> Run:
     Raises:
         InputError: whatever is wrong with what the study names, in one line.
     """
+    for folder in study.other_runs:
+        read_run(folder)  # before anything is computed
     data = study_data(study)
     if study.worst_k and study.worst_k > len(data.classnames):
         raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
@@ -216,6 +221,29 @@ def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
         return f"{data.name}-{len(data.templates)}", data.templates
     name = study.templates or ("blazon-24" if is_blazon(study.dataset) else "openai-7")
     return Path(name).name, load_templates(name)
+
+
+def other_weights(study: Study) -> str | None:
+    """Tag of the embedded world's other weights, to compare a study of its model with; None for any other study."""
+    if not is_blazon(study.dataset) or study.backbone != BLAZON_MINI:
+        return None
+    tag = {TAG: EARLY_TAG, EARLY_TAG: TAG}.get(study.pretrained or TAG)
+    return tag if tag in weights() else None
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """manifest.json and results.json of a finished run.
+
+    Raises:
+        InputError: the folder is no run, or its files cannot be read.
+    """
+    read = []
+    for name in ("manifest.json", "results.json"):
+        try:
+            read.append(dict(json.loads((folder / name).read_text("utf-8"))))
+        except (OSError, ValueError, TypeError):
+            raise InputError(f"{folder} is no finished run: it lacks a readable {name}; run `cmm run` first") from None
+    return read[0], read[1]
 
 
 def _open_images(study: Study, data: ImageSet) -> Run:

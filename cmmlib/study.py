@@ -29,6 +29,7 @@ PLACES = {
 # These are told by the contents of what they choose or name.
 CONTENTS = {
     *("dataset", "backbone", "pretrained", "class_names", "classes", "split", "limit", "templates", "transcript"),
+    "compare_with",
 }
 
 
@@ -63,6 +64,7 @@ class Study(BaseModel):
     transcript: str | None = Field(None, description="JSON-lines file of answers [default: what is known]")
     max_requests: int | None = Field(None, ge=0, description="budget of live requests")
     max_cost: float | None = Field(None, ge=0, description="budget of live requests in US dollars")
+    compare_with: str | None = Field(None, description="finished runs' folders, comma between, for chapter 7")
     seed: int = Field(0, ge=0, description="seed of rendered images, splits and draws")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="fp32, bf16 or fp16: number format in the model"
@@ -119,13 +121,28 @@ class Study(BaseModel):
         is_path = is_path or (prefix == WEB and Path(path).is_dir())
         return prefix + str(Path(path).expanduser().resolve()) if is_path else value
 
+    @field_validator("compare_with")
+    @classmethod
+    def _absolute_list(cls, value: str | None) -> str | None:
+        folders = [part.strip() for part in (value or "").split(",") if part.strip()]
+        return ",".join(str(Path(folder).expanduser().resolve()) for folder in folders) or None
+
+    @property
+    def other_runs(self) -> list[Path]:
+        """Folders of the runs that `compare_with` names."""
+        return [Path(folder) for folder in (self.compare_with or "").split(",") if folder]
+
     def public(self) -> dict[str, Any]:
         """The fields as pages and manifests show them: the name of a file, never the folder it lies in."""
-        return {key: _file_name_only(value) for key, value in self.model_dump(exclude={"out", "data_root"}).items()}
+        fields = self.model_dump(exclude={"out", "data_root"})
+        others = ",".join(folder.name for folder in self.other_runs) or None
+        return {**{key: _file_name_only(value) for key, value in fields.items()}, "compare_with": others}
 
     def run_id(self, slug: str, digests: dict[str, Any]) -> str:
         """A readable slug and a hash of what changes the numbers: contents, never paths, device or batch size."""
         fields = self.model_dump(exclude=PLACES | CONTENTS)
+        if self.other_runs:
+            fields["compare_with"] = [folder.name for folder in self.other_runs]  # names of runs say what is in them
         text = json.dumps({**fields, **digests}, sort_keys=True)
         return f"{slugify(slug)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -79,7 +79,7 @@ def test_a_chapter_that_does_not_say_a_value_is_found(labelled_book, tmp_path):
 def test_a_first_run_without_all_chapters_is_refused(changed, labelled, tmp_path):
     said = cmm("book", changed, labelled, "--out", tmp_path / "out")
     assert (said.code, said.out) == (2, "")
-    lacking = "02_cmm, 03_enrichment, 04_ensemble"
+    lacking = "02_cmm, 03_enrichment, 04_ensemble, 07_backbones"
     assert said.err == f"cmm: {changed.name} lacks {lacking}, which the book's pages quote: run it without --only\n"
     assert not (tmp_path / "out").exists()
 
@@ -103,7 +103,8 @@ def test_a_page_keeps_the_blocks_that_hold_for_its_study():
     assert book._keep_blocks(both, {"labels": True, "tower": True}) == ""
     assert book._keep_blocks(both, {"labels": False, "tower": False}) == ""
     for page in book.source("book").glob("*.md"):
-        kept = book._keep_blocks(page.read_text(), dict.fromkeys(("labels", "images", "pool", "blazon", "tower"), True))
+        known = ("labels", "images", "pool", "blazon", "tower", "others")
+        kept = book._keep_blocks(page.read_text(), dict.fromkeys(known, True))
         assert "<!--" not in kept, page.name
 
 

@@ -135,6 +135,24 @@ def test_sources_are_found_beside_the_package_or_said_to_be_missing(tmp_path, mo
         book.source("notebooks")
 
 
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        (
+            "https://github.com/us/book.git",
+            "https://colab.research.google.com/github/us/book/blob/main/notebooks/01_x.ipynb",
+        ),
+        ("", None),
+        ("https://example.org/us/book", None),
+        ("https://github.com/us/book) [x](javascript:alert(1)", None),
+    ],
+)
+def test_a_chapter_opens_in_colab_where_its_repository_is_known(address, target, monkeypatch):
+    monkeypatch.setenv("CMM_REPOSITORY_URL", address)
+    link = book._colab_link("01_x.ipynb")
+    assert (target in link) if target else link == ""
+
+
 def test_the_repository_is_named_only_where_the_environment_names_it(monkeypatch):
     monkeypatch.delenv("CMM_REPOSITORY_URL", raising=False)
     assert "repository" not in book._configuration()

@@ -14,12 +14,14 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, book, open_run
-from cmmlib.chapters import applies, belongs
+from cmmlib.chapters import COLAB, INSTALL_CELL, applies, belongs
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAGS = {"parameters", "remove-cell", "exercise"}
-CONDITIONS = {f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool", "blazon", "tower")}
+TAGS = {"parameters", "remove-cell", "exercise", "colab"}
+CONDITIONS = {
+    f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool", "blazon", "tower", "others")
+}
 
 
 def cells(path: Path, kind: str) -> list:
@@ -49,6 +51,20 @@ def test_the_parameters_are_the_fields_of_a_study(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_the_package_in_colab_and_nowhere_else(path, monkeypatch):
+    first = cells(path, "code")[0]
+    assert (first.source, tags(first)) == (INSTALL_CELL, [COLAB, "remove-cell"])
+    assert not applies(first, {})
+    commands: list[list[str]] = []
+    monkeypatch.setattr("subprocess.check_call", commands.append)
+    exec(first.source, {})
+    assert commands == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(first.source.replace('repository = ""', 'repository = "https://example.org/us/book"'), {})
+    assert commands[0][-1] == "cmmlib[book] @ git+https://example.org/us/book"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_tag_is_known(path):
     used = {tag for kind in ("code", "markdown") for cell in cells(path, kind) for tag in tags(cell)}
     assert used <= TAGS | CONDITIONS
@@ -58,8 +74,9 @@ def test_every_tag_is_known(path):
 @pytest.mark.parametrize("labels", [True, False])
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize("tower", [True, False])
-def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower):
-    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower}
+@pytest.mark.parametrize("others", [True, False])
+def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, others):
+    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower, "others": others}
     kept = [cell for cell in nbformat.read(path, as_version=4).cells if applies(cell, known)]
     code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
     said = set(

@@ -86,6 +86,36 @@ def repair_figures(n: int) -> dict[str, Figure]:
     }
 
 
+def backbone_figures(n: int) -> dict[str, Figure]:
+    """Figures of chapter 7."""
+    accuracy, score, worst, names = world(n)
+    runs = ["first $x$", "second", "third"]
+    rows = [
+        {"run": run, "method": m, "gain_overall": 0.1, "gain_worst_10": 0.02} for run in runs for m in ("base", "zpe")
+    ]
+    two = ("first $x$", "second")
+    return {
+        "curves": plots.runs_curves({"first $x$": accuracy, "second": score}, [0.5, 0.6], max(1, n // 4)),
+        "two": plots.classes_in_two(accuracy, score, np.stack([worst, ~worst]), names, two, max(1, n // 4)),
+        "gains": plots.gains_by_run(pd.DataFrame(rows)),
+    }
+
+
+def test_the_gain_in_the_title_is_one_that_every_run_has():
+    rows = [("a", "zpe", 0.5), ("b", "zpe", -0.1), ("a", "uniform", 0.1), ("b", "uniform", 0.2), ("a", "base", 0.0)]
+    table = pd.DataFrame(rows, columns=["run", "method", "gain_worst_10"]).assign(gain_overall=0.0)
+    figure = plots.gains_by_run(table)
+    assert figure.get_suptitle() == "Largest gain in the worst 10 that every run has: uniform"
+    assert "zpe -10.0; uniform +10.0" in figure.get_label()
+
+
+def test_the_title_counts_what_two_runs_share():
+    worst = np.array([[True, True, False], [True, False, True]])
+    x = np.array([0.0, 0.1, 0.9])
+    figure = plots.classes_in_two(x, x[[0, 2, 1]], worst, list("abc"), ("one", "other"), 2)
+    assert figure.axes[0].get_title(loc="left") == "1 of the 2 worst classes are among the worst of both"
+
+
 def test_the_setting_of_the_study_is_framed():
     grid = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
     figure = plots.sensitivity_grid(grid, 0.3, None)
@@ -101,7 +131,7 @@ def test_the_slopes_count_who_gains_and_who_loses():
 
 
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("drawn", [figures, repair_figures])
+@pytest.mark.parametrize("drawn", [figures, repair_figures, backbone_figures])
 def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
     for name, figure in drawn(n).items():
         figure.savefig(tmp_path / "figure.svg", bbox_inches="tight")

@@ -176,7 +176,7 @@ def test_manifest_says_what_was_run(labelled, twins):
         "stored_as": "float16",
     }
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert list(manifest["chapters"]) == ["01_phenomenon", "02_cmm", "03_enrichment", "04_ensemble"]
+    assert list(manifest["chapters"]) == ["01_phenomenon", "02_cmm", "03_enrichment", "04_ensemble", "07_backbones"]
     assert strict_json(twins[0] / "manifest.json")["model"]["backbone"] == "local-dir:tiny-clip-untrained"
 
 
@@ -318,7 +318,7 @@ def test_conditions_say_what_a_study_has(tmp_path, tiny_clip, image_folder):
         opened(f"folder:{image_folder}", backbone=f"local-dir:{tiny_clip}").conditions,
     ]
     assert facts == [
-        {"labels": True, "images": False, "pool": True, "blazon": False, "tower": False},
-        {"labels": False, "images": False, "pool": False, "blazon": False, "tower": False},
-        {"labels": True, "images": True, "pool": True, "blazon": False, "tower": True},
+        {"labels": True, "images": False, "pool": True, "blazon": False, "tower": False, "others": False},
+        {"labels": False, "images": False, "pool": False, "blazon": False, "tower": False, "others": False},
+        {"labels": True, "images": True, "pool": True, "blazon": False, "tower": True, "others": False},
     ]

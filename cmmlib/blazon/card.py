@@ -12,7 +12,7 @@ import pandas as pd
 
 from cmmlib.blazon.frequencies import terms_of
 from cmmlib.blazon.heraldry import Arms
-from cmmlib.blazon.model import SHIPPED
+from cmmlib.blazon.model import SHIPPED, TAG, folder_of
 from cmmlib.blazon.pretrain import Recipe, arms_of, captions_of, image_seed
 from cmmlib.blazon.render import render
 
@@ -22,14 +22,14 @@ SHIPPING_RULE = (
 )
 
 
-def load_record() -> dict[str, Any]:
-    """The training record of the shipped weights: recipe, losses, probes, versions, digests."""
-    return json.loads((SHIPPED / "record.json").read_text("utf-8"))
+def load_record(tag: str = TAG) -> dict[str, Any]:
+    """The training record of a tag's weights: recipe, losses, probes, versions, digests."""
+    return json.loads((folder_of(tag) / "record.json").read_text("utf-8"))
 
 
-def load_quality() -> list[dict[str, Any]]:
+def load_quality(tag: str = TAG) -> list[dict[str, Any]]:
     """What was measured on every training seed, with its `training_seed`: see `quality.measure`."""
-    return json.loads((SHIPPED / "quality.json").read_text("utf-8"))
+    return json.loads((folder_of(tag) / "quality.json").read_text("utf-8"))
 
 
 def load_frequencies() -> pd.DataFrame:

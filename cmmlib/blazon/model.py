@@ -2,7 +2,8 @@
 
 A ModifiedResNet over 64 pixels, a causal text transformer over 28 tokens, CLIP's own byte-pair tokenizer cut to its
 first merges. After `register()`, `open_clip.create_model_and_transforms("blazon-mini", pretrained="shipped")` and
-`open_clip.get_tokenizer("blazon-mini")` work like those of any other model.
+`open_clip.get_tokenizer("blazon-mini")` work like those of any other model. The tag `early` is a second backbone, to
+compare with: the same recipe with half as many samples.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from cmmlib.cache import cache_folder, whole_file, write_text
 
 NAME, TAG = "blazon-mini", "shipped"
 SHIPPED = Path(__file__).parent / "shipped"  # weights, configuration and record of the training run that ships
+EARLY_TAG = "early"
 WEIGHTS = SHIPPED / "open_clip_model.safetensors"
+EARLY = SHIPPED / EARLY_TAG
 IMAGE_SIZE = 64
 CONTEXT = 28
 MERGES = 3500  # of CLIP's 48,894
@@ -34,12 +37,23 @@ def configuration(bpe_path: str | None = None) -> dict[str, Any]:
     return {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}
 
 
+def folder_of(tag: str) -> Path:
+    """Folder of the files that come with a tag's weights."""
+    return {TAG: SHIPPED, EARLY_TAG: EARLY}[tag]
+
+
+def weights() -> dict[str, Path]:
+    """Tag -> weights file of every training that is here."""
+    files = {tag: folder_of(tag) / WEIGHTS.name for tag in (TAG, EARLY_TAG)}
+    return {tag: file for tag, file in files.items() if file.is_file()}
+
+
 @cache
 def register() -> str:
-    """Make blazon-mini and its shipped weights known to open_clip and return the model's name.
+    """Make blazon-mini and the weights that ship known to open_clip and return the model's name.
 
     The configuration and the tokenizer's merges are written to the cache folder. open_clip has no public way to add a
-    tag, so its registry of tags gets one more entry.
+    tag, so its registry of tags gets entries.
     """
     import open_clip
     from open_clip.pretrained import _PRETRAINED
@@ -50,7 +64,7 @@ def register() -> str:
     config = folder / f"{NAME}.json"
     write_text(config, json.dumps(configuration(str(merges))))
     open_clip.add_model_config(config)
-    _PRETRAINED[NAME] = {TAG: {"file": str(WEIGHTS), **PREPROCESS}}
+    _PRETRAINED[NAME] = {tag: {"file": str(file), **PREPROCESS} for tag, file in weights().items()}
     return NAME
 
 

@@ -4,6 +4,7 @@ A figure has one message, said in its title. Fractions go in, percent are drawn.
 `worst` is always a mask of the classes in the true worst set.
 """
 
+from cmmlib.plots.backbones import classes_in_two, gains_by_run, runs_curves
 from cmmlib.plots.blazon import accuracy_by_name, gallery, training_course
 from cmmlib.plots.cmm import (
     class_margins,
@@ -34,15 +35,18 @@ __all__ = [
     "accuracy_by_name",
     "class_accuracy_curve",
     "class_margins",
+    "classes_in_two",
     "cmm_against_accuracy",
     "contenders_plane",
     "described_classes",
     "described_counts",
+    "gains_by_run",
     "gallery",
     "one_margin",
     "prediction_mass",
     "prompt_scores",
     "retrieved_images",
+    "runs_curves",
     "score_grid",
     "sensitivity_grid",
     "training_course",
