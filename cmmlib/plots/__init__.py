@@ -29,6 +29,14 @@ from cmmlib.plots.repair import (
     weight_map,
     who_gains,
 )
+from cmmlib.plots.unlabelled import (
+    hub_and_starved,
+    neighbours_plane,
+    predicted_counts,
+    price_of_imbalance,
+    risk_over_coverage,
+    two_curves,
+)
 
 __all__ = [
     "accuracy_by_name",
@@ -39,13 +47,19 @@ __all__ = [
     "described_classes",
     "described_counts",
     "gallery",
+    "hub_and_starved",
+    "neighbours_plane",
     "one_margin",
+    "predicted_counts",
     "prediction_mass",
+    "price_of_imbalance",
     "prompt_scores",
     "retrieved_images",
+    "risk_over_coverage",
     "score_grid",
     "sensitivity_grid",
     "training_course",
+    "two_curves",
     "weight_map",
     "who_gains",
     "worst_bracket",
