@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib import baselines, cmm
+from cmmlib import baselines, calibrate, cmm
 from cmmlib import ensemble as ens
 from cmmlib.answers import Transcript, find_domain, known_answers, own_transcript_path
 from cmmlib.enrich import N_RIVALS, RECORDED, Enrichment, Question, ask_about, replay
@@ -147,6 +147,9 @@ def contenders(
         found.append(_linear(run, "enriched_uniform", ens.combine(enriched, ens.uniform(enriched)), n))
         own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
         found.append(_linear(run, "enriched_cmm", own, n))
+        for name, fit in (("prior", calibrate.prior_matching), ("prototypes", calibrate.prototypes)):
+            correction = fit(run.images, own, 1 / run.logit_scale)  # chapter 5 explains them
+            found.append(Contender(f"enriched_cmm_{name}", correction.predict(run.images, own), True, n))
     return found
 
 

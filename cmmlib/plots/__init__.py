@@ -30,6 +30,14 @@ from cmmlib.plots.repair import (
     weight_map,
     who_gains,
 )
+from cmmlib.plots.unlabelled import (
+    hub_and_starved,
+    neighbours_plane,
+    predicted_counts,
+    price_of_imbalance,
+    risk_over_coverage,
+    two_curves,
+)
 
 __all__ = [
     "accuracy_by_name",
@@ -42,14 +50,20 @@ __all__ = [
     "described_counts",
     "gains_by_run",
     "gallery",
+    "hub_and_starved",
+    "neighbours_plane",
     "one_margin",
+    "predicted_counts",
     "prediction_mass",
+    "price_of_imbalance",
     "prompt_scores",
     "retrieved_images",
+    "risk_over_coverage",
     "runs_curves",
     "score_grid",
     "sensitivity_grid",
     "training_course",
+    "two_curves",
     "weight_map",
     "who_gains",
     "worst_bracket",

@@ -116,15 +116,25 @@ def weight_map(weights: np.ndarray, names: Sequence[str], n_templates: int) -> F
 
 
 @styled
-def who_gains(before: np.ndarray, after: np.ndarray, asked: np.ndarray, names: Sequence[str], label: str) -> Figure:
-    """Accuracy of every class before and after, [C] each, as slopes; described classes (mask) and losers coloured."""
+def who_gains(
+    before: np.ndarray,
+    after: np.ndarray,
+    asked: np.ndarray,
+    names: Sequence[str],
+    label: str,
+    marks: tuple[str, str] = ("described", "not described"),
+) -> Figure:
+    """Accuracy of every class before and after, [C] each, as slopes; classes of a mask and losers coloured.
+
+    `marks` says what classes in the mask are, and the others.
+    """
     b, a = 100 * before, 100 * after
     known = np.isfinite(b) & np.isfinite(a)
     lost = known & (a < b - 5)
     figure, axis = plt.subplots(figsize=(7.6, 5.0))
     kinds = (
-        (known & ~asked & ~lost, "#C4CCD4", 0.8, "not described"),
-        (known & asked & ~lost, GREEN, 1.4, "described"),
+        (known & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),
+        (known & asked & ~lost, GREEN, 1.4, marks[0]),
         (lost, VERMILION, 1.4, "loses more than 5 points"),
     )
     for mask, colour, width, text in kinds:

@@ -1,0 +1,113 @@
+"""What chapter 5 does with a run: corrections from its unlabelled images, what is near in print, and the ensemble.
+
+All of it is label-free, and takes `run.blind`. `cmmlib.price` evaluates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib import baselines, calibrate, neighbours
+from cmmlib import ensemble as ens
+from cmmlib.calibrate import Correction
+from cmmlib.predict import predict
+from cmmlib.repair import Contender, label_free
+from cmmlib.run import Run
+
+FITS: dict[str, Callable[..., Correction]] = {
+    "prior_matching": calibrate.prior_matching,
+    "prototypes": calibrate.prototypes,
+}
+
+
+@label_free
+def corrections(run: Run) -> dict[str, Correction]:
+    """Every correction, fitted on all images under the base prompt: uniform prior, strength 1."""
+    return {name: fit(run.images, run.base, 1 / run.logit_scale) for name, fit in FITS.items()}
+
+
+@label_free
+def cross_fitted(run: Run, name: str) -> tuple[Int[Tensor, "N"], bool]:
+    """Inductive predictions: each image's by a correction that was fitted on the half of the images it is not in.
+
+    Returns:
+        A prediction for each image, and whether both fits converged. One image alone is its own other half.
+    """
+    order = torch.randperm(len(run.images), generator=torch.Generator().manual_seed(run.study.seed))
+    halves = order.chunk(2) if len(order) > 1 else (order, order)
+    prediction, converged = torch.empty_like(order), True
+    for fitted_on, judged in (halves, halves[::-1]):
+        found = FITS[name](run.images[fitted_on], run.base, 1 / run.logit_scale)
+        prediction[judged] = found.predict(run.images[judged], run.base)
+        converged &= found.converged
+    return prediction, converged
+
+
+@label_free
+def hub_and_starved(run: Run, matched: Correction) -> tuple[int, int, Int[Tensor, "M"]]:
+    """The class with the highest bias; the class that it takes most images from; the images that either ever gets."""
+    before, after = predict(run.images, run.base), matched.predict(run.images, run.base)
+    starved = int(matched.bias.argmax())
+    lost = before[(after == starved) & (before != starved)]
+    lowest = matched.bias.clone().index_fill_(0, torch.tensor(starved), torch.inf).argmin()
+    hub = int(lost.bincount().argmax() if len(lost) else lowest)
+    either = torch.stack([p == c for p in (before, after) for c in (hub, starved)]).any(0)
+    return hub, starved, (either if either.any() else ~either).nonzero()[:, 0]
+
+
+@label_free
+def contenders(run: Run, found: Mapping[str, Correction]) -> list[Contender]:
+    """The base prompt, what is near in print, and the corrections, all on all images of the run and without a label."""
+    x, head, scale = run.images, run.base, run.logit_scale
+    predictions = {
+        "base": predict(x, head),
+        "mean_centred": neighbours.mean_centred(x, head),
+        "z_scored": neighbours.z_scored(x, head),
+        "label_shift_em": neighbours.label_shift_em(x, head, scale),
+        "zlap": neighbours.zlap(x, head),
+        "transclip": neighbours.transclip(x, head, scale),
+        "inmap": neighbours.inmap(x, head, scale),
+        "otter": neighbours.otter(x, head),
+        **{name: correction.predict(x, head) for name, correction in found.items()},
+    }
+    return [Contender(name, prediction) for name, prediction in predictions.items()]
+
+
+@label_free
+def orders(run: Run, candidates: ens.Candidates, ensemble: Float[Tensor, "C D"]) -> list[Contender]:
+    """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
+    found = [Contender("ensemble", predict(run.images, ensemble))]
+    for name, fit in FITS.items():
+        first = fit(run.images, run.base, 1 / run.logit_scale)
+        found.append(Contender(f"{name} alone", first.predict(run.images, run.base)))
+        after = fit(run.images, ensemble, 1 / run.logit_scale)
+        found.append(Contender(f"ensemble, then {name}", after.predict(run.images, ensemble)))
+        weighed = corrected_ensemble(run, candidates, first)
+        found.append(Contender(f"{name}, then ensemble", first.predict(run.images, weighed)))
+    return found
+
+
+@label_free
+def corrected_ensemble(run: Run, candidates: ens.Candidates, correction: Correction) -> Float[Tensor, "C D"]:
+    """The weighted ensemble whose candidates' CMM is measured under a correction that is there already.
+
+    A bias is one more dimension, in which every image is 1; so the margins are those of corrected logits.
+    """
+    x = torch.nn.functional.pad(run.images.float(), (0, 1), value=1.0)
+    own = correction.prototypes[candidates.classes], correction.bias[candidates.classes]
+    vectors = _with_bias(correction.text_scale * candidates.vectors + own[0], own[1])
+    corrected = ens.Candidates(vectors, candidates.classes, candidates.groups, candidates.n_classes)
+    others = baselines.uniform_mean(run.heads)
+    for _ in range(ens.ROUNDS):
+        rivals = _with_bias(correction.vectors(others), correction.bias)
+        score = ens.candidate_cmm(x, corrected, rivals, 1.0)
+        others = ens.combine(candidates, ens.weigh(candidates, score))
+    return others
+
+
+def _with_bias(vectors: Float[Tensor, "T D"], bias: Float[Tensor, "T"]) -> Float[Tensor, "T D1"]:
+    return torch.cat([vectors, bias[:, None].to(vectors)], 1)
