@@ -4,6 +4,7 @@ A figure has one message, said in its title. Fractions go in, percent are drawn.
 `worst` is always a mask of the classes in the true worst set.
 """
 
+from cmmlib.plots.anatomy import causes_of_failure, recovery, repair_plane
 from cmmlib.plots.blazon import accuracy_by_name, gallery, training_course
 from cmmlib.plots.cmm import (
     class_margins,
@@ -32,6 +33,7 @@ from cmmlib.plots.repair import (
 
 __all__ = [
     "accuracy_by_name",
+    "causes_of_failure",
     "class_accuracy_curve",
     "class_margins",
     "cmm_against_accuracy",
@@ -42,6 +44,8 @@ __all__ = [
     "one_margin",
     "prediction_mass",
     "prompt_scores",
+    "recovery",
+    "repair_plane",
     "retrieved_images",
     "score_grid",
     "sensitivity_grid",
