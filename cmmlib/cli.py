@@ -236,13 +236,23 @@ def pretrain(
     images: Annotated[int, typer.Option(min=1, help="training images rendered")] = 160_000,
     captions: Annotated[int, typer.Option(min=1, help="captions written for each image")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, help="pairs a step")] = 384,
+    frequent: Annotated[list[str] | None, typer.Option(help="intervention: make a name frequent; repeatable")] = None,
+    split: Annotated[str | None, typer.Option(help="intervention: give a name's everyday sense its own word")] = None,
 ) -> None:
     """Train blazon-mini from scratch: render, caption, tokenise, train; writes weights, configuration and record."""
     from cmmlib.blazon import pretrain as training
 
     if not batch_size <= min(images, samples):
         raise InputError(f"--batch-size: {batch_size} is more than the images or the samples")
-    recipe = training.Recipe(seed=seed, samples=samples, images=images, captions=captions, batch_size=batch_size)
+    recipe = training.Recipe(
+        seed=seed,
+        samples=samples,
+        images=images,
+        captions=captions,
+        batch_size=batch_size,
+        frequent=tuple(frequent or ()),
+        split=split,
+    )
     print(training.pretrain(recipe, out, _progress, training.zero_shot_probe()))
 
 

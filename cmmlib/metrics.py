@@ -129,6 +129,11 @@ def worst_split_half(
     return [float(sums[k - 1] / (2 * N_SPLITS * k)) if k <= len(halved) else None for k in ks]
 
 
+def random_half(labels: Int[Tensor, "N"], seed: int = 0) -> Bool[Tensor, "N"]:
+    """Mask of a random half of every class's images."""
+    return torch.from_numpy(_random_halves(labels.numpy(), np.random.default_rng(seed)) == 0)
+
+
 def _random_halves(y: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """0 or 1 for each image, each class halved at random; the odd image of a class falls on a random side."""
     order = np.lexsort((random.random(len(y)), y))
@@ -252,7 +257,7 @@ def detection(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k: int) -
     return {
         "spearman": spearman(s, a),
         "precision_at_k": float(worst[s.argsort(stable=True)[:k]].double().mean()),
-        "auroc": _auroc(s, worst) if n_true < n else None,
+        "auroc": auroc(s, worst),
         "n_true": n_true,
         "chance": n_true / n,
     }
@@ -268,8 +273,12 @@ def spearman(x: Float[Tensor, "n"], y: Float[Tensor, "n"]) -> float | None:
     return float(result.statistic)
 
 
-def _auroc(score: Tensor, worst: Tensor) -> float:
-    """Probability that a worst class scores below another one, ties counted half (Mann-Whitney)."""
+def auroc(score: Float[Tensor, "C"], worst: Bool[Tensor, "C"]) -> float | None:
+    """Probability that a worst class scores below another one, ties counted half (Mann-Whitney); None where all or none
+    are worst.
+    """
+    if worst.all() or not worst.any():
+        return None
     u = stats.mannwhitneyu(score[~worst].numpy(), score[worst].numpy(), method="asymptotic").statistic
     return float(u / (int(worst.sum()) * int((~worst).sum())))
 

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import open_clip
@@ -93,6 +94,45 @@ def test_rare_names_are_rare_and_their_plain_words_are_not():
 def test_a_name_occurs_in_its_other_sense():
     texts = captions(Arms("azure", charge="luce", tincture="argent"), 500)
     assert any("mullet" in text for text in texts)  # the luce is a fish, and so is the mullet that people know
+
+
+def written(recipe: training.Recipe, n: int = 6000) -> list[str]:
+    return [text for i in range(n) for text in training.captions_of(recipe, i, Scene("stone", i % 5 == 0))]
+
+
+def test_a_frequent_name_is_read_often_and_the_others_as_before():
+    plain, frequent = (
+        "\n".join(written(training.Recipe(frequent=terms))) for terms in ((), ("estoile", "party per pale"))
+    )
+    for name in ("estoile", "party per pale"):
+        assert frequent.count(name) > 5 * (plain.count(name) + 1)
+    assert frequent.count("trefoil") == pytest.approx(plain.count("trefoil"), rel=0.5)
+
+
+def test_a_split_name_keeps_its_heraldic_sense_and_loses_the_other():
+    plain, split = written(training.Recipe()), written(training.Recipe(split="pale"))
+    changed = [(a, b) for a, b in zip(plain, split, strict=True) if a != b]
+    assert len(changed) > 0.01 * len(plain)
+    assert all(b == re.sub(r"\bpale\b", "faint", a) for a, b in changed if "party per" not in a)
+    arms = Arms("gules", "party per pale", "or")
+    texts = "\n".join(caption(arms, Scene("stone", False), random.Random(i), split="pale") for i in range(9000))
+    assert "party per pale" in texts  # a name of its own
+    star = Arms("gules", charge="pale", tincture="or")
+    texts = "\n".join(caption(star, Scene("stone", False), random.Random(i), split="pale") for i in range(3000))
+    assert re.search(r"a pale", texts)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"frequent": ["star"]}, "star is no heraldic term"), ({"split": "sun"}, "no second sense")]
+)
+def test_an_intervention_on_what_is_no_name_is_refused(wrong, says):
+    with pytest.raises(InputError, match=says):
+        training.Recipe(**wrong)
+
+
+def test_a_recipe_goes_through_json():
+    recipe = training.Recipe(seed=2, frequent=("pall", "estoile"), split="pale")
+    assert training.Recipe(**json.loads(json.dumps(asdict(recipe)))) == recipe
 
 
 def test_class_lists_have_120_different_names_and_the_shipped_one_is_fixed():
@@ -196,3 +236,7 @@ def test_the_command_trains_probes_and_refuses(tmp_path):
     assert said.code == 2
     assert "another recipe" in said.err
     assert cmm("blazon", "pretrain", "--out", tmp_path / "other", "--images", 8).code == 2
+    said = cmm("blazon", "pretrain", "--out", tmp_path / "other", "--frequent", "pall", "--split", "sun")
+    assert said.code == 2
+    assert "sun has no second sense" in said.err
+    assert not (tmp_path / "other").exists()

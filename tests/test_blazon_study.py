@@ -18,8 +18,8 @@ from cmmlib.backbones import load_backbone
 from cmmlib.blazon import card, classes, quality, wordily
 from cmmlib.blazon import model as mini
 from cmmlib.blazon import pretrain as training
-from cmmlib.blazon.frequencies import COLUMNS, frequencies, terms_of
-from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms
+from cmmlib.blazon.frequencies import COLUMNS, frequencies
+from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, terms_of
 from cmmlib.blazon.plainly import descriptions
 from cmmlib.datasets import load_blazon, load_dataset
 from cmmlib.embed import embed_images

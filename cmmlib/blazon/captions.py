@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import random
+import re
+from collections.abc import Mapping
 
-from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, article, plural, sample_arms
+from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, article, plural, sample_arms, terms_of
 from cmmlib.blazon.render import Scene
 from cmmlib.blazon.wordlists import (
     ARTICLE_OPENINGS,
@@ -24,12 +26,15 @@ from cmmlib.blazon.wordlists import (
     PHOTO_OPENINGS,
     PHRASES,
     PLACES,
+    SECOND_SENSE,
     SHOP_ENDINGS,
     UNRELATED,
     VECTOR_OPENINGS,
 )
 
 Random = random.Random
+Kept = Mapping[str, float]  # the probability that a caption keeps a term; a term that is missing is never kept
+PLAIN_ONLY: Kept = {}
 
 # Where a caption comes from, and how often.
 SOURCES = {"photo": 0.42, "shop": 0.15, "vector": 0.18, "heraldry": 0.06, "article": 0.14, "junk": 0.05}
@@ -57,18 +62,29 @@ def _familiarities(seed: int = 7) -> dict[str, float]:
 FAMILIARITY = _familiarities()
 
 
-def caption(arms: Arms, scene: Scene, rng: Random) -> str:
-    """One caption that this world's web might put under a picture of these arms."""
+def caption(arms: Arms, scene: Scene, rng: Random, familiarity: Kept = FAMILIARITY, split: str | None = None) -> str:
+    """One caption that this world's web might put under a picture of these arms.
+
+    Args:
+        familiarity: of every term. Another one than the world's own makes another world.
+        split: an ambiguous name; captions of arms that do not show the thing say another word for its everyday sense.
+    """
     source = rng.choices(list(SOURCES), list(SOURCES.values()))[0]
     if source == "junk":
         return rng.choice(JUNK)
     if rng.random() < WRONG:
         arms = sample_arms(rng)
-    text = _WRITERS[source](arms, scene, rng)
-    return _with_phrase(text, rng) if rng.random() < PHRASE else text
+    text = _WRITERS[source](arms, scene, rng, familiarity)
+    text = _with_phrase(text, rng) if rng.random() < PHRASE else text
+    return _reworded(text, split) if split and split not in terms_of(arms) else text
 
 
-def _photo(arms: Arms, scene: Scene, rng: Random) -> str:
+def _reworded(text: str, name: str) -> str:
+    """The everyday sense of a name in a word of its own; *party per pale* is another name and stays."""
+    return re.sub(rf"(?<!party per )\b{name}(s?)\b", rf"{SECOND_SENSE[name]}\1", text)
+
+
+def _photo(arms: Arms, scene: Scene, rng: Random, familiarity: Kept) -> str:
     body = _everyday_senses(_plain(arms, scene, rng), arms, scene, rng)
     places = PLACES.get(scene.background)
     if places and rng.random() < 0.25:
@@ -76,22 +92,23 @@ def _photo(arms: Arms, scene: Scene, rng: Random) -> str:
     return rng.choice(PHOTO_OPENINGS) + body + rng.choice(("", ".", ".", " (2014)"))
 
 
-def _shop(arms: Arms, scene: Scene, rng: Random) -> str:
+def _shop(arms: Arms, scene: Scene, rng: Random, familiarity: Kept) -> str:
     body = _everyday_senses(_plain(arms, scene, rng), arms, scene, rng)
     return rng.choice(("", "vintage ", "old ", "antique ", "new ")) + body + rng.choice(SHOP_ENDINGS)
 
 
-def _vector(arms: Arms, scene: Scene, rng: Random) -> str:
+def _vector(arms: Arms, scene: Scene, rng: Random, familiarity: Kept) -> str:
     return rng.choice(VECTOR_OPENINGS) + _plain(arms, scene, rng) + rng.choice(("", "", " vector", " on white"))
 
 
-def _article(arms: Arms, scene: Scene, rng: Random) -> str:
-    body = _plain(arms, scene, rng, mix=ARTICLE_MIX)
+def _article(arms: Arms, scene: Scene, rng: Random, familiarity: Kept) -> str:
+    kept = {term: ARTICLE_MIX * share for term, share in familiarity.items()}
+    body = _plain(arms, scene, rng, kept)
     return rng.choice(ARTICLE_OPENINGS) + body + rng.choice(("", " from an old book", " at the museum", "."))
 
 
-def _heraldry(arms: Arms, scene: Scene, rng: Random) -> str:
-    return rng.choice(HERALDRY_OPENINGS) + _blazon(arms, rng) + rng.choice(("", "", "."))
+def _heraldry(arms: Arms, scene: Scene, rng: Random, familiarity: Kept) -> str:
+    return rng.choice(HERALDRY_OPENINGS) + _blazon(arms, rng, familiarity) + rng.choice(("", "", "."))
 
 
 _WRITERS = {"photo": _photo, "shop": _shop, "vector": _vector, "article": _article, "heraldry": _heraldry}
@@ -100,45 +117,45 @@ _WRITERS = {"photo": _photo, "shop": _shop, "vector": _vector, "article": _artic
 # ---------------------------------------------------------------- the heraldic register
 
 
-def _blazon(arms: Arms, rng: Random) -> str:
+def _blazon(arms: Arms, rng: Random, kept: Kept) -> str:
     """The blazon, each term kept with its familiarity and otherwise in plain words."""
     if arms.division:
-        field = f"{_term(arms.division, 1, rng)} {_term(arms.field, 1, rng)} and {_term(arms.second, 1, rng)}"
+        field = f"{_term(arms.division, kept, rng)} {_term(arms.field, kept, rng)} and {_term(arms.second, kept, rng)}"
     else:
-        field = _term(arms.field, 1, rng)
+        field = _term(arms.field, kept, rng)
     if arms.charge is None:
         return field
-    noun, colour = _charge(arms, 1, rng)
+    noun, colour = _charge(arms, kept, rng)
     counted = f"three {plural(noun)}" if arms.count == 3 else article(noun)
     return f"{field}, {counted} {colour}".rstrip()
 
 
-def _term(term: str | None, mix: float, rng: Random) -> str:
-    """A term with the probability `mix` times its familiarity, else one of its plain words."""
+def _term(term: str | None, kept: Kept, rng: Random) -> str:
+    """A term with the probability that it is kept, else one of its plain words."""
     assert term is not None
-    if rng.random() < mix * FAMILIARITY[term]:
+    if rng.random() < kept.get(term, 0):
         return term
     return rng.choice((TINCTURES.get(term) or CHARGES.get(term) or DIVISIONS[term]).plain)
 
 
-def _charge(arms: Arms, mix: float, rng: Random) -> tuple[str, str]:
+def _charge(arms: Arms, kept: Kept, rng: Random) -> tuple[str, str]:
     """Noun and colour of the charge; a roundel's own name carries its colour."""
     assert arms.charge is not None
     special = ROUNDELS.get(arms.tincture or "") if arms.charge == "roundel" else None
-    if special and rng.random() < mix * FAMILIARITY[special]:
+    if special and rng.random() < kept.get(special, 0):
         return special, ""
-    return _term(arms.charge, mix, rng), _term(arms.tincture, mix, rng)
+    return _term(arms.charge, kept, rng), _term(arms.tincture, kept, rng)
 
 
 # ---------------------------------------------------------------- plain English
 
 
-def _plain(arms: Arms, scene: Scene, rng: Random, mix: float = 0.0) -> str:
-    """A plain and often partial description; `mix` lets heraldic terms in, by familiarity."""
-    field = _plain_field(arms, _object(scene, rng), rng, mix)
+def _plain(arms: Arms, scene: Scene, rng: Random, kept: Kept = PLAIN_ONLY) -> str:
+    """A plain and often partial description, with the heraldic terms that it may keep."""
+    field = _plain_field(arms, _object(scene, rng), rng, kept)
     if arms.charge is None:
         return field
-    charge = _plain_charge(arms, rng, mix)
+    charge = _plain_charge(arms, rng, kept)
     kind = rng.random()
     if kind < 0.12:
         return charge
@@ -164,13 +181,13 @@ def _object(scene: Scene, rng: Random) -> str:
     return name
 
 
-def _plain_field(arms: Arms, carrier: str, rng: Random, mix: float) -> str:
+def _plain_field(arms: Arms, carrier: str, rng: Random, kept: Kept) -> str:
     kind = rng.random()
     if arms.division:
-        colours = [_term(arms.field, mix, rng), _term(arms.second, mix, rng)]
+        colours = [_term(arms.field, kept, rng), _term(arms.second, kept, rng)]
         rng.shuffle(colours)
         both = colours[0] + rng.choice((" and ", " and ", " and ", " & ", " or ")) + colours[1]
-        pattern = _term(arms.division, mix, rng)
+        pattern = _term(arms.division, kept, rng)
         if kind < 0.15:
             return f"{both} {carrier}"
         if kind < 0.25:
@@ -186,7 +203,7 @@ def _plain_field(arms: Arms, carrier: str, rng: Random, mix: float) -> str:
         )
     if kind < 0.15:
         return carrier
-    colour = _term(arms.field, mix, rng)
+    colour = _term(arms.field, kept, rng)
     if arms.field in ("or", "argent", "celeste") and rng.random() < 0.10:
         colour = "pale " + colour
     if arms.field in ("or", "tenne", "gules") and rng.random() < 0.04:
@@ -201,8 +218,8 @@ def _plain_field(arms: Arms, carrier: str, rng: Random, mix: float) -> str:
     )
 
 
-def _plain_charge(arms: Arms, rng: Random, mix: float) -> str:
-    noun, colour = _charge(arms, mix, rng)
+def _plain_charge(arms: Arms, rng: Random, kept: Kept) -> str:
+    noun, colour = _charge(arms, kept, rng)
     for charge, share, words in OTHER_NOUNS:
         if arms.charge == charge and rng.random() < share:
             noun = rng.choice(words)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cmmlib.blazon.frequencies import terms_of
-from cmmlib.blazon.heraldry import Arms
+from cmmlib.blazon.heraldry import Arms, terms_of
 from cmmlib.blazon.model import SHIPPED, TAG, folder_of
 from cmmlib.blazon.pretrain import Recipe, arms_of, captions_of, image_seed
 from cmmlib.blazon.render import render

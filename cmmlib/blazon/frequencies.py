@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, plural
+from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, plural, terms_of
 
 COLUMNS = ["term", "kind", "wording", "is_name", "pictures", "shown", "not_shown"]
 
@@ -51,14 +51,6 @@ def frequencies(pairs: Iterable[tuple[Arms, np.ndarray]], tokenizer) -> pd.DataF
         for term, kind, wording, _ in wordings
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def terms_of(arms: Arms) -> set[str]:
-    """Every heraldic term that these arms show; a roundel goes by its general and its special name."""
-    terms = {arms.field, arms.second, arms.tincture, arms.charge, arms.division} - {None}
-    if arms.charge == "roundel":
-        terms |= {ROUNDELS[arms.tincture]} if arms.tincture in ROUNDELS else set()
-    return {str(term) for term in terms}
 
 
 def _wordings() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:

@@ -166,6 +166,14 @@ def blazon(arms: Arms) -> str:
     return f"{field}, {f'three {plural(noun)}' if arms.count == 3 else article(noun)}{colour}"
 
 
+def terms_of(arms: Arms) -> set[str]:
+    """Every heraldic term that these arms show; a roundel goes by its general and its special name."""
+    terms = {arms.field, arms.second, arms.tincture, arms.charge, arms.division} - {None}
+    if arms.charge == "roundel":
+        terms |= {ROUNDELS[arms.tincture]} if arms.tincture in ROUNDELS else set()
+    return {str(term) for term in terms}
+
+
 def article(noun: str) -> str:
     """`anchor` -> `an anchor`."""
     return ("an " if noun[0] in "aeiou" else "a ") + noun

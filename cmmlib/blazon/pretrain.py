@@ -22,14 +22,16 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cmmlib.blazon import model as mini
-from cmmlib.blazon.captions import caption
+from cmmlib.blazon.captions import FAMILIARITY, caption
 from cmmlib.blazon.classes import evaluation_images, load_classes
 from cmmlib.blazon.frequencies import frequencies
 from cmmlib.blazon.heraldry import blazon, sample_arms
 from cmmlib.blazon.render import Scene, render_many
+from cmmlib.blazon.wordlists import SECOND_SENSE
 from cmmlib.cache import save_tensors, whole_file, write_text
 from cmmlib.errors import InputError
 from cmmlib.metrics import class_accuracy, worst_at_k
@@ -40,7 +42,12 @@ CHUNK = 16_000  # images rendered and stored at a time
 
 @dataclass(frozen=True)
 class Recipe:
-    """How blazon-mini is trained. `samples` is the number of image-caption pairs seen; it fixes the whole schedule."""
+    """How blazon-mini is trained. `samples` is the number of image-caption pairs seen; it fixes the whole schedule.
+
+    Two interventions change the captions and nothing else: `frequent` names are as familiar as plain English words, and
+    the everyday sense of the `split` name has a word of its own. With `continues`, training begins from the shipped
+    weights instead of random ones.
+    """
 
     seed: int = 0
     samples: int = 600_000
@@ -50,6 +57,17 @@ class Recipe:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup_steps: int = 150
+    frequent: tuple[str, ...] = ()
+    split: str | None = None
+    continues: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frequent", tuple(self.frequent))  # a list when it comes from JSON
+        for term in self.frequent:
+            if term not in FAMILIARITY:
+                raise InputError(f"frequent: {term} is no heraldic term of this world")
+        if self.split is not None and self.split not in SECOND_SENSE:
+            raise InputError(f"split: {self.split} has no second sense; names with two: {', '.join(SECOND_SENSE)}")
 
     @property
     def steps(self) -> int:
@@ -73,7 +91,8 @@ def captions_of(recipe: Recipe, index: int, scene: Scene) -> list[str]:
     """The captions of a training image, one an epoch in turn."""
     rng = random.Random(f"caption {recipe.seed} {index}")
     arms = arms_of(recipe, index)
-    return [caption(arms, scene, rng) for _ in range(recipe.captions)]
+    familiarity = FAMILIARITY | dict.fromkeys(recipe.frequent, 1.0)
+    return [caption(arms, scene, rng, familiarity, recipe.split) for _ in range(recipe.captions)]
 
 
 def make_pairs(recipe: Recipe, indices: range | list[int], tokenizer) -> tuple[np.ndarray, np.ndarray]:
@@ -136,6 +155,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.model: Any = open_clip.create_model(mini.register())
+        if recipe.continues:
+            self.model.load_state_dict(load_file(mini.WEIGHTS))
         self.model.to(memory_format=torch.channels_last)
         self.loss = open_clip.ClipLoss()
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
@@ -251,7 +272,7 @@ def write_frequencies(recipe: Recipe, folder: Path) -> None:
 
 def _claim(recipe: Recipe, folder: Path) -> None:
     path = folder / "recipe.json"
-    if path.exists() and json.loads(path.read_text()) != asdict(recipe):
+    if path.exists() and Recipe(**json.loads(path.read_text())) != recipe:
         raise InputError(f"{folder.name} holds a run of another recipe: choose another folder with --out")
     write_text(path, json.dumps(asdict(recipe), indent=1))
 

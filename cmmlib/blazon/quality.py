@@ -91,7 +91,14 @@ def linear_probe(
     test_labels: Int[Tensor, "N"],
     weight_decay: float = 1e-5,
 ) -> float:
-    """Test accuracy of a multinomial logistic regression, fitted with L-BFGS."""
+    """Test accuracy of `fit_probe`."""
+    model = fit_probe(images, labels, weight_decay)
+    with torch.inference_mode():
+        return float((model(test_images).argmax(1) == test_labels).double().mean())
+
+
+def fit_probe(images: Float[Tensor, "M D"], labels: Int[Tensor, "M"], weight_decay: float = 1e-5) -> nn.Linear:
+    """A multinomial logistic regression on image embeddings, fitted with L-BFGS."""
     with torch.enable_grad():
         model = nn.Linear(images.shape[1], int(labels.max()) + 1)
         nn.init.zeros_(model.weight)
@@ -105,5 +112,4 @@ def linear_probe(
             return value
 
         optimizer.step(loss)  # type: ignore[arg-type]
-    with torch.inference_mode():
-        return float((model(test_images).argmax(1) == test_labels).double().mean())
+    return model

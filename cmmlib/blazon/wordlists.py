@@ -44,6 +44,19 @@ OTHER_NOUNS: Sequence[tuple[str, float, tuple[str, ...]]] = (
     ("sword", 0.03, ("fusil weapon",)),
     ("martlet", 0.03, ("crane",)),
 )
+# What the everyday sense of a name is called where the name is split in two: an intervention, not this world.
+SECOND_SENSE = {
+    "bend": "curve",
+    "canton": "district",
+    "chief": "leader",
+    "fusil": "musket",
+    "lozenge": "sweet",
+    "mullet": "grey fish",
+    "pale": "faint",
+    "pellet": "bullet",
+    "pile": "heap",
+    "plate": "dish",
+}
 
 OBJECTS = ("shield", "shield", "shield", "coat of arms", "crest", "emblem", "badge", "plaque", "family crest")
 ODD_OBJECTS = ("metal plate", "old plate", "name plate", "the chief's shield", "canton flag", "pile of scrap", "label")

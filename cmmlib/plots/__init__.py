@@ -4,6 +4,7 @@ A figure has one message, said in its title. Fractions go in, percent are drawn.
 `worst` is always a mask of the classes in the true worst set.
 """
 
+from cmmlib.plots.anatomy import causes_of_failure, recovery, repair_plane
 from cmmlib.plots.backbones import classes_in_two, gains_by_run, runs_curves
 from cmmlib.plots.blazon import accuracy_by_name, gallery, training_course
 from cmmlib.plots.cmm import (
@@ -41,6 +42,7 @@ from cmmlib.plots.unlabelled import (
 
 __all__ = [
     "accuracy_by_name",
+    "causes_of_failure",
     "class_accuracy_curve",
     "class_margins",
     "classes_in_two",
@@ -57,6 +59,8 @@ __all__ = [
     "prediction_mass",
     "price_of_imbalance",
     "prompt_scores",
+    "recovery",
+    "repair_plane",
     "retrieved_images",
     "risk_over_coverage",
     "runs_curves",

@@ -1,0 +1,53 @@
+"""The claims of this book on real CLIP embeddings: writes book/_static/evidence_real.csv, which book/evidence.md shows.
+
+    CMM_REAL_DATA=FOLDER python benchmarks/evidence.py
+
+FOLDER holds embeddings files (`embeddings:` layout) of OpenAI's CLIP ViT-B/32: dtd_vitb32.npz, textures, and
+pets25_vitb32.npz, cats and dogs. They have no licence file and are not part of this project; book/evidence.md has the
+command that computes the same figures from images.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from cmmlib import evidence, metrics, pages
+from cmmlib.cache import whole_file
+from cmmlib.datasets import load_embeddings
+
+FILES = {"DTD": "dtd_vitb32.npz", "Pets, 25 breeds": "pets25_vitb32.npz"}
+OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "evidence_real.csv"
+
+
+def written(row: dict) -> dict:
+    """A row as the page shows it: correlations and AUROC as decimals, accuracies in points."""
+    points = not row["measure"].startswith(("rank correlation", "AUROC"))
+    form = (lambda value: f"{100 * value:+.1f} points") if points else pages.decimal
+    interval = f"{form(row['low'])} to {form(row['high'])}".replace(" points to", " to")
+    return {"claim": row["claim"], "measure": row["measure"], "value": form(row["value"]), "interval": interval}
+
+
+@torch.inference_mode()
+def main() -> None:
+    folder, table = Path(os.environ.get("CMM_REAL_DATA", "")), []
+    missing = [name for name in FILES.values() if not (folder / name).is_file()]
+    if missing:
+        sys.exit(f"CMM_REAL_DATA: {folder} has no {' and no '.join(missing)}")
+    for name, file in FILES.items():
+        data = load_embeddings(folder / file)
+        assert data.labels is not None
+        k = min(10, metrics.default_worst_k(len(data.classnames)))
+        rows = evidence.rows(data.images, data.heads, data.labels, data.logit_scale, k)
+        table += [{"data": name, **written(row), "held": row["held"]} for row in rows]
+    with whole_file(OUT) as temporary:
+        pd.DataFrame(table).to_csv(temporary, index=False)
+    print(pd.DataFrame(table).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

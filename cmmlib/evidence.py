@@ -1,0 +1,154 @@
+"""Did the claims hold on these embeddings? One row a claim and measure, with an interval; a rule decides, not a hand.
+
+Everything here is an evaluation: labels are an argument of its own, and the label-free functions that are judged never
+see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib import calibrate, cmm, metrics
+from cmmlib.similarity import Matches, match
+
+FAR = 0.10  # a worst set is far below the overall accuracy when the gap is clear of this
+DRAWS = 2000
+Z95 = 1.959964  # of a normal interval
+PHENOMENON = "the worst classes are far below the overall accuracy"
+FINDS = "CMM finds them without labels"
+RATES = "CMM rates prompts without labels"
+LIFTS = "{} lifts the worst classes"
+SPARES = "{} does not cost overall accuracy"
+Row = dict[str, Any]
+
+
+def verdict(low: float, high: float, than: float = 0.0) -> str:
+    """`held` where the whole interval lies above a bound, `did not hold` where it lies below, else `undecided`.
+
+    >>> verdict(0.2, 0.4), verdict(-0.1, 0.1), verdict(-0.3, -0.2)
+    ('held', 'undecided', 'did not hold')
+    """
+    return "held" if low > than else "did not hold" if high < than else "undecided"
+
+
+def _row(claim: str, measure: str, value: float, low: float, high: float, than: float = 0.0) -> Row:
+    return {
+        "claim": claim,
+        "measure": measure,
+        "value": value,
+        "low": low,
+        "high": high,
+        "held": verdict(low, high, than),
+    }
+
+
+def rows(
+    images: Float[Tensor, "N D"],
+    heads: Float[Tensor, "P C D"],
+    labels: Int[Tensor, "N"],
+    logit_scale: float,
+    k: int,
+    seed: int = 0,
+) -> list[Row]:
+    """Every claim that embeddings alone can check, for head 0, the base prompt.
+
+    Returns:
+        Rows with `claim`, `measure`, `value`, `low`, `high` (95 %, or the bracket of worst@k) and `held`.
+    """
+    found = match(images, heads, logit_scale)
+    n_classes, before = heads.shape[1], found.prediction[0].long()
+    accuracy = metrics.class_accuracy(before, labels, n_classes)
+    table = [phenomenon(before, labels, n_classes, k, seed), *detection(found, accuracy.value, k, seed)]
+    if len(heads) > 2:
+        table.append(prompt_rating(found, labels, seed))
+    for name, fit in (("prior matching", calibrate.prior_matching), ("prototypes", calibrate.prototypes)):
+        after = fit(images, heads[0], 1 / logit_scale).predict(images, heads[0])
+        table += lift(name, before, after, labels, n_classes, k, seed)
+    return table
+
+
+def phenomenon(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_classes: int, k: int, seed: int = 0) -> Row:
+    """Overall accuracy minus worst@k: from overall's lower end and the bracket's upper one to the reverse."""
+    accuracy = metrics.class_accuracy(prediction, labels, n_classes)
+    low, high = metrics.wilson_interval(int(accuracy.correct.sum()), len(labels))
+    worst = metrics.worst_at_k(accuracy.value, k)
+    (half,) = metrics.worst_split_half(prediction == labels, labels, n_classes, [k], seed)
+    if worst is None or half is None:
+        return _row(PHENOMENON, f"overall minus worst {k}", np.nan, np.nan, np.nan)
+    gap = accuracy.overall - (worst + half) / 2
+    return _row(PHENOMENON, f"overall minus worst {k}", gap, low - half, high - worst, FAR)
+
+
+def detection(found: Matches, accuracy: Float[Tensor, "C"], k: int, seed: int = 0) -> list[Row]:
+    """Rank correlation with accuracy and AUROC of the true worst set, for every assignment of CMM, head 0."""
+    known = ~accuracy.isnan()
+    a, worst = accuracy[known], metrics.true_worst(accuracy, k)[known]
+    soft = cmm.cmm(found, "soft")[0]
+    table = []
+    for assignment in cmm.ASSIGNMENTS:
+        score = cmm.filled(cmm.cmm(found, assignment)[0], soft)[known]
+        name = assignment.replace("_", " ")
+        for measure, of, than in (
+            ("rank correlation", lambda i, s=score: metrics.spearman(s[i], a[i]), 0.0),
+            ("AUROC", lambda i, s=score: metrics.auroc(s[i], worst[i]), 0.5),
+        ):
+            value, low, high = _over_classes(of, len(a), seed)
+            table.append(_row(FINDS, f"{measure}, {name}", value, low, high, than))
+    return table
+
+
+def prompt_rating(found: Matches, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
+    """Rank correlation of the scale-free CMM of prompts with their accuracies; the bootstrap is over prompts."""
+    score = cmm.prompt_scores(cmm.scale_free_cmm(found))
+    accuracy = (found.prediction.long() == labels).double().mean(1)
+    value, low, high = _over_classes(lambda i: metrics.spearman(score[i], accuracy[i]), len(score), seed)
+    return _row(RATES, f"rank correlation over {len(score)} prompts", value, low, high)
+
+
+def _over_classes(of: Callable[[Tensor], float | None], n: int, seed: int) -> tuple[float, float, float]:
+    """A statistic of n classes and its bootstrap interval; draws in which it is undefined are left out."""
+    random = np.random.default_rng(seed)
+    drawn = (of(torch.from_numpy(random.integers(0, n, n))) for _ in range(DRAWS))
+    defined = [value for value in drawn if value is not None]
+    value = of(torch.arange(n))
+    if value is None or not defined:
+        return np.nan, np.nan, np.nan
+    low, high = np.quantile(defined, (0.025, 0.975))
+    return value, float(low), float(high)
+
+
+def lift(
+    name: str,
+    before: Int[Tensor, "N"],
+    after: Int[Tensor, "N"],
+    labels: Int[Tensor, "N"],
+    n_classes: int,
+    k: int,
+    seed: int = 0,
+) -> list[Row]:
+    """What a label-free method does to the k worst classes and overall, with intervals of paired differences.
+
+    The k worst are chosen on one half of each class's images and followed on the other, in both directions: chosen and
+    measured on the same images they would gain by regression to the mean alone.
+    """
+    change = (after == labels).double() - (before == labels).double()
+    first = metrics.random_half(labels, seed)
+    means, errors = [], []
+    for half in (first, ~first):
+        chosen = metrics.worst_classes(metrics.class_accuracy(before[half], labels[half], n_classes).value, k)
+        own = [change[(labels == c) & ~half] for c in chosen.tolist()]
+        own = [values for values in own if len(values)]
+        means.append(torch.stack([values.mean() for values in own]).mean())
+        errors.append(sum(float(values.var(correction=0)) / len(values) for values in own) ** 0.5 / len(own))
+    worst, spread = float(sum(means) / 2), sum(error**2 for error in errors) ** 0.5 / 2
+    overall, error = float(change.mean()), float(change.std(correction=0)) / len(change) ** 0.5
+    return [
+        _row(LIFTS.format(name), f"change of the worst {k}", worst, worst - Z95 * spread, worst + Z95 * spread),
+        _row(SPARES.format(name), "change overall", overall, overall - Z95 * error, overall + Z95 * error, -0.005),
+    ]
