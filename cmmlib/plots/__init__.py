@@ -29,6 +29,7 @@ from cmmlib.plots.repair import (
     weight_map,
     who_gains,
 )
+from cmmlib.plots.scale import scaling
 
 __all__ = [
     "accuracy_by_name",
@@ -43,6 +44,7 @@ __all__ = [
     "prediction_mass",
     "prompt_scores",
     "retrieved_images",
+    "scaling",
     "score_grid",
     "sensitivity_grid",
     "training_course",
