@@ -114,9 +114,7 @@ def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = N
     if not (tokenizer or tower):
         return None
     if find_spec("transformers") is None:
-        raise InputError(
-            f"backbone: {name} reads texts with a tokenizer of the package transformers: pip install 'cmmlib[siglip]'"
-        )
+        raise InputError(f"backbone: {name} reads texts with the package transformers: pip install 'cmmlib[siglip]'")
     if tower and not _in_cache(tower, ["config.json"]):
         _require_hub(f"backbone: the text tower {tower} of {name} is")
     if folder is not None and any((folder / file).is_file() for file in TOKENIZER_FILES):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from PIL import Image
 from cmmlib import plots
 
 SIZES = [2, 5, 47, 400]
+STATIC = Path(__file__).parents[1] / "book" / "_static"
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +175,14 @@ def test_drawing_leaves_matplotlib_as_it_was():
     before = dict(plt.rcParams)
     plt.close(plots.worst_bracket([1], [0.1], [0.2]))
     assert dict(plt.rcParams) == before
+
+
+def test_the_figure_of_growth_says_what_grows_fastest():
+    base = {"images": 100, "classes": 10, "prompts": 2, "width": 8, "analysis_s": 1.0, "peak_mib": 10.0}
+    rows = [{"varied": "base", **base}]
+    for key, power in (("images", 1), ("classes", 2), ("prompts", 1), ("width", 0.5)):
+        rows += [{"varied": key, **base, key: f * base[key], "analysis_s": f**power, "peak_mib": 10.0} for f in (2, 4)]
+    figure = plots.scaling(pd.DataFrame(rows))
+    assert "Time grows most with classes, as its power 2.00" in figure.get_label()
+    assert figure._suptitle.get_text() == "Time grows fastest with classes"
+    assert plots.scaling(pd.read_csv(STATIC / "scale.csv")).get_label()

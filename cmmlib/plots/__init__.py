@@ -31,6 +31,7 @@ from cmmlib.plots.repair import (
     weight_map,
     who_gains,
 )
+from cmmlib.plots.scale import scaling
 from cmmlib.plots.unlabelled import (
     hub_and_starved,
     neighbours_plane,
@@ -64,6 +65,7 @@ __all__ = [
     "retrieved_images",
     "risk_over_coverage",
     "runs_curves",
+    "scaling",
     "score_grid",
     "sensitivity_grid",
     "training_course",

@@ -1,0 +1,60 @@
+"""Figure of the page on speed: how time and memory grow with the sizes of a study."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from cmmlib.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, styled
+
+LETTERS = {"images": "images N", "classes": "classes C", "prompts": "prompts P", "width": "width D"}
+COLOURS = {"images": BLUE, "classes": VERMILION, "prompts": GREEN, "width": ORANGE}
+
+
+@styled
+def scaling(table: pd.DataFrame) -> Figure:
+    """Time and memory of the analysis where one size at a time grows, each against the base size.
+
+    Columns: `varied` ("base", or the size that grew), `images`, `classes`, `prompts`, `width`, `analysis_s` (seconds),
+    `peak_mib` (MiB beyond the inputs).
+    """
+    base = table[table["varied"] == "base"].iloc[0]
+    figure, (time, memory) = plt.subplots(1, 2, figsize=(7.6, 3.9))
+    steepest = max(_draw(time, table, base, "analysis_s"), key=lambda pair: pair[1])
+    _draw(memory, table, base, "peak_mib")
+    time.set(ylabel="time of the analysis (s)", title="Time")
+    memory.set(ylabel="memory beyond the inputs (MiB)", title="Memory")
+    title = "Time grows in proportion to each size" if steepest[1] < 1.2 else f"Time grows fastest with {steepest[0]}"
+    figure.suptitle(title, x=0.02, ha="left")
+    figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    sizes = ", ".join(f"{base[key]:,.0f} {key}" if key != "width" else f"width {base[key]:.0f}" for key in LETTERS)
+    return described(
+        figure,
+        f"""
+        Time and memory of the label-free analysis on logarithmic axes, from {sizes}, with one size at a time doubled.
+        Time grows most with {steepest[0]}, as its power {steepest[1]:.2f}.""",
+    )
+
+
+def _draw(axis: Axes, table: pd.DataFrame, base: pd.Series, column: str) -> list[tuple[str, float]]:
+    """A line for each size that grew; returns the power that each grows with, from the smallest to the largest."""
+    powers, largest = [], 1.0
+    for key, label in LETTERS.items():
+        grown = table[table["varied"] == key]
+        factor = np.array([1, *(grown[key] / base[key])])
+        value = np.array([base[column], *grown[column]])
+        axis.plot(factor, value, "o-", color=COLOURS[key], label=label, ms=4.5)
+        powers.append((key, float(np.log(value[-1] / value[0]) / np.log(factor[-1]))))
+        largest = max(largest, factor[-1])
+    ends = np.array([1, largest])
+    axis.plot(ends, base[column] * ends, "--", color=GREY, lw=1, label="in proportion", zorder=1)
+    axis.set(xscale="log", yscale="log", xlabel="size, as a multiple of the base")
+    ticks = 2 ** np.arange(int(np.log2(largest)) + 1)
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(ticks, [f"{tick}x" for tick in ticks])
+    return powers
