@@ -27,8 +27,6 @@ def load_imagenet(root: Path, split: str | None = None) -> ImageFolder:
     Raises:
         InputError: no such folder, or one that does not hold the thousand class folders.
     """
-    import open_clip
-
     split = choose_split("imagenet", split, ("val", "train"))
     folder = root / "imagenet" / str(split)
     if not folder.is_dir():
@@ -37,12 +35,15 @@ def load_imagenet(root: Path, split: str | None = None) -> ImageFolder:
             "put the class folders (n01440764 to n15075141) there, or name another place with --data-root"
         )
     data = load_folder(folder)
-    ids, names = data.classnames, list(open_clip.IMAGENET_CLASSNAMES)
+    ids = data.classnames
     if len(ids) != N_CLASSES or not all(re.fullmatch(r"n\d{8}", i) for i in ids):
         raise InputError(
             f"imagenet: {folder} holds {len(ids)} class folders from {ids[0]} to {ids[-1]}: "
             f"{N_CLASSES} named by WordNet ids are expected; other folders are folder:PATH"
         )
+    import open_clip  # slow to import: after whatever may be wrong
+
+    names = list(open_clip.IMAGENET_CLASSNAMES)
     told_apart = disambiguate(names, wordnet_terms(root / "imagenet", ids))
     return replace(data, name="imagenet", classnames=names, split=split, disambiguated=told_apart)
 

@@ -156,7 +156,7 @@ def _choice(run: Run) -> dict[str, str]:
         "split": data["split"],
         "classes taken": study["classes"],
         "images a class, at most": study["limit"],
-        "images left out, since they cannot be read": len(data["broken"]),
+        "unreadable images left out": len(data["broken"]),
     }
     return {what: str(value) for what, value in rows.items() if value}
 

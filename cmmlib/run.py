@@ -125,7 +125,7 @@ class Run:
             "tower": self.backbone is not None,
             "blazon": is_blazon(self.study.dataset),
             "pool": len(self.prompts) > 1,
-            "disambiguated": self.disambiguated not in (None, self.classnames),
+            "disambiguated": self.labels is not None and self.disambiguated not in (None, self.classnames),
             "others": bool(self.study.other_runs) or other_weights(self.study) is not None,
         }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +37,20 @@ def accuracy_columns(
             "share_taken_for": share.tolist(),
         }
     ).astype({"taken_for_index": "Int64"})
+
+
+def names_table(published: Mapping[str, Any], told_apart: Mapping[str, Any]) -> pd.DataFrame:
+    """Accuracy under class names as published, without the classes that share a name, and with these told apart.
+
+    Args:
+        published: accuracy report of the names as they are (`metrics.accuracy_report`, given the duplicates).
+        told_apart: the report of the same images under names that tell all classes apart.
+    """
+    rows = {"overall": (published["overall"], None, told_apart["overall"])}
+    for k, value in published["worst"].items():
+        rows[f"worst@{k}"] = (value, published["worst_without_duplicates"][k], told_apart["worst"][k])
+    columns = ["as published", "without shared names", "disambiguated"]
+    return pd.DataFrame(rows, index=columns).T.rename_axis("accuracy").reset_index()
 
 
 def cmm_columns(

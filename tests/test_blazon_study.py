@@ -250,7 +250,10 @@ def test_the_default_study_shows_the_phenomenon(default_run):
     assert results["accuracy"]["worst"]["10"] <= 0.05
     assert results["cmm"]["soft"]["auroc"] >= 0.93
     assert len(results["prompts"]) == 24
-    assert manifest["conditions"] == dict.fromkeys(("labels", "images", "pool", "blazon", "tower", "others"), True)
+    assert manifest["conditions"] == {
+        **dict.fromkeys(("labels", "images", "pool", "blazon", "tower", "others"), True),
+        "disambiguated": False,
+    }
     assert manifest["model"]["pretrained"] == "shipped"
     assert manifest["templates"] == "blazon-24"
 

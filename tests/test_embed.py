@@ -342,6 +342,43 @@ def test_an_unreadable_image_is_told_by_its_path_and_leaves_the_cache_clean(
     assert embed_images(backbone, load_folder(image_folder)).shape == (9, 16)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_images_are_let_pass_up_to_a_number(backbone, image_folder, own_cache, monkeypatch, workers):
+    whole = embed_images(backbone, load_folder(image_folder))
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
+    broken = [image_folder / name for name in ("grey_ramp/b.jpg", "palette/a.gif", "palette/deeper/b.png")]
+    for path in broken:  # images 1, 5 and 6: one in the first shard, two in the second
+        path.write_text("no image")
+    data = load_folder(image_folder)
+    with pytest.raises(InputError) as error:
+        embed_images(backbone, data, workers=workers, max_broken=2, batch_size=2)
+    assert str(error.value).startswith(f"cannot read image {broken[2]}: ")
+    assert len(entries(own_cache, "images")) == 2  # the whole set and the first shard
+    found = embed_images(backbone, data, workers=workers, max_broken=3, batch_size=2)
+    assert found.isnan().any(1).nonzero()[:, 0].tolist() == [1, 5, 6]
+    good = [0, 2, 3, 4, 7, 8, 9]
+    assert torch.allclose(found[good], whole[good], atol=1e-5)
+
+
+def test_an_entry_with_broken_images_serves_only_who_lets_them_pass(backbone, image_folder, counted):
+    path = image_folder / "palette" / "a.gif"
+    path.write_text("no image")
+    data = load_folder(image_folder)
+    first = embed_images(backbone, data, max_broken=1, storage="float16")
+    counted["images"].clear()
+    assert torch.equal(first.isnan(), embed_images(backbone, data, max_broken=5, storage="float16").isnan())
+    assert counted["images"] == []
+    with pytest.raises(InputError, match=r"cannot read image .*a\.gif: not an image"):
+        embed_images(backbone, data, storage="float16")
+
+
+def test_a_set_without_one_whole_image_is_refused(backbone, image_folder):
+    for path in load_folder(image_folder).paths:
+        path.write_text("no image")
+    with pytest.raises(InputError, match=r"cannot read image .*see_through_glass/c\.tif"):
+        embed_images(backbone, load_folder(image_folder), max_broken=99)
+
+
 def test_an_image_too_large_to_decode_is_told_by_its_path(backbone, image_folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(InputError, match=r"cannot read image .*grey_ramp/a\.png: .*decompression bomb"):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import open_clip
+import pandas as pd
 import pytest
 from data_sets import image, imagenet, text
+from finished_runs import read_through
 
+from cmmlib import Study, open_run
 from cmmlib.datasets import load_dataset
 from cmmlib.errors import InputError
 from cmmlib.imagenet import disambiguate
 
+CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "01_phenomenon.ipynb"
 DOUBLED = (657, 744, 836, 837)
 
 
@@ -77,3 +82,29 @@ def test_folders_that_are_not_imagenets_are_refused(tmp_path):
 def test_a_name_without_another_term_stays():
     assert disambiguate(["A", "a", "b"], [["a"], [], ["c"]]) == ["A", "a", "b"]
     assert disambiguate(["A", "a", "b"], [["a", "x"], ["y"], ["c"]]) == ["A, x", "a, y", "b"]
+
+
+def test_the_chapter_shows_both_sets_of_names_side_by_side(tmp_path, tiny_clip):
+    imagenet(tmp_path / "data", {0: 2, 657: 3, 744: 3, 836: 2, 837: 2})
+    (tmp_path / "few.txt").write_text("tench\n657\n744\n836\n837\n")
+    fields = {"dataset": "imagenet", "data_root": str(tmp_path / "data"), "classes": str(tmp_path / "few.txt")}
+    run = open_run(Study.of({**fields, "backbone": f"local-dir:{tiny_clip}", "out": str(tmp_path / "runs")}))
+    assert run.conditions["disambiguated"]
+    assert run.classnames == ["tench", "missile", "missile", "sunglasses", "sunglasses"]
+    said = read_through(run, CHAPTER)
+    assert said["shared_names"] == '"missile" and "sunglasses"'
+    assert said["told_apart_names"] == '"missile, projectile" and "sunglasses, sunglass"'
+    results = json.loads((run.folder / "results.json").read_text())
+    told = results["disambiguated"]
+    assert told["names"] == {"2": "missile, projectile", "3": "sunglasses, sunglass"}
+    assert told.keys() == {"names", "overall", "worst", "zero_classes"}
+    texts = run.encode(["a photo of a tench.", *(f"a photo of a {name}." for name in run.disambiguated[1:])])
+    right = (run.images @ texts.T).argmax(1) == run.labels
+    assert told["overall"] == pytest.approx(float(right.double().mean()))
+    per_class = pd.read_csv(run.folder / "per_class.csv")["accuracy"]
+    assert per_class[2] == per_class[4] == 0  # as published, by construction
+    assert results["accuracy"]["worst"]["1"] == 0
+
+
+def test_other_studies_have_nothing_to_tell_apart(labelled):
+    assert json.loads((labelled / "results.json").read_text())["disambiguated"] is None

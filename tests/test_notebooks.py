@@ -19,9 +19,8 @@ from cmmlib.chapters import COLAB, INSTALL_CELL, applies, belongs
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"parameters", "remove-cell", "exercise", "colab"}
-CONDITIONS = {
-    f"{word}-{name}" for word in ("if", "unless") for name in ("labels", "images", "pool", "blazon", "tower", "others")
-}
+NAMES = ("labels", "images", "pool", "blazon", "tower", "disambiguated", "others")
+CONDITIONS = {f"{word}-{name}" for word in ("if", "unless") for name in NAMES}
 
 
 def cells(path: Path, kind: str) -> list:
@@ -75,8 +74,10 @@ def test_every_tag_is_known(path):
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize("tower", [True, False])
 @pytest.mark.parametrize("others", [True, False])
-def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, others):
-    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower, "others": others}
+@pytest.mark.parametrize("disambiguated", [True, False])
+def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, disambiguated, others):
+    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower}
+    known |= {"disambiguated": disambiguated, "others": others}
     kept = [cell for cell in nbformat.read(path, as_version=4).cells if applies(cell, known)]
     code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
     said = set(
@@ -171,3 +172,18 @@ def test_the_chapters_hold_for_an_odd_study(changes, parameters, tmp_path):
         assert not {name: text for name, text in said.items() if text in ("nan", "None")}
     json.loads((run.folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert len(pd.read_csv(run.folder / "per_class.csv")) == run.n_classes
+
+
+def test_the_chapters_hold_for_a_folder_that_nobody_labelled(tmp_path, tiny_clip, image_folder):
+    (image_folder / "noise" / "broken.png").write_text("no image")
+    (tmp_path / "names.txt").write_text("".join(f"class {c}\n" for c in range(5)))
+    fields = {"class_names": str(tmp_path / "names.txt"), "max_broken": 1, "out": str(tmp_path / "runs")}
+    fields |= {"dataset": f"folder:{image_folder / 'noise'}", "backbone": f"local-dir:{tiny_clip}"}
+    run = open_run(Study.of(fields))
+    assert (run.labels, len(run.images)) == (None, 3)
+    for chapter in (path for path in NOTEBOOKS if belongs(path, run.conditions)):
+        said = read_through(run, chapter)
+        assert not {name: text for name, text in said.items() if text in ("nan", "None")}
+    results = json.loads((run.folder / "results.json").read_text(), parse_constant=pytest.fail)
+    assert (results["accuracy"], results["cmm"], results["n_classes"]) == (None, None, 5)
+    assert {"suspect_rank", "cmm_soft"} <= set(pd.read_csv(run.folder / "per_class.csv").columns)

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from data_sets import web_data_set
 from finished_runs import read_through, write_embeddings
 from PIL import Image
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
-from cmmlib import InputError, Study, open_run
+from cmmlib import InputError, Study, open_run, pages
 from cmmlib.run import Run
 from cmmlib.similarity import match
 
@@ -171,8 +172,10 @@ def test_manifest_says_what_was_run(labelled, twins):
     assert manifest["study"]["dataset"] == "embeddings:synthetic.npz"
     assert manifest["data"] | {"digest": ""} == {
         "name": "synthetic",
-        "digest": "",
+        "split": None,
         "n_images": 600,
+        "broken": [],
+        "digest": "",
         "stored_as": "float16",
     }
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -310,6 +313,40 @@ def test_chapters_add_to_the_files_of_others(tmp_path):
     assert [path.name for path in run.folder.iterdir() if path.name.startswith(".")] == []
 
 
+def test_broken_images_are_named_in_the_manifest_and_gone_from_the_run(tmp_path, tiny_clip, image_folder):
+    fields = {"backbone": f"local-dir:{tiny_clip}", "out": str(tmp_path / "runs")}
+    dataset = f"folder:{image_folder}"
+    sound = opened(dataset, **fields)
+    (image_folder / "noise" / "0b.png").write_text("no image")
+    with pytest.raises(InputError, match=r"noise/0b\.png: not an image"):
+        opened(dataset, **fields)
+    run = opened(dataset, **fields, max_broken=1)
+    run.write_manifest({})
+    data = strict_json(run.folder / "manifest.json")["data"]
+    assert (data["broken"], data["n_images"]) == (["noise/0b.png"], 10)
+    assert run.id == sound.id  # what is left out changes no number
+    assert torch.equal(run.labels, sound.labels)
+    assert run.pictures.image_ids == sound.pictures.image_ids
+    table = pages.study_table(run).set_index("what")["value"]
+    assert table["unreadable images left out"] == "1"
+
+
+def test_what_was_taken_of_a_set_is_told(tmp_path, tiny_clip):
+    root = web_data_set(tmp_path / "animals")
+    (tmp_path / "few.txt").write_text("cat\ndog\n")
+    fields = {"backbone": f"local-dir:{tiny_clip}", "classes": str(tmp_path / "few.txt"), "limit": 1}
+    run = opened(f"wds:{root}", **fields)
+    assert run.classnames == ["cat", "dog"]
+    assert sorted(run.labels.tolist()) == [0, 1]
+    assert run.prompts == ["a {}.", "the {}, a {}."]  # the set's own
+    assert run.facts["templates"] == "animals-2"
+    table = pages.study_table(run).set_index("what")["value"]
+    told = {"data set": "wds:animals", "split": "test", "classes taken": "few.txt", "images a class, at most": "1"}
+    assert told.items() <= table.to_dict().items()
+    assert opened(f"wds:{root}", **fields, templates="openai-7").prompts != run.prompts
+    assert opened(f"wds:{root}", **fields, split="test").id == run.id
+
+
 def test_conditions_say_what_a_study_has(tmp_path, tiny_clip, image_folder):
     one_head = synthetic_arrays()["text_features"][0]
     facts = [
@@ -318,7 +355,31 @@ def test_conditions_say_what_a_study_has(tmp_path, tiny_clip, image_folder):
         opened(f"folder:{image_folder}", backbone=f"local-dir:{tiny_clip}").conditions,
     ]
     assert facts == [
-        {"labels": True, "images": False, "pool": True, "blazon": False, "tower": False, "others": False},
-        {"labels": False, "images": False, "pool": False, "blazon": False, "tower": False, "others": False},
-        {"labels": True, "images": True, "pool": True, "blazon": False, "tower": True, "others": False},
+        {
+            "labels": True,
+            "images": False,
+            "pool": True,
+            "blazon": False,
+            "tower": False,
+            "disambiguated": False,
+            "others": False,
+        },
+        {
+            "labels": False,
+            "images": False,
+            "pool": False,
+            "blazon": False,
+            "tower": False,
+            "disambiguated": False,
+            "others": False,
+        },
+        {
+            "labels": True,
+            "images": True,
+            "pool": True,
+            "blazon": False,
+            "tower": True,
+            "disambiguated": False,
+            "others": False,
+        },
     ]

@@ -88,3 +88,15 @@ def test_the_prompt_table_has_accuracies_only_with_labels(run, tmp_path):
     assert without["overall"].isna().all()
     assert without["worst_10"].isna().all()
     pd.testing.assert_series_equal(with_labels["cmm_mean"], without["cmm_mean"])
+
+
+def test_accuracies_under_two_lists_of_names_stand_side_by_side():
+    labels = torch.arange(60) % 6
+    prediction = torch.where((labels == 1) & (torch.arange(60) < 30), 3, torch.where(labels == 2, 5, labels))
+    twins = [{"classes": [2, 5], "names": ["x", "x"], "by": "name"}]
+    reports = [metrics.accuracy_report(p, labels, 6, 1, twins) for p in (prediction, labels)]
+    table = tables.names_table(*reports).set_index("accuracy")
+    assert table.index.tolist() == ["overall", "worst@1", "worst@5", "worst@10", "worst@20"]
+    assert table.loc["worst@1"].tolist() == [0, 0.5, 1]
+    assert table.loc["overall", ["as published", "disambiguated"]].tolist() == [0.75, 1]
+    assert table.loc["worst@20"].isna().all()
