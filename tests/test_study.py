@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from cmmlib.errors import InputError
-from cmmlib.study import PLACES, Study, slugify
+from cmmlib.study import BY_CONTENT, PLACES, Study, slugify
 
 DIGESTS = {"data": "d1", "weights": "w1", "templates": "t1"}
 
@@ -124,8 +124,8 @@ def test_the_id_depends_on_what_changes_the_numbers(change):
 def test_every_field_is_either_a_place_or_told_by_contents_or_part_of_the_id():
     values = {"precision": "bf16", "storage": "float16", "worst_k": 9, "seed": 9, "base_template": "the {}"}
     values |= {"n_described": 4, "llm": "openai/x", "question": "contrast", "domain": "drawings"}
-    by_contents = {"dataset", "backbone", "pretrained", "class_names", "templates", "transcript"}
-    assert set(values) | PLACES | by_contents == set(Study.model_fields)
+    assert set(values) | PLACES | BY_CONTENT == set(Study.model_fields)
+    values |= {"compare_with": "runs/other-12345678"}
     for field, value in values.items():
         assert run_id(**{field: value}) != run_id(), field
 
