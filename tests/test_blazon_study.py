@@ -79,12 +79,23 @@ def test_a_class_list_that_is_no_number_is_refused(name):
 # ---------------------------------------------------------------- the shipped model
 
 
-def test_the_shipped_weights_are_small_and_those_of_the_record():
-    weights = mini.WEIGHTS.read_bytes()
-    record = card.load_record()
+@pytest.mark.parametrize("tag", mini.weights())
+def test_weights_that_ship_are_small_and_those_of_their_record(tag):
+    weights = mini.weights()[tag].read_bytes()
+    record = card.load_record(tag)
     assert len(weights) <= 9_000_000
     assert hashlib.sha256(weights).hexdigest() == record["weights"]["sha256"]
-    assert record["recipe"]["samples"] >= 600_000
+    assert (record["recipe"]["samples"] >= 600_000) == (tag == mini.TAG)
+    assert load_backbone("blazon-mini", tag).checkpoint == mini.weights()[tag]
+
+
+def test_the_tag_early_is_there_once_its_weights_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(mini, "EARLY", tmp_path)
+    assert list(mini.weights()) == [mini.TAG]
+    (tmp_path / mini.WEIGHTS.name).touch()
+    assert mini.weights()[mini.EARLY_TAG] == tmp_path / mini.WEIGHTS.name
+    with pytest.raises(InputError, match="no tag or file 'late': tags of blazon-mini: shipped"):
+        load_backbone("blazon-mini", "late")
 
 
 def test_open_clip_makes_the_shipped_model_by_its_name_and_tag():
@@ -141,9 +152,11 @@ def test_the_world_is_of_the_right_kind():
     assert by_overall[len(by_overall) // 2] == card.shipped_recipe().seed  # the rule
 
 
-def test_the_measured_numbers_are_those_of_the_shipped_weights():
-    (recorded,) = (run for run in card.load_quality() if run["training_seed"] == card.shipped_recipe().seed)
-    again = quality.measure(mini.WEIGHTS, seeds=(1,))
+@pytest.mark.parametrize("tag", mini.weights())
+def test_the_measured_numbers_are_those_of_the_weights(tag):
+    seed = card.load_record(tag)["recipe"]["seed"]
+    (recorded,) = (run for run in card.load_quality(tag) if run["training_seed"] == seed)
+    again = quality.measure(mini.weights()[tag], seeds=(1,))
     assert again["logit_scale"] == pytest.approx(recorded["logit_scale"], rel=1e-5)
     for name in ("overall", "worst_10", "auroc", "described_overall"):
         assert again["by_seed"][0][name] == pytest.approx(recorded["by_seed"][0][name], abs=0.003), name
@@ -250,10 +263,8 @@ def test_the_default_study_shows_the_phenomenon(default_run):
     assert results["accuracy"]["worst"]["10"] <= 0.05
     assert results["cmm"]["soft"]["auroc"] >= 0.93
     assert len(results["prompts"]) == 24
-    assert manifest["conditions"] == {
-        **dict.fromkeys(("labels", "images", "pool", "blazon", "tower", "others"), True),
-        "disambiguated": False,
-    }
+    known = dict.fromkeys(("labels", "images", "pool", "blazon", "tower"), True)
+    assert manifest["conditions"] == known | {"others": mini.EARLY_TAG in mini.weights(), "disambiguated": False}
     assert manifest["model"]["pretrained"] == "shipped"
     assert manifest["templates"] == "blazon-24"
 

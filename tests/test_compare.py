@@ -38,7 +38,7 @@ def test_one_prompt_has_no_best_template(tmp_path):
 
 
 FIELDS = [
-    *("name", "label_free", "overall", "overall_interval", "worst", "worst_split_half", "base_worst"),
+    *("name", "label_free", "overall", "overall_interval", "mean_per_class", "worst", "worst_split_half", "base_worst"),
     *("zero_classes", "requests"),
 ]
 
@@ -74,6 +74,7 @@ def test_rows_equal_a_direct_computation(judged):
             "20": None,
         }
         assert row["base_worst"] == {"10": pytest.approx(accuracy[[4, 0, 2]].mean()), "20": None}
+        assert row["mean_per_class"] == pytest.approx(accuracy.mean())
         assert row["zero_classes"] == (accuracy == 0).sum() >= 1
         p, n, z = hit.mean(), len(hit), 1.959964
         middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -92,7 +93,8 @@ def test_flat_rows_have_a_column_for_every_k(judged):
     table = compare.flat_rows(rows)
     many = [f"{name}_{k}" for name in ("worst", "worst_split_half") for k in (1, 5, 10, 20)]
     many += ["base_worst_10", "base_worst_20"]
-    plain = ["name", "label_free", "overall", "overall_low", "overall_high", "zero_classes", "requests"]
+    plain = ["name", "label_free", "overall", "overall_low", "overall_high"]
+    plain += ["mean_per_class", "zero_classes", "requests"]
     assert list(table.columns) == [*plain, *many]
     assert table["name"].tolist() == ["way 0", "way 1"]
     for row, line in zip(rows, table.to_dict("records"), strict=True):

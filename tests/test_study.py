@@ -143,6 +143,7 @@ def test_every_field_is_either_a_place_or_told_by_contents_or_part_of_the_id():
     values = {"precision": "bf16", "storage": "float16", "worst_k": 9, "seed": 9, "base_template": "the {}"}
     values |= {"n_described": 4, "llm": "openai/x", "question": "contrast", "domain": "drawings"}
     assert set(values) | PLACES | CONTENTS == set(Study.model_fields)
+    values |= {"compare_with": "runs/other-12345678"}
     for field, value in values.items():
         assert run_id(**{field: value}) != run_id(), field
 
