@@ -81,17 +81,21 @@ def scores(data: Data) -> list[dict]:
 
 
 def ranked(rows: list[dict]) -> pd.DataFrame:
-    """A row a setting, means over the data sets of a name, best first: the mean of every score over the three."""
+    """A row a setting, means over the data sets of a name, best first: by the mean of all scores, names alike."""
     keys = ["method", "strength", "weights", "rounds"]
-    table = pd.DataFrame(rows)
-    table[["weights", "rounds"]] = (
-        table[["weights", "rounds"]].astype(object).where(table[["weights"]].notna().to_numpy(), "")
+    table = pd.DataFrame(rows).fillna({"weights": "", "rounds": 0})
+    table["reference"] = table["reference"].map({"all": "", "few": f", {FEW} a class"})
+    table["rounds"] = table["rounds"].astype(int)
+    long = table.melt([*keys, "data", "reference"], ["overall", "worst 10"], "score")
+    long["column"] = long["data"] + long["reference"] + ", " + long["score"]
+    wide = long.pivot_table("value", keys, "column", aggfunc="mean", sort=False)
+    wide.insert(0, "mean of all", wide.mean(axis=1))
+    wide = wide.sort_values("mean of all", ascending=False, kind="stable").sort_index(
+        level="method", kind="stable", sort_remaining=False
     )
-    means = table.groupby([*keys, "data", "reference"])[["overall", "worst 10"]].mean().unstack(["data", "reference"])
-    means.columns = [f"{data}{', few' * (reference == 'few')}, {what}" for what, data, reference in means.columns]
-    means.insert(0, "mean of all", means.mean(axis=1))
-    order = means.reset_index().sort_values(["method", "mean of all"], ascending=[True, False], kind="stable")
-    return order[[*keys, "mean of all", *sorted(set(means.columns) - {"mean of all"})]]
+    shown = wide.reset_index()
+    shown["rounds"] = shown["rounds"].map(lambda rounds: rounds or "")
+    return shown
 
 
 def main() -> None:

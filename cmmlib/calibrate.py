@@ -248,11 +248,13 @@ def prototypes(
             f"prototypes: rounds and weights must be positive, got {rounds}, {text_weight}, {image_weight}"
         )
     texts, before = head.float(), None
+    index = torch.unique(texts, dim=0, return_inverse=True)[1]
+    original = (index[:, None] == index).int().argmax(1)  # copies of a text share a prototype, to the last bit
     text_scale = text_weight / _deviation(Products(images, texts))
     found = prior_matching(images, head, tau, prior, strength)
     blocks = Products(images, found.vectors(head))
     for done in range(1, rounds + 1):
-        centres = _weighted_means(images, blocks, found.bias)
+        centres = _weighted_means(images, blocks, found.bias)[original]
         scaled = image_weight / _deviation(Products(images, centres)) * centres
         blocks = Products(images, text_scale * texts + scaled)
         bias = fit(blocks, 1.0, prior, strength, start=found.bias)

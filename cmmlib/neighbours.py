@@ -84,8 +84,8 @@ def zlap(
 
     Each image is joined with its k nearest images (itself counts, as in the authors' code) and its k nearest texts;
     edges weigh the similarity, to the power gamma for texts, none below 0; the graph is made symmetric and normalised
-    by degrees. Scores solve (1 - alpha W) F = Y. Deviation: by the series sum_r (alpha W)^r Y, whose rest after 20
-    terms is of the order of alpha^20, in place of conjugate gradients. Transductive form, class texts as the classifier.
+    by degrees. Scores solve (1 - alpha W) F = Y. Deviation: by the series sum_r (alpha W)^r Y, whose rest after
+    20 terms is of the order of alpha^20, in place of conjugate gradients. Transductive form, texts as the classifier.
     """
     n, n_classes = len(images), len(head)
     near, value = _nearest(images, min(k, n))

@@ -110,7 +110,7 @@ def risk_rows(
     k: int,
     coverages: Sequence[float] = (1.0, 0.8, 0.5),
 ) -> list[dict[str, Any]]:
-    """For each confidence and coverage: the risk, and the worst-k class risk with one threshold and with one a class."""
+    """For each confidence and coverage: the risk, and the worst-k class risk with one threshold, and one a class."""
     rows = []
     for name, (found, confidence) in ways.items():
         wrong = found.prediction != labels

@@ -49,12 +49,18 @@ def cross_fitted(run: Run, name: str) -> tuple[Int[Tensor, "N"], bool]:
 
 @label_free
 def hub_and_starved(run: Run, matched: Correction) -> tuple[int, int, Int[Tensor, "M"]]:
-    """The class with the highest bias; the class that it takes most images from; the images that either ever gets."""
+    """The two classes between which prior matching moves most images, and the images that either ever gets.
+
+    Returns:
+        The class that gives, the class that takes (of highest and of lowest bias where no image moves), image indices.
+    """
     before, after = predict(run.images, run.base), matched.predict(run.images, run.base)
-    starved = int(matched.bias.argmax())
-    lost = before[(after == starved) & (before != starved)]
-    lowest = matched.bias.clone().index_fill_(0, torch.tensor(starved), torch.inf).argmin()
-    hub = int(lost.bincount().argmax() if len(lost) else lowest)
+    moves = torch.stack([before, after], 1)[before != after]
+    order = matched.bias.argsort(stable=True)
+    hub, starved = int(order[0]), int(order[-1])
+    if len(moves):
+        pairs, counts = moves.unique(dim=0, return_counts=True)
+        hub, starved = pairs[counts.argmax()].tolist()
     either = torch.stack([p == c for p in (before, after) for c in (hub, starved)]).any(0)
     return hub, starved, (either if either.any() else ~either).nonzero()[:, 0]
 

@@ -79,7 +79,7 @@ def test_a_chapter_that_does_not_say_a_value_is_found(labelled_book, tmp_path):
 def test_a_first_run_without_all_chapters_is_refused(changed, labelled, tmp_path):
     said = cmm("book", changed, labelled, "--out", tmp_path / "out")
     assert (said.code, said.out) == (2, "")
-    lacking = "02_cmm, 03_enrichment, 04_ensemble, 07_backbones"
+    lacking = "02_cmm, 03_enrichment, 04_ensemble, 05_unlabelled, 07_backbones"
     assert said.err == f"cmm: {changed.name} lacks {lacking}, which the book's pages quote: run it without --only\n"
     assert not (tmp_path / "out").exists()
 

@@ -20,7 +20,8 @@ from cmmlib.run import Run
 from cmmlib.similarity import match
 
 NEED_POOL = ["uniform", "zpe", "autoclip", "cmm_templates", "cmm_global"]
-ENRICHED = ["enriched_replace", "enriched_uniform", "enriched_cmm"]
+CORRECTED = ["enriched_cmm_prior", "enriched_cmm_prototypes"]
+ENRICHED = ["enriched_replace", "enriched_uniform", "enriched_cmm", *CORRECTED]
 ANSWER = ("It is round.", "It is grey.", "It has a rim.", "It lies on sand.")
 
 
@@ -77,7 +78,7 @@ def test_one_prompt_alone_leaves_nothing_to_weigh(tmp_path):
     assert list(by_name(contenders(run.blind, {}))) == ["base"]
     found = by_name(contenders(run.blind, near_texts(run, {1: 4})))
     assert list(found) == ["base", *ENRICHED]
-    assert [one.requests for one in found.values()] == [0, 1, 1, 1]
+    assert [one.requests for one in found.values()] == [0] + [1] * len(ENRICHED)
 
 
 def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
@@ -86,7 +87,7 @@ def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
     assert list(found) == ["base", *NEED_POOL, *ENRICHED]
     assert {name: one.requests for name, one in found.items() if one.requests} == dict.fromkeys(ENRICHED, 3)
     others = [c for c in range(CLASSES) if c not in described]
-    replaced, flat, weighted = (found[name].classifier for name in ENRICHED)
+    replaced, flat, weighted = (found[name].classifier for name in ENRICHED[:3])
     assert replaced[others].equal(synthetic.base[others])
     uniform = baselines.uniform_mean(synthetic.heads)
     torch.testing.assert_close(flat[others], uniform[others])
@@ -226,7 +227,7 @@ def test_a_text_tower_adds_the_rows_that_need_one(towered):
     assert list(by_name(contenders(run.blind, {}))) == WITH_TOWER
     found = by_name(contenders(run.blind, repair.encode_descriptions(run.blind, repair.enrich(run.blind, [0, 1]))))
     assert list(found) == [*WITH_TOWER, *ENRICHED]
-    assert [found[name].requests for name in ENRICHED] == [2, 2, 2]
+    assert [found[name].requests for name in ENRICHED] == [2] * len(ENRICHED)
     torch.testing.assert_close(found["class_name"].classifier, run.encode(run.classnames))
     words = baselines.waffle_texts(run.classnames, seed=run.study.seed)
     vectors = torch.stack([run.encode(texts) for texts in words])

@@ -179,7 +179,8 @@ def test_manifest_says_what_was_run(labelled, twins):
         "stored_as": "float16",
     }
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert list(manifest["chapters"]) == ["01_phenomenon", "02_cmm", "03_enrichment", "04_ensemble", "07_backbones"]
+    general = ["01_phenomenon", "02_cmm", "03_enrichment", "04_ensemble", "05_unlabelled", "07_backbones"]
+    assert list(manifest["chapters"]) == general
     assert strict_json(twins[0] / "manifest.json")["model"]["backbone"] == "local-dir:tiny-clip-untrained"
 
 
