@@ -4,7 +4,7 @@ For each class list of the embedded world other than the shipped one, each evalu
 the quarter of lowest CMM with generated wordy sentences, weigh, classify. The chosen setting is that of highest mean of
 overall and worst-10. With CMM_REAL_DATA, the two heads of the real pets embeddings are weighed as well.
 
-    python benchmarks/ensemble_settings.py OUT.csv [--lists 1 2 3] [--seeds 21 22]
+    python benchmarks/ensemble_settings.py OUT.csv [--lists 1 2 3 4 5 6] [--seeds 21]
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from cmmlib.similarity import match
 
 BASE = "a photo of a {}."
 GRID = {
-    "others": ("base prompt", "uniform mean"),
     "assignment": ("soft", "retrieval"),
     "balanced": (True, False),
     "temperature": (0.1, 0.3, 0.6, 1.0),
@@ -47,11 +46,16 @@ def settings():
 
 
 def scores(images, labels, candidates, others, logit_scale) -> list[dict]:
+    first = {way: ens.candidate_cmm(images, candidates, others, logit_scale, way) for way in GRID["assignment"]}
     rows = []
     for setting in settings():
-        form = {name: value for name, value in setting.items() if name not in ("others", "rounds")}
-        start = others[setting["others"]] if setting["rounds"] == 1 else classifier  # of the row before: a round less
-        classifier = ens.cmm_ensemble(images, candidates, start, logit_scale, rounds=1, **form)
+        form = {name: setting[name] for name in ("temperature", "cut", "balanced")}
+        way = setting["assignment"]
+        if setting["rounds"] == 1:
+            score = first[way]
+        else:  # the rivals have the texts of the row before, which is a round less
+            score = ens.candidate_cmm(images, candidates, classifier, logit_scale, way)
+        classifier = ens.combine(candidates, ens.weigh(candidates, score, **form))
         accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
         rows.append({**setting, "overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)})
     return rows
@@ -68,25 +72,23 @@ def embedded_world(list_seed: int, seed: int, backbone) -> list[dict]:
     suspects = cmm.rank_classes(soft)[: default_n_described(len(base))].tolist()
     described = {c: embed_texts(backbone, descriptions(data.arms[c], seed)) for c in suspects}
     candidates = ens.Candidates.of_templates(pool).with_descriptions(described)
-    others = {"base prompt": base, "uniform mean": uniform_mean(pool)}
-    rows = scores(images, data.labels, candidates, others, backbone.logit_scale)
+    rows = scores(images, data.labels, candidates, uniform_mean(pool), backbone.logit_scale)
     return [{"data": f"blazon:{list_seed}", "seed": seed, **row} for row in rows]
 
 
 def real_heads(path: Path) -> list[dict]:
     data = load_embeddings(path)
     candidates = ens.Candidates.of_templates(data.heads)
-    others = {"base prompt": data.heads[0], "uniform mean": uniform_mean(data.heads)}
     assert data.labels is not None
-    rows = scores(data.images, data.labels, candidates, others, data.logit_scale)
+    rows = scores(data.images, data.labels, candidates, uniform_mean(data.heads), data.logit_scale)
     return [{"data": path.stem, "seed": None, **row} for row in rows]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--lists", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22])
+    parser.add_argument("--lists", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[21])
     given = parser.parse_args()
     backbone, rows = load_backbone("blazon-mini", None), []
     for list_seed, seed in itertools.product(given.lists, given.seeds):
