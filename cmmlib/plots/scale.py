@@ -56,7 +56,7 @@ def _draw(axis: Axes, table: pd.DataFrame, base: pd.Series, column: str) -> list
     ends = np.array([1, largest])
     axis.plot(ends, base[column] * ends, "--", color=GREY, lw=1, label="in proportion", zorder=1)
     axis.set(xscale="log", yscale="log", xlabel="size, as a multiple of the base")
-    ticks = 2 ** np.arange(int(np.log2(largest)) + 1)
+    ticks = [2**i for i in range(int(np.log2(largest)) + 1)]
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
