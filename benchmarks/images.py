@@ -14,6 +14,7 @@ the median over rounds counts.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -71,9 +72,9 @@ def of_open_clip(options: argparse.Namespace) -> dict:
 
 
 def of_clip_benchmark(options: argparse.Namespace) -> dict:
-    from clip_benchmark.metrics.zeroshot_classification import run_classification
-
-    return time_loop(options, lambda model, head, loader: run_classification(model, head, loader, "cpu", amp=False))
+    # no dependency of this project: it is in an environment of its own
+    theirs = importlib.import_module("clip_benchmark.metrics.zeroshot_classification")
+    return time_loop(options, lambda model, head, loader: theirs.run_classification(model, head, loader, "cpu", False))
 
 
 def time_loop(options: argparse.Namespace, loop) -> dict:

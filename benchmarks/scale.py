@@ -41,6 +41,7 @@ BLOCK = 2000  # images a block of the bare products
 SIZES = ("images", "classes", "prompts", "width")
 BASE = {"images": 4000, "classes": 200, "prompts": 8, "width": 256}
 FULL = {"images": 50_000, "classes": 1000, "prompts": 80}
+KEPT = ["products_s", "analysis_s", "pass_ratio", "ensemble_ratio", "analysis_ratio", "inputs_mib", "peak_mib", "load"]
 STAGES = ("pass", "scores", "ensemble", "metrics")
 
 
@@ -143,7 +144,7 @@ def main() -> None:
     full = [("width", {**FULL, "prompts": options.prompts, "width": width}) for width in options.widths]
     sizes = growth(options.doublings) if options.what == "growth" else full
     table = pd.DataFrame([{"varied": varied, **measure(size, options.runs, options.threads)} for varied, size in sizes])
-    table.round(4).to_csv(options.out, index=False)
+    table[["varied", *SIZES, *KEPT]].round(2).to_csv(options.out, index=False)
     if options.what == "growth":
         from cmmlib.plots import scaling
 

@@ -76,6 +76,11 @@ def test_names_that_are_no_paths_stay_as_they_are():
     )
 
 
+def test_a_hubs_repository_is_no_path():
+    given = study(backbone="hf-hub:timm/ViT-B-16-SigLIP")
+    assert given.backbone == given.public()["backbone"] == "hf-hub:timm/ViT-B-16-SigLIP"
+
+
 def test_absolute_paths_are_absolute_already():
     once = study(dataset="folder:images", templates="./pool.txt")
     assert Study.of(once.model_dump()) == once

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from cmmlib.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, styled
 
@@ -24,11 +24,14 @@ def scaling(table: pd.DataFrame) -> Figure:
     """
     base = table[table["varied"] == "base"].iloc[0]
     figure, (time, memory) = plt.subplots(1, 2, figsize=(7.6, 3.9))
-    steepest = max(_draw(time, table, base, "analysis_s"), key=lambda pair: pair[1])
-    _draw(memory, table, base, "peak_mib")
+    powers = _draw(time, table, base, "analysis_s")
+    steepest = max(powers, key=lambda pair: pair[1])
+    highest = max(power for _, power in [*powers, *_draw(memory, table, base, "peak_mib")])
     time.set(ylabel="time of the analysis (s)", title="Time")
     memory.set(ylabel="memory beyond the inputs (MiB)", title="Memory")
-    title = "Time grows in proportion to each size" if steepest[1] < 1.2 else f"Time grows fastest with {steepest[0]}"
+    title = "Doubling a size at most doubles time and memory"
+    if highest > 1.1:
+        title = f"Time grows fastest with {steepest[0]}"
     figure.suptitle(title, x=0.02, ha="left")
     figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     sizes = ", ".join(f"{base[key]:,.0f} {key}" if key != "width" else f"width {base[key]:.0f}" for key in LETTERS)
@@ -53,8 +56,11 @@ def _draw(axis: Axes, table: pd.DataFrame, base: pd.Series, column: str) -> list
     ends = np.array([1, largest])
     axis.plot(ends, base[column] * ends, "--", color=GREY, lw=1, label="in proportion", zorder=1)
     axis.set(xscale="log", yscale="log", xlabel="size, as a multiple of the base")
-    ticks = 2 ** np.arange(int(np.log2(largest)) + 1)
+    ticks = [2**i for i in range(int(np.log2(largest)) + 1)]
     axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_minor_locator(NullLocator())
     axis.set_xticks(ticks, [f"{tick}x" for tick in ticks])
     return powers
