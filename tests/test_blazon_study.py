@@ -152,6 +152,15 @@ def test_the_world_is_of_the_right_kind():
     assert by_overall[len(by_overall) // 2] == card.shipped_recipe().seed  # the rule
 
 
+def test_the_card_has_a_row_for_every_tag():
+    table = card.tags().set_index("tag")
+    assert list(table.index) == list(mini.weights())
+    seed = card.shipped_recipe().seed
+    overall = card.spread(card.load_quality()).set_index("training_seed").loc[seed, "overall"]
+    assert table.loc[mini.TAG, "overall"] == overall
+    assert table.loc[mini.TAG, "samples"] == card.shipped_recipe().samples
+
+
 @pytest.mark.parametrize("tag", mini.weights())
 def test_the_measured_numbers_are_those_of_the_weights(tag):
     seed = card.load_record(tag)["recipe"]["seed"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cmmlib.blazon.heraldry import Arms, terms_of
-from cmmlib.blazon.model import SHIPPED, TAG, folder_of
+from cmmlib.blazon.model import SHIPPED, TAG, folder_of, weights
 from cmmlib.blazon.pretrain import Recipe, arms_of, captions_of, image_seed
 from cmmlib.blazon.render import render
 
@@ -89,4 +89,14 @@ def spread(quality: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "linear_probe": run["linear_probe"],
             }
         )
+    return pd.DataFrame(rows)
+
+
+def tags() -> pd.DataFrame:
+    """A row a tag of the weights that are here: `tag`, `samples` seen in training, and the columns of `spread`."""
+    rows = []
+    for tag in weights():
+        recipe = load_record(tag)["recipe"]
+        measured = spread(load_quality(tag)).set_index("training_seed").loc[recipe["seed"]]
+        rows.append({"tag": tag, "samples": recipe["samples"], **measured})
     return pd.DataFrame(rows)
