@@ -53,10 +53,9 @@ def embedded_world(lists: list[int], seeds: list[int]) -> Iterator[Data]:
 def real_sets(folder: Path) -> Iterator[Data]:
     for path in sorted(folder.glob("*_vitb32.npz")):
         data = load_embeddings(path)
+        name = path.stem.partition("_")[0].rstrip("0123456789")
         for head in data.heads:
-            yield Data(
-                path.stem.partition("_")[0].rstrip("0123456789"), data.images, data.labels, head, data.logit_scale
-            )
+            yield Data(name, data.images, data.labels, head, data.logit_scale)
 
 
 def fits(images: Tensor, head: Tensor, tau: float) -> Iterator[tuple[dict, calibrate.Correction]]:
