@@ -47,14 +47,15 @@ def embedded_world(lists: list[int], seeds: list[int]) -> Iterator[Data]:
     for list_seed, seed in itertools.product(lists, seeds):
         data = load_blazon(str(list_seed), seed)
         head = embed_texts(backbone, [BASE.format(name) for name in data.classnames])
-        yield Data("embedded world", embed_images(backbone, data), data.labels, head, backbone.logit_scale)
+        yield Data("world", embed_images(backbone, data), data.labels, head, backbone.logit_scale)
 
 
 def real_sets(folder: Path) -> Iterator[Data]:
     for path in sorted(folder.glob("*_vitb32.npz")):
         data = load_embeddings(path)
+        name = path.stem.partition("_")[0].rstrip("0123456789")
         for head in data.heads:
-            yield Data(path.stem.partition("_")[0], data.images, data.labels, head, data.logit_scale)
+            yield Data(name, data.images, data.labels, head, data.logit_scale)
 
 
 def fits(images: Tensor, head: Tensor, tau: float) -> Iterator[tuple[dict, calibrate.Correction]]:
@@ -95,7 +96,8 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
     )
     shown = wide.reset_index()
     shown["rounds"] = shown["rounds"].map(lambda rounds: rounds or "")
-    return shown
+    shown["strength"] = shown["strength"].map("{:g}".format)
+    return shown.groupby("method").head(12)
 
 
 def main() -> None:

@@ -134,14 +134,18 @@ def transclip(
             z = log_z.softmax(1)
         if r < rounds:
             mu = _directions(z, x)
-            sigma = (x.square().mean(0) - 2 * ((z.T @ x) * mu).sum(0) / len(x) + z.mean(0) @ mu.square()).clamp_min(
-                TINY
-            )
+            sigma = _shared_variance(x.double(), mu.double(), z.double()).float()
     return z.argmax(1)
 
 
 def _directions(weight: Float[Tensor, "N C"], x: Float[Tensor, "N D"]) -> Float[Tensor, "C D"]:
     return torch.nn.functional.normalize((weight / weight.sum(0).clamp_min(1e-38)).T @ x, dim=1)
+
+
+def _shared_variance(x: Float[Tensor, "N D"], mu: Float[Tensor, "C D"], z: Float[Tensor, "N C"]) -> Float[Tensor, "D"]:
+    """Mean over images of sum_c z (x - mu_c)^2, multiplied out: differences of near numbers, so in float64."""
+    cross = ((z.T @ x) * mu).sum(0) / len(x)
+    return (x.square().mean(0) - 2 * cross + z.mean(0) @ mu.square()).clamp_min(TINY)
 
 
 def _log_gaussian(x: Float[Tensor, "N D"], mu: Float[Tensor, "C D"], sigma: Float[Tensor, "D"]) -> Float[Tensor, "N C"]:

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from synthetic_embeddings import synthetic_arrays
 
-from cmmlib import ensemble
+from cmmlib import calibrate, ensemble
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -144,6 +144,20 @@ def test_the_pages_have_the_settings_of_the_code():
     chosen = ("uniform mean", "soft", "yes", str(ensemble.TEMPERATURE), f"{ensemble.CUT:g}", str(ensemble.ROUNDS))
     keys = ("others", "assignment", "balanced", "temperature", "cut", "rounds")
     assert chosen in [tuple(row[key] for key in keys) for row in first]
+
+
+def test_the_pages_have_the_settings_of_the_corrections():
+    method, settings = (" ".join((ROOT / "book" / name).read_text().split()) for name in ("method.md", "settings.md"))
+    weights = f"{calibrate.TEXT_WEIGHT:g} : {calibrate.IMAGE_WEIGHT:g}"
+    assert (calibrate.PROTOTYPE_ROUNDS, calibrate.SETTLED, calibrate.TOLERANCE) == (8, 1e-3, 1e-4)
+    assert "up to eight rounds" in method
+    assert f"weights {weights} and {calibrate.PROTOTYPE_ROUNDS} rounds" in settings
+    assert f"or after {calibrate.MAX_ROUNDS} rounds" in settings
+    with open(ROOT / "book" / "_static" / "calibration_settings.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = max(float(row["mean of all"]) for row in rows)
+    (chosen,) = (row for row in rows if (row["weights"], row["rounds"]) == (weights, str(calibrate.PROTOTYPE_ROUNDS)))
+    assert float(chosen["mean of all"]) >= best - 0.11  # printed to a tenth
 
 
 @pytest.fixture

@@ -119,6 +119,37 @@ def test_the_title_counts_what_two_runs_share():
     assert figure.axes[0].get_title(loc="left") == "1 of the 2 worst classes are among the worst of both"
 
 
+def unlabelled_figures(n: int) -> dict[str, Figure]:
+    """Figures of chapter 5."""
+    accuracy, _, worst, names = world(n)
+    hub, starved = np.linspace(5, 9, n), np.linspace(4, 10, n)
+    rows = pd.DataFrame({"name": ["base", "otter", "prototypes"], "overall": [0.5, 0.6, 0.7], "worst": [0.0, 0.1, 0.2]})
+    kinds = ["balanced", "long tail"]
+    drawn = pd.DataFrame([(k, m, 0.01 * d) for k in kinds for m in "ab" for d in range(3)])
+    curve = pd.DataFrame({"count": [1, 5] * 2, "method": [*"aabb"], "overall": 0.5, "worst_10": [None, 0.1] * 2})
+    risks = np.stack([accuracy, accuracy / 2])
+    return {
+        "hub": plots.hub_and_starved(hub, starved, 1.5, (names[0], names[1])),
+        "hub with labels": plots.hub_and_starved(hub, starved, 1.5, (names[0], names[1]), worst),
+        "counts": plots.predicted_counts(np.arange(n), np.full(n, 3), 3.0),
+        "plane": plots.neighbours_plane(rows, ["prototypes"]),
+        "price": plots.price_of_imbalance(drawn.set_axis(["kind", "method", "change"], axis=1)),
+        "curves": plots.two_curves(curve, "count", "How many", "images", (0.4, None)),
+        "risk": plots.risk_over_coverage({"margin": np.linspace(0, 0.5, n)}, [0.5, 1.0], risks, worst),
+    }
+
+
+def test_the_bias_moves_the_images_between_the_lines():
+    figure = plots.hub_and_starved(np.array([5.0, 5.0, 5.0]), np.array([4.5, 3.0, 6.0]), 1.0, ("hub", "starved"))
+    assert figure.axes[0].get_title(loc="left") == "A bias of 1.0 logits moves 1 image across"
+
+
+def test_the_price_is_the_lowest_mean():
+    rows = [("even", "a", 0.1), ("odd", "a", -0.1), ("odd", "a", -0.3)]
+    figure = plots.price_of_imbalance(pd.DataFrame(rows, columns=["kind", "method", "change"]))
+    assert figure.axes[0].get_title(loc="left") == "Unequal classes cost up to 20 points on average"
+
+
 def test_the_setting_of_the_study_is_framed():
     grid = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
     figure = plots.sensitivity_grid(grid, 0.3, None)
@@ -135,6 +166,7 @@ def test_the_slopes_count_who_gains_and_who_loses():
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("drawn", [figures, repair_figures, backbone_figures])
+@pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures])
 def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
     for name, figure in drawn(n).items():
         figure.savefig(tmp_path / "figure.svg", bbox_inches="tight")

@@ -51,10 +51,8 @@ def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
 def test_the_hub_gives_most_images_to_the_starved(synthetic):
     matched = unlabelled.corrections(synthetic.blind)["prior_matching"]
     hub, starved, rows = unlabelled.hub_and_starved(synthetic.blind, matched)
-    before, after = (
-        p.numpy()
-        for p in (predict(synthetic.images, synthetic.base), matched.predict(synthetic.images, synthetic.base))
-    )
+    before = predict(synthetic.images, synthetic.base).numpy()
+    after = matched.predict(synthetic.images, synthetic.base).numpy()
     moves = np.zeros((CLASSES, CLASSES), int)
     np.add.at(moves, (before, after), 1)
     np.fill_diagonal(moves, 0)
@@ -90,9 +88,8 @@ def test_both_orders_are_what_they_say(synthetic):
 def test_the_report_has_both_ways(synthetic):
     labels = synthetic.labels
     found = unlabelled.corrections(synthetic.blind)["prototypes"]
-    section = price.report(
-        synthetic.blind, labels, "prototypes", found, {10: torch.tensor([1, 3]), 20: torch.tensor([5])}
-    )
+    followed = {10: torch.tensor([1, 3]), 20: torch.tensor([5])}
+    section = price.report(synthetic.blind, labels, "prototypes", found, followed)
     inside = section["inductive"]
     assert set(section) == {*price.REPORTED, "strength", "converged", "inductive"}
     assert set(inside) == {*price.REPORTED, "strength", "converged"}
@@ -129,7 +126,7 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
 
 
 def test_strength_zero_is_the_plain_classifier(synthetic):
-    rows = price.strengths(synthetic.blind, synthetic.labels, [0, 1])
+    rows = price.strengths(synthetic.blind, synthetic.labels, [0.0, 1.0])
     plain = metrics.class_accuracy(predict(synthetic.images, synthetic.base), synthetic.labels, CLASSES)
     assert rows[0]["overall"] == plain.overall
     assert rows[2]["overall"] > plain.overall

@@ -132,14 +132,15 @@ def price_of_imbalance(draws: pd.DataFrame) -> Figure:
         shown, x="kind", y="change", hue="method", dodge=True, jitter=0.2, size=3, alpha=0.5, ax=axis, **order
     )
     axis.axhline(0, color="black", lw=0.8)
-    means: dict[Any, float] = {key: float(part["change"].mean()) for key, part in shown.groupby(["kind", "method"])}
+    groups = shown.groupby(["kind", "method"])["change"]
+    means: dict[Any, float] = {key: part.to_numpy(float).mean() for key, part in groups}
     for i, kind in enumerate(kinds):
         for j, method in enumerate(methods):
             centre = i + 0.8 * ((j + 0.5) / len(methods) - 0.5)
             axis.plot([centre - 0.11, centre + 0.11], [means[kind, method]] * 2, color=COLOURS[j], lw=3)
     handles, labels = axis.get_legend_handles_labels()
-    if axis.get_legend() is not None:
-        axis.get_legend().remove()
+    if legend := axis.get_legend():
+        legend.remove()
     axis.set(
         xlabel="class frequencies of the images",
         ylabel="change of overall accuracy (points)",
