@@ -1,0 +1,301 @@
+"""Corrections learnt from unlabelled images: prior matching, and prototypes. No label and no further text enters.
+
+Prior matching adds a bias to every class, in units of logits (similarity / tau), such that the mean probability of
+each class equals its prior. Its plain fixed point is Sinkhorn's algorithm; OTTER (Shin et al. 2024) is its limit at
+temperature zero. Prototypes add what the images say a class looks like. Both assume that the images they are fitted
+on follow the prior, and both are fitted once and applied anywhere: what comes out is one vector and one number a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from math import log
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib.checks import check_embeddings
+from cmmlib.errors import InputError
+from cmmlib.predict import similarities
+
+TOLERANCE = 1e-4  # of the log of mean probability over prior, from the highest class to the lowest
+MAX_ROUNDS = 500
+CAREFUL = 5  # rounds of the plain fixed point after a step of Newton's that led astray
+TEXT_WEIGHT, IMAGE_WEIGHT = 4.0, 2.0  # of text and prototype similarities, each in standard deviations
+PROTOTYPE_ROUNDS = 8
+SETTLED = 1e-3  # share of predictions that may still change in the last of these rounds
+BLOCK_BYTES = 64 << 20  # one [B, C] float32 block; fewer images are kept as one block, more are computed anew
+FAINT = -60.0  # log of a class's probabilities summed over a block: below it the logarithms are summed instead
+GRID = 2.0**-20  # biases are rounded to it: copies of a class then tie exactly
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What prior matching found.
+
+    Attributes:
+        value: added to similarity / tau, in logits, [C], float64, mean 0.
+        converged: whether the last change was below `TOLERANCE`.
+        rounds: of the fixed point.
+    """
+
+    value: Float[Tensor, "C"]
+    converged: bool
+    rounds: int
+
+
+class Products:
+    """Similarities of images and class vectors, block by block, as often as they are asked for.
+
+    One block is kept; where there are more, none is: each is computed anew.
+    """
+
+    def __init__(self, images: Float[Tensor, "N D"], vectors: Float[Tensor, "C D"]) -> None:
+        self.images, self.vectors = images, vectors
+        self.rows = max(1, BLOCK_BYTES // (4 * len(vectors)))
+        self.kept = list(similarities(images, vectors, self.rows)) if len(images) <= self.rows else None
+
+    def __iter__(self) -> Iterator[Float[Tensor, "B C"]]:
+        return iter(self.kept) if self.kept is not None else similarities(self.images, self.vectors, self.rows)
+
+
+def fit(
+    similarity: Float[Tensor, "N C"] | Iterable[Float[Tensor, "B C"]],
+    tau: float,
+    prior: Float[Tensor, "C"] | None = None,
+    strength: float = 1.0,
+    *,
+    start: Float[Tensor, "C"] | None = None,
+    max_rounds: int = MAX_ROUNDS,
+) -> Bias:
+    """Prior matching: the bias at which mean_n softmax_c(similarity / tau + b) equals the prior (reconstruction).
+
+        b <- b - step log(mean_n q[n] / prior),  centred,  until the largest change is below `TOLERANCE`
+
+    Compare "prior matching" in Shin et al. 2024 (OTTER), and Kahana et al. 2022 (CLIPPR). The images must follow the
+    prior: nothing in them can tell a rare class from one that is never recognised.
+
+    Args:
+        similarity: cosines of reference images and class texts; or blocks of them that can be gone through again
+            (`Products`), so that no [N, C] is held.
+        tau: temperature, 1 / logit scale.
+        prior: positive class frequencies, scaled to sum to 1; uniform by default.
+        strength: in [0, 1], multiplies the bias; 0 is the plain classifier.
+
+    Raises:
+        InputError: no image, fewer than two classes, NaN or Inf, or a prior, tau or strength out of range.
+    """
+    blocks = _split(similarity) if isinstance(similarity, Tensor) else similarity
+    log_prior = _log_prior(blocks, tau, prior, strength)
+    kept = bias = torch.zeros_like(log_prior) if start is None else start.double()
+    size, careful, rounds, kept_gap = float("inf"), 0, 0, torch.zeros_like(log_prior)
+    while rounds < max_rounds:
+        log_share, overlap = _shares(blocks, tau, bias)
+        gap, rounds = log_share - log_prior, rounds + 1
+        if float(gap.max() - gap.min()) < size:
+            kept, kept_gap, size = bias, gap, float(gap.max() - gap.min())
+        else:  # only Newton's step can widen the gaps
+            careful = rounds + CAREFUL
+        if size < TOLERANCE:
+            break
+        step = kept_gap if rounds < careful else _newton_step(gap, log_share, overlap)
+        bias = kept - step + step.mean()
+    return Bias(strength * (kept / GRID).round() * GRID, size < TOLERANCE, rounds)
+
+
+def _newton_step(gap: Float[Tensor, "C"], log_share: Float[Tensor, "C"], overlap: Float[Tensor, "C C"]) -> Tensor:
+    """Newton's step for log share = log prior. The Jacobian lacks the direction in which all biases move alike."""
+    n_classes = len(gap)
+    jacobian = torch.eye(n_classes).to(overlap) - overlap / log_share.exp().clamp_min(1e-300)[:, None]
+    step, failed = torch.linalg.solve_ex(jacobian + 1 / n_classes, gap)
+    return step if failed == 0 and bool(step.isfinite().all()) else gap
+
+
+def _split(similarity: Float[Tensor, "N C"]) -> tuple[Tensor, ...]:
+    return similarity.split(max(1, BLOCK_BYTES // (4 * max(1, similarity.shape[1]))))
+
+
+def apply(similarity: Float[Tensor, "B C"], tau: float, bias: Float[Tensor, "C"]) -> Float[Tensor, "B C"]:
+    """Corrected logits, similarity / tau + bias, of any images, one at a time if need be. Float32."""
+    return similarity.float() / tau + bias.to(similarity.device, torch.float32)
+
+
+def _shares(blocks: Iterable[Tensor], tau: float, bias: Tensor) -> tuple[Float[Tensor, "C"], Float[Tensor, "C C"]]:
+    """Log of the mean probability of every class, finite where the probability underflows; mean of q q^T."""
+    total, n = torch.full_like(bias, -torch.inf), 0
+    overlap = torch.zeros(len(bias), len(bias), dtype=torch.float64, device=bias.device)
+    for block in blocks:
+        logits = apply(block, tau, bias)
+        q = logits.softmax(1)
+        mass = q.sum(0).double().log()
+        if float(mass.min()) < FAINT:  # too close to what float32 can hold
+            mass = logits.log_softmax(1).logsumexp(0).double()
+        total, n = torch.logaddexp(total, mass), n + len(block)
+        overlap += q.T @ q
+    return total - log(n), overlap / n
+
+
+def _log_prior(blocks: Iterable[Tensor], tau: float, prior: Tensor | None, strength: float) -> Float[Tensor, "C"]:
+    sizes = [(tuple(block.shape), bool(block.isfinite().all())) for block in blocks]
+    if not sizes or not sizes[0][0][0] or sizes[0][0][1] < 2:
+        raise InputError("prior matching needs at least one image and two classes")
+    if not all(finite for _, finite in sizes):
+        raise InputError("prior matching: a similarity is NaN or Inf: recompute the embeddings")
+    if not 0 < tau < float("inf") or not 0 <= strength <= 1:
+        raise InputError(f"prior matching: tau must be positive and strength in [0, 1], got {tau} and {strength}")
+    n_classes = sizes[0][0][1]
+    prior = torch.full((n_classes,), 1 / n_classes) if prior is None else prior
+    if len(prior) != n_classes or not bool((prior > 0).all()) or not bool(prior.isfinite().all()):
+        raise InputError(f"prior: {n_classes} positive frequencies are needed, one a class")
+    return (prior.double() / prior.double().sum()).log()
+
+
+# ---------------------------------------------------------------- prototypes
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A corrected classifier: logits = x . (text_scale * t_c + prototypes_c) + bias_c, linear in the image.
+
+    Attributes:
+        text_scale: what text similarities are multiplied by; 1 / tau for prior matching alone.
+        prototypes: scaled prototypes, [C, D]; zero for prior matching alone.
+        bias: in logits, [C].
+        converged: whether the rounds settled; it is right to use it where they did not, and to say so.
+        rounds: of the fixed point, or of the prototypes.
+    """
+
+    text_scale: float
+    prototypes: Float[Tensor, "C D"]
+    bias: Float[Tensor, "C"]
+    converged: bool
+    rounds: int
+
+    def vectors(self, head: Float[Tensor, "C D"]) -> Float[Tensor, "C D"]:
+        """What an image is multiplied with: one vector a class, so inference costs what one prompt costs."""
+        return self.text_scale * head.float() + self.prototypes
+
+    def logits(self, images: Float[Tensor, "B D"], head: Float[Tensor, "C D"]) -> Float[Tensor, "B C"]:
+        """Corrected logits of any images, [B, C]: for blocks."""
+        return apply(next(similarities(images, self.vectors(head), len(images))), 1.0, self.bias)
+
+    def predict(self, images: Float[Tensor, "N D"], head: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
+        """The class of highest corrected logit for every image, ties to the lowest index."""
+        blocks = similarities(images, self.vectors(head), 8192)
+        return torch.cat([apply(block, 1.0, self.bias).argmax(1) for block in blocks])
+
+    def at(self, strength: float) -> Correction:
+        """The same with the bias scaled: for prior matching, the fit at that strength."""
+        return replace(self, bias=strength * self.bias)
+
+
+def prior_matching(
+    images: Float[Tensor, "N D"],
+    head: Float[Tensor, "C D"],
+    tau: float,
+    prior: Float[Tensor, "C"] | None = None,
+    strength: float = 1.0,
+) -> Correction:
+    """`fit` on unlabelled images and a head, as a `Correction`: for images and texts of unit norm.
+
+    Raises:
+        InputError: as `fit`, and for NaN, Inf or zero-length embeddings.
+    """
+    _check(images, head, tau)
+    found = fit(Products(images, head), tau, prior, strength)
+    return Correction(1 / tau, torch.zeros_like(head.float()), found.value, found.converged, found.rounds)
+
+
+@torch.no_grad()
+def prototypes(
+    images: Float[Tensor, "N D"],
+    head: Float[Tensor, "C D"],
+    tau: float,
+    prior: Float[Tensor, "C"] | None = None,
+    strength: float = 1.0,
+    *,
+    text_weight: float = TEXT_WEIGHT,
+    image_weight: float = IMAGE_WEIGHT,
+    rounds: int = PROTOTYPE_ROUNDS,
+) -> Correction:
+    """Prototypes from unlabelled images (reconstruction): what the images themselves say a class looks like.
+
+    Begins with the probabilities q of prior matching; then, in rounds,
+
+        prototype_c = sum_n q[n, c] x_n, unit norm
+        logits = text_weight s / std(s) + image_weight p / std(p) + bias,  q = softmax(logits)
+
+    where s and p are the similarities of images with texts and with prototypes, and std is over all of them. The bias
+    is that of prior matching, fitted anew in each round. Rounds end early once no more than `SETTLED` of the
+    predictions change. Relatives: TransCLIP (Zanella et al. 2024), InMaP (Qian et al. 2023), EM-Dirichlet (Martin et
+    al. 2024).
+
+    Args:
+        images: unlabelled reference images, which must follow the prior; unit norm.
+        head: class texts, unit norm.
+        tau: temperature of the first probabilities.
+        prior: as in `fit`.
+        strength: of the bias, in every round.
+
+    Raises:
+        InputError: as `prior_matching`, and for no round or weights that are not positive.
+    """
+    _check(images, head, tau)
+    if rounds < 1 or text_weight <= 0 or image_weight <= 0:
+        raise InputError(
+            f"prototypes: rounds and weights must be positive, got {rounds}, {text_weight}, {image_weight}"
+        )
+    texts, before = head.float(), None
+    index = torch.unique(texts, dim=0, return_inverse=True)[1]
+    original = (index[:, None] == index).int().argmax(1)  # copies of a text share a prototype, to the last bit
+    text_scale = text_weight / _deviation(Products(images, texts))
+    found = prior_matching(images, head, tau, prior, strength)
+    blocks = Products(images, found.vectors(head))
+    for done in range(1, rounds + 1):
+        centres = _weighted_means(images, blocks, found.bias)[original]
+        scaled = image_weight / _deviation(Products(images, centres)) * centres
+        blocks = Products(images, text_scale * texts + scaled)
+        bias = fit(blocks, 1.0, prior, strength, start=found.bias)
+        now = torch.cat([apply(block, 1.0, bias.value).argmax(1) for block in blocks])
+        settled = before is not None and float((now != before).double().mean()) <= SETTLED
+        found = Correction(text_scale, scaled, bias.value, bias.converged and settled, done)
+        if settled:
+            break
+        before = now
+    return found
+
+
+def _deviation(blocks: Iterable[Float[Tensor, "B C"]]) -> float:
+    """Standard deviation over all images and classes; 1 where all similarities are equal."""
+    n, total, squares = 0, 0.0, 0.0
+    for block in blocks:
+        wide = block.double()
+        n, total, squares = n + wide.numel(), total + float(wide.sum()), squares + float(wide.square().sum())
+    variance = squares / n - (total / n) ** 2
+    return variance**0.5 if variance > 1e-12 else 1.0
+
+
+def _weighted_means(
+    images: Float[Tensor, "N D"], blocks: Iterable[Float[Tensor, "B C"]], bias: Float[Tensor, "C"]
+) -> Float[Tensor, "C D"]:
+    """Direction of each class's images, weighted by its probability, over its mass since that alone may underflow."""
+    log_share, _ = _shares(blocks, 1.0, bias)
+    total, start = torch.zeros(len(bias), images.shape[1], device=images.device), 0
+    for block in blocks:
+        x = images[start : start + len(block)].float()
+        weight = (apply(block, 1.0, bias).log_softmax(1) - log_share).exp().float()  # [B, C], sums to N over all
+        total, start = total + weight.T @ x, start + len(block)
+    return torch.nn.functional.normalize(total, dim=1)
+
+
+def _check(images: Tensor, head: Tensor, tau: float) -> None:
+    if not 0 < tau < float("inf"):
+        raise InputError(f"tau must be positive and finite, got {tau}")
+    if images.ndim != 2 or head.ndim != 2 or images.shape[1] != head.shape[1]:
+        raise InputError(
+            f"images {list(images.shape)} and head {list(head.shape)} do not fit: expected [N, D] and [C, D]"
+        )
+    check_embeddings(images, "image_features")
+    check_embeddings(head, "text_features")
