@@ -34,12 +34,12 @@ Row = dict[str, Any]
 
 
 def verdict(low: float, high: float, than: float = 0.0) -> str:
-    """`held` where the whole interval lies above a bound, `did not hold` where it lies below, else `undecided`.
+    """`held` where the whole interval lies above a bound, `did not hold` where none of it does, else `undecided`.
 
     >>> verdict(0.2, 0.4), verdict(-0.1, 0.1), verdict(-0.3, -0.2)
     ('held', 'undecided', 'did not hold')
     """
-    return "held" if low > than else "did not hold" if high < than else "undecided"
+    return "held" if low > than else "did not hold" if high <= than else "undecided"
 
 
 def _row(claim: str, measure: str, value: float, low: float, high: float, than: float = 0.0) -> Row:

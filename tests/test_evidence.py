@@ -25,6 +25,7 @@ def test_an_interval_decides():
     assert evidence.verdict(0.1, 0.2) == "held"
     assert evidence.verdict(0.1, 0.2, than=0.15) == "undecided"
     assert evidence.verdict(0.1, 0.2, than=0.3) == "did not hold"
+    assert evidence.verdict(0.0, 0.0) == "did not hold"
     assert evidence.verdict(np.nan, np.nan) == "undecided"
 
 
