@@ -24,17 +24,9 @@ FILES = {"DTD": "dtd_vitb32.npz", "Pets, 25 breeds": "pets25_vitb32.npz"}
 OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "evidence_real.csv"
 
 
-def written(row: dict) -> dict:
-    """A row as the page shows it: correlations and AUROC as decimals, accuracies in points."""
-    points = not row["measure"].startswith(("rank correlation", "AUROC"))
-    form = (lambda value: f"{100 * value:+.1f} points") if points else pages.decimal
-    interval = f"{form(row['low'])} to {form(row['high'])}".replace(" points to", " to")
-    return {"claim": row["claim"], "measure": row["measure"], "value": form(row["value"]), "interval": interval}
-
-
-@torch.inference_mode()
+@torch.no_grad()
 def main() -> None:
-    folder, table = Path(os.environ.get("CMM_REAL_DATA", "")), []
+    folder, tables = Path(os.environ.get("CMM_REAL_DATA", "")), []
     missing = [name for name in FILES.values() if not (folder / name).is_file()]
     if missing:
         sys.exit(f"CMM_REAL_DATA: {folder} has no {' and no '.join(missing)}")
@@ -42,11 +34,14 @@ def main() -> None:
         data = load_embeddings(folder / file)
         assert data.labels is not None
         k = min(10, metrics.default_worst_k(len(data.classnames)))
-        rows = evidence.rows(data.images, data.heads, data.labels, data.logit_scale, k)
-        table += [{"data": name, **written(row), "held": row["held"]} for row in rows]
+        rows = evidence.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
+        rows.append(evidence.sight(data.images, data.heads[0], data.labels))
+        shown = pages.evidence_table(rows)
+        shown.insert(0, "data", name)
+        tables.append(shown)
     with whole_file(OUT) as temporary:
-        pd.DataFrame(table).to_csv(temporary, index=False)
-    print(pd.DataFrame(table).to_string(index=False))
+        pd.concat(tables).to_csv(temporary, index=False)
+    print(pd.concat(tables).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,28 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
+def evidence_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows of `cmmlib.evidence` as a page shows them: correlations and AUROC as decimals, accuracies in points."""
+    return pd.DataFrame([_evidence_row(row) for row in rows])
+
+
+def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
+    value, low, high = (row[key] for key in ("value", "low", "high"))
+    if row["measure"].startswith(("rank correlation", "AUROC")):
+        shown, bounds = decimal(value), f"{decimal(low)} to {decimal(high)}"
+    else:
+        shown, bounds = f"{100 * value:+.1f} points", f"{100 * low:+.1f} to {100 * high:+.1f}"
+    if value != value:
+        shown = bounds = MISSING
+    return {
+        "claim": row["claim"],
+        "measure": row["measure"],
+        "value": shown,
+        "95 % interval": bounds,
+        "did it hold?": row["held"],
+    }
+
+
 def listed(names: list[str]) -> str:
     """`a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -73,6 +73,10 @@ def repair_figures(n: int) -> dict[str, Figure]:
     curve = pd.DataFrame({"count": [0, n], "method": "CMM weights", "overall": [0.5, 0.6], "worst_10": [None, 0.1]})
     grid = pd.DataFrame(0.2, index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
     image = np.zeros((64, 64, 3), np.uint8)
+    share = pd.DataFrame({"value": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]}, index=["name_frequency", "b"])
+    kinds = np.array(["rare", "ambiguous", "known"])[np.arange(n) % 3]
+    failing = pd.DataFrame({"kind": kinds, "described": known, "prior_matched": known[::-1]})
+    retrained = pd.DataFrame({"group": kinds, "name": names, "before": known, "after": known[::-1]})[: min(n, 30)]
     probes = [{"step": 9, "overall": 0.5, "worst_10": 0.0}, {"step": 19, "overall": 0.7, "worst_10": 0.1}]
     some = range(min(n, 30))
     return {
@@ -83,6 +87,9 @@ def repair_figures(n: int) -> dict[str, Figure]:
         "counts": plots.described_counts(curve, n // 2, "How many", "classes"),
         "sensitivity": plots.sensitivity_grid(grid, 0.3, 1.0),
         "sensitivity without a cut": plots.sensitivity_grid(grid, 0.1, None),
+        "causes": plots.causes_of_failure(share, {"accuracy": share, "CMM": share}),
+        "repairs": plots.repair_plane(failing[:40], names[:40], 0.5),
+        "recovery": plots.recovery(retrained.sort_values("group")),
         "gallery": plots.gallery([image] * min(n, 20), names[: min(n, 20)], "Some images", 6),
         "course": plots.training_course([6.0, 3.0, 2.0], 20, probes, 384),
         "names": plots.accuracy_by_name(np.arange(n), np.arange(n)[::-1], known, names),
@@ -201,6 +208,18 @@ def test_a_title_says_what_was_drawn():
     figure = plots.class_accuracy_curve(level, np.stack([level, level], 1), 0.6, 1)
     assert figure.axes[0].get_title(loc="left").startswith("Accuracy of every class")
     plt.close(figure)
+
+
+def test_causes_whose_effect_is_clear_of_zero_stand_in_the_title():
+    table = pd.DataFrame({"value": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]}, index=["name_frequency", "b"])
+    figure = plots.causes_of_failure(table, {"accuracy": table})
+    assert figure.get_suptitle() == "Effect clear of zero: name frequency"
+    failing = pd.DataFrame(
+        {"kind": ["rare", "rare", "known"], "described": [0.9, 0.1, 0.2], "prior_matched": [0.8, 0.0, 0.7]}
+    )
+    figure = plots.repair_plane(failing, list("abc"), 0.5)
+    title = "Of 3 failing classes descriptions repair 1, prior matching 2, neither 1"
+    assert figure.axes[0].get_title(loc="left") == title
 
 
 def test_drawing_leaves_matplotlib_as_it_was():

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -156,7 +157,7 @@ def _with_interval(index: pd.Index, value: np.ndarray, drawn: Sequence[np.ndarra
     return pd.DataFrame({"value": value, "low": low, "high": high}, index=index)
 
 
-def _interval(drawn: Sequence[np.ndarray]) -> np.ndarray:
+def _interval(drawn: Sequence[Any]) -> np.ndarray:
     return np.nanquantile(np.asarray(drawn), (0.025, 0.975), axis=0)
 
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
-from cmmlib.blazon.heraldry import Arms, terms_of
+from cmmlib.blazon.heraldry import Arms, blazon, terms_of
 from cmmlib.blazon.model import SHIPPED
 from cmmlib.blazon.pretrain import Recipe
 
@@ -81,6 +82,34 @@ def effect(
         "change_of_others": float(others.mean()),
         "change_of_others_interval": _mean_interval(others),
     }
+
+
+def bars(
+    classes: Sequence[Arms],
+    title: str,
+    before: Float[np.ndarray, "C"],
+    after: Float[np.ndarray, "C"],
+    mask: Bool[np.ndarray, "C"],
+) -> list[dict[str, Any]]:
+    """Rows of `plots.recovery` for the touched classes."""
+    return [
+        {"group": title, "name": blazon(classes[c]), "before": before[c], "after": after[c]}
+        for c in np.flatnonzero(mask).tolist()
+    ]
+
+
+def readings(record: dict[str, Any]) -> pd.DataFrame:
+    """How often each changed name was read, in its own sense and elsewhere, in the control and in its intervention."""
+    runs, rows = record["runs"], []
+    for key in ("frequent", "split"):
+        recipe = Recipe(**runs[key]["recipe"])
+        for name in (*recipe.frequent, *([recipe.split] if recipe.split else [])):
+            row = {"name": name, "intervention": key}
+            for run in ("control", key):
+                label = "control" if run == "control" else "intervention"
+                row |= {f"{what}, {label}": count for what, count in runs[run]["readings"][name].items()}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _mean_interval(values: np.ndarray, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
