@@ -18,7 +18,7 @@ from torch import Tensor
 from cmmlib.errors import InputError
 
 TEMPLATE, DESCRIPTION = 0, 1  # groups of candidates
-BLOCK_BYTES = 64 << 20  # one block of similarities of images and candidates
+BLOCK_BYTES = 8 << 20  # one block of similarities of images and candidates: some of them stay in a last-level cache
 TEMPERATURE = 0.3  # of the weights, in standard deviations of a class's candidate CMMs
 CUT = 1.0  # candidates this many standard deviations below the class's best are left out
 ROUNDS = 2  # in the second, rivals have the texts that the first chose for them

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import Literal
 
 import torch
@@ -84,18 +86,23 @@ def match(
     out = _empty_matches(n_prompts, n, n_classes, m, images.device)
     workers = min(n_prompts, torch.get_num_threads()) if images.device.type == "cpu" else 1
     shares = [range(first, n_prompts, workers) for first in range(workers)]
+    arguments = (images, heads, logit_scale, precision, block, out)
     if workers == 1:
-        _match_prompts(shares[0], images, heads, logit_scale, precision, block, out)
+        _match_prompts(shares[0], *arguments)
         return out
     threads = torch.get_num_threads()
     try:  # a thread a prompt: between the products lie many small steps, which threads cannot share
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(
-                pool.map(lambda share: _match_prompts(share, images, heads, logit_scale, precision, block, out), shares)
-            )
+            list(pool.map(partial(_match_in_thread, torch.is_inference_mode_enabled()), shares, repeat(arguments)))
     finally:
         torch.set_num_threads(threads)
     return out
+
+
+def _match_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
+    """A thread does not inherit inference mode, and without it cannot write to tensors that were made in it."""
+    with torch.inference_mode(inference):
+        _match_prompts(prompts, *arguments)
 
 
 @torch.no_grad()

@@ -228,3 +228,14 @@ def test_bf16_on_dtd_stays_within_its_bounds(dtd):
     assert differs.float().mean() < 0.01
     cmm = [matches.soft_margin / matches.soft_mass for matches in (exact, rounded)]
     assert (cmm[0] - cmm[1]).abs().max() < BF16_CMM
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_inference_mode_changes_nothing(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    images, heads = unit(40, 8), unit(3, 5, 8)
+    plain = match(images, heads, 20.0)
+    with torch.inference_mode():
+        found = match(images, heads, 20.0)
+    assert found.prediction.equal(plain.prediction)
+    assert found.soft_margin.equal(plain.soft_margin)
