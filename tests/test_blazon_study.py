@@ -278,6 +278,31 @@ def test_the_default_study_shows_the_phenomenon(default_run):
     assert manifest["templates"] == "blazon-24"
 
 
+def test_the_default_study_repairs_part_of_it(default_run):
+    results = json.loads((default_run / "results.json").read_text())
+    rows = {row["name"]: row for row in results["ensembles"]}
+    names = "base class_name best_template uniform zpe autoclip waffle cmm_templates describe_all enriched_replace "
+    names += "enriched_uniform enriched_cmm enriched_cmm_prior enriched_cmm_prototypes"
+    assert set(names.split()) <= set(rows)
+    assert [name for name, row in rows.items() if not row["label_free"]] == ["best_template"]
+    base, ours = rows["base"], rows["enriched_cmm"]
+    assert base["overall"] == results["accuracy"]["overall"]
+    assert ours["requests"] <= 30
+    assert ours["overall"] >= base["overall"] + 0.06
+    assert ours["base_worst"]["10"] >= base["base_worst"]["10"] + 0.40
+    for other in (rows["enriched_replace"], rows["enriched_uniform"]):
+        assert ours["overall"] > other["overall"]
+        assert ours["worst"]["10"] > other["worst"]["10"]
+    keys = {"overall", "worst", "worst_split_half", "base_worst", "zero_classes", "strength", "converged", "inductive"}
+    for name in ("prior_matching", "prototypes"):
+        section = results[name]
+        assert keys <= set(section)
+        assert keys - {"strength", "inductive"} <= set(section["inductive"])
+        assert section["strength"] == 1
+        assert section["overall"] > base["overall"]
+    assert rows["enriched_cmm_prior"]["worst"]["10"] > ours["worst"]["10"]
+
+
 def test_the_cards_stand_in_the_book_of_the_embedded_world_only(default_run, default_book, labelled_book):
     html = default_book / "html"
     data, model, why = (
