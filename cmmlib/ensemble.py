@@ -18,7 +18,8 @@ from torch import Tensor
 from cmmlib.errors import InputError
 
 TEMPLATE, DESCRIPTION = 0, 1  # groups of candidates
-BLOCK_BYTES = 8 << 20  # one block of similarities of images and candidates: some of them stay in a last-level cache
+BLOCK_BYTES = 8 << 20  # one [B, C] float32 block: some of them stay in a last-level cache of today's CPUs
+MAX_ROWS = 8192  # images in a block, since sums within a block are float32
 TEMPERATURE = 0.3  # of the weights, in standard deviations of a class's candidate CMMs
 CUT = 1.0  # candidates this many standard deviations below the class's best are left out
 ROUNDS = 2  # in the second, rivals have the texts that the first chose for them
@@ -93,31 +94,62 @@ def candidate_cmm(
     """
     if assignment not in ("soft", "retrieval"):
         raise InputError(f"candidate_cmm: unknown assignment {assignment!r}: use soft or retrieval")
-    n, t = len(images), len(candidates.vectors)
-    m = max(1, round(n / candidates.n_classes))
-    mass, total = (torch.zeros(t, dtype=torch.float64, device=images.device) for _ in range(2))
-    best: list[Tensor] = []  # of retrieval: similarity and margin of the images kept so far
-    rows = max(1, BLOCK_BYTES // (4 * max(t, candidates.n_classes)))
-    for block in images.split(rows):
+    n, n_classes = len(images), candidates.n_classes
+    m = max(1, round(n / n_classes))
+    layers = [_Layer(candidates, index, m) for index in _layers(candidates)]
+    for block in images.split(min(MAX_ROWS, max(1, BLOCK_BYTES // (4 * n_classes)))):
         x = block.float()
-        similarity = x @ candidates.vectors.T  # [B, T]
         rival, log_others = _without_each(x @ others.T, logit_scale)  # [B, C] each
-        margin = similarity - rival[:, candidates.classes]
-        if assignment == "soft":
-            q = torch.sigmoid(logit_scale * similarity - log_others[:, candidates.classes])
-            mass += q.sum(0, dtype=torch.float64)
-            total += (q * margin).sum(0, dtype=torch.float64)
-        else:
-            kept = [torch.cat([old, new]) for old, new in zip(best, (similarity, margin), strict=True)] if best else []
-            s, v = kept or (similarity, margin)
-            index = s.topk(min(m, len(s)), dim=0).indices
-            best = [s.gather(0, index), v.gather(0, index)]
-    if assignment == "retrieval":
-        return best[1].mean(0, dtype=torch.float64)
-    score, silent = total / mass, mass == 0
+        for layer in layers:
+            if assignment == "soft":
+                layer.add(x, rival, log_others, logit_scale)
+            else:
+                layer.retrieve(x, rival)
+    score = torch.empty(len(candidates.classes), dtype=torch.float64, device=images.device)
+    for layer in layers:
+        score[layer.index] = layer.best[1].mean(0, dtype=torch.float64) if layer.best else layer.total / layer.mass
+    silent = score.isnan()
     if silent.any():
         score[silent] = candidate_cmm(images, candidates.where(silent), others, logit_scale, "retrieval")
     return score
+
+
+def _layers(candidates: Candidates) -> list[Int[Tensor, "K"]]:
+    """Indices of candidates, at most one of each class in a layer: the first of every class, the second, and so on."""
+    rows = _rows_by_class(candidates)
+    most = max((len(own) for own in rows), default=0)
+    return [torch.stack([own[k] for own in rows if k < len(own)]) for k in range(most)]
+
+
+class _Layer:
+    """One candidate for each of some classes, and its sums: a block of them is as large as one of the classifier."""
+
+    def __init__(self, candidates: Candidates, index: Int[Tensor, "K"], m: int) -> None:
+        self.index, self.m = index, m
+        self.vectors, self.classes = candidates.vectors[index], candidates.classes[index]  # in the order of classes
+        self.whole = len(index) == candidates.n_classes
+        self.mass, self.total = torch.zeros(2, len(index), dtype=torch.float64, device=index.device)
+        self.best: list[Tensor] = []  # of retrieval: similarity and margin of the images kept so far, [m, K] each
+
+    def _own(self, of_classes: Float[Tensor, "B C"]) -> Float[Tensor, "B K"]:
+        return of_classes if self.whole else of_classes[:, self.classes]
+
+    def add(self, x: Tensor, rival: Tensor, log_others: Tensor, logit_scale: float) -> None:
+        """A block's share of the soft sums."""
+        similarity = x @ self.vectors.T  # [B, K]
+        margin = similarity - self._own(rival)
+        q = similarity.mul_(logit_scale).sub_(self._own(log_others)).sigmoid_()
+        self.mass += q.sum(0)
+        self.total += q.mul_(margin).sum(0)
+
+    def retrieve(self, x: Tensor, rival: Tensor) -> None:
+        """The m most similar images so far."""
+        similarity = x @ self.vectors.T
+        found = [similarity, similarity - self._own(rival)]
+        if self.best:
+            found = [torch.cat(pair) for pair in zip(self.best, found, strict=True)]
+        index = found[0].topk(min(self.m, len(found[0])), dim=0).indices
+        self.best = [part.gather(0, index) for part in found]
 
 
 def _without_each(similarity: Float[Tensor, "B C"], logit_scale: float) -> tuple[Tensor, Tensor]:

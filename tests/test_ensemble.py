@@ -145,7 +145,7 @@ def test_blocks_do_not_matter(name, rows):
     n, p, c, sizes = SHAPES[name]
     candidates, images, others = pool(p, c, sizes), unit(n, 12), unit(c, 12, seed=9)
     whole = {way: candidate_cmm(images, candidates, others, 20.0, way) for way in WAYS}
-    with mock.patch.object(ensemble, "BLOCK_BYTES", 4 * rows * max(len(candidates.vectors), c)):
+    with mock.patch.object(ensemble, "BLOCK_BYTES", 4 * rows * c):
         for way in WAYS:
             found = candidate_cmm(images, candidates, others, 20.0, way)
             torch.testing.assert_close(found, whole[way], rtol=0, atol=1e-6)
