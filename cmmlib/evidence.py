@@ -28,8 +28,8 @@ PHENOMENON = "the worst classes are far below the overall accuracy"
 FINDS = "CMM finds them without labels"
 RATES = "CMM rates prompts without labels"
 SIGHT = "classes that a linear probe confuses are the ones that fail"
-LIFTS = "{} lifts the worst classes"
-SPARES = "{} does not cost overall accuracy"
+LIFTS = "the worst classes gain by {}"
+SPARES = "overall accuracy does not suffer by {}"
 Row = dict[str, Any]
 
 

@@ -200,6 +200,14 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def movers(
+    before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], by: float = 0.05
+) -> tuple[Bool[np.ndarray, "C"], Bool[np.ndarray, "C"]]:
+    """Masks of the classes that gain, and that lose, more than `by`; a change of just that much counts as neither."""
+    change = (after - before).round(9)  # 0.55 - 0.5 is more than 0.05 in binary
+    return change > by, change < -by
+
+
 def default_worst_k(n_classes: int) -> int:
     """min(20, max(1, C // 4))."""
     return min(20, max(1, n_classes // 4))

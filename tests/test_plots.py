@@ -172,8 +172,7 @@ def test_the_slopes_count_who_gains_and_who_loses():
 
 
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("drawn", [figures, repair_figures, backbone_figures])
-@pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures])
+@pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures, backbone_figures])
 def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
     for name, figure in drawn(n).items():
         figure.savefig(tmp_path / "figure.svg", bbox_inches="tight")

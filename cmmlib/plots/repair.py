@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cmmlib.metrics import movers
 from cmmlib.plots.style import (
     BLUE,
     GREEN,
@@ -130,7 +131,7 @@ def who_gains(
     """
     b, a = 100 * before, 100 * after
     known = np.isfinite(b) & np.isfinite(a)
-    lost = known & (a < b - 5)
+    up, lost = (known & mask for mask in movers(before, after))
     figure, axis = plt.subplots(figsize=(7.6, 5.0))
     kinds = (
         (known & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),
@@ -141,10 +142,15 @@ def who_gains(
         for c in np.flatnonzero(mask).tolist():
             axis.plot([0, 1], [b[c], a[c]], color=colour, lw=width, alpha=0.75)
         axis.plot([], [], color=colour, lw=width, label=f"{text} ({int(mask.sum())})")
-    for c in np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6].tolist():
-        axis.annotate(plain(names[int(c)], 30), (1, a[c]), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    shown = np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6]
+    height = -np.inf
+    for c in shown[np.argsort(a[shown], kind="stable")].tolist():
+        height = max(float(a[c]), height + 4.5)  # names of classes at one height stand above each other
+        axis.annotate(
+            plain(names[int(c)], 30), (1, height), (5, 0), textcoords="offset points", va="center", fontsize=8
+        )
     percent_axis(axis)
-    gained = int((known & (a > b + 5)).sum())
+    gained = int(up.sum())
     axis.set_xticks([0, 1], ["base prompt", label])
     axis.set(
         xlim=(-0.1, 1.45),
