@@ -86,7 +86,7 @@ def test_weights_that_ship_are_small_and_those_of_their_record(tag):
     assert len(weights) <= 9_000_000
     assert hashlib.sha256(weights).hexdigest() == record["weights"]["sha256"]
     assert (record["recipe"]["samples"] >= 600_000) == (tag == mini.TAG)
-    assert load_backbone("blazon-mini", tag).checkpoint == mini.weights()[tag]
+    assert load_backbone("blazon-mini", tag).checkpoint.path == mini.weights()[tag]
 
 
 def test_the_tag_early_is_there_once_its_weights_are(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_open_clip_makes_the_shipped_model_by_its_name_and_tag():
 def test_a_checkpoint_of_blazon_mini_has_its_preprocessing_and_tokenizer():
     by_tag, by_path = load_backbone("blazon-mini", None), load_backbone("blazon-mini", str(mini.WEIGHTS))
     assert by_tag.digest == by_path.digest
-    assert by_path.preprocessing["image_mean"] == mini.PREPROCESS["mean"]
+    assert by_path.preprocessing["mean"] == mini.PREPROCESS["mean"]
     assert by_path.tokenizer(["gules"]).shape == (1, mini.CONTEXT)
 
 

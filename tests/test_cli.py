@@ -178,6 +178,7 @@ def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
         "transcript": "/answers.jsonl",
         "max_requests": 5,
         "max_cost": 0.5,
+        "compare_with": "/runs/other-12345678",
         "seed": 7,
         "precision": "bf16",
         "storage": "float16",

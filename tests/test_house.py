@@ -141,8 +141,8 @@ def test_the_pages_have_the_settings_of_the_code():
     assert f"soft, balanced, temperature {ensemble.TEMPERATURE}, cut {ensemble.CUT:g} and two rounds" in settings
     with open(ROOT / "book" / "_static" / "ensemble_settings.csv", newline="") as file:
         first = list(csv.DictReader(file))[:15]
-    chosen = ("uniform mean", "soft", "yes", str(ensemble.TEMPERATURE), f"{ensemble.CUT:g}", str(ensemble.ROUNDS))
-    keys = ("others", "assignment", "balanced", "temperature", "cut", "rounds")
+    chosen = ("soft", "yes", str(ensemble.TEMPERATURE), f"{ensemble.CUT:g}", str(ensemble.ROUNDS))
+    keys = ("assignment", "balanced", "temperature", "cut", "rounds")
     assert chosen in [tuple(row[key] for key in keys) for row in first]
 
 
