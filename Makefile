@@ -4,8 +4,8 @@
 PYTHON ?= python3
 # Extra words for pip, for example an index of CPU-only torch wheels.
 PIP_ARGS ?=
-# More words for pytest: one module, or two processes (-n 2 --dist loadfile), which pays only for the slow tests.
-PYTEST_ARGS ?=
+# Words for pytest: by default a process a core, four at most; or one module, as in PYTEST_ARGS=tests/test_cmm.py.
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 PORT ?= 8000
 
 VENV := .venv
