@@ -84,7 +84,7 @@ def repair_figures(n: int) -> dict[str, Figure]:
         "plane": plots.contenders_plane(rows),
         "weights": plots.weight_map(weights, names[: len(weights)], 6),
         "gains": plots.who_gains(accuracy, known[::-1], worst, names, "enriched cmm"),
-        "counts": plots.described_counts(curve, n // 2, "How many", "classes"),
+        "counts": plots.two_curves(curve, "count", "How many", "classes", chosen=n // 2),
         "sensitivity": plots.sensitivity_grid(grid, 0.3, 1.0),
         "sensitivity without a cut": plots.sensitivity_grid(grid, 0.1, None),
         "causes": plots.causes_of_failure(share, {"accuracy": share, "CMM": share}),
@@ -141,7 +141,7 @@ def unlabelled_figures(n: int) -> dict[str, Figure]:
         "counts": plots.predicted_counts(np.arange(n), np.full(n, 3), 3.0),
         "plane": plots.neighbours_plane(rows, ["prototypes"]),
         "price": plots.price_of_imbalance(drawn.set_axis(["kind", "method", "change"], axis=1)),
-        "curves": plots.two_curves(curve, "count", "How many", "images", (0.4, None)),
+        "curves": plots.two_curves(curve, "count", "How many", "images", base=(0.4, None)),
         "risk": plots.risk_over_coverage({"margin": np.linspace(0, 0.5, n)}, [0.5, 1.0], risks, worst),
     }
 

@@ -26,8 +26,8 @@ from cmmlib.plots.phenomenon import (
 from cmmlib.plots.repair import (
     contenders_plane,
     described_classes,
-    described_counts,
     sensitivity_grid,
+    two_curves,
     weight_map,
     who_gains,
 )
@@ -38,7 +38,6 @@ from cmmlib.plots.unlabelled import (
     predicted_counts,
     price_of_imbalance,
     risk_over_coverage,
-    two_curves,
 )
 
 __all__ = [
@@ -50,7 +49,6 @@ __all__ = [
     "cmm_against_accuracy",
     "contenders_plane",
     "described_classes",
-    "described_counts",
     "gains_by_run",
     "gallery",
     "hub_and_starved",

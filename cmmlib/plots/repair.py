@@ -167,21 +167,34 @@ def who_gains(
 
 
 @styled
-def described_counts(table: pd.DataFrame, chosen: int, title: str, xlabel: str) -> Figure:
-    """Accuracy over a count. Columns `count`, `method`, `overall`, `worst_10`; `chosen` is the study's count."""
+def two_curves(
+    table: pd.DataFrame,
+    over: str,
+    title: str,
+    xlabel: str,
+    *,
+    base: tuple[float | None, float | None] = (None, None),
+    chosen: float | None = None,
+) -> Figure:
+    """Overall and worst-10 over a column. Columns `over`, `method`, `overall`, `worst_10`.
+
+    `base` is the pair of the plain classifier, `chosen` the study's own value of the column.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
-    methods = list(dict.fromkeys(table["method"]))
-    for axis, column, label in zip(axes, ("overall", "worst_10"), ("overall", "worst 10 classes"), strict=True):
-        for method, colour in zip(methods, (GREEN, ORANGE, GREY), strict=False):
-            part = table[table["method"] == method]
-            axis.plot(part["count"], 100 * part[column].astype(float), color=colour, marker="o", ms=4, label=method)
-        axis.axvline(chosen, color="black", lw=0.8, ls=(0, (2, 2)))
+    labels = ("overall", "worst 10 classes")
+    for axis, column, label, value in zip(axes, ("overall", "worst_10"), labels, base, strict=True):
+        for (method, part), colour in zip(table.groupby("method", sort=False), (GREEN, BLUE, ORANGE), strict=False):
+            axis.plot(part[over], 100 * part[column].astype(float), color=colour, marker="o", ms=4, label=method)
+        if value is not None:
+            axis.axhline(100 * value, color="black", lw=0.8, ls=(0, (2, 2)), label="plain classifier")
+        if chosen is not None:
+            axis.axvline(chosen, color="black", lw=0.8, ls=(0, (2, 2)))
         axis.set(xlabel=xlabel, ylabel=f"accuracy, {label} (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     said = (
-        f"{m}: {100 * part['overall'].iloc[0]:.0f} to {100 * part['overall'].iloc[-1]:.0f} % overall"
+        f"{m}: {100 * part['overall'].iloc[0]:.1f} to {100 * part['overall'].iloc[-1]:.1f} % overall"
         for m, part in table.groupby("method", sort=False)
     )
     return described(figure, f"{title}. " + "; ".join(said))

@@ -152,27 +152,6 @@ def price_of_imbalance(draws: pd.DataFrame) -> Figure:
 
 
 @styled
-def two_curves(table: pd.DataFrame, over: str, title: str, xlabel: str, base: tuple[float, float | None]) -> Figure:
-    """Overall and worst-10 over a column. Columns `over`, `method`, `overall`, `worst_10`; `base` is the plain pair."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
-    labels = ("overall", "worst 10 classes")
-    for axis, column, label, plain_value in zip(axes, ("overall", "worst_10"), labels, base, strict=True):
-        for (method, part), colour in zip(table.groupby("method", sort=False), COLOURS, strict=False):
-            axis.plot(part[over], 100 * part[column].astype(float), color=colour, marker="o", ms=4, label=method)
-        if plain_value is not None:
-            axis.axhline(100 * plain_value, color="black", lw=0.8, ls=(0, (2, 2)), label="plain classifier")
-        axis.set(xlabel=xlabel, ylabel=f"accuracy, {label} (%)")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    said = (
-        f"{m}: {100 * part['overall'].iloc[0]:.1f} to {100 * part['overall'].iloc[-1]:.1f} % overall"
-        for m, part in table.groupby("method", sort=False)
-    )
-    return described(figure, f"{title}. " + "; ".join(said))
-
-
-@styled
 def risk_over_coverage(
     curves: dict[str, np.ndarray], coverages: Sequence[float], classes: np.ndarray, worst: np.ndarray
 ) -> Figure:
