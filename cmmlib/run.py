@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.answers import answers_digest
-from cmmlib.blazon.model import EARLY_TAG, TAG, weights
+from cmmlib.blazon.model import EARLY_TAG, TAG
 from cmmlib.blazon.model import NAME as BLAZON_MINI
 from cmmlib.cache import whole_file, write_text
 from cmmlib.datasets import EmbeddingFile, ImageSet, study_data
@@ -227,8 +227,7 @@ def other_weights(study: Study) -> str | None:
     """Tag of the embedded world's other weights, to compare a study of its model with; None for any other study."""
     if not is_blazon(study.dataset) or study.backbone != BLAZON_MINI:
         return None
-    tag = {TAG: EARLY_TAG, EARLY_TAG: TAG}.get(study.pretrained or TAG)
-    return tag if tag in weights() else None
+    return {TAG: EARLY_TAG, EARLY_TAG: TAG}.get(study.pretrained or TAG)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

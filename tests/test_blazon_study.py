@@ -89,12 +89,8 @@ def test_weights_that_ship_are_small_and_those_of_their_record(tag):
     assert load_backbone("blazon-mini", tag).checkpoint.path == mini.weights()[tag]
 
 
-def test_the_tag_early_is_there_once_its_weights_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(mini, "EARLY", tmp_path)
-    assert list(mini.weights()) == [mini.TAG]
-    (tmp_path / mini.WEIGHTS.name).touch()
-    assert mini.weights()[mini.EARLY_TAG] == tmp_path / mini.WEIGHTS.name
-    with pytest.raises(InputError, match="no tag or file 'late': tags of blazon-mini: shipped"):
+def test_a_tag_that_does_not_ship_is_refused():
+    with pytest.raises(InputError, match="no tag or file 'late': tags of blazon-mini: shipped, early"):
         load_backbone("blazon-mini", "late")
 
 
@@ -272,8 +268,8 @@ def test_the_default_study_shows_the_phenomenon(default_run):
     assert results["accuracy"]["worst"]["10"] <= 0.05
     assert results["cmm"]["soft"]["auroc"] >= 0.93
     assert len(results["prompts"]) == 24
-    known = dict.fromkeys(("labels", "images", "pool", "blazon", "tower"), True)
-    assert manifest["conditions"] == known | {"others": mini.EARLY_TAG in mini.weights(), "disambiguated": False}
+    known = dict.fromkeys(("labels", "images", "pool", "blazon", "tower", "others"), True)
+    assert manifest["conditions"] == known | {"disambiguated": False}
     assert manifest["model"]["pretrained"] == "shipped"
     assert manifest["templates"] == "blazon-24"
 

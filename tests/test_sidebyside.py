@@ -214,13 +214,10 @@ def test_compared_runs_are_part_of_the_id_by_name_and_no_path_is_told(labelled, 
     assert Study.of({"compare_with": " "}).compare_with is None
 
 
-def test_only_the_embedded_world_s_own_model_has_other_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("cmmlib.run.weights", lambda: {"shipped": tmp_path, "early": tmp_path})
+def test_only_the_embedded_world_s_own_model_has_other_weights():
     tags = [other_weights(Study.of({"pretrained": tag})) for tag in (None, "shipped", "early", "/x/y.pt")]
     assert tags == ["early", "early", "shipped", None]
     assert other_weights(Study.of({"dataset": "blazon:3"})) == "early"
     assert other_weights(Study.of({"backbone": "ViT-B-32"})) is None
     assert other_weights(Study.of({"dataset": "folder:x"})) is None
     assert sidebyside.other_study(Study.of({"llm": "openai/x"})) == Study.of({"pretrained": "early"})
-    monkeypatch.setattr("cmmlib.run.weights", lambda: {"shipped": tmp_path})
-    assert other_weights(Study()) is None

@@ -111,7 +111,7 @@ def damage(root: Path, file: str, content: bytes | None) -> Path:
         ("test/nshards.txt", b"3", "lacks 2.tar: nshards.txt says 3 shards"),
         ("test/nshards.txt", b"0", "hold no image"),
         ("test/1.tar", b"no tar" * 200, "1.tar cannot be read as a tar"),
-        ("test/1.tar", gzip.compress(b"x"), "1.tar cannot be read as a tar"),
+        ("test/1.tar", gzip.compress(b"x", mtime=0), "1.tar cannot be read as a tar"),
         ("classnames.txt", None, "has no classnames.txt: give --class-names FILE"),
         ("classnames.txt", b"cat\ndog\n", "s0000002.png of test/0.tar has label 2, outside 0..1"),
         ("zeroshot_classification_templates.txt", b"a photo\n", "has no {c} for the class name: 'a photo'"),

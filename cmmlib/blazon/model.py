@@ -43,9 +43,8 @@ def folder_of(tag: str) -> Path:
 
 
 def weights() -> dict[str, Path]:
-    """Tag -> weights file of every training that is here."""
-    files = {tag: folder_of(tag) / WEIGHTS.name for tag in (TAG, EARLY_TAG)}
-    return {tag: file for tag, file in files.items() if file.is_file()}
+    """Tag -> weights file of every training that ships."""
+    return {tag: folder_of(tag) / WEIGHTS.name for tag in (TAG, EARLY_TAG)}
 
 
 @cache
