@@ -195,7 +195,7 @@ def test_what_the_hub_refuses_is_one_line(hub_cache, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(webdatasets, "answers", lambda url: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    assert refusal("owner/none") == "wds: owner/none could not be fetched: 404: no such data set"
+    assert refusal("owner/none") == "wds: owner/none could not be fetched: 404: no such data set Request ID: 1"
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
