@@ -2,9 +2,13 @@
 
 For each class list of the embedded world other than the shipped one, each evaluation seed, and, with CMM_REAL_DATA,
 the real sets of embeddings: prior matching at several strengths, prototypes with several weights and rounds. Each is
-fitted on all images and on five a class, and judged on all.
+fitted on all images and on five a class, and judged on all. The same fits tell which step finds the bias of prior
+matching soonest, and when it is right to stop.
 
-    python benchmarks/calibration_settings.py OUT.csv [--lists 1 2 3] [--seeds 21 22]
+    python benchmarks/calibration_settings.py FOLDER [--lists 1 2 3] [--seeds 21 22]
+
+writes into FOLDER: calibration_settings.csv, the best settings; calibration_settings_sets.csv, all of them on each data
+set; calibration_steps.csv and calibration_stopping.csv.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -23,6 +29,7 @@ from torch import Tensor
 
 from cmmlib import calibrate, metrics
 from cmmlib.backbones import load_backbone
+from cmmlib.cache import whole_file
 from cmmlib.datasets import load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.resampling import few_a_class
@@ -32,6 +39,15 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WEIGHTS = ((4.0, 1.0), (4.0, 2.0), (4.0, 4.0), (3.0, 3.0), (2.0, 1.0), (8.0, 4.0))
 ROUNDS = (1, 2, 4, 8, 16)
 FEW = 5  # images a class
+BEST = 12  # settings of a method that are shown
+DAMPINGS = {"plain step, damping 0.5": 0.5, "plain step (Sinkhorn)": 1.0}
+NEWTON = "Newton's step, else the plain one"
+STEP_CAP = 2000  # rounds
+REPEATS = 3  # of a timing, of which the shortest counts
+TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6)
+STRICTEST = 1e-8
+SETTLED = (0.0, 1e-3, 1e-2)
+PROTOTYPE_CAPS = (8, 32)  # rounds
 
 
 class Data(NamedTuple):
@@ -68,51 +84,159 @@ def fits(images: Tensor, head: Tensor, tau: float) -> Iterator[tuple[dict, calib
         yield setting, calibrate.prototypes(images, head, tau, rounds=rounds, **weights)
 
 
-def scores(data: Data) -> list[dict]:
-    rows = []
-    for reference, kept in {"all": torch.arange(len(data.labels)), "few": few_a_class(data.labels, FEW)}.items():
-        for setting, found in fits(data.images[kept], data.head, 1 / data.logit_scale):
-            prediction = found.predict(data.images, data.head)
-            accuracy = metrics.class_accuracy(prediction, data.labels, len(data.head))
-            worst = metrics.worst_at_k(accuracy.value, 10)
-            settled = bool(found.converged)
-            rows.append({"data": data.name, "reference": reference, **setting, "settled": settled})
-            rows[-1] |= {"overall": 100 * accuracy.overall, "worst 10": 100 * (worst or 0.0)}
-    return rows
+def references(labels: Tensor) -> dict[str, Tensor]:
+    """The images that are fitted on."""
+    return {"": torch.arange(len(labels)), f", {FEW} a class": few_a_class(labels, FEW)}
+
+
+def judged(data: Data, prediction: Tensor) -> dict[str, float]:
+    accuracy = metrics.class_accuracy(prediction, data.labels, len(data.head))
+    return {"overall": 100 * accuracy.overall, "worst 10": 100 * (metrics.worst_at_k(accuracy.value, 10) or 0.0)}
+
+
+def setting_rows(data: Data) -> list[dict]:
+    """Accuracies of every setting on every reference."""
+    return [
+        {"data": data.name, "reference": reference, **setting, **judged(data, found.predict(data.images, data.head))}
+        for reference, kept in references(data.labels).items()
+        for setting, found in fits(data.images[kept], data.head, 1 / data.logit_scale)
+    ]
 
 
 def ranked(rows: list[dict]) -> pd.DataFrame:
     """A row a setting, means over the data sets of a name, best first: by the mean of all scores, names alike."""
     keys = ["method", "strength", "weights", "rounds"]
-    table = pd.DataFrame(rows).fillna({"weights": "", "rounds": 0})
-    table["reference"] = table["reference"].map({"all": "", "few": f", {FEW} a class"})
-    table["rounds"] = table["rounds"].astype(int)
+    table = pd.DataFrame(rows).fillna({"weights": "", "rounds": 0}).astype({"rounds": int})
     long = table.melt([*keys, "data", "reference"], ["overall", "worst 10"], "score")
     long["column"] = long["data"] + long["reference"] + ", " + long["score"]
     wide = long.pivot_table("value", keys, "column", aggfunc="mean", sort=False)
-    wide.insert(0, "mean of all", wide.mean(axis=1))
+    means = {score: wide.filter(regex=f"{score}$").mean(axis=1) for score in ("overall", "worst 10")}
+    for place, (name, mean) in enumerate({"mean of all": wide.mean(axis=1), **means}.items()):
+        wide.insert(place, name, mean)
     wide = wide.sort_values("mean of all", ascending=False, kind="stable").sort_index(
         level="method", kind="stable", sort_remaining=False
     )
     shown = wide.reset_index()
     shown["rounds"] = shown["rounds"].map(lambda rounds: rounds or "")
     shown["strength"] = shown["strength"].map("{:g}".format)
-    return shown.groupby("method").head(12)
+    return shown
+
+
+# ---------------------------------------------------------------- steps of prior matching, and when to stop
+
+
+def plain_fixed_point(blocks: Iterable[Tensor], tau: float, damping: float) -> calibrate.Bias:
+    """b <- b - damping log(mean_n q[n] C), centred: `calibrate.fit` without Newton, for a uniform prior."""
+    bias, rounds, gap = torch.zeros(1, dtype=torch.float64), 0, torch.full((2,), torch.inf)
+    while rounds < STEP_CAP:
+        mass = torch.stack([calibrate.apply(block, tau, bias).softmax(1).sum(0).double() for block in blocks]).sum(0)
+        gap, rounds = mass.log() - mass.log().mean(), rounds + 1
+        if float(gap.max() - gap.min()) < calibrate.TOLERANCE:
+            break
+        bias = bias - damping * gap
+    return calibrate.Bias(bias, float(gap.max() - gap.min()) < calibrate.TOLERANCE, rounds)
+
+
+def timed(fit: Callable[[], calibrate.Bias]) -> tuple[calibrate.Bias, float]:
+    """What a fit found, and the seconds of its shortest run."""
+    seconds, found = float("inf"), None
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        found = fit()
+        seconds = min(seconds, time.perf_counter() - start)
+    assert found is not None
+    return found, seconds
+
+
+def step_rows(data: Data) -> Iterator[dict]:
+    """Rounds and time of each step, and how far its bias is from Newton's."""
+    tau = 1 / data.logit_scale
+    for kept in references(data.labels).values():
+        blocks = calibrate.Products(data.images[kept], data.head)
+        newton, unit = timed(lambda blocks=blocks: calibrate.fit(blocks, tau, max_rounds=STEP_CAP))
+        found = {NEWTON: (newton, unit)}
+        for step, damping in DAMPINGS.items():
+            found[step] = timed(lambda blocks=blocks, d=damping: plain_fixed_point(blocks, tau, d))
+        for step, (bias, seconds) in found.items():
+            apart = float((bias.value - newton.value).abs().max())
+            row = {"data": data.name, "step": step, "converged": bias.converged, "rounds": bias.rounds}
+            yield {**row, "time": seconds / unit, "apart": apart}
+
+
+def steps(rows: list[dict]) -> pd.DataFrame:
+    """A row a step and data set: fits that converged, rounds, time over that of Newton's step, largest difference."""
+    groups = pd.DataFrame(rows).groupby(["data", "step"], sort=False)
+    columns = {
+        "converged": groups["converged"].agg(lambda yes: f"{yes.sum()} of {len(yes)}"),
+        "rounds": groups["rounds"].median().map("{:g}".format),
+        "most rounds": groups["rounds"].max(),
+        "time": groups["time"].median().map("{:.1f}".format),
+        "bias apart": groups["apart"].max().map("{:.1g}".format),
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+def stops(images: Tensor, data: Data) -> Iterator[tuple[dict, calibrate.Correction]]:
+    """Fits that end at several tolerances, for each method the strictest first."""
+    tau = 1 / data.logit_scale
+    for tolerance in (STRICTEST, *TOLERANCES):
+        with patch.object(calibrate, "TOLERANCE", tolerance):
+            found = calibrate.prior_matching(images, data.head, tau)
+        yield {"stops at": f"gap {tolerance:g}", "at most": calibrate.MAX_ROUNDS}, found
+    for cap, settled in itertools.product(sorted(PROTOTYPE_CAPS, reverse=True), SETTLED):
+        with patch.object(calibrate, "SETTLED", settled):
+            found = calibrate.prototypes(images, data.head, tau, rounds=cap)
+        yield {"stops at": f"{100 * settled:g} % change", "at most": cap}, found
+
+
+def stopping_rows(data: Data) -> Iterator[dict]:
+    for kept in references(data.labels).values():
+        strictest: dict[str, Tensor] = {}
+        for rule, found in stops(data.images[kept], data):
+            prediction = found.predict(data.images, data.head)
+            first = strictest.setdefault(rule["stops at"].split()[0] == "gap", prediction)
+            differ = 100 * float((prediction != first).double().mean())
+            counts = {"settled": found.converged, "rounds": found.rounds, "differ (%)": differ}
+            yield {"data": data.name, **rule, **counts, **judged(data, prediction)}
+
+
+def stopping(rows: list[dict]) -> pd.DataFrame:
+    """A row a rule; accuracies are means in which the names of data sets count alike, as in `ranked`."""
+    keys, scores = ["stops at", "at most"], ["differ (%)", "overall", "worst 10"]
+    table = pd.DataFrame(rows)
+    groups = table.groupby(keys, sort=False)
+    shown = groups["settled"].agg(lambda yes: f"{yes.sum()} of {len(yes)}").to_frame()
+    shown["rounds"] = groups["rounds"].median().map("{:g}".format)
+    means = table.groupby([*keys, "data"], sort=False)[scores].mean().groupby(keys, sort=False).mean()
+    means["differ (%)"] = means["differ (%)"].map("{:.3f}".format)
+    return shown.join(means).reset_index()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--lists", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22])
     given = parser.parse_args()
-    real, rows = Path(os.environ.get("CMM_REAL_DATA", "/nowhere")), []
+    real = Path(os.environ.get("CMM_REAL_DATA", "/nowhere"))
+    settings, step, stop = [], [], []
     for data in itertools.chain(real_sets(real), embedded_world(given.lists, given.seeds)):
-        rows += scores(data)
+        settings += setting_rows(data)
+        step += step_rows(data)
+        stop += stopping_rows(data)
         print(f"{data.name}: done", file=sys.stderr, flush=True)
-    table = ranked(rows)
-    table.to_csv(given.out, index=False, float_format="%.1f")
-    print(table.to_string(index=False, float_format="%.1f"))
+    table = ranked(settings)
+    best = table.groupby("method").head(BEST)
+    tables = {
+        "calibration_settings": best[["method", "strength", "weights", "rounds", "mean of all", "overall", "worst 10"]],
+        "calibration_settings_sets": table.drop(columns=["overall", "worst 10"]),
+        "calibration_steps": steps(step),
+        "calibration_stopping": stopping(stop),
+    }
+    for name, shown in tables.items():
+        with whole_file(given.folder / f"{name}.csv") as temporary:
+            shown.to_csv(temporary, index=False, float_format="%.1f")
+        print(shown.to_string(index=False, float_format="%.1f"), end="\n\n")
 
 
 if __name__ == "__main__":
