@@ -123,6 +123,11 @@ def all_kept(world: World, found: Matches) -> Tensor:
     return torch.ones(len(world.candidates.classes), dtype=torch.bool)
 
 
+def newly_won(world: World, found: Matches) -> Tensor:
+    """Images that a candidate wins for its class and the current classifier gives to another: [N, T]."""
+    return (found.margin > 0) & (found.others.argmax(1)[:, None] != world.candidates.classes)
+
+
 def robbers_dropped(world: World, found: Matches, quantile: float = 0.0) -> Tensor:
     """Candidates without the descriptions that win mostly what unsuspected classes hold safely: a mask, [T].
 
@@ -132,7 +137,7 @@ def robbers_dropped(world: World, found: Matches, quantile: float = 0.0) -> Tens
     top = found.others.topk(2, dim=1)
     held = top.values[:, 0] - top.values[:, 1]
     safe = ~of_suspects(world, top.indices[:, 0]) & (held >= held.quantile(quantile))
-    won = (found.margin > 0) & (top.indices[:, :1] != world.candidates.classes)  # [N, T]
+    won = newly_won(world, found)
     robs = (won & safe[:, None]).sum(0) > won.sum(0) / 2
     return ~(robs & (world.candidates.groups == ens.DESCRIPTION))
 
@@ -199,9 +204,11 @@ def sizes(world: World) -> Iterator[tuple[str, float]]:
     yield from sizes_of_shift(world)
     found = matches(world, world.others)
     yield from sizes_of_scale(world, plain(world, found))
-    texts = world.candidates.groups == ens.DESCRIPTION
     for name, kept in (("unsuspected classes", robbers_dropped), ("their safe images", safe_robbers_dropped)):
-        yield f"descriptions that rob {name} (%)", percent(~kept(world, found)[texts])
+        dropped = ~kept(world, found)
+        own = (world.labels[:, None] == world.candidates.classes)[newly_won(world, found) & dropped]
+        yield f"descriptions that rob {name} (%)", percent(dropped[world.candidates.groups == ens.DESCRIPTION])
+        yield f"right among what those that rob {name} win (%)", percent(own)
     right = predict(world.images, world.others) == world.labels
     for rounds in (1, 2, 3):
         after = predict(world.images, method(world, rounds=rounds))
@@ -215,10 +222,13 @@ def percent(true: Tensor) -> float:
 
 def sizes_of_shift(world: World) -> Iterator[tuple[str, float]]:
     """Mean shift of described and other classes, in mean deviations of an image's similarities over classes."""
-    moved = shift(world, method(world)) / (world.images @ world.others.T).std(1).mean()
-    described = of_suspects(world, torch.arange(len(moved)))
-    yield "shift of described classes (deviations)", float(moved[described].mean())
-    yield "shift of the other classes (deviations)", float(moved[~described].mean())
+    deviation = (world.images @ world.others.T).std(1).mean()
+    moved = world.images @ (method(world) - world.others).T / deviation  # [N, C]
+    described = of_suspects(world, torch.arange(moved.shape[1]))
+    own = world.labels[:, None] == torch.arange(moved.shape[1])
+    yield "shift of described classes (deviations)", float(moved[:, described].mean())
+    yield "the same, on their own images", float(moved[own & described].mean())
+    yield "shift of the other classes (deviations)", float(moved[:, ~described].mean())
 
 
 def sizes_of_scale(world: World, cmm: Tensor) -> Iterator[tuple[str, float]]:
@@ -262,6 +272,11 @@ def side_by_side(rows: list[dict], keys: list[str], values: list[str]) -> pd.Dat
     return table.reset_index()
 
 
+def digits(value: float | str) -> str:
+    """Three digits of a number, text as it is."""
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -275,13 +290,13 @@ def main() -> None:
         measured += [{"collection": collection, "measure": name, "value": value} for name, value in sizes(world)]
         print(f"{world.name}: done", file=sys.stderr, flush=True)
     tables = {
-        "ensemble_traps.csv": (side_by_side(scores, ["trap", "variant"], ["overall", "worst 10"]), "%.1f"),
-        "ensemble_traps_sizes.csv": (side_by_side(measured, ["measure"], ["value"]), "%.3f"),
+        "ensemble_traps": side_by_side(scores, ["trap", "variant"], ["overall", "worst 10"]).round(1),
+        "ensemble_traps_sizes": side_by_side(measured, ["measure"], ["value"]).map(digits),
     }
-    for name, (table, form) in tables.items():
-        with whole_file(given.folder / name) as temporary:
-            table.to_csv(temporary, index=False, float_format=form)
-        print(table.to_string(index=False, float_format=form))
+    for name, table in tables.items():
+        with whole_file(given.folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+        print(table.to_string(index=False), end="\n\n")
 
 
 if __name__ == "__main__":
