@@ -17,7 +17,8 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.predict import similarities
-from cmmlib.similarity import Matches, top_two
+from cmmlib.similarity import Matches
+from cmmlib.similarity_torch import top_two
 
 Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
 ASSIGNMENTS: tuple[Assignment, ...] = ("pseudo", "soft", "soft_probability", "retrieval")

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
-from typing import Literal
+from math import e, log2
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -20,15 +21,13 @@ from torch import Tensor
 
 from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
+from cmmlib.similarity_torch import TorchSteps
 
 BLOCK_BYTES = 8 << 20  # one [B, C] float32 block: two such buffers stay in a last-level cache of today's CPUs
 MAX_ROWS = 8192  # images in a block, since sums within a block are float32
-WINDOW = 64  # classes in a window of the search for the two best: whole vector registers reduce fastest
-GROUP_ROWS = 16  # images in a group of the search for each class's most similar images
-LOW_BITS = (1 << 32) - 1
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
-Product = Callable[[Tensor, Tensor], None]  # of x [B, D], writes logits [B, C]
+Product = Callable[[Tensor, Tensor], None]  # of x [B, D], writes similarities [B, C]
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def match(
     """
     _check_inputs(images, heads, logit_scale, precision, block)
     (n, _), (n_prompts, n_classes, _) = images.shape, heads.shape
-    block = min(n, block or max(GROUP_ROWS, min(MAX_ROWS, BLOCK_BYTES // (4 * n_classes))))
+    block = min(n, block or max(1, min(MAX_ROWS, BLOCK_BYTES // (4 * n_classes))))
     m = min(n, max(1, round(n / n_classes)))
     out = _empty_matches(n_prompts, n, n_classes, m, images.device)
     workers = min(n_prompts, torch.get_num_threads()) if images.device.type == "cpu" else 1
@@ -110,16 +109,72 @@ def _match_prompts(
     prompts: range, images: Tensor, heads: Tensor, scale: float, precision: str, block: int, out: Matches
 ) -> None:
     """The pass for some of the prompts; fills their rows of `out`."""
-    n_classes = heads.shape[1]
-    rows = -(-block // GROUP_ROWS) * GROUP_ROWS  # `_Retrieved` reads whole groups
-    buffers = torch.empty(2, rows, n_classes, device=images.device)  # the only [B, C] memory
+    buffers = torch.empty(2, block, heads.shape[1], device=images.device)  # the only [B, C] memory
     for p in prompts:
-        product = _product(heads[p].float(), scale, precision)
+        head = heads[p].float()
+        product, mean = _product(head, precision), head.mean(0)
         fields = {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS}
-        retrieved = _Retrieved(out.n_retrieved, n_classes, images.device)
+        steps = _steps(images.device)(fields, out.n_retrieved, scale * log2(e))
         for start in range(0, len(images), block):
-            _add_block(fields, retrieved, buffers, product, images[start : start + block].float(), start)
-        _finish(fields, retrieved, scale)
+            x = images[start : start + block].float()
+            d, q = buffers[:, : len(x)]
+            product(x, d)
+            steps.add(d, q, x @ mean, start)
+        _add_predicted(fields, scale)
+        _add_retrieved(fields, *steps.retrieved())
+        fields["spread"].masked_fill_(fields["spread"] == 0, 1)
+
+
+class Steps(Protocol):
+    """What is done with the blocks of one prompt.
+
+    Made from the fields of `Matches`, which it fills; from m, the number of images to retrieve for each class; and from
+    what a similarity is multiplied with before it is the power of two: `exp2` takes a third of the time of `exp`.
+    """
+
+    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], mean: Float[Tensor, "B"], start: int) -> None:
+        """Fill in the block's images, and add their share to the sums.
+
+        The sums take the margin of every class to be its distance to the highest; the predicted classes have another,
+        and their share comes at the end.
+
+        Args:
+            d: similarities, overwritten.
+            q: room for as many numbers.
+            mean: of each image's similarities.
+            start: place of the block's first image.
+        """
+        ...
+
+    def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
+        """Similarities and places of the m images most similar to each class, of equals the first, in any order."""
+        ...
+
+
+def _steps(device: torch.device) -> Callable[[dict[str, Tensor], int, float], Steps]:
+    if device.type != "cpu":
+        return TorchSteps
+    from cmmlib.similarity_cpu import CompiledSteps  # numba takes a moment to import
+
+    return CompiledSteps
+
+
+def _add_predicted(fields: dict[str, Tensor], scale: float) -> None:
+    """The share of the predicted classes in the sums: their margin is ahead of the second, not behind the first."""
+    q, margin = fields["top_probability"].double(), fields["margin"].double()
+    shares = {
+        "soft_margin": q * margin,
+        "soft_scaled_margin": q * margin / fields["spread"].clamp_min(1e-30),
+        "soft_probability_margin": q * q * (1 - torch.exp(-scale * margin)),
+    }
+    for key, share in shares.items():
+        fields[key].index_add_(0, fields["prediction"], share)
+
+
+def _add_retrieved(fields: dict[str, Tensor], value: Float[Tensor, "C m"], image: Int[Tensor, "C m"]) -> None:
+    margin = value - fields["top_similarity"][image]
+    predicted = fields["prediction"][image] == torch.arange(len(value), device=value.device)[:, None]
+    fields["retrieval_margin"] += torch.where(predicted, fields["margin"][image], margin).sum(1, dtype=torch.float64)
 
 
 def _check_inputs(images: Tensor, heads: Tensor, logit_scale: float, precision: str, block: int | None) -> None:
@@ -145,20 +200,20 @@ def _empty_matches(n_prompts: int, n: int, n_classes: int, m: int, device: torch
     return Matches(**fields, **sums, n_retrieved=m)
 
 
-def _product(head: Float[Tensor, "C D"], scale: float, precision: str) -> Product:
-    """A function that writes scale * x @ head.T into its second argument."""
+def _product(head: Float[Tensor, "C D"], precision: str) -> Product:
+    """A function that writes x @ head.T into its second argument."""
     copies, originals = _copied_classes(head)
-    mean = head.mean(0) * scale
+    mean = head.mean(0)
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
-    centred = (head * scale - mean).bfloat16() if precision == "bf16" else None
+    centred = (head - mean).bfloat16() if precision == "bf16" else None
 
-    def product(x: Tensor, logits: Tensor) -> None:
+    def product(x: Tensor, s: Tensor) -> None:
         if centred is not None:
-            logits.copy_(torch.mm(x.bfloat16(), centred.T)).add_((x @ mean)[:, None])
+            s.copy_(torch.mm(x.bfloat16(), centred.T)).add_((x @ mean)[:, None])
         else:
-            torch.addmm(logits, x, head.T, beta=0, alpha=scale, out=logits)
+            torch.mm(x, head.T, out=s)
         if copies:
-            logits[:, copies] = logits[:, originals]
+            s[:, copies] = s[:, originals]
 
     return product
 
@@ -169,135 +224,3 @@ def _copied_classes(head: Tensor) -> tuple[list[int], list[int]]:
     originals = [first.setdefault(row.tobytes(), c) for c, row in enumerate(head.cpu().numpy())]
     copies = [c for c, original in enumerate(originals) if c != original]
     return copies, [originals[c] for c in copies]
-
-
-def _add_block(
-    fields: dict[str, Tensor], retrieved: _Retrieved, buffers: Tensor, product: Product, x: Tensor, start: int
-) -> None:
-    """One block of images: their own fields, and their share of the sums. In units of logits until `_finish`."""
-    b = len(x)
-    d, q = buffers[:, :b]  # [B, C] each
-    product(x, d)
-    retrieved.update(buffers[0], b, start)
-    first, second, top, runner_up = top_two(d)
-    d.sub_(top[:, None])
-    spread, margin = _spread(d), top - runner_up
-    torch.softmax(d, 1, out=q)
-    q_top, q_second = (q.gather(1, c[:, None])[:, 0] for c in (first, second))
-    d.scatter_(1, first[:, None], margin[:, None]).mul_(q)  # q times the margin of every class
-    fields["soft_mass"] += q.sum(0)
-    fields["soft_margin"] += d.sum(0)
-    fields["soft_scaled_margin"] += d.T @ spread.clamp_min(1e-30).reciprocal()
-    # q times the margin of probabilities is q^2 - q q_top, for the predicted class q_top^2 - q_top q_second
-    fields["soft_probability_margin"] -= q.T @ q_top
-    q.square_().scatter_(1, first[:, None], (q_top * (2 * q_top - q_second))[:, None])
-    fields["soft_probability_margin"] += q.sum(0)
-    for key, value in zip(PER_IMAGE, (first, second, top, margin, q_top, spread), strict=True):
-        fields[key][start : start + b] = value
-
-
-def _spread(d: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """Standard deviation over classes, exactly zero where all classes are alike."""
-    square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
-    return square.sub_(d.mean(1).square_()).clamp_min_(0).sqrt_()
-
-
-def _finish(fields: dict, retrieved: _Retrieved, scale: float) -> None:
-    value, image = retrieved.best()  # [C, m]
-    margin = value - fields["top_similarity"][image]
-    predicted = fields["prediction"][image] == torch.arange(len(value), device=value.device)[:, None]
-    fields["retrieval_margin"] += torch.where(predicted, fields["margin"][image], margin).sum(1, dtype=torch.float64)
-    for key in ("top_similarity", "margin", "spread", "soft_margin", "retrieval_margin"):
-        fields[key].div_(scale)
-    fields["spread"].masked_fill_(fields["spread"] == 0, 1)
-
-
-class _Retrieved:
-    """Running m most similar images of every class, exact, with few similarities touched.
-
-    The m most similar images lie in the m groups of images with the highest maxima, so only groups are ranked as
-    blocks stream by, and the similarities of those m groups are kept. The images in them are ranked once, at the end.
-    """
-
-    def __init__(self, m: int, n_classes: int, device: torch.device) -> None:
-        self.rows = GROUP_ROWS if n_classes >= 8 * GROUP_ROWS else 1  # with few classes m groups are most of them
-        self.key = torch.full((n_classes, m), -(1 << 63), device=device)  # of the group; at first none: below any key
-        self.values = torch.full((n_classes, m, self.rows), -torch.inf, device=device)
-
-    def update(self, logits: Float[Tensor, "rows C"], b: int, start: int) -> None:
-        whole = -(-b // self.rows) * self.rows
-        if whole > b:
-            logits[b:whole] = -torch.inf
-        groups = logits[:whole].unflatten(0, (-1, self.rows))  # [G, rows, C]
-        first = torch.arange(start, start + whole, self.rows, device=logits.device)
-        key = torch.cat([self.key, _rank_key(groups.amax(1).T, first)], 1)  # [C, m + G]
-        m = self.key.shape[1]
-        column = key.topk(m, 1, sorted=False).indices
-        stays = torch.zeros_like(key, dtype=torch.bool).scatter_(1, column, True)[:, :m]
-        klass, newcomer = (column >= m).nonzero().unbind(1)
-        slot = (~stays).nonzero()[:, 1]  # also ordered by class: as many free slots as newcomers
-        column = column[klass, newcomer]
-        self.key[klass, slot] = key[klass, column]
-        self.values[klass, slot] = groups[column - m, :, klass]
-
-    def best(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-        """Similarities and images, ranked a few classes at a time: the groups hold 16 m images a class."""
-        parts = [self._best(*part) for part in zip(self.key.split(128), self.values.split(128), strict=True)]
-        value, image = zip(*parts, strict=True)
-        return torch.cat(value), torch.cat(image)
-
-    def _best(self, key: Int[Tensor, "K m"], values: Float[Tensor, "K m rows"]) -> tuple[Tensor, Tensor]:
-        image = (-key & LOW_BITS)[:, :, None] + torch.arange(self.rows, device=key.device)
-        value, image = values.flatten(1), image.flatten(1)  # [K, m * rows]
-        column = _rank_key(value, image).topk(key.shape[1], 1, sorted=False).indices
-        return value.gather(1, column), image.gather(1, column)
-
-
-def _rank_key(value: Float[Tensor, "C K"], image: Int[Tensor, "... K"]) -> Int[Tensor, "C K"]:
-    """An integer that orders by value, then by lowest image. It has no ties, which `topk` would break at random."""
-    bits = (value + 0.0).view(torch.int32).long()  # + 0.0: no negative zero
-    bits ^= (bits >> 63).bitwise_and_(0x7FFFFFFF)  # the order of negative floats is that of their bits, reversed
-    return bits.bitwise_left_shift_(32).sub_(image)
-
-
-def top_two(
-    s: Float[Tensor, "B C"],
-) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:
-    """Classes of the highest and second highest similarity, then these two values; ties to the lowest index.
-
-    Two searches over all classes cost a tenth of the matrix product, maxima of windows of classes a seventh of that.
-    Only the best window is searched, with the winner and without: `s` is changed in between and put back.
-    """
-    s = s.contiguous()
-    maxima = _window_maxima(s) if s.shape[1] >= 2 * WINDOW else None
-    top, first, window = _search(s, maxima)
-    s.scatter_(1, first, -torch.inf)
-    if maxima is not None and window is not None:
-        maxima.scatter_(1, window, _windows(s, window).amax(1, keepdim=True))
-    runner_up, second, _ = _search(s, maxima)
-    s.scatter_(1, first, top)  # as it was
-    return first[:, 0], second[:, 0], top[:, 0], runner_up[:, 0]
-
-
-def _window_maxima(s: Float[Tensor, "B C"]) -> Float[Tensor, "B W"]:
-    whole = (s.shape[1] - 1) // WINDOW  # then a window of 1 to 64 classes
-    maxima = s[:, : whole * WINDOW].unflatten(1, (whole, WINDOW)).amax(2)
-    return torch.cat([maxima, s[:, whole * WINDOW :].amax(1, keepdim=True)], 1)
-
-
-def _windows(s: Float[Tensor, "B C"], window: Int[Tensor, "B 1"]) -> Float[Tensor, "B 64"]:
-    """One window of classes from each row. The last ends with the last class, so it may reach into the one before:
-    harmless, since that one is preferred where their maxima are equal."""
-    b, n_classes = s.shape
-    begin = (window[:, 0] * WINDOW).clamp_max_(n_classes - WINDOW)
-    return s.view(-1).unfold(0, WINDOW, 1).index_select(0, begin + n_classes * torch.arange(b, device=s.device))
-
-
-def _search(s: Tensor, maxima: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Highest value and its lowest index, [B, 1] each, and the window it is in."""
-    if maxima is None:
-        value, index = s.max(1, keepdim=True)
-        return value, index, None
-    window = maxima.argmax(1, keepdim=True)
-    value, offset = _windows(s, window).max(1, keepdim=True)
-    return value, offset + (window * WINDOW).clamp_max_(s.shape[1] - WINDOW), window

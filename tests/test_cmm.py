@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cmmlib import cmm, metrics, similarity
+from cmmlib import cmm, metrics, similarity, similarity_cpu, similarity_torch
 from cmmlib.errors import InputError
 from cmmlib.similarity import match
 
@@ -354,14 +354,17 @@ def test_the_distance_between_copies_is_zero():
 # no label on a label-free path
 
 
+LABEL_FREE = (similarity, similarity_cpu, similarity_torch, cmm)
+
+
 def test_only_the_oracle_takes_labels():
     functions = {
         name: function
-        for module in (similarity, cmm)
+        for module in LABEL_FREE
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
     }
-    for module in (similarity, cmm):
+    for module in LABEL_FREE:
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if kind.__module__ == module.__name__:
                 functions |= {f"{kind.__name__}.{n}": f for n, f in inspect.getmembers(kind, inspect.isfunction)}
@@ -379,7 +382,7 @@ def test_only_the_oracle_takes_labels():
 
 
 def test_label_free_modules_do_not_import_evaluation():
-    for module in (similarity, cmm):
+    for module in LABEL_FREE:
         assert "metrics" not in vars(module)
         assert "cmmlib.metrics" not in inspect.getsource(module)
 

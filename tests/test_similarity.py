@@ -10,12 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cmmlib import similarity
 from cmmlib.errors import InputError
-from cmmlib.similarity import check_embeddings, match, top_two
+from cmmlib.similarity import check_embeddings, match
+from cmmlib.similarity_torch import TorchSteps, top_two
 
 SCALE = 20.0
 BF16_SIMILARITY = 1e-3  # bound on the error of a similarity; a margin errs by twice that at most
 BF16_CMM = 2e-4  # bound on the error of the soft CMM, where the errors of many images cancel
+
+
+@pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
+def steps(request):
+    """Every test is run with both ways to go through a block; the second is for other devices, which are not here."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(similarity, "_steps", lambda device: TorchSteps)
+        yield
 
 
 def brute_force(images, heads, scale):

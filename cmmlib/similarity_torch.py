@@ -1,0 +1,67 @@
+"""What the pass does with a block of similarities besides making them, in torch: for devices other than the processor.
+
+`cmmlib.similarity_cpu` has the same steps, compiled.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+LOW_BITS, NO_KEY = (1 << 32) - 1, -(1 << 63)  # NO_KEY lies below any key of an image
+
+
+def top_two(
+    s: Float[Tensor, "B C"],
+) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """Classes of the highest and second highest similarity, then these two values; ties to the lowest index."""
+    top, first = s.max(1, keepdim=True)
+    runner_up, second = s.scatter(1, first, -torch.inf).max(1)
+    return first[:, 0], second, top[:, 0], runner_up
+
+
+class TorchSteps:
+    """The steps of one prompt. See `cmmlib.similarity.Steps`."""
+
+    def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
+        self.fields, self.m, self.power = fields, m, power
+        n_classes, device = len(fields["soft_mass"]), fields["soft_mass"].device
+        self.best = torch.full((n_classes, m), NO_KEY, device=device)  # keys of each class's most similar images
+
+    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], mean: Float[Tensor, "B"], start: int) -> None:
+        fields, image = self.fields, torch.arange(start, start + len(d), device=d.device)
+        self.best = torch.cat([self.best, _rank_key(d.T, image)], 1).topk(self.m, 1, sorted=False).values
+        first, second, top, runner_up = top_two(d)
+        d.sub_(top[:, None])
+        square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
+        spread = square.sub_((top - mean).square()).clamp_min_(0).sqrt_()
+        torch.exp2(torch.mul(d, self.power, out=q), out=q)
+        q_top = q.sum(1).reciprocal_()
+        found = {"prediction": first, "rival": second, "top_similarity": top, "margin": top - runner_up}
+        for key, value in (found | {"top_probability": q_top, "spread": spread}).items():
+            fields[key][start : start + len(d)] = value
+        mass, with_top = torch.stack([q_top, q_top.square()]) @ q
+        margin, scaled = torch.stack([q_top, q_top / spread.clamp_min(1e-30)]) @ d.mul_(q)
+        fields["soft_mass"] += mass
+        fields["soft_margin"] += margin
+        fields["soft_scaled_margin"] += scaled
+        fields["soft_probability_margin"] += q_top.square() @ q.square_() - with_top
+
+    def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
+        return _value_and_image(self.best)
+
+
+def _rank_key(value: Float[Tensor, "C B"], image: Int[Tensor, "B"]) -> Int[Tensor, "C B"]:
+    """An integer that orders by value, then by lowest image. It has no ties, which `topk` would break at random."""
+    bits = (value + 0.0).view(torch.int32).long()  # + 0.0: no negative zero
+    bits ^= (bits >> 63).bitwise_and_(0x7FFFFFFF)  # the order of negative floats is that of their bits, reversed
+    return bits.bitwise_left_shift_(32).sub_(image)
+
+
+def _value_and_image(key: Int[Tensor, "C m"]) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
+    """What `_rank_key` was made from."""
+    image = -key & LOW_BITS
+    bits = (key + image) >> 32
+    bits ^= (bits >> 63).bitwise_and_(0x7FFFFFFF)
+    return bits.int().view(torch.float32), image
