@@ -28,8 +28,8 @@ from cmmlib import metrics, repair
 from cmmlib.backbones import load_backbone
 from cmmlib.baselines import uniform_mean
 from cmmlib.cache import whole_file
+from cmmlib.opening import open_run
 from cmmlib.predict import predict
-from cmmlib.run import open_run
 from cmmlib.study import Study
 
 OTHER, SHIPPED = "other lists", "shipped list"

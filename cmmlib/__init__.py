@@ -11,13 +11,15 @@ from cmmlib.errors import InputError
 from cmmlib.study import Study
 
 if TYPE_CHECKING:
-    from cmmlib.run import Run, open_run
+    from cmmlib.opening import open_run
+    from cmmlib.run import Run
 
+LAZY = {"Run": "cmmlib.run", "open_run": "cmmlib.opening"}
 __all__ = ["InputError", "Run", "Study", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
     """`open_run` and `Run` on first use, so that `cmm --help` does not wait for torch."""
-    if name in ("Run", "open_run"):
-        return getattr(import_module("cmmlib.run"), name)
+    if name in LAZY:
+        return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module 'cmmlib' has no attribute {name!r}")

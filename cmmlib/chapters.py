@@ -75,7 +75,7 @@ def run_study(study: Study, only: str = "") -> Path:
         InputError: whatever is wrong with the study's inputs.
         ChapterError: a chapter failed; it is named with its cell and error.
     """
-    from cmmlib.run import open_run
+    from cmmlib.opening import open_run
 
     wanted = chapters(only)
     run = open_run(study)

@@ -118,7 +118,7 @@ def describe(
     from cmmlib import repair
     from cmmlib.answers import own_transcript_path
     from cmmlib.enrich import RECORDED
-    from cmmlib.run import open_run
+    from cmmlib.opening import open_run
 
     if study.llm == RECORDED:
         raise InputError(

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from cmmlib import cmm, compare, metrics, repair
 from cmmlib.errors import InputError
-from cmmlib.run import Run, open_run, other_weights, read_run
+from cmmlib.opening import open_run
+from cmmlib.records import read_run
+from cmmlib.run import Run, other_weights
 from cmmlib.similarity import match
 from cmmlib.study import Study
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from cmmlib.errors import InputError
-from cmmlib.run import read_run
+from cmmlib.records import read_run
 from cmmlib.study import Study
 
 REFERENCE = Path(__file__).parent / "reference.csv"
