@@ -131,7 +131,7 @@ def test_the_gain_in_the_title_is_one_that_every_run_has():
     table = pd.DataFrame(rows, columns=["run", "method", "gain_worst_10"]).assign(gain_overall=0.0)
     figure = plots.gains_by_run(table)
     assert figure.get_suptitle() == "Largest gain in the worst 10 that every run has: uniform"
-    assert "zpe -10.0; uniform +10.0" in figure.get_label()
+    assert "ZPE -10.0; uniform +10.0" in figure.get_label()
 
 
 def test_the_title_counts_what_two_runs_share():
