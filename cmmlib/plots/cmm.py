@@ -104,7 +104,7 @@ def class_margins(names: Sequence[str], drawn: Sequence[tuple[Tensor, Tensor]]) 
 def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[float]]]) -> Figure:
     """One row a class: its name, the images most similar to its text, and the margin of the class on each."""
     n = max(len(images) for _, images, _ in rows)
-    figure = plt.figure(figsize=(7.6, 0.5 + 0.42 * len(rows) + 6.9 * len(rows) / n))
+    figure = plt.figure(figsize=(7.6, 0.5 + 0.47 * len(rows) + 6.9 * len(rows) / n))
     figure.suptitle("The images most similar to a class text, and the class's margin on each", x=0.01, ha="left")
     for strip, (name, images, margins) in zip(figure.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
         for axis, margin in zip(picture_row(strip, images, n), margins, strict=False):
