@@ -72,7 +72,9 @@ def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], 
     chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
     if not chosen:
         return
-    axis.get_figure(root=True).draw_without_rendering()
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
     labels = [axis.text(x[c], y[c], plain(names[c], 30), fontsize=8) for c in chosen]
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
     known = np.isfinite(x) & np.isfinite(y)
