@@ -44,6 +44,7 @@ __all__ = [
     "table",
 ]
 MISSING = "n/a"
+FIRST_COLUMN, PAGE_WIDTH = 32, 92  # characters of a table's text: an unbroken first column at most, and the page
 _NUMBERS = re.compile(r"(?:n/a|points|to|%|[+-]?[\d.,]+| )+")  # a cell of nothing but numbers and their units
 
 
@@ -174,7 +175,16 @@ def _unbroken(cell: Any) -> Any:
 
 def _table_html(frame: pd.DataFrame) -> str:
     frame = frame.rename(columns=spoken).map(_unbroken)
-    return frame.to_html(index=False, escape=True, border=0, classes="table cmm-table", na_rep=MISSING)
+    classes = ["table", "cmm-table", *(["cmm-whole-names"] if _has_room(frame) else [])]
+    return frame.to_html(index=False, escape=True, border=0, classes=classes, na_rep=MISSING)
+
+
+def _has_room(frame: pd.DataFrame) -> bool:
+    """Whether a page is wide enough for the first column unbroken beside the longest words of the others."""
+    texts = [[str(column), *map(str, frame[column])] for column in frame]
+    first = max((len(text) for text in texts[0][1:]), default=0) if texts else 0
+    words = [max((len(word) for text in column for word in text.split(" ")), default=0) for column in texts[1:]]
+    return first <= FIRST_COLUMN and first + sum(words) + 2 * len(texts) <= PAGE_WIDTH
 
 
 def show(run: Run, figure: Figure, name: str) -> None:

@@ -58,6 +58,15 @@ def test_a_table_escapes_every_cell_and_its_head(capsys):
     assert "n/a" in shown
 
 
+def test_names_stay_whole_where_the_page_has_room():
+    few = pd.DataFrame({"method": ["enriched cmm prototypes"], "overall": ["93.6"]})
+    many = few.assign(**{f"unbreakable{i}": ["1"] for i in range(7)})
+    assert "cmm-whole-names" in pages._table_html(few)
+    assert "cmm-whole-names" not in pages._table_html(many)
+    assert "cmm-whole-names" not in pages._table_html(pd.DataFrame({"caption": ["long " * 20], "n": [1]}))
+    assert pages._table_html(pd.DataFrame())
+
+
 def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
     seen = []
     monkeypatch.setattr("IPython.display.display", seen.append)
