@@ -6,6 +6,7 @@ here, once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,33 @@ from torch import Tensor
 from cmmlib.blazon.model import NAME as BLAZON_MINI
 from cmmlib.cache import whole_file
 from cmmlib.run import Run
+from cmmlib.spelling import spoken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = [
+    "MISSING",
+    "bare",
+    "decimal",
+    "dialogue",
+    "evidence_table",
+    "gallery_rows",
+    "interval",
+    "listed",
+    "percent",
+    "points",
+    "points_interval",
+    "say",
+    "show",
+    "signed",
+    "spoken",
+    "study_table",
+    "table",
+]
 MISSING = "n/a"
+FIRST_COLUMN, PAGE_WIDTH = 32, 92  # characters of a table's text: an unbroken first column at most, and the page
+_NUMBERS = re.compile(r"(?:n/a|points|to|%|[+-]?[\d.,]+| )+")  # a cell of nothing but numbers and their units
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -52,9 +75,18 @@ def signed(value: float | None) -> str:
     return MISSING if value is None or value != value else f"{value:+.4f}"
 
 
-def spoken(name: str) -> str:
-    """`soft_probability` -> `soft probability`."""
-    return name.replace("_", " ")
+def points(difference: float | None) -> str:
+    """`0.257` -> `+25.7`: a difference of two accuracies is in points, which the head or the prose beside it says."""
+    if difference is None or difference != difference:
+        return MISSING
+    return f"{100 * difference:+.1f}" if abs(difference) >= 0.0005 else "0.0"
+
+
+def points_interval(bounds: Sequence[float | None] | None) -> str:
+    """`(-0.01, 0.569)` -> `-1.0 to +56.9`."""
+    if bounds is None or bounds[0] is None or bounds[1] is None:
+        return MISSING
+    return f"{points(bounds[0])} to {points(bounds[1])}"
 
 
 def evidence_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -67,7 +99,7 @@ def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
     if row["measure"].startswith(("rank correlation", "AUROC")):
         shown, bounds = decimal(value), f"{decimal(low)} to {decimal(high)}"
     else:
-        shown, bounds = f"{100 * value:+.1f} points", f"{100 * low:+.1f} to {100 * high:+.1f}"
+        shown, bounds = f"{points(value)} points", points_interval((low, high))
     if value != value:
         shown = bounds = MISSING
     return {
@@ -80,8 +112,11 @@ def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def listed(names: list[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    """`a, b and c`; where a name itself has a comma or an "and" in it, `a; b, c; and d`."""
+    if len(names) < 2:
+        return "".join(names)
+    comma, last = ("; ", "; and ") if any("," in name or " and " in name for name in names) else (", ", " and ")
+    return comma.join(names[:-1]) + last + names[-1]
 
 
 def say(**texts: Any) -> None:
@@ -114,22 +149,42 @@ def table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: s
 
 
 def dialogue(turns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
-    """Show questions and answers: (who answered, the question, the answer's sentences), every text escaped."""
+    """Show questions and answers: (who answered, the question, the answer's sentences), every text escaped.
+
+    Who answered is said once, until it is somebody else.
+    """
     from IPython.display import HTML, display
 
-    parts = []
+    parts, last = [], ""
     for who, question, sentences in turns:
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        answered = f'<p class="cmm-who">{escape(who)}</p>' if who != last else ""
         parts.append(
-            f'<div class="cmm-dialogue"><p class="cmm-question">{escape(question)}</p>'
-            f'<p class="cmm-who">{escape(who)}</p><ul>{said}</ul></div>'
+            f'<div class="cmm-dialogue"><p class="cmm-question">{escape(question)}</p>{answered}<ul>{said}</ul></div>'
         )
+        last = who
     display(HTML("".join(parts)))
 
 
+def _unbroken(cell: Any) -> Any:
+    """A cell whose numbers stay on one line with their units."""
+    if not isinstance(cell, str):
+        return cell
+    return cell.replace(" ", "\u00a0") if _NUMBERS.fullmatch(cell) else cell.replace(" %", "\u00a0%")
+
+
 def _table_html(frame: pd.DataFrame) -> str:
-    frame = frame.rename(columns=spoken)
-    return frame.to_html(index=False, escape=True, border=0, classes="table cmm-table", na_rep=MISSING)
+    frame = frame.rename(columns=spoken).map(_unbroken)
+    classes = ["table", "cmm-table", *(["cmm-whole-names"] if _has_room(frame) else [])]
+    return frame.to_html(index=False, escape=True, border=0, classes=classes, na_rep=MISSING)
+
+
+def _has_room(frame: pd.DataFrame) -> bool:
+    """Whether a page is wide enough for the first column unbroken beside the longest words of the others."""
+    texts = [[str(column), *map(str, frame[column])] for column in frame]
+    first = max((len(text) for text in texts[0][1:]), default=0) if texts else 0
+    words = [max((len(word) for text in column for word in text.split(" ")), default=0) for column in texts[1:]]
+    return first <= FIRST_COLUMN and first + sum(words) + 2 * len(texts) <= PAGE_WIDTH
 
 
 def show(run: Run, figure: Figure, name: str) -> None:

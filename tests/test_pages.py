@@ -25,10 +25,24 @@ from cmmlib import pages
         (pages.interval((0.43, 0.466)), "43.0 to 46.6 %"),
         (pages.interval(None), "n/a"),
         (pages.interval([0.1, None]), "n/a"),
+        (pages.points(0.257), "+25.7"),
+        (pages.points(-0.006), "-0.6"),
+        (pages.points(-0.0001), "0.0"),
+        (pages.points(None), "n/a"),
+        (pages.points(float("nan")), "n/a"),
+        (pages.points_interval((-0.01, 0.569)), "-1.0 to +56.9"),
+        (pages.points_interval((0.1, None)), "n/a"),
+        (pages.points_interval(None), "n/a"),
         (pages.listed(["a", "b", "c"]), "a, b and c"),
+        (pages.listed(["or, a pale vert", "b", "c"]), "or, a pale vert; b; and c"),
+        (pages.listed(["black and white", "b"]), "black and white; and b"),
         (pages.listed(["a"]), "a"),
         (pages.listed([]), ""),
         (pages.spoken("soft_probability"), "soft probability"),
+        (pages.spoken("enriched_cmm_prior"), "enriched CMM prior"),
+        (pages.spoken("label_shift_em"), "label shift EM"),
+        (pages.spoken("waffle"), "WaffleCLIP"),
+        (pages.spoken("in %"), "in %"),
     ],
 )
 def test_numbers_are_shown(made, expected):
@@ -44,11 +58,30 @@ def test_a_table_escapes_every_cell_and_its_head(capsys):
     assert "n/a" in shown
 
 
+def test_names_stay_whole_where_the_page_has_room():
+    few = pd.DataFrame({"method": ["enriched cmm prototypes"], "overall": ["93.6"]})
+    many = few.assign(**{f"unbreakable{i}": ["1"] for i in range(7)})
+    assert "cmm-whole-names" in pages._table_html(few)
+    assert "cmm-whole-names" not in pages._table_html(many)
+    assert "cmm-whole-names" not in pages._table_html(pd.DataFrame({"caption": ["long " * 20], "n": [1]}))
+    assert pages._table_html(pd.DataFrame())
+
+
 def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
     seen = []
     monkeypatch.setattr("IPython.display.display", seen.append)
     pages.table(pd.DataFrame({"accuracy": [0.5]}), {"accuracy": pages.percent, "absent": pages.percent})
-    assert "50.0 %" in seen[0].data
+    assert "50.0\u00a0%" in seen[0].data
+
+
+@pytest.mark.parametrize("cell", ["25.8 %", "+5.7 points", "-1.0 to +56.9", "43.0 to 46.6 %", "1,000", "n/a to n/a"])
+def test_a_cell_of_numbers_stays_on_one_line(cell):
+    assert f"<td>{cell.replace(' ', chr(0xA0))}</td>" in pages._table_html(pd.DataFrame({"x": [cell]}))
+
+
+def test_words_may_break_where_numbers_may_not():
+    shown = pages._table_html(pd.DataFrame({"x": ["worst at 100 % of images"], "n": [3]}))
+    assert "worst at 100\u00a0% of images" in shown
 
 
 def test_a_dialogue_escapes_what_was_asked_and_what_came_back(monkeypatch):
@@ -61,3 +94,10 @@ def test_a_dialogue_escapes_what_was_asked_and_what_came_back(monkeypatch):
     assert "<b>" not in html
     assert html.count("<li>") == 2
     assert "round &amp; red" in html
+
+
+def test_a_dialogue_says_once_who_answered(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    pages.dialogue([("a", "1?", ["x"]), ("a", "2?", ["y"]), ("b", "3?", ["z"])])
+    assert shown[0].data.count("cmm-who") == 2

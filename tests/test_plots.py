@@ -13,8 +13,26 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cmmlib import plots
+from cmmlib.plots.style import name_points
 
 SIZES = [2, 5, 47, 400]
+
+
+def method(name: str, overall: float, worst: float, split_half: float | None, **facts: object) -> dict:
+    """A row of `compare.ensemble_rows`, as far as a figure looks at it."""
+    ends = {"overall_interval": (overall - 0.01, overall + 0.01), "worst_split_half": {"10": split_half}}
+    row = {"name": name, "overall": overall, "worst": {"10": worst}, "label_free": True, "requests": 0}
+    return {**row, **ends, **facts}
+
+
+METHODS = [
+    method("base", 0.5, 0.0, 0.1),
+    method("best_template", 0.6, 0.0, None, label_free=False),
+    method("enriched_cmm", 0.9, 0.3, 0.4, requests=3),
+    method("describe_all", 0.7, 0.1, 0.2, requests=9),
+    method("cmm_global", 0.55, 0.0, 0.1),
+    method("zpe", 0.45, 0.05, 0.1),
+]
 STATIC = Path(__file__).parents[1] / "book" / "_static"
 
 
@@ -65,9 +83,6 @@ def repair_figures(n: int) -> dict[str, Figure]:
     """Figures of chapters 3 and 4 and of the cards."""
     accuracy, score, worst, names = world(n)
     known = np.nan_to_num(accuracy, nan=0.5)
-    rows = pd.DataFrame({"name": ["base", "best_template", "enriched_cmm", "describe_all", "cmm_global"][: max(2, n)]})
-    rows = rows.assign(overall=np.linspace(0.5, 0.9, len(rows)), worst=0.0, requests=0, label_free=True)
-    rows.loc[1, "label_free"] = False
     weights = np.full((min(n, 30), 9), 0.1)
     weights[0, 8:] = np.nan
     curve = pd.DataFrame({"count": [0, n], "method": "CMM weights", "overall": [0.5, 0.6], "worst_10": [None, 0.1]})
@@ -81,7 +96,7 @@ def repair_figures(n: int) -> dict[str, Figure]:
     some = range(min(n, 30))
     return {
         "described": plots.described_classes([names[c] for c in some], known[: len(some)], score[: len(some)] / 2),
-        "plane": plots.contenders_plane(rows),
+        "contenders": plots.contenders(METHODS[: max(2, n)]),
         "weights": plots.weight_map(weights, names[: len(weights)], 6),
         "gains": plots.who_gains(accuracy, known[::-1], worst, names, "enriched cmm"),
         "counts": plots.two_curves(curve, "count", "How many", "classes", chosen=n // 2),
@@ -116,7 +131,7 @@ def test_the_gain_in_the_title_is_one_that_every_run_has():
     table = pd.DataFrame(rows, columns=["run", "method", "gain_worst_10"]).assign(gain_overall=0.0)
     figure = plots.gains_by_run(table)
     assert figure.get_suptitle() == "Largest gain in the worst 10 that every run has: uniform"
-    assert "zpe -10.0; uniform +10.0" in figure.get_label()
+    assert "ZPE -10.0; uniform +10.0" in figure.get_label()
 
 
 def test_the_title_counts_what_two_runs_share():
@@ -130,7 +145,7 @@ def unlabelled_figures(n: int) -> dict[str, Figure]:
     """Figures of chapter 5."""
     accuracy, _, worst, names = world(n)
     hub, starved = np.linspace(5, 9, n), np.linspace(4, 10, n)
-    rows = pd.DataFrame({"name": ["base", "otter", "prototypes"], "overall": [0.5, 0.6, 0.7], "worst": [0.0, 0.1, 0.2]})
+    sorts = ["hub remedies and published methods"] * (len(METHODS) - 1) + ["this chapter's corrections"]
     kinds = ["balanced", "long tail"]
     drawn = pd.DataFrame([(k, m, 0.01 * d) for k in kinds for m in "ab" for d in range(3)])
     curve = pd.DataFrame({"count": [1, 5] * 2, "method": [*"aabb"], "overall": 0.5, "worst_10": [None, 0.1] * 2})
@@ -139,7 +154,7 @@ def unlabelled_figures(n: int) -> dict[str, Figure]:
         "hub": plots.hub_and_starved(hub, starved, 1.5, (names[0], names[1])),
         "hub with labels": plots.hub_and_starved(hub, starved, 1.5, (names[0], names[1]), worst),
         "counts": plots.predicted_counts(np.arange(n), np.full(n, 3), 3.0),
-        "plane": plots.neighbours_plane(rows, ["prototypes"]),
+        "neighbours": plots.contenders(METHODS, sorts),
         "price": plots.price_of_imbalance(drawn.set_axis(["kind", "method", "change"], axis=1)),
         "curves": plots.two_curves(curve, "count", "How many", "images", base=(0.4, None)),
         "risk": plots.risk_over_coverage({"margin": np.linspace(0, 0.5, n)}, [0.5, 1.0], risks, worst),
@@ -179,6 +194,65 @@ def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
         assert len(figure.get_label()) > 30, name
         assert "\n" not in figure.get_label(), name
         plt.close(figure)
+
+
+def test_methods_are_told_apart_by_weights_and_descriptions():
+    figure = plots.contenders(METHODS)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "base prompt",
+        "no descriptions",
+        "CMM weights, no descriptions",
+        "with descriptions",
+        "CMM weights, with descriptions",
+        "needs labels",
+    ]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][-1] == "ZPE"
+    assert figure.get_suptitle() == "Highest worst-10: enriched CMM"
+    assert "enriched CMM 90.0 and 30.0" in figure.get_label()
+
+
+def test_methods_of_other_kinds_are_counted_against_the_base_prompt():
+    kinds = ["hub remedies and published methods"] * 5 + ["this chapter's corrections"]
+    figure = plots.contenders(METHODS, kinds)
+    assert figure.get_suptitle() == "Better than the base prompt on both: 2 of 5 methods"
+    with pytest.raises(KeyError, match="another"):
+        plots.contenders(METHODS, ["another"] * 6)
+
+
+@pytest.mark.parametrize("place", [(50, 50), (100, 0), (0, 100)])
+def test_names_of_points_on_one_spot_do_not_collide(place):
+    figure, axis = plt.subplots(layout="constrained")
+    axis.set(xlim=(-3, 103), ylim=(-3, 103))
+    x, y = (np.full(20, float(value)) for value in place)
+    name_points(axis, x, y, [f"a class of number {c}" for c in range(20)], range(20))
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert boxes
+    assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
+    assert all(axis.get_window_extent().count_contains(box.get_points()) == 2 for box in boxes)
+    assert len(axis.patches) <= len(boxes)
+
+
+def test_few_classes_are_named_the_missed_and_the_lowest():
+    score = np.arange(30.0)
+    worst = np.isin(np.arange(30), [0, 1, 2, 3, 4, 20, 22, 24, 26])
+    figure = plots.cmm_against_accuracy(score, np.where(worst, 0, score / 30), worst, [f"c{c}" for c in range(30)], 0.9)
+    assert {text.get_text() for text in figure.axes[0].texts} <= {"c26", "c24", "c22", "c0", "c1", "c2"}
+
+
+def test_a_class_at_zero_is_a_dot_on_the_axis():
+    accuracy, worst = np.array([0.0, 0.4, 1.0]), np.array([True, False, False])
+    figure = plots.worst_found(np.arange(3), accuracy, worst, 1)
+    dots = {c.get_label(): c for c in figure.axes[0].collections}["worst classes"]
+    assert dots.get_offsets().tolist() == [[1, 0]]
+    assert not dots.get_clip_on()
+
+
+def test_gains_and_losses_are_entries_of_their_own():
+    figure = plots.described_classes(["up", "down"], np.array([0.1, 0.9]), np.array([0.5, 0.2]))
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["by name", "by its descriptions: gain", "by its descriptions: loss"]
 
 
 def test_pictures_stand_beside_what_they_are_taken_for():

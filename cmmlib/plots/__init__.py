@@ -16,6 +16,7 @@ from cmmlib.plots.cmm import (
     score_grid,
     worst_found,
 )
+from cmmlib.plots.contenders import contenders
 from cmmlib.plots.phenomenon import (
     class_accuracy_curve,
     prediction_mass,
@@ -24,7 +25,6 @@ from cmmlib.plots.phenomenon import (
     worst_gallery,
 )
 from cmmlib.plots.repair import (
-    contenders_plane,
     described_classes,
     sensitivity_grid,
     two_curves,
@@ -34,7 +34,6 @@ from cmmlib.plots.repair import (
 from cmmlib.plots.scale import scaling
 from cmmlib.plots.unlabelled import (
     hub_and_starved,
-    neighbours_plane,
     predicted_counts,
     price_of_imbalance,
     risk_over_coverage,
@@ -47,12 +46,11 @@ __all__ = [
     "class_margins",
     "classes_in_two",
     "cmm_against_accuracy",
-    "contenders_plane",
+    "contenders",
     "described_classes",
     "gains_by_run",
     "gallery",
     "hub_and_starved",
-    "neighbours_plane",
     "one_margin",
     "predicted_counts",
     "prediction_mass",

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cmmlib.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, name_points, percent_axis, plain, styled
+from cmmlib.spelling import spoken
 
 KIND_COLOURS = {"rare": ORANGE, "ambiguous": VERMILION, "known": BLUE}
 
@@ -24,7 +25,7 @@ def causes_of_failure(effects: pd.DataFrame, shares: Mapping[str, pd.DataFrame])
         shares: outcome -> the same, shares of its variance. The first of at most two outcomes is that of `effects`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4), sharey=True)
-    names = [cause.replace("_", " ") for cause in effects.index]
+    names = [spoken(cause) for cause in effects.index]
     rows = np.arange(len(names))[::-1]
     left.axvline(0, color=GREY, lw=0.8)
     _interval_points(left, effects, rows, BLUE)
@@ -68,11 +69,11 @@ def repair_plane(failing: pd.DataFrame, names: Sequence[str], threshold: float) 
     percent_axis(axis, "y")
     up, over = x >= 100 * threshold, y >= 100 * threshold
     one_each = {place: c for c, place in reversed(list(enumerate(zip(names, up, over, strict=True))))}
-    name_points(axis, x, y, names, list(one_each.values()))
     repaired = f"descriptions repair {up.sum()}, prior matching {over.sum()}, neither {(~up & ~over).sum()}"
     title = f"Of {len(x)} failing classes {repaired}"
     axis.set(xlabel="accuracy with descriptions (%)", ylabel="accuracy with prior matching (%)", title=title)
     figure.legend(loc="outside lower center", ncols=3)
+    name_points(axis, x, y, names, list(one_each.values()))
     return described(figure, f"{title}. Repaired means right at least {100 * threshold:.0f} % of the time.")
 
 

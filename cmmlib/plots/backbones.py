@@ -23,6 +23,7 @@ from cmmlib.plots.style import (
     plain,
     styled,
 )
+from cmmlib.spelling import spoken
 
 RUNS = (BLUE, ORANGE, GREEN, SKY, GREY, "black")  # in the order of the runs
 
@@ -70,10 +71,10 @@ def classes_in_two(
     percent_axis(axis, "x")
     percent_axis(axis)
     apart = np.argsort(-np.abs(np.nan_to_num(x - y)), kind="stable")[:8]
-    name_points(axis, 100 * x, 100 * y, names, [int(c) for c in apart])
     title = f"{int(both.sum())} of the {k} worst classes are among the worst of both"
     axis.set(xlabel=f"accuracy, {plain(runs[0], 40)} (%)", ylabel=f"accuracy, {plain(runs[1], 40)} (%)", title=title)
     figure.legend(loc="outside lower center", ncols=3)
+    name_points(axis, 100 * x, 100 * y, names, [int(c) for c in apart])
     return described(figure, f"Accuracy of every class in two runs, {runs[0]} and {runs[1]}. {title}.")
 
 
@@ -91,12 +92,12 @@ def gains_by_run(table: pd.DataFrame) -> Figure:
                 100 * part, range(len(methods)), c=colour, marker=marker, s=30, label=plain(run, 40), alpha=0.9
             )
         axis.set(xlabel=f"gain over the base prompt,\n{label} (points)")
-    axes[0].set_yticks(range(len(methods)), [method.replace("_", " ") for method in methods])
+    axes[0].set_yticks(range(len(methods)), [spoken(method) for method in methods])
     axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     gain = table["gain_worst_10"].to_numpy(float)
-    least = {method.replace("_", " "): 100 * gain[table["method"] == method].min() for method in methods}
+    least = {spoken(method): 100 * gain[table["method"] == method].min() for method in methods}
     best = max(least, key=lambda method: least[method])
     figure.suptitle(f"Largest gain in the worst 10 that every run has: {best}", x=0.01, ha="left", fontsize=12)
     said = "; ".join(f"{method} {value:+.1f}" for method, value in least.items())

@@ -80,13 +80,13 @@ def accuracy_by_name(
     axis.set_ylim(-9, 104)
     worst = [c for c in np.argsort(accuracy, kind="stable").tolist() if accuracy[c] < 0.3]
     one_each = {names[c]: c for c in reversed(worst)}
-    name_points(axis, read + 1.0, 100 * accuracy, names, list(one_each.values())[::-1][:12])
     axis.set(
         xlabel="captions with the class's weakest name under a picture that shows it, plus one",
         ylabel="accuracy (%)",
         title="Accuracy and how the weakest name of a class was read",
     )
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
+    name_points(axis, read + 1.0, 100 * accuracy, names, list(one_each.values())[::-1][:12])
     return described(
         figure,
         "Each class as a point: how often its weakest name was read in its own sense, against its accuracy. Classes "

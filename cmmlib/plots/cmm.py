@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
@@ -19,10 +20,12 @@ from cmmlib.plots.style import (
     described,
     name_points,
     percent_axis,
+    picture_row,
     plain,
     styled,
     thumbnail,
 )
+from cmmlib.spelling import spoken
 
 
 @styled
@@ -101,16 +104,13 @@ def class_margins(names: Sequence[str], drawn: Sequence[tuple[Tensor, Tensor]]) 
 def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[float]]]) -> Figure:
     """One row a class: its name, the images most similar to its text, and the margin of the class on each."""
     n = max(len(images) for _, images, _ in rows)
-    figure, axes = plt.subplots(len(rows), n, figsize=(7.6, 1.5 * len(rows) + 0.3), squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for line, (name, images, margins) in zip(axes, rows, strict=True):
-        for axis, image, margin in zip(line, images, margins, strict=False):
-            axis.imshow(thumbnail(image))
+    figure = plt.figure(figsize=(7.6, 0.5 + 0.47 * len(rows) + 6.9 * len(rows) / n))
+    figure.suptitle("The images most similar to a class text, and the class's margin on each", x=0.01, ha="left")
+    for strip, (name, images, margins) in zip(figure.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
+        for axis, margin in zip(picture_row(strip, images, n), margins, strict=False):
             ahead = GREEN if margin >= 0 else VERMILION
             axis.text(0.5, -0.06, f"{margin:+.3f}", transform=axis.transAxes, ha="center", va="top", color=ahead)
-        line[0].set_title(plain(name, 60), fontsize=10, weight="bold", loc="left", pad=4)
-    figure.suptitle("The images most similar to a class text, and the class's margin on each", x=0.01, ha="left")
+        strip.suptitle(plain(name, 60), x=0.01, ha="left", fontsize=10, weight="bold")
     return described(
         figure,
         "For each class, the images most similar to its text. "
@@ -125,13 +125,15 @@ def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[f
 def cmm_against_accuracy(
     score: np.ndarray, accuracy: np.ndarray, worst: np.ndarray, names: Sequence[str], rho: float | None
 ) -> Figure:
-    """Soft CMM of every class against its accuracy, [C] each; the worst classes (mask) are coloured and named."""
+    """Soft CMM of every class against its accuracy, [C] each; the worst classes (mask) are coloured.
+
+    Named are up to three worst classes that are not among as many lowest CMM, and the three of lowest CMM.
+    """
     figure, axis = plt.subplots(figsize=(7.6, 4.4))
     a = 100 * accuracy
     for mask, colour, label in ((~worst, BLUE, "other classes"), (worst, VERMILION, "worst classes")):
         axis.scatter(score[mask], a[mask], c=colour, s=32, alpha=0.85, linewidths=0, label=label)
     axis.set_ylim(-7, 104)
-    name_points(axis, score, a, names, np.flatnonzero(worst)[:12].tolist())
     ranking = "" if rho is None else f": rank correlation {rho:.2f}"
     axis.set(
         xlabel="CMM of the class (soft assignment), no labels used",
@@ -140,7 +142,10 @@ def cmm_against_accuracy(
         if (rho or 0) > 0.5
         else f"CMM and accuracy{ranking}",
     )
-    axis.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
+    lowest = np.argsort(score, kind="stable")
+    missed = [c for c in lowest[::-1].tolist() if worst[c] and c not in lowest[: worst.sum()]]
+    name_points(axis, score, a, names, [*missed[:3], *lowest[:3].tolist()])
     return described(
         figure,
         f"""
@@ -165,7 +170,7 @@ def score_grid(
         for mask, colour in ((~worst, BLUE), (worst, VERMILION)):
             axis.scatter(score[mask], 100 * accuracy[mask], c=colour, s=12, alpha=0.8, linewidths=0)
         value = "" if rho[name] is None else f"  {rho[name]:.2f}"
-        axis.set_title(name.replace("_", " ") + value, fontsize=9.5, pad=4)
+        axis.set_title(spoken(name) + value, fontsize=9.5, pad=4)
         axis.tick_params(labelsize=7.5)
         axis.locator_params(axis="x", nbins=3)
         percent_axis(axis)
@@ -176,28 +181,38 @@ def score_grid(
     return described(
         figure,
         "Scatter plots of scores against class accuracy, with rank correlations: "
-        + ", ".join(f"{name.replace('_', ' ')} {rho[name]:.2f}" for name in scores if rho[name] is not None),
+        + ", ".join(f"{spoken(name)} {rho[name]:.2f}" for name in scores if rho[name] is not None),
     )
 
 
 @styled
 def worst_found(order: np.ndarray, accuracy: np.ndarray, worst: np.ndarray, k: int) -> Figure:
-    """Classes in the order in which CMM suspects them, as bars of their accuracy; the true worst are coloured."""
+    """Classes in the order in which CMM suspects them, a dot on a stem at their accuracy; the true worst are coloured.
+
+    A class at 0 % is a dot on the axis.
+    """
     order = order[np.isfinite(accuracy[order])]
     a, w = 100 * accuracy[order], worst[order]
     found = int(w[:k].sum())
     figure, axis = plt.subplots(figsize=(7.6, 3.6))
     rank = np.arange(1, len(a) + 1)
     axis.axvspan(0.5, k + 0.5, color=VERMILION, alpha=0.10, lw=0)
-    axis.bar(rank, np.maximum(a, 0.8), color=np.where(w, VERMILION, "#B9CFE0"), width=0.85)
-    axis.annotate(f"the {k} suspects", (k / 2 + 0.5, 99), ha="center", va="top", fontsize=9, color=VERMILION)
+    room = 430 / len(a)  # points of the page for one class
+    for mask, colour, label in ((~w, "#7FA9CB", "other classes"), (w, VERMILION, "worst classes")):
+        axis.vlines(rank[mask], 0, a[mask], color=colour, lw=min(1.6, 0.4 * room), alpha=0.6)
+        size = np.clip(1.2 * room, 2.4, 7) ** 2
+        axis.scatter(rank[mask], a[mask], c=colour, s=size, label=label, linewidths=0, zorder=3, clip_on=False)
+    axis.annotate(f"the {k} suspects", (0.7, 107), va="center", fontsize=9, color=VERMILION)
     axis.set(
         xlim=(0.2, len(a) + 0.8),
-        ylim=(0, 103),
+        ylim=(0, 112),
+        yticks=range(0, 101, 20),
         xlabel="class, in the order in which CMM suspects it",
         ylabel="accuracy (%)",
         title=f"{found} of the {k} suspects are truly among the worst",
     )
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    figure.legend(loc="outside lower center", ncols=2)
     return described(
         figure,
         f"""

@@ -18,9 +18,9 @@ from cmmlib.plots.style import (
     VERMILION,
     described,
     percent_axis,
+    picture_row,
     plain,
     styled,
-    thumbnail,
 )
 
 
@@ -98,17 +98,14 @@ def worst_confusions(frame: pd.DataFrame) -> Figure:
 def worst_gallery(rows: Sequence[tuple[str, str, Sequence[Image.Image], Sequence[Image.Image]]]) -> Figure:
     """Pictures: one row a class, (name, taken for, images of it that were missed, images of what it is taken for)."""
     n = max(len(missed) for _, _, missed, _ in rows)
-    figure, axes = plt.subplots(len(rows), 2 * n + 1, figsize=(7.6, 1.25 * len(rows) + 0.5), squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for line, (name, other, missed, examples) in zip(axes, rows, strict=True):
-        for axis, image in [*zip(line[:n], missed, strict=False), *zip(line[n + 1 :], examples, strict=False)]:
-            axis.imshow(thumbnail(image))
-        line[0].set_title(plain(name, 22), fontsize=9, color=VERMILION, pad=3)
-        line[n + 1].set_title("taken for " + plain(other, 22), fontsize=9, pad=3)
-    figure.suptitle(
-        "Images of the worst classes (left) and what they are taken for (right)", x=0.01, ha="left", fontsize=12
-    )
+    figure = plt.figure(figsize=(7.6, 0.5 + 0.3 * len(rows) + 3.5 * len(rows) / n))
+    figure.suptitle("Images of the worst classes (left) and what they are taken for (right)", x=0.01, ha="left")
+    strips = figure.subfigures(len(rows), 2, squeeze=False, wspace=0.05)
+    for (left, right), (name, other, missed, examples) in zip(strips, rows, strict=True):
+        picture_row(left, missed, n)
+        picture_row(right, examples, n)
+        left.suptitle(plain(name, 40), x=0.02, ha="left", fontsize=9, color=VERMILION)
+        right.suptitle("taken for " + plain(other, 36), x=0.02, ha="left", fontsize=9)
     return described(
         figure,
         "Missed images of the worst classes, beside images of the class that each is taken for most: "
@@ -124,18 +121,9 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
     starved = int((ratio < 0.5).sum())
     share = 100 * predicted[known][np.argsort(-ratio)][: max(1, len(ratio) // 5)].sum() / predicted.sum()
     figure, axis = plt.subplots(figsize=(7.6, 4.0))
-    axis.axvline(1, color="black", lw=1, ls=(0, (4, 3)))
+    axis.axvline(1, color="black", lw=1, ls=(0, (4, 3)), label="as many predictions as images")
     for mask, colour, label in ((~w, BLUE, "other classes"), (w, VERMILION, "worst classes")):
         axis.scatter(ratio[mask], a[mask], c=colour, s=30, alpha=0.8, linewidths=0, label=label)
-    axis.annotate(
-        "as many predictions\nas images",
-        (1, 103),
-        (-5, 0),
-        textcoords="offset points",
-        va="top",
-        ha="right",
-        fontsize=8.5,
-    )
     percent_axis(axis)
     axis.set(
         xlim=(-0.05 * ratio.max(), 1.05 * ratio.max()),
@@ -143,7 +131,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
         ylabel="accuracy (%)",
         title=f"{starved} of {len(ratio)} classes get less than half their share; a fifth takes {share:.0f} %",
     )
-    axis.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=3)
     return described(
         figure,
         f"""

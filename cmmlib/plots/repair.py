@@ -1,4 +1,4 @@
-"""Figures of chapters 3 and 4: what descriptions did, how the ensembles compare, their weights, who gains and loses."""
+"""Figures of chapters 3 and 4: what descriptions did, the weights of the ensemble, who gains and who loses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from cmmlib.plots.style import (
     ORANGE,
     VERMILION,
     described,
-    name_points,
     percent_axis,
     plain,
     styled,
@@ -35,7 +34,9 @@ def described_classes(names: Sequence[str], before: np.ndarray, after: np.ndarra
     figure, axis = plt.subplots(figsize=(7.6, 1.2 + 0.2 * len(order)))
     axis.hlines(y, b, a, color=np.where(a >= b, GREEN, VERMILION), lw=2, alpha=0.6)
     axis.scatter(b, y, color=GREY, s=24, zorder=3, label="by name")
-    axis.scatter(a, y, color=np.where(a >= b, GREEN, VERMILION), s=24, zorder=3, label="by its descriptions")
+    for mask, colour, change in ((a >= b, GREEN, "gain"), (a < b, VERMILION, "loss")):
+        if mask.any():
+            axis.scatter(a[mask], y[mask], color=colour, s=24, zorder=3, label=f"by its descriptions: {change}")
     axis.set_yticks(y, [plain(names[int(i)], 38) for i in order], fontsize=8)
     percent_axis(axis, "x")
     axis.set(
@@ -43,45 +44,12 @@ def described_classes(names: Sequence[str], before: np.ndarray, after: np.ndarra
         ylim=(-0.8, len(y) - 0.2),
         title=f"Described one at a time: {up} of {len(order)} classes gain, {down} lose",
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=3)
     return described(
         figure,
         f"""
         Accuracy of {len(order)} classes by name and by descriptions, each replaced alone. {up} gain, {down} lose; the
         mean goes from {b.mean():.0f} to {a.mean():.0f} %.""",
-    )
-
-
-@styled
-def contenders_plane(rows: pd.DataFrame) -> Figure:
-    """Overall accuracy against worst-10. Columns `name`, `overall`, `worst`, `requests`, `label_free`."""
-    figure, axis = plt.subplots(figsize=(7.6, 4.6))
-    x, y = 100 * rows["overall"].to_numpy(float), 100 * rows["worst"].to_numpy(float)
-    ours = rows["name"].str.startswith(("enriched_cmm", "cmm_")).to_numpy()
-    oracle = ~rows["label_free"].to_numpy(bool)
-    asked = (rows["requests"] > 0).to_numpy()
-    kinds = (
-        (~asked & ~ours & ~oracle, GREY, "o", "no descriptions"),
-        (~asked & ours, BLUE, "o", "CMM weights, no descriptions"),
-        (asked & ~ours, ORANGE, "s", "with descriptions"),
-        (asked & ours, GREEN, "s", "CMM weights, with descriptions"),
-        (oracle, "black", "x", "needs labels"),
-    )
-    for mask, colour, marker, label in kinds:
-        if mask.any():
-            axis.scatter(x[mask], y[mask], c=colour, marker=marker, s=46, label=label, zorder=3)
-    low, high = np.nanmin(y), max(np.nanmax(y), np.nanmin(y) + 5)
-    axis.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
-    axis.margins(x=0.12)
-    name_points(axis, x, y, [name.replace("_", " ") for name in rows["name"]], list(range(len(rows))))
-    best = [name.replace("_", " ") for name, value in zip(rows["name"], y, strict=True) if value == np.nanmax(y)]
-    title = f"Highest worst-10: {best[0]}" if len(best) == 1 else "Overall accuracy and the worst 10 classes"
-    axis.set(xlabel="overall accuracy (%)", ylabel="accuracy of its worst 10 classes (%)", title=title)
-    figure.legend(loc="outside lower center", ncols=3)
-    return described(
-        figure,
-        "Every method as a point, overall accuracy against its worst 10 classes: "
-        + "; ".join(f"{n} {a:.1f} and {b:.1f}" for n, a, b in zip(rows["name"], x, y, strict=True)),
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import seaborn as sns
 from adjustText import adjust_text
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.text import Text
 from PIL import Image, ImageOps
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
@@ -60,17 +61,56 @@ def plain(name: str, width: int = 34) -> str:
 
 
 def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
-    """Names beside points, moved apart until they can be read."""
+    """Names beside points, moved apart; a name that would still cover one before it, or leave the axes, is left out.
+
+    Comes last, when everything that takes room in the figure is there: names are placed in the final layout.
+
+    Args:
+        x, y: [C]; NaN where a point has no place.
+        chosen: indices of the points to name, the most important first.
+    """
     chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
-    labels = [axis.text(x[c], y[c], plain(names[c], 22), fontsize=8) for c in chosen]
+    if not chosen:
+        return
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    labels = [axis.text(x[c], y[c], plain(names[c], 30), fontsize=8) for c in chosen]
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
-    known = np.isfinite(y)
-    adjust_text(labels, x[known], y[known], ax=axis, expand=(1.15, 1.5), arrowprops=line, ensure_inside_axes=True)
+    known = np.isfinite(x) & np.isfinite(y)
+    # a limit of rounds, not of time: a busy machine draws the same figure
+    adjust_text(labels, x[known], y[known], ax=axis, expand=(1.15, 1.5), arrowprops=line, iter_lim=300)
+    _drop_collisions(axis, labels)
+
+
+def _drop_collisions(axis: Axes, labels: Sequence[Text]) -> None:
+    """Remove the labels, and their lines, that overlap an earlier label or reach over the edge of the axes."""
+    room, kept = axis.get_window_extent(), []
+    for label in labels:
+        label.set_in_layout(False)
+        box = label.get_window_extent().padded(1)
+        inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
+        if inside and not box.count_overlaps(kept):
+            kept.append(box)
+            continue
+        for patch in [patch for patch in axis.patches if getattr(patch, "patchA", None) is label]:
+            patch.remove()
+        label.remove()
 
 
 def percent_axis(axis: Axes, which: str = "y", low: float = 0, high: float = 100) -> None:
     pad = 0.03 * (high - low)
     axis.set(**{f"{which}lim": (low - pad, high + pad)})
+
+
+def picture_row(strip: SubFigure, images: Sequence[Image.Image], columns: int) -> list[Axes]:
+    """Axes with the images side by side in a strip of a figure that has room for `columns` of them."""
+    axes = list(strip.subplots(1, columns, squeeze=False)[0])
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image in zip(axes, images, strict=False):
+        axis.imshow(thumbnail(image))
+    return axes
 
 
 def thumbnail(image: Image.Image, size: int = 160) -> np.ndarray:

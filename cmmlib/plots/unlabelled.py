@@ -19,7 +19,6 @@ from cmmlib.plots.style import (
     SKY,
     VERMILION,
     described,
-    name_points,
     percent_axis,
     plain,
     styled,
@@ -85,39 +84,6 @@ def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> 
         Sorted counts of predictions of {len(before)} classes. Before, they run from {before.min():.0f} to
         {before.max():.0f}; after prior matching from {after.min():.0f} to {after.max():.0f}; the prior asks for
         {expected:.0f} each.""",
-    )
-
-
-@styled
-def neighbours_plane(rows: pd.DataFrame, own: Sequence[str]) -> Figure:
-    """Overall accuracy against worst-10. Columns `name`, `overall`, `worst`; `own` are this study's methods."""
-    figure, axis = plt.subplots(figsize=(7.6, 4.6))
-    x, y = 100 * rows["overall"].to_numpy(float), 100 * rows["worst"].to_numpy(float)
-    ours, base = rows["name"].isin(list(own)).to_numpy(), (rows["name"] == "base").to_numpy()
-    for mask, colour, marker, label in (
-        (base, "black", "D", "base prompt"),
-        (~ours & ~base, ORANGE, "o", "hub remedies and published methods"),
-        (ours, GREEN, "s", "this chapter's corrections"),
-    ):
-        axis.scatter(x[mask], y[mask], c=colour, marker=marker, s=46, label=label, zorder=3)
-    if base.any():
-        axis.axvline(x[base][0], color=GREY, lw=0.7, ls=(0, (2, 2)))
-        axis.axhline(y[base][0], color=GREY, lw=0.7, ls=(0, (2, 2)))
-    low, high = np.nanmin(y), max(np.nanmax(y), np.nanmin(y) + 5)
-    axis.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
-    axis.margins(x=0.12)
-    name_points(axis, x, y, [name.replace("_", " ") for name in rows["name"]], list(range(len(rows))))
-    better = int(((x > x[base][0]) & (y > y[base][0])).sum()) if base.any() else 0
-    axis.set(
-        xlabel="overall accuracy (%)",
-        ylabel="accuracy of its worst 10 classes (%)",
-        title=f"Better than the base prompt on both: {better} of {len(rows) - int(base.sum())} methods",
-    )
-    figure.legend(loc="outside lower center", ncols=3)
-    return described(
-        figure,
-        "Every method as a point, overall accuracy against its worst 10 classes: "
-        + "; ".join(f"{n} {a:.1f} and {b:.1f}" for n, a, b in zip(rows["name"], x, y, strict=True)),
     )
 
 
