@@ -37,7 +37,7 @@ class Bias:
 
     Attributes:
         value: added to similarity / tau, in logits, [C], float64, mean 0.
-        converged: whether the last change was below `TOLERANCE`.
+        converged: whether the gap between mean probabilities and prior came below `TOLERANCE`.
         rounds: of the fixed point.
     """
 

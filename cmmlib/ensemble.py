@@ -7,7 +7,7 @@ class are then ahead of their rivals. Classes may have unequal numbers of candid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,10 +137,8 @@ class _Layer:
     def add(self, x: Tensor, rival: Tensor, log_others: Tensor, logit_scale: float) -> None:
         """A block's share of the soft sums."""
         similarity = x @ self.vectors.T  # [B, K]
-        margin = similarity - self._own(rival)
-        q = similarity.mul_(logit_scale).sub_(self._own(log_others)).sigmoid_()
-        self.mass += q.sum(0)
-        self.total += q.mul_(margin).sum(0)
+        add = _adder(x.device)
+        add(similarity, self._own(rival), self._own(log_others), logit_scale, self.mass, self.total)
 
     def retrieve(self, x: Tensor, rival: Tensor) -> None:
         """The m most similar images so far."""
@@ -150,6 +148,23 @@ class _Layer:
             found = [torch.cat(pair) for pair in zip(self.best, found, strict=True)]
         index = found[0].topk(min(self.m, len(found[0])), dim=0).indices
         self.best = [part.gather(0, index) for part in found]
+
+
+def _adder(device: torch.device) -> Callable[..., None]:
+    if device.type != "cpu":
+        return _add_soft_sums
+    from cmmlib.ensemble_cpu import add_soft_sums  # numba takes a moment to import
+
+    return add_soft_sums
+
+
+def _add_soft_sums(
+    similarity: Tensor, rival: Tensor, log_others: Tensor, logit_scale: float, mass: Tensor, total: Tensor
+) -> None:
+    """`cmmlib.ensemble_cpu.add_soft_sums` for other devices."""
+    q = (similarity * logit_scale - log_others).sigmoid_()
+    mass += q.sum(0)
+    total += q.mul_(similarity - rival).sum(0)
 
 
 def _without_each(similarity: Float[Tensor, "B C"], logit_scale: float) -> tuple[Tensor, Tensor]:

@@ -6,30 +6,17 @@ where the same steps in torch (`cmmlib.similarity_torch`) go through it twenty t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numba import njit
 from torch import Tensor
 
-FAST = {"reassoc", "contract", "arcp", "nsz", "nnan"}  # sums may be reordered, so that they vectorise
+from cmmlib.compiled import FAST, compiled
+
 WINDOW = 32  # classes that are looked at one by one only where some of them matter
 ROWS = 256  # images whose sums are float32, before they are added to those in float64
-
-
-def _compiled(**options: Any) -> Callable[[Callable], Callable]:
-    """Compiled in the first call, and without holding the lock that Python's threads share."""
-
-    def decorate(function: Callable) -> Callable:
-        try:
-            return njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:  # no folder can be written in which to keep what was compiled
-            return njit(nogil=True, **options)(function)
-
-    return decorate
 
 
 class CompiledSteps:
@@ -56,7 +43,7 @@ class CompiledSteps:
         return torch.from_numpy(self.value), torch.from_numpy(self.image)
 
 
-@_compiled(fastmath=FAST)
+@compiled(fastmath=FAST)
 @no_type_check  # numba compiles the function as it stands
 def _rank(d, mean, power, start, prediction, rival, top_similarity, margin, spread, floor, value, image):
     """The two highest similarities of every image, and its place among the most similar images of every class.
@@ -95,7 +82,7 @@ def _rank(d, mean, power, start, prediction, rival, top_similarity, margin, spre
         prediction[i], rival[i], top_similarity[i], margin[i] = first, second, top, top - runner_up
 
 
-@_compiled()
+@compiled()
 @no_type_check  # numba compiles the function as it stands
 def _replace_root(value, image, new_value, new_image):
     """Put an image in the place of a heap's root, of equals the last; returns the value of the new root."""
@@ -113,7 +100,7 @@ def _replace_root(value, image, new_value, new_image):
     return value[0]
 
 
-@_compiled(fastmath=FAST)
+@compiled(fastmath=FAST)
 @no_type_check  # numba compiles the function as it stands
 def _add(d, q, spread, top_probability, power, mass, margin, scaled, probability):
     """Sums over images. q is the probability over that of the predicted class, whose own share comes later."""

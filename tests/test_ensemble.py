@@ -22,6 +22,15 @@ WAYS = ("soft", "retrieval")
 small = settings(deadline=None, derandomize=True, max_examples=30)
 
 
+@pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
+def both_ways(request):
+    """Every test is run with both ways to add up a block; the second is for other devices, which are not here."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(ensemble, "_adder", lambda device: ensemble._add_soft_sums)
+        yield
+
+
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(x, dim=-1)

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cmmlib.blazon import model as mini
@@ -45,8 +44,7 @@ class Recipe:
     """How blazon-mini is trained. `samples` is the number of image-caption pairs seen; it fixes the whole schedule.
 
     Two interventions change the captions and nothing else: `frequent` names are as familiar as plain English words, and
-    the everyday sense of the `split` name has a word of its own. With `continues`, training begins from the shipped
-    weights instead of random ones.
+    the everyday sense of the `split` name has a word of its own.
     """
 
     seed: int = 0
@@ -59,7 +57,6 @@ class Recipe:
     warmup_steps: int = 150
     frequent: tuple[str, ...] = ()
     split: str | None = None
-    continues: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frequent", tuple(self.frequent))  # a list when it comes from JSON
@@ -155,8 +152,6 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.model: Any = open_clip.create_model(mini.register())
-        if recipe.continues:
-            self.model.load_state_dict(load_file(mini.WEIGHTS))
         self.model.to(memory_format=torch.channels_last)
         self.loss = open_clip.ClipLoss()
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
