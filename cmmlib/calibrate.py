@@ -72,7 +72,9 @@ def fit(
 ) -> Bias:
     """Prior matching: the bias at which mean_n softmax_c(similarity / tau + b) equals the prior (reconstruction).
 
-        b <- b - step log(mean_n q[n] / prior),  centred,  until the largest change is below `TOLERANCE`
+        b <- b - step(log(mean_n q[n] / prior)),  centred,  until those logarithms lie within `TOLERANCE`
+
+    where the step is Newton's, or for some rounds the identity (Sinkhorn's) after one that led astray.
 
     Compare "prior matching" in Shin et al. 2024 (OTTER), and Kahana et al. 2022 (CLIPPR). The images must follow the
     prior: nothing in them can tell a rare class from one that is never recognised.
