@@ -10,7 +10,7 @@ that other work on the machine changes it little. Memory is the highest resident
 with the inputs loaded.
 
     python benchmarks/scale.py growth book/_static/scale.csv     # one size at a time doubled; draws scale.png beside it
-    python benchmarks/scale.py full full.csv                     # 50,000 images, 1,000 classes, 80 prompts, two widths
+    python benchmarks/scale.py full book/_static/scale_full.csv --runs 1   # 50,000 images, 1,000 classes, 80 prompts
     python benchmarks/scale.py full full.csv --prompts 8         # the same with fewer prompts
 """
 
@@ -41,7 +41,16 @@ BLOCK = 2000  # images a block of the bare products
 SIZES = ("images", "classes", "prompts", "width")
 BASE = {"images": 4000, "classes": 200, "prompts": 8, "width": 256}
 FULL = {"images": 50_000, "classes": 1000, "prompts": 80}
-KEPT = ["products_s", "analysis_s", "pass_ratio", "ensemble_ratio", "analysis_ratio", "inputs_mib", "peak_mib", "load"]
+KEPT = {
+    "products_s": "products (s)",
+    "analysis_s": "analysis (s)",
+    "pass_ratio": "pass ratio",
+    "ensemble_ratio": "round ratio",
+    "analysis_ratio": "analysis ratio",
+    "inputs_mib": "inputs (MiB)",
+    "peak_mib": "peak (MiB)",
+    "load": "load",
+}
 STAGES = ("pass", "scores", "ensemble", "metrics")
 
 
@@ -144,7 +153,8 @@ def main() -> None:
     full = [("width", {**FULL, "prompts": options.prompts, "width": width}) for width in options.widths]
     sizes = growth(options.doublings) if options.what == "growth" else full
     table = pd.DataFrame([{"varied": varied, **measure(size, options.runs, options.threads)} for varied, size in sizes])
-    table[["varied", *SIZES, *KEPT]].round(2).to_csv(options.out, index=False)
+    table = table[["varied", *SIZES, *KEPT]].round(2).rename(columns=KEPT)
+    table.to_csv(options.out, index=False)
     if options.what == "growth":
         from cmmlib.plots import scaling
 

@@ -1,8 +1,9 @@
 """How much `cmmlib.similarity.match` costs beyond the matrix products it cannot do without, and its peak memory.
 
 Time: random unit vectors; in every round the bare float32 products (one product a prompt into a preallocated buffer, of
-all images at once and in blocks) and `match` run one after the other in the same process. A ratio is `match` over the
-faster of the two products of the same round; the median over rounds is reported, with the smallest and the largest.
+all images at once and in blocks; in bfloat16 too) and `match` run one after the other in the same process. A ratio is
+to the faster of the two float32 products of the same round; the median over rounds is reported, with the smallest and
+the largest.
 Memory: one fresh process a configuration; the highest resident size during `match` beyond that before it, after a
 tiny warm-up call has loaded the libraries. Outputs ([P, N] and [P, C]) are part of it and told separately.
 
@@ -69,6 +70,8 @@ def measure_time(args: argparse.Namespace) -> dict:
         "match fp32": lambda: match(images, heads, SCALE),
     }
     if not no_bf16():
+        low = images.bfloat16(), heads.bfloat16(), buffer.bfloat16()
+        calls["bare bf16 products"] = lambda: products(*low, min(BLOCK, args.images))
         calls["match bf16"] = lambda: match(images, heads, SCALE, precision="bf16")
     for call in calls.values():
         call()

@@ -126,7 +126,9 @@ class _Layer:
 
     def __init__(self, candidates: Candidates, index: Int[Tensor, "K"], m: int) -> None:
         self.index, self.m = index, m
-        self.vectors, self.classes = candidates.vectors[index], candidates.classes[index]  # in the order of classes
+        end = int(index[0]) + len(index)  # those of a template lie side by side: a view, no copy
+        own = slice(int(index[0]), end) if index.equal(torch.arange(end - len(index), end).to(index)) else index
+        self.vectors, self.classes = candidates.vectors[own], candidates.classes[index]  # in the order of classes
         self.whole = len(index) == candidates.n_classes
         self.mass, self.total = torch.zeros(2, len(index), dtype=torch.float64, device=index.device)
         self.best: list[Tensor] = []  # of retrieval: similarity and margin of the images kept so far, [m, K] each
@@ -232,7 +234,8 @@ def combine(candidates: Candidates, weights: Float[Tensor, "T"]) -> Float[Tensor
     """
     vectors = candidates.vectors
     summed = torch.zeros(candidates.n_classes, vectors.shape[1], dtype=torch.float64, device=vectors.device)
-    summed.index_add_(0, candidates.classes, weights.to(summed)[:, None] * vectors.double())
+    for part in torch.arange(len(vectors), device=vectors.device).split(MAX_ROWS):  # doubles of all would be large
+        summed.index_add_(0, candidates.classes[part], weights[part].to(summed)[:, None] * vectors[part].double())
     empty = (summed.norm(dim=1) == 0).nonzero()
     if len(empty):
         raise InputError(f"combine: class {int(empty[0])} has no candidate of positive weight")

@@ -19,14 +19,14 @@ COLOURS = {"images": BLUE, "classes": VERMILION, "prompts": GREEN, "width": ORAN
 def scaling(table: pd.DataFrame) -> Figure:
     """Time and memory of the analysis where one size at a time grows, each against the base size.
 
-    Columns: `varied` ("base", or the size that grew), `images`, `classes`, `prompts`, `width`, `analysis_s` (seconds),
-    `peak_mib` (MiB beyond the inputs).
+    Columns: `varied` ("base", or the size that grew), `images`, `classes`, `prompts`, `width`, `analysis (s)`,
+    `peak (MiB)` (beyond the inputs).
     """
     base = table[table["varied"] == "base"].iloc[0]
     figure, (time, memory) = plt.subplots(1, 2, figsize=(7.6, 3.9))
-    powers = _draw(time, table, base, "analysis_s")
+    powers = _draw(time, table, base, "analysis (s)")
     steepest = max(powers, key=lambda pair: pair[1])
-    highest = max(power for _, power in [*powers, *_draw(memory, table, base, "peak_mib")])
+    highest = max(power for _, power in [*powers, *_draw(memory, table, base, "peak (MiB)")])
     time.set(ylabel="time of the analysis (s)", title="Time")
     memory.set(ylabel="memory beyond the inputs (MiB)", title="Memory")
     title = "Doubling a size at most doubles time and memory"
