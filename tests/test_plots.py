@@ -305,7 +305,8 @@ def test_the_figure_of_growth_says_what_grows_fastest():
     base = {"images": 100, "classes": 10, "prompts": 2, "width": 8, "analysis (s)": 1.0, "peak (MiB)": 10.0}
     rows = [{"varied": "base", **base}]
     for key, power in (("images", 1), ("classes", 2), ("prompts", 1), ("width", 0.5)):
-        rows += [{"varied": key, **base, key: f * base[key], "analysis (s)": f**power, "peak (MiB)": 10.0} for f in (2, 4)]
+        for f in (2, 4):
+            rows.append({"varied": key, **base, key: f * base[key], "analysis (s)": f**power, "peak (MiB)": 10.0})
     figure = plots.scaling(pd.DataFrame(rows))
     assert "Time grows most with classes, as its power 2.00" in figure.get_label()
     assert figure._suptitle.get_text() == "Time grows fastest with classes"
