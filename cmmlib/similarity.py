@@ -23,7 +23,7 @@ from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
 from cmmlib.similarity_torch import TorchSteps
 
-BLOCK_BYTES = 8 << 20  # one [B, C] float32 block: two such buffers stay in a last-level cache of today's CPUs
+BLOCK_BYTES = 4 << 20  # one [B, C] float32 block: two such buffers a thread stay in a last-level cache of today's CPUs
 MAX_ROWS = 8192  # images in a block, since sums within a block are float32
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
@@ -73,7 +73,7 @@ def match(
         precision: "bf16" multiplies in bfloat16 (class texts centred first) and is faster where the processor has it;
             everything after the product stays float32. Similarities err by less than 1e-3 (measured on CLIP ViT-B/32),
             so predictions can differ where the margin is below twice that.
-        block: images at a time; the default keeps a block of similarities at 8 MiB or less.
+        block: images at a time; the default keeps a block of similarities at 4 MiB or less.
 
     Raises:
         InputError: shapes that disagree, fewer than two classes, no image, NaN, Inf or zero-length rows.
@@ -112,14 +112,14 @@ def _match_prompts(
     buffers = torch.empty(2, block, heads.shape[1], device=images.device)  # the only [B, C] memory
     for p in prompts:
         head = heads[p].float()
-        product, mean = _product(head, precision), head.mean(0)
+        product = _product(head, precision)
         fields = {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS}
         steps = _steps(images.device)(fields, out.n_retrieved, scale * log2(e))
         for start in range(0, len(images), block):
             x = images[start : start + block].float()
             d, q = buffers[:, : len(x)]
             product(x, d)
-            steps.add(d, q, x @ mean, start)
+            steps.add(d, q, start)
         _add_predicted(fields, scale)
         _add_retrieved(fields, *steps.retrieved())
         fields["spread"].masked_fill_(fields["spread"] == 0, 1)
@@ -132,7 +132,7 @@ class Steps(Protocol):
     what a similarity is multiplied with before it is the power of two: `exp2` takes a third of the time of `exp`.
     """
 
-    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], mean: Float[Tensor, "B"], start: int) -> None:
+    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], start: int) -> None:
         """Fill in the block's images, and add their share to the sums.
 
         The sums take the margin of every class to be its distance to the highest; the predicted classes have another,
@@ -141,7 +141,6 @@ class Steps(Protocol):
         Args:
             d: similarities, overwritten.
             q: room for as many numbers.
-            mean: of each image's similarities.
             start: place of the block's first image.
         """
         ...

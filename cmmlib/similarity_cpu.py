@@ -29,10 +29,10 @@ class CompiledSteps:
         self.floor = np.full(n_classes, -np.inf, np.float32)  # the least similar of the images below
         self.value, self.image = np.full((n_classes, m), -np.inf, np.float32), np.zeros((n_classes, m), np.int64)
 
-    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], mean: Float[Tensor, "B"], start: int) -> None:
+    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], start: int) -> None:
         own = {key: value[start : start + len(d)] for key, value in self.fields.items()}
         ranks = [own[key] for key in ("prediction", "rival", "top_similarity", "margin", "spread")]
-        _rank(d.numpy(), mean.numpy(), self.power, start, *ranks, self.floor, self.value, self.image)
+        _rank(d.numpy(), self.power, start, *ranks, self.floor, self.value, self.image)
         torch.exp2(d, out=q)
         sums = [
             self.fields[key] for key in ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
@@ -45,7 +45,7 @@ class CompiledSteps:
 
 @compiled(fastmath=FAST)
 @no_type_check  # numba compiles the function as it stands
-def _rank(d, mean, power, start, prediction, rival, top_similarity, margin, spread, floor, value, image):
+def _rank(d, power, start, prediction, rival, top_similarity, margin, spread, floor, value, image):
     """The two highest similarities of every image, and its place among the most similar images of every class.
 
     Leaves d as the distance to the highest, times the power. An image enters a class's heap when it beats the least
@@ -72,13 +72,14 @@ def _rank(d, mean, power, start, prediction, rival, top_similarity, margin, spre
                 for j in range(len(own)):
                     if own[j] > floors[j]:
                         floors[j] = _replace_root(value[begin + j], image[begin + j], own[j], start + i)
-        square = np.float32(0)
+        total = square = np.float32(0)
         for j in range(len(row)):
             behind = row[j] - top
+            total += behind
             square += behind * behind
             row[j] = behind * power
-        below = top - mean[i]
-        spread[i] = np.sqrt(max(square / n_classes - below * below, np.float32(0)))
+        mean = total / n_classes
+        spread[i] = np.sqrt(max(square / n_classes - mean * mean, np.float32(0)))
         prediction[i], rival[i], top_similarity[i], margin[i] = first, second, top, top - runner_up
 
 

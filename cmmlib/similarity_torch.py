@@ -29,13 +29,13 @@ class TorchSteps:
         n_classes, device = len(fields["soft_mass"]), fields["soft_mass"].device
         self.best = torch.full((n_classes, m), NO_KEY, device=device)  # keys of each class's most similar images
 
-    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], mean: Float[Tensor, "B"], start: int) -> None:
+    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], start: int) -> None:
         fields, image = self.fields, torch.arange(start, start + len(d), device=d.device)
         self.best = torch.cat([self.best, _rank_key(d.T, image)], 1).topk(self.m, 1, sorted=False).values
         first, second, top, runner_up = top_two(d)
         d.sub_(top[:, None])
         square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
-        spread = square.sub_((top - mean).square()).clamp_min_(0).sqrt_()
+        spread = square.sub_(d.mean(1).square_()).clamp_min_(0).sqrt_()
         torch.exp2(torch.mul(d, self.power, out=q), out=q)
         q_top = q.sum(1).reciprocal_()
         found = {"prediction": first, "rival": second, "top_similarity": top, "margin": top - runner_up}
