@@ -103,12 +103,6 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
     raise InputError(f"unknown data set {name!r}: use {known}, folder:PATH, wds:PATH or embeddings:FILE")
 
 
-def is_fetched(name: str) -> bool:
-    """Whether a data set of that name may have to be fetched, or takes its time to open."""
-    kind, _, rest = name.partition(":")
-    return (kind == "wds" and bool(rest)) or name.lower() in {"imagenet", *SOURCES, *ALIASES}
-
-
 def _read_names(path: Path) -> list[str]:
     return [line.strip() for line in read_lines(path, "class_names") if line.strip()]
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib.answers import answers_digest
-from cmmlib.datasets import EmbeddingFile, ImageSet, is_fetched, study_data
+from cmmlib.datasets import EmbeddingFile, ImageSet, study_data
 from cmmlib.errors import InputError
 from cmmlib.prompts import PromptBank, load_templates
 from cmmlib.records import read_run
@@ -29,8 +29,6 @@ def open_run(study: Study) -> Run:
     """
     for folder in study.other_runs:
         read_run(folder)  # before anything is computed
-    if is_fetched(study.dataset):
-        _need_backbone(study)  # before anything is fetched
     data = study_data(study)
     if study.worst_k and study.worst_k > len(data.classnames):
         raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
@@ -39,11 +37,6 @@ def open_run(study: Study) -> Run:
     if isinstance(data, EmbeddingFile):
         return _open_embeddings(study, data)
     return _open_images(study, data)
-
-
-def _need_backbone(study: Study) -> None:
-    if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
-        raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
 
 
 def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
@@ -83,7 +76,8 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     from cmmlib.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
     from cmmlib.embed import embed_images
 
-    _need_backbone(study)
+    if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
+        raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
     backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
     pool, templates = template_pool(study, data)
     images = embed_images(

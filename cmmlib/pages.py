@@ -112,11 +112,15 @@ def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def listed(names: list[str]) -> str:
-    """`a, b and c`; where a name itself has a comma or an "and" in it, `a; b, c; and d`."""
+    """`a, b and c`; where a name without quotes has a comma or an "and" in it, `a; b, c; and d`."""
     if len(names) < 2:
         return "".join(names)
-    comma, last = ("; ", "; and ") if any("," in name or " and " in name for name in names) else (", ", " and ")
+    comma, last = ("; ", "; and ") if any(map(_reads_as_several, names)) else (", ", " and ")
     return comma.join(names[:-1]) + last + names[-1]
+
+
+def _reads_as_several(name: str) -> bool:
+    return not name.startswith('"') and ("," in name or " and " in name)
 
 
 def say(**texts: Any) -> None:

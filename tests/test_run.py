@@ -297,13 +297,6 @@ def test_a_k_over_the_classes_is_refused(tmp_path):
         opened(data, worst_k=CLASSES + 1)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "imagenet", "wds:somebody/a-set"])
-def test_a_missing_backbone_is_refused_before_anything_is_fetched(name, monkeypatch):
-    monkeypatch.setattr("cmmlib.opening.study_data", lambda study: pytest.fail("opened the data set"))
-    with pytest.raises(InputError, match="backbone: name a model"):
-        opened(name)
-
-
 def test_chapters_add_to_the_files_of_others(tmp_path):
     run = opened(write_embeddings(tmp_path / "x.npz"), out=str(tmp_path))
     run.record(accuracy={"overall": float("nan")}, n_images=torch.tensor(3))
