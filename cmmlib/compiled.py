@@ -8,6 +8,7 @@ from typing import Any
 from numba import njit
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "nnan"}  # sums may be reordered, so that they vectorise
+ROWS = 256  # images whose sums are float32, before they are added to those in float64
 
 
 def compiled(**options: Any) -> Callable[[Callable], Callable]:

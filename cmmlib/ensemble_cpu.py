@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmmlib.compiled import FAST, compiled
-
-ROWS = 256  # images whose sums are float32, before they are added to those in float64
+from cmmlib.compiled import FAST, ROWS, compiled
 
 
 def add_soft_sums(

@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.compiled import FAST, compiled
+from cmmlib.compiled import FAST, ROWS, compiled
 
 WINDOW = 32  # classes that are looked at one by one only where some of them matter
-ROWS = 256  # images whose sums are float32, before they are added to those in float64
 
 
 class CompiledSteps:
