@@ -23,11 +23,10 @@ from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
 from cmmlib.similarity_torch import TorchSteps
 
-BLOCK_BYTES = 4 << 20  # one [B, C] float32 block: two such buffers a thread stay in a last-level cache of today's CPUs
-MAX_ROWS = 8192  # images in a block, since sums within a block are float32
+BLOCK_BYTES = 1 << 20  # one [B, C] float32 block: about a second-level cache of today's CPUs
+MAX_ROWS = 8192  # images in a block, and that all prompts see before the next ones
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
-Product = Callable[[Tensor, Tensor], None]  # of x [B, D], writes similarities [B, C]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def match(
         precision: "bf16" multiplies in bfloat16 (class texts centred first) and is faster where the processor has it;
             everything after the product stays float32. Similarities err by less than 1e-3 (measured on CLIP ViT-B/32),
             so predictions can differ where the margin is below twice that.
-        block: images at a time; the default keeps a block of similarities at 4 MiB or less.
+        block: images at a time; the default keeps a block of similarities at 1 MiB or less.
 
     Raises:
         InputError: shapes that disagree, fewer than two classes, no image, NaN, Inf or zero-length rows.
@@ -109,20 +108,29 @@ def _match_prompts(
     prompts: range, images: Tensor, heads: Tensor, scale: float, precision: str, block: int, out: Matches
 ) -> None:
     """The pass for some of the prompts; fills their rows of `out`."""
-    buffers = torch.empty(2, block, heads.shape[1], device=images.device)  # the only [B, C] memory
+    fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
+    steps = {p: _steps(images.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
+    copies = {p: _copied_classes(heads[p]) for p in prompts}
+    number = torch.bfloat16 if precision == "bf16" else torch.float32
+    similarities = torch.empty(block, heads.shape[1], dtype=number, device=images.device)  # the only [B, C] memory
+    # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
+    means = {p: heads[p].float().mean(0) * (precision == "bf16") for p in prompts}
+    for begin in range(0, len(images), MAX_ROWS):  # prompts take turns, while so many images lie near the processor
+        x = images[begin : begin + MAX_ROWS].float()
+        parts, offsets = x.to(number).split(block), torch.stack(list(means.values())) @ x.T
+        blocks = [(part, similarities[: len(part)]) for part in parts]
+        for p, offset in zip(prompts, offsets, strict=True):
+            head, start = (heads[p].float() - means[p]).to(number).T, begin
+            for (part, s), part_offset in zip(blocks, offset.split(block), strict=True):
+                torch.mm(part, head, out=s)
+                if copies[p]:
+                    s[:, list(copies[p])] = s[:, list(copies[p].values())]
+                steps[p].add(s, part_offset, start)
+                start += len(part)
     for p in prompts:
-        head = heads[p].float()
-        product = _product(head, precision)
-        fields = {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS}
-        steps = _steps(images.device)(fields, out.n_retrieved, scale * log2(e))
-        for start in range(0, len(images), block):
-            x = images[start : start + block].float()
-            d, q = buffers[:, : len(x)]
-            product(x, d)
-            steps.add(d, q, start)
-        _add_predicted(fields, scale)
-        _add_retrieved(fields, *steps.retrieved())
-        fields["spread"].masked_fill_(fields["spread"] == 0, 1)
+        _add_predicted(fields[p], scale)
+        _add_retrieved(fields[p], *steps[p].retrieved())
+        fields[p]["spread"].masked_fill_(fields[p]["spread"] == 0, 1)
 
 
 class Steps(Protocol):
@@ -132,15 +140,15 @@ class Steps(Protocol):
     what a similarity is multiplied with before it is the power of two: `exp2` takes a third of the time of `exp`.
     """
 
-    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], start: int) -> None:
+    def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         """Fill in the block's images, and add their share to the sums.
 
         The sums take the margin of every class to be its distance to the highest; the predicted classes have another,
         and their share comes at the end.
 
         Args:
-            d: similarities, overwritten.
-            q: room for as many numbers.
+            s: similarities less an offset, float32 or bfloat16.
+            offset: one of every image.
             start: place of the block's first image.
         """
         ...
@@ -199,27 +207,10 @@ def _empty_matches(n_prompts: int, n: int, n_classes: int, m: int, device: torch
     return Matches(**fields, **sums, n_retrieved=m)
 
 
-def _product(head: Float[Tensor, "C D"], precision: str) -> Product:
-    """A function that writes x @ head.T into its second argument."""
-    copies, originals = _copied_classes(head)
-    mean = head.mean(0)
-    # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
-    centred = (head - mean).bfloat16() if precision == "bf16" else None
-
-    def product(x: Tensor, s: Tensor) -> None:
-        if centred is not None:
-            s.copy_(torch.mm(x.bfloat16(), centred.T)).add_((x @ mean)[:, None])
-        else:
-            torch.mm(x, head.T, out=s)
-        if copies:
-            s[:, copies] = s[:, originals]
-
-    return product
-
-
-def _copied_classes(head: Tensor) -> tuple[list[int], list[int]]:
+def _copied_classes(head: Float[Tensor, "C D"]) -> dict[int, int]:
     """Copies and their originals among the texts: a blocked product may give equal texts different last bits."""
+    if len(head[:, 0].unique()) == len(head):
+        return {}
     first: dict[bytes, int] = {}
-    originals = [first.setdefault(row.tobytes(), c) for c, row in enumerate(head.cpu().numpy())]
-    copies = [c for c, original in enumerate(originals) if c != original]
-    return copies, [originals[c] for c in copies]
+    originals = {c: first.setdefault(row.tobytes(), c) for c, row in enumerate(head.cpu().numpy())}
+    return {c: original for c, original in originals.items() if c != original}

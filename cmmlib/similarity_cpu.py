@@ -1,7 +1,8 @@
 """What the pass does with a block of similarities besides making them, compiled by numba for the processor.
 
-Between the matrix product and the sums over images lie a dozen small steps. Here they go through a block three times,
-where the same steps in torch (`cmmlib.similarity_torch`) go through it twenty times.
+Between the matrix product and the sums over images lie a dozen small steps. Here an image's similarities are read once,
+and stay in the nearest cache until all steps are done; the same steps in torch (`cmmlib.similarity_torch`) go through
+a block twenty times. Floats are compared as integers of the same order, since such loops vectorise.
 """
 
 from __future__ import annotations
@@ -13,115 +14,194 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.compiled import FAST, ROWS, compiled
+from cmmlib.compiled import FAST, ROWS, compiled, exp2, ordered
+from cmmlib.similarity_torch import NO_KEY, value_and_image
 
-WINDOW = 32  # classes that are looked at one by one only where some of them matter
+WINDOW = 64  # classes whose highest similarity is found together
+GROUP = 16  # images that are added to the sums together: the sums are longer than a cache line's way
+LEAST = np.int32(-(1 << 31))  # below the order of every float
+CHILDREN = 4  # of a node in a heap
+TINY = np.float32(1e-30)
 
 
 class CompiledSteps:
     """The steps of one prompt. See `cmmlib.similarity.Steps`."""
 
     def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
-        self.fields = {key: value.numpy() for key, value in fields.items()}
-        self.power = np.float32(power)
-        n_classes = len(self.fields["soft_mass"])
-        self.floor = np.full(n_classes, -np.inf, np.float32)  # the least similar of the images below
-        self.value, self.image = np.full((n_classes, m), -np.inf, np.float32), np.zeros((n_classes, m), np.int64)
+        keys = ("prediction", "rival", "top_similarity", "margin", "spread", "top_probability")
+        self.images = tuple(fields[key].numpy() for key in keys)
+        keys = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
+        self.sums = tuple(fields[key].numpy() for key in keys)
+        self.m, self.power = m, np.float32(power)
+        n_classes = len(self.sums[0])
+        self.floor = np.full(n_classes, LEAST)  # order of the least similar of the images below
+        padding = -(m - 1) % CHILDREN
+        self.heap = np.full((n_classes, m + padding), NO_KEY)  # keys of each class's most similar images
+        self.heap[:, m:] = np.iinfo(np.int64).max
 
-    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], start: int) -> None:
-        own = {key: value[start : start + len(d)] for key, value in self.fields.items()}
-        ranks = [own[key] for key in ("prediction", "rival", "top_similarity", "margin", "spread")]
-        _rank(d.numpy(), self.power, start, *ranks, self.floor, self.value, self.image)
-        torch.exp2(d, out=q)
-        sums = [
-            self.fields[key] for key in ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
-        ]
-        _add(d.numpy(), q.numpy(), own["spread"], own["top_probability"], self.power, *sums)
+    def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
+        s = s.view(torch.int16) if s.dtype == torch.bfloat16 else s  # numpy has no bfloat16
+        _add_block(s.numpy(), offset.numpy(), self.power, start, self.images, self.sums, self.floor, self.heap)
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-        return torch.from_numpy(self.value), torch.from_numpy(self.image)
+        return value_and_image(torch.from_numpy(self.heap[:, : self.m]))
 
 
 @compiled(fastmath=FAST)
-@no_type_check  # numba compiles the function as it stands
-def _rank(d, power, start, prediction, rival, top_similarity, margin, spread, floor, value, image):
-    """The two highest similarities of every image, and its place among the most similar images of every class.
+@no_type_check  # numba compiles the functions below as they stand
+def _add_block(s, offset, power, start, images, sums, floor, heap):
+    """All steps for the images of a block, a group of images at a time."""
+    prediction, rival, top_similarity, margin, spread, top_probability = images
+    n, n_classes = s.shape
+    bits = np.empty((GROUP, n_classes), np.int32)
+    d, q = bits.view(np.float32), np.empty((GROUP, n_classes), np.float32)
+    part = np.zeros((len(sums), n_classes), np.float32)
+    n_windows = (n_classes + WINDOW - 1) // WINDOW
+    peaks, lowest, words = np.empty(n_windows, np.int32), np.empty(n_windows, np.int32), np.zeros(WINDOW // 8, np.int64)
+    for k in range(n_windows):
+        lowest[k] = floor[k * WINDOW : (k + 1) * WINDOW].min()  # and floors only rise
+    for begin in range(0, n, GROUP):
+        end = min(begin + GROUP, n)
+        for i in range(begin, end):
+            row, image = d[i - begin], start + i
+            _widen(s[i], offset[i], row)
+            first, second = _two_highest(bits[i - begin], peaks)
+            _enter(bits[i - begin], image, peaks, lowest, words, floor, heap)
+            top, runner_up = row[first], row[second]
+            prediction[image], rival[image], top_similarity[image], margin[image] = first, second, top, top - runner_up
+            spread[image] = _subtract(row, top)
+            top_probability[image] = np.float32(1) / _exponentials(row, power, q[i - begin])
+        group = slice(start + begin, start + end)
+        _add(d[: end - begin], q, spread[group], top_probability[group], part)
+        if end % ROWS == 0 or end == n:
+            for k in range(len(sums)):
+                sums[k][:] += part[k]
+            part[:] = 0
 
-    Leaves d as the distance to the highest, times the power. An image enters a class's heap when it beats the least
-    similar image there.
-    """
-    n, n_classes = d.shape
-    for i in range(n):
-        row, first, second = d[i], 0, 0
-        top = runner_up = np.float32(-np.inf)
-        for begin in range(0, n_classes, WINDOW):
-            own, floors = row[begin : begin + WINDOW], floor[begin : begin + WINDOW]
-            higher = entering = 0
-            for j in range(len(own)):
-                higher += own[j] > runner_up
-                entering += own[j] > floors[j]
-            if higher:
-                for j in range(len(own)):
-                    if own[j] > top:
-                        runner_up, second = top, first
-                        top, first = own[j], begin + j
-                    elif own[j] > runner_up:
-                        runner_up, second = own[j], begin + j
-            if entering:
-                for j in range(len(own)):
-                    if own[j] > floors[j]:
-                        floors[j] = _replace_root(value[begin + j], image[begin + j], own[j], start + i)
-        total = square = np.float32(0)
-        for j in range(len(row)):
-            behind = row[j] - top
-            total += behind
-            square += behind * behind
-            row[j] = behind * power
-        mean = total / n_classes
-        spread[i] = np.sqrt(max(square / n_classes - mean * mean, np.float32(0)))
-        prediction[i], rival[i], top_similarity[i], margin[i] = first, second, top, top - runner_up
+
+@compiled(fastmath=FAST)
+@no_type_check
+def _widen(source, offset, out):
+    """Similarities in float32, from these or from the bits of bfloat16."""
+    if source.itemsize == 2:
+        for j in range(len(out)):
+            out[j] = np.int32(np.int32(source[j]) << np.int32(16)).view(np.float32) + offset
+    else:
+        for j in range(len(out)):
+            out[j] = source[j] + offset
 
 
 @compiled()
-@no_type_check  # numba compiles the function as it stands
-def _replace_root(value, image, new_value, new_image):
-    """Put an image in the place of a heap's root, of equals the last; returns the value of the new root."""
-    m, i = len(value), 0
-    while 2 * i + 1 < m:
-        child = 2 * i + 1
-        other = child + 1
-        if other < m and (value[other], -image[other]) < (value[child], -image[child]):
-            child = other
-        if (new_value, -new_image) < (value[child], -image[child]):
+@no_type_check
+def _two_highest(bits, peaks):
+    """Classes of the highest and the second highest similarity of an image, ties to the lowest."""
+    top = runner_up = LEAST
+    k_top = k_runner_up = 0
+    for k in range(len(peaks)):
+        peaks[k] = peak = _highest(bits[k * WINDOW : (k + 1) * WINDOW])
+        if peak > top:
+            runner_up, k_runner_up = top, k_top
+            top, k_top = peak, k
+        elif peak > runner_up:
+            runner_up, k_runner_up = peak, k
+    first = begin = k_top * WINDOW
+    while ordered(bits[first]) != top:
+        first += 1
+    same_window = max(_highest(bits[begin:first]), _highest(bits[first + 1 : begin + WINDOW]))
+    if same_window > runner_up or (same_window == runner_up and k_top < k_runner_up):
+        runner_up, k_runner_up = same_window, k_top
+    second = k_runner_up * WINDOW
+    while second == first or ordered(bits[second]) != runner_up:
+        second += 1
+    return first, second
+
+
+@compiled()
+@no_type_check
+def _highest(bits):
+    highest = LEAST
+    for j in range(len(bits)):
+        highest = max(highest, ordered(bits[j]))
+    return highest
+
+
+@compiled()
+@no_type_check
+def _enter(bits, image, peaks, lowest, words, floor, heap):
+    """Put an image among the most similar images of every class where it beats the least similar one."""
+    marks = words.view(np.int8)
+    for k in range(len(peaks)):
+        if peaks[k] <= lowest[k]:
+            continue
+        begin = k * WINDOW
+        own, floors = bits[begin : begin + WINDOW], floor[begin : begin + WINDOW]
+        for j in range(len(own)):
+            marks[j] = ordered(own[j]) > floors[j]
+        for word in range((len(own) + 7) // 8):
+            if words[word]:  # one of eight classes
+                for j in range(8 * word, min(8 * word + 8, len(own))):
+                    if marks[j]:
+                        root = _replace_root(heap, begin + j, (np.int64(ordered(own[j])) << 32) - image)
+                        floors[j] = (root + image) >> 32
+
+
+@compiled()
+@no_type_check
+def _replace_root(heap, row, key):
+    """Put a key in the place of the lowest of a row, which is the root; returns the new root."""
+    i, child = 0, 1
+    while child < heap.shape[1]:
+        lowest, where = heap[row, child], child
+        for k in range(child + 1, child + CHILDREN):
+            where = k if heap[row, k] < lowest else where
+            lowest = min(lowest, heap[row, k])
+        if key < lowest:
             break
-        value[i], image[i] = value[child], image[child]
-        i = child
-    value[i], image[i] = new_value, new_image
-    return value[0]
+        heap[row, i] = lowest
+        i, child = where, CHILDREN * where + 1
+    heap[row, i] = key
+    return heap[row, 0]
 
 
 @compiled(fastmath=FAST)
-@no_type_check  # numba compiles the function as it stands
-def _add(d, q, spread, top_probability, power, mass, margin, scaled, probability):
-    """Sums over images. q is the probability over that of the predicted class, whose own share comes later."""
-    sums = np.empty((4, d.shape[1]), np.float32)
-    for begin in range(0, len(d), ROWS):
-        sums[:] = 0
-        for i in range(begin, min(begin + ROWS, len(d))):
-            behind, ratio, total = d[i], q[i], np.float32(0)
-            for j in range(len(ratio)):
-                total += ratio[j]
-            q_top = np.float32(1) / total
-            q_margin = q_top / power
-            q_scaled = q_margin / max(spread[i], np.float32(1e-30))
-            for j in range(len(ratio)):
-                own, weighted = ratio[j] * q_top, ratio[j] * behind[j]
-                sums[0, j] += own
-                sums[1, j] += weighted * q_margin
-                sums[2, j] += weighted * q_scaled
-                sums[3, j] += own * (own - q_top)
-            top_probability[i] = q_top
-        mass += sums[0]
-        margin += sums[1]
-        scaled += sums[2]
-        probability += sums[3]
+@no_type_check
+def _subtract(row, top):
+    """Leaves the distance to the highest similarity; returns the standard deviation."""
+    total = square = np.float32(0)
+    for j in range(len(row)):
+        behind = row[j] - top
+        total += behind
+        square += behind * behind
+        row[j] = behind
+    mean = total / len(row)
+    return np.sqrt(max(square / len(row) - mean * mean, np.float32(0)))
+
+
+@compiled(fastmath=FAST)
+@no_type_check
+def _exponentials(behind, power, out):
+    """Probabilities over that of the predicted class, and their sum."""
+    for j in range(len(behind)):
+        out[j] = exp2(behind[j] * power)
+    total = np.float32(0)
+    for j in range(len(behind)):
+        total += out[j]
+    return total
+
+
+@compiled(fastmath=FAST)
+@no_type_check
+def _add(d, q, spread, top_probability, sums):
+    """Sums over images, two at a time. q is over the probability of the predicted class, whose share comes later."""
+    for i in range(0, len(d), 2):
+        k = min(i + 1, len(d) - 1)
+        behind, other_behind, ratio, other_ratio = d[i], d[k], q[i], q[k]
+        top, other_top = top_probability[i], top_probability[k] * np.float32(k > i)
+        scaled, other_scaled = top / max(spread[i], TINY), other_top / max(spread[k], TINY)
+        for j in range(len(behind)):
+            own, other = ratio[j] * top, other_ratio[j] * other_top
+            weighted, other_weighted = ratio[j] * behind[j], other_ratio[j] * other_behind[j]
+            sums[0, j] += own + other
+            sums[1, j] += weighted * top + other_weighted * other_top
+            sums[2, j] += weighted * scaled + other_weighted * other_scaled
+            sums[3, j] += own * (own - top) + other * (other - other_top)

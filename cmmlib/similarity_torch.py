@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 LOW_BITS, NO_KEY = (1 << 32) - 1, -(1 << 63)  # NO_KEY lies below any key of an image
+NEGATIVE_ZERO = -(1 << 31)  # its bits, as those of an int32
 
 
 def top_two(
@@ -29,14 +30,15 @@ class TorchSteps:
         n_classes, device = len(fields["soft_mass"]), fields["soft_mass"].device
         self.best = torch.full((n_classes, m), NO_KEY, device=device)  # keys of each class's most similar images
 
-    def add(self, d: Float[Tensor, "B C"], q: Float[Tensor, "B C"], start: int) -> None:
+    def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
+        d = s + offset[:, None]
         fields, image = self.fields, torch.arange(start, start + len(d), device=d.device)
         self.best = torch.cat([self.best, _rank_key(d.T, image)], 1).topk(self.m, 1, sorted=False).values
         first, second, top, runner_up = top_two(d)
         d.sub_(top[:, None])
         square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
         spread = square.sub_(d.mean(1).square_()).clamp_min_(0).sqrt_()
-        torch.exp2(torch.mul(d, self.power, out=q), out=q)
+        q = (d * self.power).exp2_()
         q_top = q.sum(1).reciprocal_()
         found = {"prediction": first, "rival": second, "top_similarity": top, "margin": top - runner_up}
         for key, value in (found | {"top_probability": q_top, "spread": spread}).items():
@@ -49,19 +51,20 @@ class TorchSteps:
         fields["soft_probability_margin"] += q_top.square() @ q.square_() - with_top
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-        return _value_and_image(self.best)
+        return value_and_image(self.best)
 
 
 def _rank_key(value: Float[Tensor, "C B"], image: Int[Tensor, "B"]) -> Int[Tensor, "C B"]:
     """An integer that orders by value, then by lowest image. It has no ties, which `topk` would break at random."""
-    bits = (value + 0.0).view(torch.int32).long()  # + 0.0: no negative zero
-    bits ^= (bits >> 63).bitwise_and_(0x7FFFFFFF)  # the order of negative floats is that of their bits, reversed
-    return bits.bitwise_left_shift_(32).sub_(image)
+    return _ordered(value.view(torch.int32).long()).bitwise_left_shift_(32).sub_(image)
 
 
-def _value_and_image(key: Int[Tensor, "C m"]) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-    """What `_rank_key` was made from."""
+def value_and_image(key: Int[Tensor, "C m"]) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
+    """What a key was made from."""
     image = -key & LOW_BITS
-    bits = (key + image) >> 32
-    bits ^= (bits >> 63).bitwise_and_(0x7FFFFFFF)
-    return bits.int().view(torch.float32), image
+    return _ordered((key + image) >> 32).int().view(torch.float32), image
+
+
+def _ordered(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """The order of the floats that have these bits, and the other way round; both zeros give 0."""
+    return torch.where(bits < 0, NEGATIVE_ZERO - bits, bits)
