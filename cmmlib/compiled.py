@@ -11,10 +11,11 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "nnan"}  # sums may be reordered, so that they vectorise
 ROWS = 256  # images whose sums are float32, before they are added to those in float64
-LOWEST_EXPONENT = np.float32(-126)  # of a float32 with all its bits
 NEGATIVE_ZERO = np.int32(-(1 << 31))
-POLYNOMIAL = tuple(  # of 2 ** x between -0.5 and 0.5, to a float32's last bit
-    Chebyshev.interpolate(np.exp2, 6, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef.astype(np.float32)
+LOWEST_POWER = np.float32(-127)  # of two: below those of normal float32 numbers, and the bits of 0
+WHOLE = np.float32(3 << 22)  # added to a float32, it leaves the nearest integer in the lowest bits
+POLYNOMIAL = tuple(  # of 2 ** x between -0.5 and 0.5, to about a float32's last bit
+    Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef.astype(np.float32)
 )
 
 
@@ -37,13 +38,13 @@ def compiled(**options: Any) -> Callable[[Callable], Callable]:
 @no_type_check
 def exp2(x):
     """2 ** x of a float32 of at most 0, which vectorises where numpy's does not; 0 below the normal numbers."""
-    clipped = max(x, LOWEST_EXPONENT)
-    whole = np.int32(clipped - np.float32(0.5))  # to the nearest, as casting cuts towards zero
-    part = clipped - np.float32(whole)
-    c0, c1, c2, c3, c4, c5, c6 = POLYNOMIAL
-    mantissa = c0 + part * (c1 + part * (c2 + part * (c3 + part * (c4 + part * (c5 + part * c6)))))
-    power = np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
-    return mantissa * power if x >= LOWEST_EXPONENT else np.float32(0)
+    clipped = max(x, LOWEST_POWER)
+    whole = np.float32(clipped + WHOLE)
+    part = clipped - (whole - WHOLE)
+    c0, c1, c2, c3, c4, c5 = POLYNOMIAL
+    mantissa = c0 + part * (c1 + part * (c2 + part * (c3 + part * (c4 + part * c5))))
+    exponent = np.int32((whole.view(np.int32) + np.int32(127)) << np.int32(23))
+    return mantissa * exponent.view(np.float32)
 
 
 @compiled()

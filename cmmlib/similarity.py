@@ -23,7 +23,8 @@ from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
 from cmmlib.similarity_torch import TorchSteps
 
-BLOCK_BYTES = 1 << 20  # one [B, C] float32 block: about a second-level cache of today's CPUs
+BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
+TILE = 64  # images: products of other numbers of rows leave a rest that is slower
 MAX_ROWS = 8192  # images in a block, and that all prompts see before the next ones
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
@@ -79,12 +80,13 @@ def match(
     """
     _check_inputs(images, heads, logit_scale, precision, block)
     (n, _), (n_prompts, n_classes, _) = images.shape, heads.shape
-    block = min(n, block or max(1, min(MAX_ROWS, BLOCK_BYTES // (4 * n_classes))))
+    number = torch.bfloat16 if precision == "bf16" else torch.float32
+    block = min(n, block or _rows(n_classes * number.itemsize))
     m = min(n, max(1, round(n / n_classes)))
     out = _empty_matches(n_prompts, n, n_classes, m, images.device)
     workers = min(n_prompts, torch.get_num_threads()) if images.device.type == "cpu" else 1
     shares = [range(first, n_prompts, workers) for first in range(workers)]
-    arguments = (images, heads, logit_scale, precision, block, out)
+    arguments = (images, heads, logit_scale, number, block, out)
     if workers == 1:
         _match_prompts(shares[0], *arguments)
         return out
@@ -97,6 +99,12 @@ def match(
     return out
 
 
+def _rows(row_bytes: int) -> int:
+    """Images in a block, if one image's similarities take so many bytes."""
+    rows = min(MAX_ROWS, BLOCK_BYTES // row_bytes)
+    return max(1, rows // TILE * TILE or rows)
+
+
 def _match_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
     """A thread does not inherit inference mode, and without it cannot write to tensors that were made in it."""
     with torch.inference_mode(inference):
@@ -105,16 +113,15 @@ def _match_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
 
 @torch.no_grad()
 def _match_prompts(
-    prompts: range, images: Tensor, heads: Tensor, scale: float, precision: str, block: int, out: Matches
+    prompts: range, images: Tensor, heads: Tensor, scale: float, number: torch.dtype, block: int, out: Matches
 ) -> None:
     """The pass for some of the prompts; fills their rows of `out`."""
     fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
     steps = {p: _steps(images.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
     copies = {p: _copied_classes(heads[p]) for p in prompts}
-    number = torch.bfloat16 if precision == "bf16" else torch.float32
     similarities = torch.empty(block, heads.shape[1], dtype=number, device=images.device)  # the only [B, C] memory
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
-    means = {p: heads[p].float().mean(0) * (precision == "bf16") for p in prompts}
+    means = {p: heads[p].float().mean(0) * (number == torch.bfloat16) for p in prompts}
     for begin in range(0, len(images), MAX_ROWS):  # prompts take turns, while so many images lie near the processor
         x = images[begin : begin + MAX_ROWS].float()
         parts, offsets = x.to(number).split(block), torch.stack(list(means.values())) @ x.T

@@ -21,6 +21,8 @@ WINDOW = 64  # classes whose highest similarity is found together
 GROUP = 16  # images that are added to the sums together: the sums are longer than a cache line's way
 LEAST = np.int32(-(1 << 31))  # below the order of every float
 CHILDREN = 4  # of a node in a heap
+FRONT = 64  # keys of a class that are sorted; the higher ones are a heap
+HIGHEST_KEY = np.iinfo(np.int64).max
 TINY = np.float32(1e-30)
 
 
@@ -35,21 +37,24 @@ class CompiledSteps:
         self.m, self.power = m, np.float32(power)
         n_classes = len(self.sums[0])
         self.floor = np.full(n_classes, LEAST)  # order of the least similar of the images below
-        padding = -(m - 1) % CHILDREN
-        self.heap = np.full((n_classes, m + padding), NO_KEY)  # keys of each class's most similar images
-        self.heap[:, m:] = np.iinfo(np.int64).max
+        rest = max(0, m - FRONT)
+        self.front = np.full((n_classes, m - rest + 1), NO_KEY)  # keys of each class's most similar images, ascending
+        self.heap = np.full((n_classes, max(1, rest + -(rest - 1) % CHILDREN)), NO_KEY)  # of those, the highest
+        self.front[:, -1], self.heap[:, rest:] = HIGHEST_KEY, HIGHEST_KEY
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         s = s.view(torch.int16) if s.dtype == torch.bfloat16 else s  # numpy has no bfloat16
-        _add_block(s.numpy(), offset.numpy(), self.power, start, self.images, self.sums, self.floor, self.heap)
+        arrays = self.images, self.sums, self.floor, self.front, self.heap
+        _add_block(s.numpy(), offset.numpy(), self.power, start, *arrays)
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-        return value_and_image(torch.from_numpy(self.heap[:, : self.m]))
+        keys = np.hstack([self.front[:, :-1], self.heap])[:, : self.m]
+        return value_and_image(torch.from_numpy(keys))
 
 
 @compiled(fastmath=FAST)
 @no_type_check  # numba compiles the functions below as they stand
-def _add_block(s, offset, power, start, images, sums, floor, heap):
+def _add_block(s, offset, power, start, images, sums, floor, front, heap):
     """All steps for the images of a block, a group of images at a time."""
     prediction, rival, top_similarity, margin, spread, top_probability = images
     n, n_classes = s.shape
@@ -66,7 +71,7 @@ def _add_block(s, offset, power, start, images, sums, floor, heap):
             row, image = d[i - begin], start + i
             _widen(s[i], offset[i], row)
             first, second = _two_highest(bits[i - begin], peaks)
-            _enter(bits[i - begin], image, peaks, lowest, words, floor, heap)
+            _enter(bits[i - begin], image, peaks, lowest, words, floor, front, heap)
             top, runner_up = row[first], row[second]
             prediction[image], rival[image], top_similarity[image], margin[image] = first, second, top, top - runner_up
             spread[image] = _subtract(row, top)
@@ -127,7 +132,7 @@ def _highest(bits):
 
 @compiled()
 @no_type_check
-def _enter(bits, image, peaks, lowest, words, floor, heap):
+def _enter(bits, image, peaks, lowest, words, floor, front, heap):
     """Put an image among the most similar images of every class where it beats the least similar one."""
     marks = words.view(np.int8)
     for k in range(len(peaks)):
@@ -141,15 +146,30 @@ def _enter(bits, image, peaks, lowest, words, floor, heap):
             if words[word]:  # one of eight classes
                 for j in range(8 * word, min(8 * word + 8, len(own))):
                     if marks[j]:
-                        root = _replace_root(heap, begin + j, (np.int64(ordered(own[j])) << 32) - image)
-                        floors[j] = (root + image) >> 32
+                        key = (np.int64(ordered(own[j])) << 32) - image
+                        floors[j] = (_replace_lowest(front, heap, begin + j, key) + image) >> 32
+
+
+@compiled()
+@no_type_check
+def _replace_lowest(front, heap, row, key):
+    """Put a key in the place of the lowest of a row, the first of `front`; returns the new lowest.
+
+    A short sorted row is faster than a heap, since all of it moves without a branch; a long one is not.
+    """
+    if key > heap[row, 0]:
+        key = _replace_root(heap, row, key)
+    own = front[row]
+    for i in range(len(own) - 1):
+        own[i] = max(own[i], min(own[i + 1], key))
+    return own[0]
 
 
 @compiled()
 @no_type_check
 def _replace_root(heap, row, key):
-    """Put a key in the place of the lowest of a row, which is the root; returns the new root."""
-    i, child = 0, 1
+    """Put a key in the place of the lowest of a heap; returns that one."""
+    root, i, child = heap[row, 0], 0, 1
     while child < heap.shape[1]:
         lowest, where = heap[row, child], child
         for k in range(child + 1, child + CHILDREN):
@@ -160,7 +180,7 @@ def _replace_root(heap, row, key):
         heap[row, i] = lowest
         i, child = where, CHILDREN * where + 1
     heap[row, i] = key
-    return heap[row, 0]
+    return root
 
 
 @compiled(fastmath=FAST)
