@@ -14,8 +14,8 @@ ROWS = 256  # images whose sums are float32, before they are added to those in f
 NEGATIVE_ZERO = np.int32(-(1 << 31))
 LOWEST_POWER = np.float32(-127)  # of two: below those of normal float32 numbers, and the bits of 0
 WHOLE = np.float32(3 << 22)  # added to a float32, it leaves the nearest integer in the lowest bits
-POLYNOMIAL = tuple(  # of 2 ** x between -0.5 and 0.5, to about a float32's last bit
-    Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef.astype(np.float32)
+POLYNOMIAL = tuple(  # of 2 ** x between -0.5 and 0.5, to a float32's last bit
+    Chebyshev.interpolate(np.exp2, 6, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef.astype(np.float32)
 )
 
 
@@ -41,8 +41,8 @@ def exp2(x):
     clipped = max(x, LOWEST_POWER)
     whole = np.float32(clipped + WHOLE)
     part = clipped - (whole - WHOLE)
-    c0, c1, c2, c3, c4, c5 = POLYNOMIAL
-    mantissa = c0 + part * (c1 + part * (c2 + part * (c3 + part * (c4 + part * c5))))
+    c0, c1, c2, c3, c4, c5, c6 = POLYNOMIAL
+    mantissa = c0 + part * (c1 + part * (c2 + part * (c3 + part * (c4 + part * (c5 + part * c6)))))
     exponent = np.int32((whole.view(np.int32) + np.int32(127)) << np.int32(23))
     return mantissa * exponent.view(np.float32)
 

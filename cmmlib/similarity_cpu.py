@@ -37,10 +37,12 @@ class CompiledSteps:
         self.m, self.power = m, np.float32(power)
         n_classes = len(self.sums[0])
         self.floor = np.full(n_classes, LEAST)  # order of the least similar of the images below
-        rest = max(0, m - FRONT)
-        self.front = np.full((n_classes, m - rest + 1), NO_KEY)  # keys of each class's most similar images, ascending
-        self.heap = np.full((n_classes, max(1, rest + -(rest - 1) % CHILDREN)), NO_KEY)  # of those, the highest
-        self.front[:, -1], self.heap[:, rest:] = HIGHEST_KEY, HIGHEST_KEY
+        # keys of each class's most similar images: so many, ascending, and the higher ones in a heap
+        self.front, self.heap = np.full((n_classes, min(m, FRONT) + 1), NO_KEY), None
+        self.front[:, -1] = HIGHEST_KEY
+        if m > FRONT:
+            self.heap = np.full((n_classes, m - FRONT + -(m - FRONT - 1) % CHILDREN), NO_KEY)
+            self.heap[:, m - FRONT :] = HIGHEST_KEY
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         s = s.view(torch.int16) if s.dtype == torch.bfloat16 else s  # numpy has no bfloat16
@@ -48,7 +50,9 @@ class CompiledSteps:
         _add_block(s.numpy(), offset.numpy(), self.power, start, *arrays)
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-        keys = np.hstack([self.front[:, :-1], self.heap])[:, : self.m]
+        keys = self.front[:, :-1]
+        if self.heap is not None:
+            keys = np.hstack([keys, self.heap])[:, : self.m]
         return value_and_image(torch.from_numpy(keys))
 
 
@@ -157,7 +161,7 @@ def _replace_lowest(front, heap, row, key):
 
     A short sorted row is faster than a heap, since all of it moves without a branch; a long one is not.
     """
-    if key > heap[row, 0]:
+    if heap is not None and key > heap[row, 0]:  # compiled apart for none
         key = _replace_root(heap, row, key)
     own = front[row]
     for i in range(len(own) - 1):

@@ -26,7 +26,7 @@ def steps(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
             patch.setattr(similarity, "_steps", lambda device: TorchSteps)
-        yield
+        yield request.param
 
 
 def brute_force(images, heads, scale):
@@ -94,7 +94,14 @@ def test_any_shape_equals_brute_force(n, n_classes, n_prompts, block):
     assert_same(match(images, heads, SCALE, block=block), images, heads)
 
 
-@pytest.mark.parametrize(("n", "n_classes"), [(200, 5), (600, 130)])
+def test_prompts_take_turns_over_chunks_of_images(monkeypatch):
+    monkeypatch.setattr(similarity, "MAX_ROWS", 64)
+    images, heads = unit(210, 16), unit(5, 9, 16, seed=1)
+    assert_same(match(images, heads, SCALE), images, heads)
+    assert_same(match(images, heads, SCALE, block=50), images, heads)
+
+
+@pytest.mark.parametrize(("n", "n_classes"), [(200, 5), (600, 130), (700, 5)])
 def test_images_in_order_of_similarity_are_retrieved(n, n_classes):
     """The most similar come last, or first: every block brings newcomers, or none."""
     images, heads = unit(n, 16), unit(1, n_classes, 16, seed=1)
@@ -144,7 +151,7 @@ def test_all_texts_alike(n_classes):
     torch.testing.assert_close(matches.soft_mass, torch.full_like(matches.soft_mass, 20 / n_classes))
 
 
-@pytest.mark.parametrize(("n", "n_classes"), [(60, 4), (400, 130)])
+@pytest.mark.parametrize(("n", "n_classes"), [(60, 4), (400, 130), (700, 5)])
 def test_all_images_alike(n, n_classes):
     images, heads = unit(1, 16).repeat(n, 1), unit(1, n_classes, 16, seed=1)
     assert_same(match(images, heads, SCALE, block=25), images, heads)
@@ -161,6 +168,25 @@ def test_a_tie_among_retrieved_images_goes_to_the_lowest_index(n_classes):
     matches = match(images, heads, SCALE, block=5)
     assert matches.n_retrieved == 2
     assert matches.retrieval_margin[0, 0].item() == pytest.approx(0.5 - 0.6 + 0.5 - images[1, 2].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("m", [1, 2, 63, 64, 65, 66, 69, 70, 150, 400])
+@pytest.mark.parametrize("values", [3, 40, 10**6])
+def test_the_first_of_equally_similar_images_are_retrieved(steps, m, values):
+    """Similarities of few values, negative ones and both zeros among them; m below, at and above the sorted row."""
+    n, n_classes = 400, 3
+    s = torch.randint(-values, values + 1, (n, n_classes), generator=torch.Generator().manual_seed(m)) / values
+    s[s == 0] *= torch.tensor([1.0, -1.0]).repeat(n)[: int((s == 0).sum())]
+    fields = {key: torch.zeros(n, dtype=torch.int32) for key in ("prediction", "rival")}
+    fields |= {key: torch.zeros(n) for key in similarity.PER_IMAGE if key not in fields}
+    fields |= {key: torch.zeros(n_classes, dtype=torch.float64) for key in similarity.PER_CLASS}
+    made = similarity._steps(s.device)(fields, m, 1.0)
+    for start in range(0, n, 33):
+        made.add(s[start : start + 33].clone(), torch.zeros(len(s[start : start + 33])), start)
+    value, image = made.retrieved()
+    expected = np.argsort(-s.numpy(), 0, kind="stable")[:m].T
+    np.testing.assert_array_equal(np.sort(image.numpy(), 1), np.sort(expected, 1))
+    assert torch.equal(value, s.T.gather(1, image))
 
 
 def test_half_precision_inputs():
