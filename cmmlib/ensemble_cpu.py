@@ -5,48 +5,44 @@ from __future__ import annotations
 from typing import no_type_check
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmmlib.compiled import FAST, ROWS, compiled
+from cmmlib.compiled import FAST, ROWS, as_array, compiled, exp2, widen
+
+HIGHEST_POWER = np.float32(126)  # of two: such a candidate's probability is 1
 
 
 def add_soft_sums(
     similarity: Float[Tensor, "B K"],
-    rival: Float[Tensor, "B K"],
-    log_others: Float[Tensor, "B K"],
-    logit_scale: float,
+    top: Float[Tensor, "B"],
+    rest: Float[Tensor, "B K"],
+    power: float,
     mass: Float[Tensor, "K"],
     total: Float[Tensor, "K"],
 ) -> None:
-    """Add to `mass` the probabilities of K candidates, and to `total` these times the candidates' margins; float64."""
-    q = torch.empty_like(similarity)
-    s = similarity.numpy()
-    _logits(s, log_others.numpy(), np.float32(logit_scale), q.numpy())
-    q.sigmoid_()
-    _add(s, rival.numpy(), q.numpy(), mass.numpy(), total.numpy())
+    """See `cmmlib.ensemble.add_soft_sums`."""
+    _add(as_array(similarity), top.numpy(), rest.numpy(), np.float32(power), mass.numpy(), total.numpy())
 
 
 @compiled(fastmath=FAST)
 @no_type_check
-def _logits(similarity, log_others, scale, out):
-    for i in range(len(out)):
-        s, others, z = similarity[i], log_others[i], out[i]
-        for j in range(len(z)):
-            z[j] = scale * s[j] - others[j]
-
-
-@compiled(fastmath=FAST)
-@no_type_check
-def _add(similarity, rival, q, mass, total):
-    sums = np.empty((2, q.shape[1]), np.float32)
-    for begin in range(0, len(q), ROWS):
+def _add(similarity, top, rest, power, mass, total):
+    sums, margin = np.empty((2, len(mass)), np.float32), np.empty(len(mass), np.float32)
+    for begin in range(0, len(top), ROWS):
         sums[:] = 0
-        for i in range(begin, min(begin + ROWS, len(q))):
-            s, r, p = similarity[i], rival[i], q[i]
-            for j in range(len(p)):
-                sums[0, j] += p[j]
-                sums[1, j] += p[j] * (s[j] - r[j])
+        for i in range(begin, min(begin + ROWS, len(top))):
+            widen(similarity[i], -top[i], margin)
+            _add_image(margin, rest[i], power, sums[0], sums[1])
         mass += sums[0]
         total += sums[1]
+
+
+@compiled(fastmath=FAST)
+@no_type_check
+def _add_image(margin, rest, power, mass, total):
+    for j in range(len(margin)):
+        own = exp2(min(margin[j] * power, HIGHEST_POWER))
+        q = own / (own + rest[j])
+        mass[j] += q
+        total[j] += q * margin[j]

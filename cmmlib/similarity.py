@@ -81,7 +81,7 @@ def match(
     _check_inputs(images, heads, logit_scale, precision, block)
     (n, _), (n_prompts, n_classes, _) = images.shape, heads.shape
     number = torch.bfloat16 if precision == "bf16" else torch.float32
-    block = min(n, block or _rows(n_classes * number.itemsize))
+    block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES))
     m = min(n, max(1, round(n / n_classes)))
     out = _empty_matches(n_prompts, n, n_classes, m, images.device)
     workers = min(n_prompts, torch.get_num_threads()) if images.device.type == "cpu" else 1
@@ -99,9 +99,9 @@ def match(
     return out
 
 
-def _rows(row_bytes: int) -> int:
-    """Images in a block, if one image's similarities take so many bytes."""
-    rows = min(MAX_ROWS, BLOCK_BYTES // row_bytes)
+def block_rows(row_bytes: int, block_bytes: int) -> int:
+    """Images in a block of at most so many bytes, if the similarities of one image take `row_bytes`; 1 or more."""
+    rows = min(MAX_ROWS, block_bytes // row_bytes)
     return max(1, rows // TILE * TILE or rows)
 
 

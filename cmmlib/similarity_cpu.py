@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.compiled import FAST, ROWS, compiled, exp2, ordered
+from cmmlib.compiled import FAST, ROWS, as_array, compiled, exp2, ordered, widen
 from cmmlib.similarity_torch import NO_KEY, value_and_image
 
 WINDOW = 64  # classes whose highest similarity is found together
@@ -45,9 +45,8 @@ class CompiledSteps:
             self.heap[:, m - FRONT :] = HIGHEST_KEY
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
-        s = s.view(torch.int16) if s.dtype == torch.bfloat16 else s  # numpy has no bfloat16
         arrays = self.images, self.sums, self.floor, self.front, self.heap
-        _add_block(s.numpy(), offset.numpy(), self.power, start, *arrays)
+        _add_block(as_array(s), offset.numpy(), self.power, start, *arrays)
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
         keys = self.front[:, :-1]
@@ -73,7 +72,7 @@ def _add_block(s, offset, power, start, images, sums, floor, front, heap):
         end = min(begin + GROUP, n)
         for i in range(begin, end):
             row, image = d[i - begin], start + i
-            _widen(s[i], offset[i], row)
+            widen(s[i], offset[i], row)
             first, second = _two_highest(bits[i - begin], peaks)
             _enter(bits[i - begin], image, peaks, lowest, words, floor, front, heap)
             top, runner_up = row[first], row[second]
@@ -86,18 +85,6 @@ def _add_block(s, offset, power, start, images, sums, floor, front, heap):
             for k in range(len(sums)):
                 sums[k][:] += part[k]
             part[:] = 0
-
-
-@compiled(fastmath=FAST)
-@no_type_check
-def _widen(source, offset, out):
-    """Similarities in float32, from these or from the bits of bfloat16."""
-    if source.itemsize == 2:
-        for j in range(len(out)):
-            out[j] = np.int32(np.int32(source[j]) << np.int32(16)).view(np.float32) + offset
-    else:
-        for j in range(len(out)):
-            out[j] = source[j] + offset
 
 
 @compiled()
