@@ -63,7 +63,8 @@ class Matches(NamedTuple):
 def matches(world: World, others: Tensor) -> Matches:
     similarity, classes = world.images @ world.candidates.vectors.T, world.candidates.classes
     around = world.images @ others.T
-    rival, log_rest = ens._without_each(around, world.logit_scale)
+    found = ens._Others.of(around, world.logit_scale)
+    rival, log_rest = found.rival(), found.log_rest(world.logit_scale)
     log_odds = world.logit_scale * similarity - log_rest[:, classes]
     return Matches(similarity, around, similarity - rival[:, classes], log_odds)
 

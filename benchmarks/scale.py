@@ -1,8 +1,9 @@
 """What the whole label-free analysis costs beside its bare matrix products, and how time and memory grow.
 
 The analysis: one pass over all images and prompts, CMM in every assignment and refinement, prompt scores, the weighted
-ensemble of all candidates, its predictions; then the metrics, which take the labels. The bare products are float32, one
-a prompt, of all images and classes: the size of one pass. The ensemble makes as many in every round.
+ensemble of all templates, its predictions; then the metrics, which take the labels. The bare products are float32, one
+a prompt, of all images and classes: the size of one pass. The ensemble's first round has the pass's CMM for scores;
+each further one makes as many products again. `--precision bf16` is that of the analysis, not of the bare products.
 
 Embeddings are synthetic, unit vectors around class centres. Every size has a process of its own, in which products and
 analysis take turns; medians are reported. Time is processor time of all threads (one, unless --threads says more), so
@@ -10,8 +11,9 @@ that other work on the machine changes it little. Memory is the highest resident
 with the inputs loaded.
 
     python benchmarks/scale.py growth book/_static/scale.csv     # one size at a time doubled; draws scale.png beside it
-    python benchmarks/scale.py full book/_static/scale_full.csv --runs 1   # 50,000 images, 1,000 classes, 80 prompts
-    python benchmarks/scale.py full full.csv --prompts 8         # the same with fewer prompts
+    # 50,000 images, 1,000 classes, 80 prompts; and the same with fewer prompts
+    python benchmarks/scale.py full book/_static/scale_full.csv --precision fp32 bf16 --runs 1
+    python benchmarks/scale.py full full.csv --prompts 8
 """
 
 from __future__ import annotations
@@ -64,12 +66,12 @@ def inputs(size: dict[str, int]) -> tuple[Tensor, Tensor, Tensor]:
     return images, heads, labels
 
 
-def stages(images: Tensor, heads: Tensor, labels: Tensor) -> dict[str, Callable[[], object]]:
+def stages(images: Tensor, heads: Tensor, labels: Tensor, precision: str) -> dict[str, Callable[[], object]]:
     """The steps of the analysis, in order; each keeps what the next one needs."""
     kept: dict = {}
 
     def one_pass() -> None:
-        kept["matches"] = match(images, heads, SCALE)
+        kept["matches"] = match(images, heads, SCALE, precision=precision)
 
     def scores() -> None:
         matches = kept["matches"]
@@ -79,8 +81,9 @@ def stages(images: Tensor, heads: Tensor, labels: Tensor) -> dict[str, Callable[
         cmm.accuracy_estimate(matches), cmm.predicted_count(matches), cmm.mean_top_probability(matches)
 
     def ensemble() -> None:
-        others = baselines.uniform_mean(heads)
-        classifier = ens.cmm_ensemble(images, ens.Candidates.of_templates(heads), others, SCALE)
+        candidates, others = ens.Candidates.of_templates(heads), baselines.uniform_mean(heads)
+        first = cmm.cmm(kept["matches"]).flatten()
+        classifier = ens.cmm_ensemble(images, candidates, others, SCALE, scores=first, precision=precision)
         kept["prediction"] = predict(images, classifier)
 
     def evaluation() -> None:
@@ -96,11 +99,11 @@ def seconds(step: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def measure_here(size: dict[str, int], runs: int) -> dict[str, float]:
+def measure_here(size: dict[str, int], runs: int, precision: str) -> dict[str, float]:
     images, heads, labels = inputs(size)
     buffer = torch.empty(min(BLOCK, len(images)), size["classes"])
-    steps = stages(images, heads, labels)
-    for step in stages(images[:64], heads[:1], labels[:64]).values():
+    steps = stages(images, heads, labels, precision)
+    for step in stages(images[:64], heads[:1], labels[:64], precision).values():
         step()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before, rounds = status("VmRSS"), []
@@ -110,7 +113,7 @@ def measure_here(size: dict[str, int], runs: int) -> dict[str, float]:
     for row in rounds:
         row["analysis_s"] = sum(row[f"{name}_s"] for name in STAGES)
         row["pass_ratio"] = row["pass_s"] / row["products_s"]
-        row["ensemble_ratio"] = row["ensemble_s"] / (ens.ROUNDS * row["products_s"])
+        row["ensemble_ratio"] = row["ensemble_s"] / ((ens.ROUNDS - 1) * row["products_s"])
         row["analysis_ratio"] = row["analysis_s"] / row["products_s"]
     held = (images.nbytes + heads.nbytes) / 2**20
     return {key: median(r[key] for r in rounds) for key in rounds[0]} | {
@@ -119,14 +122,14 @@ def measure_here(size: dict[str, int], runs: int) -> dict[str, float]:
     }
 
 
-def measure(size: dict[str, int], runs: int, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "here", json.dumps(size), "--runs", str(runs)]
+def measure(size: dict[str, int], runs: int, threads: int, precision: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "here", json.dumps(size), "--runs", str(runs), "--precision", precision]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found = {**size, **json.loads(done.stdout), "threads": threads, "load": os.getloadavg()[0]}
-    print(", ".join(f"{key} {value:.3g}" for key, value in found.items()), file=sys.stderr, flush=True)
+    found = {**size, "precision": precision, **json.loads(done.stdout), "threads": threads, "load": os.getloadavg()[0]}
+    print(", ".join(f"{key} {value}" for key, value in found.items()), file=sys.stderr, flush=True)
     return found
 
 
@@ -144,16 +147,27 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=FULL["prompts"], help="of the full size")
     parser.add_argument("--widths", type=int, nargs="+", default=[512, 768], help="of the full size")
     parser.add_argument("--doublings", type=int, default=2, help="of each size in the growth")
+    parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32"], help="of the analysis")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if options.what == "here":
         with torch.no_grad():
-            print(json.dumps(measure_here(json.loads(options.out), options.runs)))
+            print(json.dumps(measure_here(json.loads(options.out), options.runs, *options.precision)))
         return
     full = [("width", {**FULL, "prompts": options.prompts, "width": width}) for width in options.widths]
     sizes = growth(options.doublings) if options.what == "growth" else full
-    table = pd.DataFrame([{"varied": varied, **measure(size, options.runs, options.threads)} for varied, size in sizes])
-    table = table[["varied", *SIZES, *KEPT]].round(2).rename(columns=KEPT)
+    table = pd.DataFrame(
+        [
+            {"varied": varied, **measure(size, options.runs, options.threads, precision)}
+            for varied, size in sizes
+            for precision in options.precision
+        ]
+    )
+    table = (
+        table[["varied", *SIZES, *(["precision"] if len(options.precision) > 1 else []), *KEPT]]
+        .round(2)
+        .rename(columns=KEPT)
+    )
     table.to_csv(options.out, index=False)
     if options.what == "growth":
         from cmmlib.plots import scaling

@@ -239,6 +239,11 @@ class _Others:
         rival = self.top[:, None].repeat(1, self.rest.shape[1])
         return rival.scatter_(1, self.winner[:, None], self.second[:, None])
 
+    def log_rest(self, logit_scale: float) -> Float[Tensor, "B C"]:
+        """For each class, the log of the sum of exp(scale * similarity) over the others."""
+        log_rest = self.rest.log().scatter_(1, self.winner[:, None], self.log_rest_of_winner[:, None])
+        return log_rest + logit_scale * self.rival()
+
 
 def weigh(
     candidates: Candidates,
@@ -311,19 +316,28 @@ def cmm_ensemble(
     balanced: bool = True,
     rounds: int = ROUNDS,
     precision: Literal["fp32", "bf16"] = "fp32",
+    scores: Float[Tensor, "T"] | None = None,
 ) -> Float[Tensor, "C D"]:
     """The weighted ensemble of all candidates, in one call.
 
     The first round measures candidates against `others`, each further round against the classifier of the round
     before: a description that pulls in the images of other classes looks good only as long as those have bad texts.
 
+    Args:
+        scores: CMM of the candidates, in place of the first round's. A pass over all templates has measured it:
+            `cmm.cmm(matches).flatten()` in the order of `Candidates.of_templates`, there against the other classes
+            under the same template. After the second round the ensemble is as good (`benchmarks/ensemble_start.py`).
+        precision: see `candidate_cmm`.
+
     Raises:
         InputError: no round; and whatever `weigh` and `combine` refuse.
     """
     if rounds < 1:
         raise InputError(f"cmm_ensemble: rounds must be 1 or more, got {rounds}")
-    for _ in range(rounds):
-        score = candidate_cmm(images, candidates, others, logit_scale, assignment, precision=precision)
+    for k in range(rounds):
+        score = scores if k == 0 and scores is not None else None
+        if score is None:
+            score = candidate_cmm(images, candidates, others, logit_scale, assignment, precision=precision)
         others = combine(candidates, weigh(candidates, score, temperature=temperature, cut=cut, balanced=balanced))
     return others
 

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from cmmlib import baselines, cmm, ensemble
+from cmmlib.datasets import load_embeddings
 from cmmlib.ensemble import DESCRIPTION, TEMPLATE, Candidates, candidate_cmm, combine, weigh
 from cmmlib.errors import InputError
 from cmmlib.similarity import match
 
+BF16_CMM = 2e-4  # bound on the error of a candidate's CMM, as its docstring says
 WAYS = ("soft", "retrieval")
 small = settings(deadline=None, derandomize=True, max_examples=30)
 
@@ -391,6 +393,45 @@ def test_the_ensemble_is_its_three_steps(settings_):
     again = ensemble.cmm_ensemble(images, candidates, found, 20.0, rounds=1, **settings_)
     both = ensemble.cmm_ensemble(images, candidates, others, 20.0, rounds=2, **settings_)
     torch.testing.assert_close(both, again, rtol=0, atol=1e-6)  # a further round begins where the last one ended
+
+
+def test_scores_take_the_place_of_the_first_round():
+    candidates, images, others = pool(3, 4, {1: 5}), unit(20, 12), unit(4, 12, seed=9)
+    first = candidate_cmm(images, candidates, others, 20.0)
+    with mock.patch.object(ensemble, "candidate_cmm", side_effect=ensemble.candidate_cmm) as measured:
+        found = ensemble.cmm_ensemble(images, candidates, others, 20.0, scores=first)
+    assert measured.call_count == ensemble.ROUNDS - 1
+    assert found.equal(ensemble.cmm_ensemble(images, candidates, others, 20.0))
+    reversed_ = ensemble.cmm_ensemble(images, candidates, others, 20.0, rounds=1, scores=-first)
+    assert reversed_.equal(combine(candidates, weigh(candidates, -first)))
+
+
+def test_the_scores_of_a_pass_are_in_the_order_of_the_templates():
+    images, heads = unit(20, 12), unit(3, 4, 12, seed=1)
+    known, candidates = cmm.cmm(match(images, heads, 20.0)).flatten(), Candidates.of_templates(heads)
+    for p, head in enumerate(heads):
+        found = candidate_cmm(images, candidates, head, 20.0)[4 * p : 4 * p + 4]
+        np.testing.assert_allclose(found, known[4 * p : 4 * p + 4], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_bf16_products_change_a_candidates_cmm_little(name):
+    n, p, c, sizes = SHAPES[name]
+    candidates, images, others = pool(p, c, sizes), unit(n, 12), unit(c, 12, seed=9)
+    for way in WAYS:
+        exact, rounded = (candidate_cmm(images, candidates, others, 20.0, way, precision=f) for f in ("fp32", "bf16"))
+        torch.testing.assert_close(exact, rounded, rtol=0, atol=0 if way == "retrieval" else 0.02, msg=way)
+    assert not exact.equal(candidate_cmm(images, candidates, others, 20.0, precision="bf16"))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["dtd_vitb32", "pets25_vitb32"])
+def test_bf16_on_real_embeddings_stays_within_its_bound(real_data, name):
+    data = load_embeddings(real_data / f"{name}.npz")
+    candidates, others = Candidates.of_templates(data.heads), baselines.uniform_mean(data.heads)
+    given_ = data.images, candidates, others, data.logit_scale
+    exact, rounded = (candidate_cmm(*given_, precision=precision) for precision in ("fp32", "bf16"))
+    assert 0 < (exact - rounded).abs().max() < BF16_CMM
 
 
 def test_replaced_classes_get_their_mean_description_and_others_stay():

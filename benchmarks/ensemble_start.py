@@ -1,0 +1,85 @@
+"""Where the rounds of the weighted ensemble may start: at the mean texts, or at the scores that a pass has measured.
+
+For class lists of the embedded world other than the shipped one: every template is a candidate, no description. Each
+row is a start and a number of rounds, and its sets of products, those of all images, classes and templates; the pass's
+own set is counted for none, since CMM needs it anyway. With CMM_REAL_DATA, the real pets embeddings and their two heads
+are weighed as well.
+
+    python benchmarks/ensemble_start.py OUT.csv [--lists 1 2 3 4 5 6] [--seeds 21]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from pathlib import Path
+
+import pandas as pd
+import torch
+from ensemble_settings import BASE
+from torch import Tensor
+
+from cmmlib import cmm, metrics
+from cmmlib import ensemble as ens
+from cmmlib.backbones import load_backbone
+from cmmlib.baselines import uniform_mean
+from cmmlib.blazon.templates import FITTING
+from cmmlib.datasets import load_blazon, load_embeddings
+from cmmlib.embed import embed_images, embed_texts
+from cmmlib.predict import predict
+from cmmlib.prompts import PromptBank
+from cmmlib.similarity import match
+
+KEPT = ["start", "rounds", "precision", "sets of products"]
+
+
+def rows(images: Tensor, labels: Tensor, heads: Tensor, logit_scale: float, worst_k: int) -> list[dict]:
+    candidates, mean = ens.Candidates.of_templates(heads), uniform_mean(heads)
+    known = cmm.cmm(match(images, heads, logit_scale)).flatten()
+    found = []
+    ways = (("mean texts", None, (0, 1, 2, 3)), ("scores of a pass", known, (1, 2, 3)))
+    for (start, scores, counts), precision in itertools.product(ways, ("fp32", "bf16")):
+        for rounds in counts:
+            products = rounds - (scores is not None)
+            if precision == "bf16" and not products:
+                continue
+            form = {"scores": scores, "rounds": rounds, "precision": precision}
+            classifier = ens.cmm_ensemble(images, candidates, mean, logit_scale, **form) if rounds else mean
+            accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
+            worst = metrics.worst_at_k(accuracy.value, worst_k)
+            values = dict(zip(KEPT, (start, rounds, precision, products), strict=True))
+            found.append({**values, "overall": 100 * accuracy.overall, "worst": 100 * worst})
+    return found
+
+
+def embedded_world(list_seed: int, seed: int, backbone) -> list[dict]:
+    data = load_blazon(str(list_seed), seed)
+    texts = PromptBank.of_templates([BASE, *FITTING], data.classnames).texts
+    heads = embed_texts(backbone, texts).unflatten(0, (-1, len(data.classnames)))[1:]
+    return rows(embed_images(backbone, data), data.labels, heads, backbone.logit_scale, len(data.classnames) // 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--lists", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[21])
+    given = parser.parse_args()
+    backbone = load_backbone("blazon-mini", None)
+    worlds = itertools.product(given.lists, given.seeds)
+    table = pd.DataFrame([row for world in worlds for row in embedded_world(*world, backbone)])
+    mean = table.groupby(KEPT, sort=False).mean().rename(columns={"worst": "worst quarter"})
+    real = Path(os.environ.get("CMM_REAL_DATA", "")) / "pets25_vitb32.npz"
+    if real.is_file():
+        data = load_embeddings(real)
+        assert data.labels is not None
+        pets = pd.DataFrame(rows(data.images, data.labels, data.heads, data.logit_scale, 6)).set_index(KEPT)
+        mean["pets"] = pets["overall"]
+    mean.reset_index().to_csv(given.out, index=False, float_format="%.1f")
+    print(mean.to_string(float_format="%.2f"))
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
