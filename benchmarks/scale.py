@@ -41,7 +41,7 @@ from cmmlib.similarity import match
 SCALE = 100.0
 BLOCK = 2000  # images a block of the bare products
 SIZES = ("images", "classes", "prompts", "width")
-BASE = {"images": 4000, "classes": 200, "prompts": 8, "width": 256}
+BASE = {"images": 16_000, "classes": 200, "prompts": 8, "width": 256}
 FULL = {"images": 50_000, "classes": 1000, "prompts": 80}
 KEPT = {
     "products_s": "products (s)",

@@ -18,10 +18,10 @@ from cmmlib.compiled import FAST, ROWS, as_array, compiled, exp2, ordered, widen
 from cmmlib.similarity_torch import NO_KEY, value_and_image
 
 WINDOW = 64  # classes whose highest similarity is found together
-GROUP = 16  # images that are added to the sums together: the sums are longer than a cache line's way
+GROUP = 16  # images that are added to the sums together, so that these are read and written less often
 LEAST = np.int32(-(1 << 31))  # below the order of every float
 CHILDREN = 4  # of a node in a heap
-FRONT = 64  # keys of a class that are sorted; the higher ones are a heap
+FRONT = 64  # keys of a class that are kept ascending; the higher ones are a heap
 HIGHEST_KEY = np.iinfo(np.int64).max
 TINY = np.float32(1e-30)
 
@@ -37,7 +37,7 @@ class CompiledSteps:
         self.m, self.power = m, np.float32(power)
         n_classes = len(self.sums[0])
         self.floor = np.full(n_classes, LEAST)  # order of the least similar of the images below
-        # keys of each class's most similar images: so many, ascending, and the higher ones in a heap
+        # keys of each class's most similar images: the lowest ones ascending, the higher ones in a heap
         self.front, self.heap = np.full((n_classes, min(m, FRONT) + 1), NO_KEY), None
         self.front[:, -1] = HIGHEST_KEY
         if m > FRONT:

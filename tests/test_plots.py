@@ -301,13 +301,22 @@ def test_drawing_leaves_matplotlib_as_it_was():
     assert dict(plt.rcParams) == before
 
 
-def test_the_figure_of_growth_says_what_grows_fastest():
-    base = {"images": 100, "classes": 10, "prompts": 2, "width": 8, "analysis (s)": 1.0, "peak (MiB)": 10.0}
+def growth(powers: dict[str, float], peaks: tuple[float, float, float]) -> pd.DataFrame:
+    """A size a key, doubled twice: time grows with these powers, memory with the images as told."""
+    base = {"images": 100, "classes": 10, "prompts": 2, "width": 8, "analysis (s)": 1.0, "peak (MiB)": peaks[0]}
     rows = [{"varied": "base", **base}]
-    for key, power in (("images", 1), ("classes", 2), ("prompts", 1), ("width", 0.5)):
-        for f in (2, 4):
-            rows.append({"varied": key, **base, key: f * base[key], "analysis (s)": f**power, "peak (MiB)": 10.0})
-    figure = plots.scaling(pd.DataFrame(rows))
+    for key, power in powers.items():
+        for f, peak in zip((2, 4), peaks[1:] if key == "images" else (peaks[0], peaks[0]), strict=True):
+            rows.append({"varied": key, **base, key: f * base[key], "analysis (s)": f**power, "peak (MiB)": peak})
+    return pd.DataFrame(rows)
+
+
+def test_the_figure_of_growth_says_what_grows_fastest():
+    flat, proportional = (10.0, 10.0, 10.0), {"images": 1, "classes": 1, "prompts": 1, "width": 0.5}
+    figure = plots.scaling(growth(proportional | {"classes": 2}, flat))
     assert "Time grows most with classes, as its power 2.00" in figure.get_label()
     assert figure._suptitle.get_text() == "Time grows fastest with classes"
+    assert plots.scaling(growth(proportional, flat))._suptitle.get_text().startswith("Doubling a size at most doubles")
+    jump = plots.scaling(growth(proportional, (10.0, 35.0, 40.0)))  # at most in proportion from end to end, not halfway
+    assert jump._suptitle.get_text() == "Time grows fastest with images"
     assert plots.scaling(pd.read_csv(STATIC / "scale.csv")).get_label()

@@ -25,13 +25,13 @@ def scaling(table: pd.DataFrame) -> Figure:
     base = table[table["varied"] == "base"].iloc[0]
     figure, (time, memory) = plt.subplots(1, 2, figsize=(7.6, 3.9))
     powers = _draw(time, table, base, "analysis (s)")
-    steepest = max(powers, key=lambda pair: pair[1])
-    highest = max(power for _, power in [*powers, *_draw(memory, table, base, "peak (MiB)")])
+    key, steepest = max(powers.items(), key=lambda pair: pair[1][-1])
+    steps = [*powers.values(), *_draw(memory, table, base, "peak (MiB)").values()]
     time.set(ylabel="time of the analysis (s)", title="Time")
     memory.set(ylabel="memory beyond the inputs (MiB)", title="Memory")
     title = "Doubling a size at most doubles time and memory"
-    if highest > 1.1:
-        title = f"Time grows fastest with {steepest[0]}"
+    if max(map(max, steps)) > 1.1:
+        title = f"Time grows fastest with {key}"
     figure.suptitle(title, x=0.02, ha="left")
     figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     sizes = ", ".join(f"{base[key]:,.0f} {key}" if key != "width" else f"width {base[key]:.0f}" for key in LETTERS)
@@ -39,19 +39,20 @@ def scaling(table: pd.DataFrame) -> Figure:
         figure,
         f"""
         Time and memory of the label-free analysis on logarithmic axes, from {sizes}, with one size at a time doubled.
-        Time grows most with {steepest[0]}, as its power {steepest[1]:.2f}.""",
+        Time grows most with {key}, as its power {steepest[-1]:.2f}.""",
     )
 
 
-def _draw(axis: Axes, table: pd.DataFrame, base: pd.Series, column: str) -> list[tuple[str, float]]:
-    """A line for each size that grew; returns the power that each grows with, from the smallest to the largest."""
-    powers, largest = [], 1.0
+def _draw(axis: Axes, table: pd.DataFrame, base: pd.Series, column: str) -> dict[str, list[float]]:
+    """A line for each size that grew; returns the powers that it grows with: in each step, and over all of them."""
+    powers, largest = {}, 1.0
     for key, label in LETTERS.items():
         grown = table[table["varied"] == key]
         factor = np.array([1, *(grown[key] / base[key])])
         value = np.array([base[column], *grown[column]])
         axis.plot(factor, value, "o-", color=COLOURS[key], label=label, ms=4.5)
-        powers.append((key, float(np.log(value[-1] / value[0]) / np.log(factor[-1]))))
+        steps, over_all = np.diff(np.log(value)) / np.diff(np.log(factor)), np.log(value[-1] / value[0])
+        powers[key] = [*steps.tolist(), float(over_all / np.log(factor[-1]))]
         largest = max(largest, factor[-1])
     ends = np.array([1, largest])
     axis.plot(ends, base[column] * ends, "--", color=GREY, lw=1, label="in proportion", zorder=1)
