@@ -22,11 +22,12 @@ from torch import Tensor
 
 from cmmlib import cmm, metrics
 from cmmlib import ensemble as ens
-from cmmlib.backbones import load_backbone
+from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.baselines import uniform_mean
 from cmmlib.blazon.templates import FITTING
 from cmmlib.blazon.wordily import descriptions
-from cmmlib.datasets import load_blazon, load_embeddings
+from cmmlib.candidates import Candidates, candidate_cmm
+from cmmlib.datasets import RenderedShields, load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.enrich import default_n_described
 from cmmlib.predict import predict
@@ -34,6 +35,7 @@ from cmmlib.prompts import PromptBank
 from cmmlib.similarity import match
 
 BASE = "a photo of a {}."
+PETS = Path(os.environ.get("CMM_REAL_DATA", "")) / "pets25_vitb32.npz"
 GRID = {
     "assignment": ("soft", "retrieval"),
     "balanced": (True, False),
@@ -48,7 +50,7 @@ def settings():
 
 
 def scores(images, labels, candidates, others, logit_scale) -> list[dict]:
-    first = {way: ens.candidate_cmm(images, candidates, others, logit_scale, way) for way in GRID["assignment"]}
+    first = {way: candidate_cmm(images, candidates, others, logit_scale, way) for way in GRID["assignment"]}
     rows = []
     for setting in settings():
         form = {name: setting[name] for name in ("temperature", "cut", "balanced")}
@@ -56,7 +58,7 @@ def scores(images, labels, candidates, others, logit_scale) -> list[dict]:
         if setting["rounds"] == 1:
             score = first[way]
         else:  # the rivals have the texts of the row before, which is a round less
-            score = ens.candidate_cmm(images, candidates, classifier, logit_scale, way)
+            score = candidate_cmm(images, candidates, classifier, logit_scale, way)
         classifier = ens.combine(candidates, ens.weigh(candidates, score, **form))
         accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
         rows.append({**setting, "overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)})
@@ -69,24 +71,30 @@ class World(NamedTuple):
     name: str
     images: Tensor
     labels: Tensor
-    candidates: ens.Candidates
+    candidates: Candidates
     others: Tensor
     suspects: list[int]
     logit_scale: float
 
 
-def described_world(list_seed: int, seed: int, backbone) -> World:
-    """One class list on the images of one seed, its quarter of lowest CMM described by generated sentences."""
+def embedded(list_seed: int, seed: int, backbone: Backbone) -> tuple[RenderedShields, Tensor, Tensor]:
+    """One class list, its images of one seed [N, D], and the base prompt and the templates filled with it [P, C, D]."""
     data = load_blazon(str(list_seed), seed)
     images = embed_images(backbone, data)
     templates = [BASE, *FITTING]
     texts = PromptBank.of_templates(templates, data.classnames).texts
     heads = embed_texts(backbone, texts).unflatten(0, (len(templates), len(data.classnames)))
+    return data, images, heads
+
+
+def described_world(list_seed: int, seed: int, backbone) -> World:
+    """One class list on the images of one seed, its quarter of lowest CMM described by generated sentences."""
+    data, images, heads = embedded(list_seed, seed, backbone)
     base, pool = heads[0], heads[1:]
     soft = cmm.cmm(match(images, base[None], backbone.logit_scale), "soft")[0]
     suspects = cmm.rank_classes(soft)[: default_n_described(len(base))].tolist()
     described = {c: embed_texts(backbone, descriptions(data.arms[c], seed)) for c in suspects}
-    candidates = ens.Candidates.of_templates(pool).with_descriptions(described)
+    candidates = Candidates.of_templates(pool).with_descriptions(described)
     name, others = f"blazon:{list_seed}", uniform_mean(pool)
     return World(name, images, data.labels, candidates, others, suspects, backbone.logit_scale)
 
@@ -99,31 +107,34 @@ def embedded_world(list_seed: int, seed: int, backbone) -> list[dict]:
 
 def real_heads(path: Path) -> list[dict]:
     data = load_embeddings(path)
-    candidates = ens.Candidates.of_templates(data.heads)
+    candidates = Candidates.of_templates(data.heads)
     assert data.labels is not None
     rows = scores(data.images, data.labels, candidates, uniform_mean(data.heads), data.logit_scale)
     return [{"data": path.stem, "seed": None, **row} for row in rows]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--lists", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
     parser.add_argument("--seeds", type=int, nargs="+", default=[21])
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments(__doc__)
     backbone, rows = load_backbone("blazon-mini", None), []
     for list_seed, seed in itertools.product(given.lists, given.seeds):
         rows += embedded_world(list_seed, seed, backbone)
         print(f"blazon:{list_seed}, images of seed {seed}: done", file=sys.stderr)
-    real = Path(os.environ.get("CMM_REAL_DATA", "")) / "pets25_vitb32.npz"
-    if real.is_file():
-        rows += real_heads(real)
+    if PETS.is_file():
+        rows += real_heads(PETS)
     table = pd.DataFrame(rows)
     table["cut"] = table["cut"].map(lambda cut: "none" if pd.isna(cut) else f"{cut:g}")
     world = table[table["data"].str.startswith("blazon")]
     mean = 100 * world.groupby(list(GRID), sort=False)[["overall", "worst_10"]].mean()
-    if real.is_file():
-        mean["pets"] = 100 * table[table["data"] == real.stem].set_index(list(GRID))["overall"]
+    if PETS.is_file():
+        mean["pets"] = 100 * table[table["data"] == PETS.stem].set_index(list(GRID))["overall"]
     order = (mean["overall"] + mean["worst_10"]).sort_values(ascending=False, kind="stable").index
     ranked = mean.loc[order].reset_index().assign(rank=range(1, len(mean) + 1))
     shown = pd.concat([ranked.head(15), ranked.tail(5)])

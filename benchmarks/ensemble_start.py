@@ -10,32 +10,27 @@ are weighed as well.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import os
-from pathlib import Path
 
 import pandas as pd
 import torch
-from ensemble_settings import BASE
+from ensemble_settings import PETS, arguments, embedded
 from torch import Tensor
 
 from cmmlib import cmm, metrics
 from cmmlib import ensemble as ens
-from cmmlib.backbones import load_backbone
+from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.baselines import uniform_mean
-from cmmlib.blazon.templates import FITTING
-from cmmlib.datasets import load_blazon, load_embeddings
-from cmmlib.embed import embed_images, embed_texts
+from cmmlib.candidates import Candidates
+from cmmlib.datasets import load_embeddings
 from cmmlib.predict import predict
-from cmmlib.prompts import PromptBank
 from cmmlib.similarity import match
 
 KEPT = ["start", "rounds", "precision", "sets of products"]
 
 
 def rows(images: Tensor, labels: Tensor, heads: Tensor, logit_scale: float, worst_k: int) -> list[dict]:
-    candidates, mean = ens.Candidates.of_templates(heads), uniform_mean(heads)
+    candidates, mean = Candidates.of_templates(heads), uniform_mean(heads)
     known = cmm.cmm(match(images, heads, logit_scale)).flatten()
     found = []
     ways = (("mean texts", None, (0, 1, 2, 3)), ("scores of a pass", known, (1, 2, 3)))
@@ -53,26 +48,20 @@ def rows(images: Tensor, labels: Tensor, heads: Tensor, logit_scale: float, wors
     return found
 
 
-def embedded_world(list_seed: int, seed: int, backbone) -> list[dict]:
-    data = load_blazon(str(list_seed), seed)
-    texts = PromptBank.of_templates([BASE, *FITTING], data.classnames).texts
-    heads = embed_texts(backbone, texts).unflatten(0, (-1, len(data.classnames)))[1:]
-    return rows(embed_images(backbone, data), data.labels, heads, backbone.logit_scale, len(data.classnames) // 4)
+def embedded_world(list_seed: int, seed: int, backbone: Backbone) -> list[dict]:
+    data, images, heads = embedded(list_seed, seed, backbone)
+    assert data.labels is not None
+    return rows(images, data.labels, heads[1:], backbone.logit_scale, len(data.classnames) // 4)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--lists", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[21])
-    given = parser.parse_args()
+    given = arguments(__doc__)
     backbone = load_backbone("blazon-mini", None)
     worlds = itertools.product(given.lists, given.seeds)
     table = pd.DataFrame([row for world in worlds for row in embedded_world(*world, backbone)])
     mean = table.groupby(KEPT, sort=False).mean().rename(columns={"worst": "worst quarter"})
-    real = Path(os.environ.get("CMM_REAL_DATA", "")) / "pets25_vitb32.npz"
-    if real.is_file():
-        data = load_embeddings(real)
+    if PETS.is_file():
+        data = load_embeddings(PETS)
         assert data.labels is not None
         pets = pd.DataFrame(rows(data.images, data.labels, data.heads, data.logit_scale, 6)).set_index(KEPT)
         mean["pets"] = pets["overall"]

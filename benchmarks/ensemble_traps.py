@@ -28,6 +28,7 @@ from cmmlib import metrics, repair
 from cmmlib.backbones import load_backbone
 from cmmlib.baselines import uniform_mean
 from cmmlib.cache import whole_file
+from cmmlib.candidates import DESCRIPTION, TEMPLATE, Candidates
 from cmmlib.opening import open_run
 from cmmlib.predict import predict
 from cmmlib.study import Study
@@ -42,7 +43,7 @@ def shipped_world(seed: int) -> World:
     run = open_run(Study.of({"dataset": "blazon", "seed": seed}))
     blind = run.blind
     described = repair.encode_descriptions(blind, repair.enrich(blind))
-    candidates = ens.Candidates.of_templates(run.heads).with_descriptions(described)
+    candidates = Candidates.of_templates(run.heads).with_descriptions(described)
     assert run.labels is not None
     others = uniform_mean(run.heads)
     return World("blazon", run.images, run.labels, candidates, others, list(described), run.logit_scale)
@@ -52,7 +53,7 @@ def shipped_world(seed: int) -> World:
 
 
 class Matches(NamedTuple):
-    """Every candidate alone in the classifier `others`, on every image: what `ens.candidate_cmm` sums, kept whole."""
+    """Every candidate alone in the classifier `others`, on every image: what `candidate_cmm` sums, kept whole."""
 
     similarity: Tensor  # of images and candidates, [N, T]
     others: Tensor  # of images and the classifier, [N, C]
@@ -63,8 +64,10 @@ class Matches(NamedTuple):
 def matches(world: World, others: Tensor) -> Matches:
     similarity, classes = world.images @ world.candidates.vectors.T, world.candidates.classes
     around = world.images @ others.T
-    found = ens._Others.of(around, world.logit_scale)
-    rival, log_rest = found.rival(), found.log_rest(world.logit_scale)
+    rival, log_rest = torch.empty_like(around), torch.empty_like(around)
+    for c in range(around.shape[1]):
+        rest = around.index_fill(1, torch.tensor([c]), -torch.inf)
+        rival[:, c], log_rest[:, c] = rest.amax(1), (world.logit_scale * rest).logsumexp(1)
     log_odds = world.logit_scale * similarity - log_rest[:, classes]
     return Matches(similarity, around, similarity - rival[:, classes], log_odds)
 
@@ -98,7 +101,7 @@ def shared(world: World, found: Matches) -> Tensor:
 def standardised(world: World, found: Matches, among: Tensor) -> Tensor:
     """CMM less its group's mean, over its group's deviation: both over the candidates that `among` marks, [T]."""
     score, result = plain(world, found), torch.empty(len(among))
-    for group in (ens.TEMPLATE, ens.DESCRIPTION):
+    for group in (TEMPLATE, DESCRIPTION):
         own = world.candidates.groups == group
         known = score[own & among]
         result[own] = (score[own] - known.mean()) / known.std(correction=0)
@@ -140,7 +143,7 @@ def robbers_dropped(world: World, found: Matches, quantile: float = 0.0) -> Tens
     safe = ~of_suspects(world, top.indices[:, 0]) & (held >= held.quantile(quantile))
     won = newly_won(world, found)
     robs = (won & safe[:, None]).sum(0) > won.sum(0) / 2
-    return ~(robs & (world.candidates.groups == ens.DESCRIPTION))
+    return ~(robs & (world.candidates.groups == DESCRIPTION))
 
 
 def safe_robbers_dropped(world: World, found: Matches) -> Tensor:
@@ -208,7 +211,7 @@ def sizes(world: World) -> Iterator[tuple[str, float]]:
     for name, kept in (("unsuspected classes", robbers_dropped), ("their safe images", safe_robbers_dropped)):
         dropped = ~kept(world, found)
         own = (world.labels[:, None] == world.candidates.classes)[newly_won(world, found) & dropped]
-        yield f"descriptions that rob {name} (%)", percent(dropped[world.candidates.groups == ens.DESCRIPTION])
+        yield f"descriptions that rob {name} (%)", percent(dropped[world.candidates.groups == DESCRIPTION])
         yield f"right among what those that rob {name} win (%)", percent(own)
     right = predict(world.images, world.others) == world.labels
     for rounds in (1, 2, 3):
@@ -236,13 +239,13 @@ def sizes_of_scale(world: World, cmm: Tensor) -> Iterator[tuple[str, float]]:
     """CMM of both groups of candidates of described classes, and the weight that descriptions get there."""
     candidates = world.candidates
     suspected = of_suspects(world, candidates.classes)
-    for name, group in (("templates", ens.TEMPLATE), ("descriptions", ens.DESCRIPTION)):
+    for name, group in (("templates", TEMPLATE), ("descriptions", DESCRIPTION)):
         own = cmm[suspected & (candidates.groups == group)]
         yield f"CMM of {name}, mean", float(own.mean())
         yield f"CMM of {name}, deviation", float(own.std())
     for name, balanced in (("with", True), ("without", False)):
         weights = ens.weigh(candidates, cmm, balanced=balanced)
-        mass = weights[candidates.groups == ens.DESCRIPTION].sum() / len(world.suspects)
+        mass = weights[candidates.groups == DESCRIPTION].sum() / len(world.suspects)
         yield f"weight of descriptions, groups {name} equal mass (%)", 100 * float(mass)
 
 

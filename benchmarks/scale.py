@@ -35,6 +35,7 @@ from torch import Tensor
 
 from cmmlib import baselines, cmm, metrics
 from cmmlib import ensemble as ens
+from cmmlib.candidates import Candidates
 from cmmlib.predict import predict
 from cmmlib.similarity import match
 
@@ -81,7 +82,7 @@ def stages(images: Tensor, heads: Tensor, labels: Tensor, precision: str) -> dic
         cmm.accuracy_estimate(matches), cmm.predicted_count(matches), cmm.mean_top_probability(matches)
 
     def ensemble() -> None:
-        candidates, others = ens.Candidates.of_templates(heads), baselines.uniform_mean(heads)
+        candidates, others = Candidates.of_templates(heads), baselines.uniform_mean(heads)
         first = cmm.cmm(kept["matches"]).flatten()
         classifier = ens.cmm_ensemble(images, candidates, others, SCALE, scores=first, precision=precision)
         kept["prediction"] = predict(images, classifier)

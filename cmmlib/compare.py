@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cmmlib import baselines, metrics
 from cmmlib import ensemble as ens
+from cmmlib.candidates import TEMPLATE, Candidates
 from cmmlib.predict import predict, similarities
 from cmmlib.repair import Contender, weighted_ensemble
 from cmmlib.run import Run
@@ -70,7 +71,7 @@ def described_curve(
     run: Run, labels: Int[Tensor, "N"], everything: Mapping[int, Tensor], ranking: list[int], counts: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Overall and worst-10 when the first `counts` of the ranking are described, by each way to use descriptions."""
-    candidates, rows = ens.Candidates.of_templates(run.heads), []
+    candidates, rows = Candidates.of_templates(run.heads), []
     for count in counts:
         part = {c: everything[c] for c in ranking[:count] if c in everything}
         enriched = candidates.with_descriptions(part)
@@ -85,7 +86,7 @@ def described_curve(
 
 def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]) -> list[dict[str, Any]]:
     """The ensemble with one part changed at a time, in words a table can show."""
-    candidates = ens.Candidates.of_templates(run.heads)
+    candidates = Candidates.of_templates(run.heads)
     enriched = candidates.with_descriptions(described)
     most = max([len(v) for v in described.values()], default=0)
     uniform = baselines.uniform_mean(run.heads)
@@ -110,8 +111,8 @@ def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor
     """CMM weights among the descriptions of described classes, the uniform mean of templates elsewhere."""
     if not described:
         return others
-    alone = ens.Candidates.of_templates(others[None]).with_descriptions(described)
-    replaced = torch.isin(alone.classes, torch.tensor(list(described))) & (alone.groups == ens.TEMPLATE)
+    alone = Candidates.of_templates(others[None]).with_descriptions(described)
+    replaced = torch.isin(alone.classes, torch.tensor(list(described))) & (alone.groups == TEMPLATE)
     return weighted_ensemble(run, alone.where(~replaced))
 
 

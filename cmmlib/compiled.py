@@ -28,7 +28,6 @@ def compiled(**options: Any) -> Callable[[Callable], Callable]:
 
     Under jaxtyping's import hook the function needs `@no_type_check`: numba compiles it as it stands.
     """
-
     options |= {"nogil": True, "error_model": "numpy"}  # a division that may raise an error does not vectorise
 
     def decorate(function: Callable) -> Callable:

@@ -18,6 +18,7 @@ from torch import Tensor
 from cmmlib import baselines, calibrate, cmm
 from cmmlib import ensemble as ens
 from cmmlib.answers import Transcript, find_domain, known_answers, own_transcript_path
+from cmmlib.candidates import Candidates
 from cmmlib.enrich import N_RIVALS, RECORDED, Enrichment, Question, ask_about, replay
 from cmmlib.predict import predict
 from cmmlib.run import Run
@@ -119,7 +120,7 @@ def contenders(
         ensemble: the weighted ensemble of all candidates, where it was computed already.
     """
     heads, n = run.heads, len(described)
-    candidates = ens.Candidates.of_templates(heads)
+    candidates = Candidates.of_templates(heads)
     found = [_linear(run, "base", run.base)]
     if run.backbone is not None:
         found.append(_linear(run, "class_name", run.encode(run.classnames)))
@@ -154,7 +155,7 @@ def contenders(
 
 
 @label_free
-def weighted_ensemble(run: Run, candidates: ens.Candidates, **settings: Any) -> Float[Tensor, "C D"]:
+def weighted_ensemble(run: Run, candidates: Candidates, **settings: Any) -> Float[Tensor, "C D"]:
     """The project's ensemble of these candidates; the others' classifier is the uniform mean of the templates."""
     others = baselines.uniform_mean(run.heads)
     return ens.cmm_ensemble(run.images, candidates, others, run.logit_scale, **settings)

@@ -40,9 +40,10 @@ class CompiledSteps:
         # keys of each class's most similar images: the lowest ones ascending, the higher ones in a heap
         self.front, self.heap = np.full((n_classes, min(m, FRONT) + 1), NO_KEY), None
         self.front[:, -1] = HIGHEST_KEY
-        if m > FRONT:
-            self.heap = np.full((n_classes, m - FRONT + -(m - FRONT - 1) % CHILDREN), NO_KEY)
-            self.heap[:, m - FRONT :] = HIGHEST_KEY
+        rest = m - FRONT
+        if rest > 0:
+            self.heap = np.full((n_classes, rest + -(rest - 1) % CHILDREN), NO_KEY)
+            self.heap[:, rest:] = HIGHEST_KEY
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         arrays = self.images, self.sums, self.floor, self.front, self.heap

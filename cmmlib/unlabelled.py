@@ -14,6 +14,7 @@ from torch import Tensor
 from cmmlib import baselines, calibrate, neighbours
 from cmmlib import ensemble as ens
 from cmmlib.calibrate import Correction
+from cmmlib.candidates import Candidates, candidate_cmm
 from cmmlib.predict import predict
 from cmmlib.repair import Contender, label_free
 from cmmlib.run import Run
@@ -84,7 +85,7 @@ def contenders(run: Run, found: Mapping[str, Correction]) -> list[Contender]:
 
 
 @label_free
-def orders(run: Run, candidates: ens.Candidates, ensemble: Float[Tensor, "C D"]) -> list[Contender]:
+def orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[Contender]:
     """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
     found = [Contender("ensemble", predict(run.images, ensemble))]
     for name, fit in FITS.items():
@@ -98,7 +99,7 @@ def orders(run: Run, candidates: ens.Candidates, ensemble: Float[Tensor, "C D"])
 
 
 @label_free
-def corrected_ensemble(run: Run, candidates: ens.Candidates, correction: Correction) -> Float[Tensor, "C D"]:
+def corrected_ensemble(run: Run, candidates: Candidates, correction: Correction) -> Float[Tensor, "C D"]:
     """The weighted ensemble whose candidates' CMM is measured under a correction that is there already.
 
     A bias is one more dimension, in which every image is 1; so the margins are those of corrected logits.
@@ -106,11 +107,11 @@ def corrected_ensemble(run: Run, candidates: ens.Candidates, correction: Correct
     x = torch.nn.functional.pad(run.images.float(), (0, 1), value=1.0)
     own = correction.prototypes[candidates.classes], correction.bias[candidates.classes]
     vectors = _with_bias(correction.text_scale * candidates.vectors + own[0], own[1])
-    corrected = ens.Candidates(vectors, candidates.classes, candidates.groups, candidates.n_classes)
+    corrected = Candidates(vectors, candidates.classes, candidates.groups, candidates.n_classes)
     others = baselines.uniform_mean(run.heads)
     for _ in range(ens.ROUNDS):
         rivals = _with_bias(correction.vectors(others), correction.bias)
-        score = ens.candidate_cmm(x, corrected, rivals, 1.0)
+        score = candidate_cmm(x, corrected, rivals, 1.0)
         others = ens.combine(candidates, ens.weigh(candidates, score))
     return others
 

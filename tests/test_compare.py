@@ -11,6 +11,7 @@ from finished_runs import by_name, near_texts, opened, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
 from cmmlib import baselines, compare, ensemble, metrics, repair
+from cmmlib.candidates import Candidates
 from cmmlib.compare import best_template, ensemble_rows
 from cmmlib.predict import predict
 from cmmlib.repair import Contender, contenders
@@ -147,7 +148,7 @@ def test_the_curve_describes_the_first_of_the_ranking(synthetic):
         (count, method) for count in (0, 3) for method in ("CMM weights", "uniform", "in place of the name")
     ]
     part = {5: everything[5], 1: everything[1]}  # class 0 has no description
-    candidates = ensemble.Candidates.of_templates(synthetic.heads).with_descriptions(part)
+    candidates = Candidates.of_templates(synthetic.heads).with_descriptions(part)
     expected = [
         repair.weighted_ensemble(synthetic.blind, candidates),
         ensemble.combine(candidates, ensemble.uniform(candidates)),

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from cmmlib.compiled import compiled, exp2, ordered
 
-POWERS = np.concatenate([np.linspace(-126, 0, 100_001), -np.arange(127), -np.arange(126) - 0.5]).astype(np.float32)
+POWERS = np.concatenate([np.linspace(-126, 127, 200_001), np.arange(-126, 128), np.arange(-126, 127) + 0.5]).astype(
+    np.float32
+)
 FLOATS = st.floats(width=32, allow_nan=False)
 
 

@@ -14,6 +14,7 @@ from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
 from cmmlib import InputError, baselines, cmm, ensemble, llm, repair
 from cmmlib.answers import Record
+from cmmlib.candidates import Candidates, candidate_cmm
 from cmmlib.enrich import Enrichment
 from cmmlib.repair import contenders
 from cmmlib.run import Run
@@ -97,13 +98,13 @@ def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
 
 
 def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synthetic):
-    candidates = ensemble.Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 6}))
+    candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 6}))
     uniform = baselines.uniform_mean(synthetic.heads)
     found = repair.weighted_ensemble(synthetic.blind, candidates, temperature=2.0, cut=None, rounds=1)
-    score = ensemble.candidate_cmm(synthetic.images, candidates, uniform, synthetic.logit_scale)
+    score = candidate_cmm(synthetic.images, candidates, uniform, synthetic.logit_scale)
     weights = ensemble.weigh(candidates, score, temperature=2.0, cut=None)
     torch.testing.assert_close(found, ensemble.combine(candidates, weights), rtol=0, atol=1e-7)
-    score = ensemble.candidate_cmm(synthetic.images, candidates, synthetic.base, synthetic.logit_scale)
+    score = candidate_cmm(synthetic.images, candidates, synthetic.base, synthetic.logit_scale)
     other = ensemble.combine(candidates, ensemble.weigh(candidates, score, temperature=2.0, cut=None))
     assert not torch.allclose(found, other, atol=1e-4)
 

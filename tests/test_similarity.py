@@ -26,7 +26,7 @@ def steps(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
             patch.setattr(similarity, "_steps", lambda device: TorchSteps)
-        yield request.param
+        yield
 
 
 def brute_force(images, heads, scale):
@@ -172,7 +172,7 @@ def test_a_tie_among_retrieved_images_goes_to_the_lowest_index(n_classes):
 
 @pytest.mark.parametrize("m", [1, 2, 63, 64, 65, 66, 69, 70, 150, 400])
 @pytest.mark.parametrize("values", [3, 40, 10**6])
-def test_the_first_of_equally_similar_images_are_retrieved(steps, m, values):
+def test_the_first_of_equally_similar_images_are_retrieved(m, values):
     """Similarities of few values, negative ones and both zeros among them; m below, at and above the sorted row."""
     n, n_classes = 400, 3
     s = torch.randint(-values, values + 1, (n, n_classes), generator=torch.Generator().manual_seed(m)) / values

@@ -10,7 +10,8 @@ import torch
 from finished_runs import by_name, near_texts
 from synthetic_embeddings import CLASSES, IMAGES
 
-from cmmlib import calibrate, ensemble, metrics, price, repair, unlabelled
+from cmmlib import calibrate, metrics, price, repair, unlabelled
+from cmmlib.candidates import Candidates
 from cmmlib.predict import predict
 
 STEPS = ["corrections", "cross_fitted", "hub_and_starved", "contenders", "orders", "corrected_ensemble"]
@@ -62,7 +63,7 @@ def test_the_hub_gives_most_images_to_the_starved(synthetic):
 
 
 def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
-    candidates = ensemble.Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 4}))
+    candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 4}))
     nothing = calibrate.prior_matching(synthetic.images, synthetic.base, 1 / synthetic.logit_scale).at(0.0)
     found = unlabelled.corrected_ensemble(synthetic.blind, candidates, nothing)
     plain = repair.weighted_ensemble(synthetic.blind, candidates)
@@ -70,7 +71,7 @@ def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
 
 
 def test_both_orders_are_what_they_say(synthetic):
-    candidates = ensemble.Candidates.of_templates(synthetic.heads)
+    candidates = Candidates.of_templates(synthetic.heads)
     classifier = repair.weighted_ensemble(synthetic.blind, candidates)
     found = by_name(unlabelled.orders(synthetic.blind, candidates, classifier))
     assert len(found) == 7

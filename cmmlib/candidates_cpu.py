@@ -1,27 +1,20 @@
-"""The soft sums of `cmmlib.ensemble` over a block of images, compiled by numba for the processor."""
+"""The soft sums of `cmmlib.candidates` over a block of images, compiled by numba for the processor."""
 
 from __future__ import annotations
 
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
+from cmmlib.candidates import HIGHEST_POWER
 from cmmlib.compiled import FAST, ROWS, as_array, compiled, exp2, widen
 
-HIGHEST_POWER = np.float32(126)  # of two: such a candidate's probability is 1
+LIMIT = np.float32(HIGHEST_POWER)
 
 
-def add_soft_sums(
-    similarity: Float[Tensor, "B K"],
-    top: Float[Tensor, "B"],
-    rest: Float[Tensor, "B K"],
-    power: float,
-    mass: Float[Tensor, "K"],
-    total: Float[Tensor, "K"],
-) -> None:
-    """See `cmmlib.ensemble.add_soft_sums`."""
+def add_soft_sums(similarity: Tensor, top: Tensor, rest: Tensor, power: float, mass: Tensor, total: Tensor) -> None:
+    """See `cmmlib.candidates._add_soft_sums`."""
     _add(as_array(similarity), top.numpy(), rest.numpy(), np.float32(power), mass.numpy(), total.numpy())
 
 
@@ -42,7 +35,7 @@ def _add(similarity, top, rest, power, mass, total):
 @no_type_check
 def _add_image(margin, rest, power, mass, total):
     for j in range(len(margin)):
-        own = exp2(min(margin[j] * power, HIGHEST_POWER))
+        own = exp2(min(margin[j] * power, LIMIT))
         q = own / (own + rest[j])
         mass[j] += q
         total[j] += q * margin[j]
