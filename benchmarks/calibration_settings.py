@@ -29,10 +29,10 @@ from torch import Tensor
 
 from cmmlib import calibrate, metrics
 from cmmlib.backbones import load_backbone
-from cmmlib.cache import whole_file
 from cmmlib.datasets import load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.resampling import few_a_class
+from cmmlib.storage.cache import whole_file
 
 BASE = "a photo of a {}."
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

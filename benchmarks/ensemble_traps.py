@@ -27,10 +27,10 @@ from cmmlib import ensemble as ens
 from cmmlib import metrics, repair
 from cmmlib.backbones import load_backbone
 from cmmlib.baselines import uniform_mean
-from cmmlib.cache import whole_file
 from cmmlib.candidates import DESCRIPTION, TEMPLATE, Candidates
 from cmmlib.opening import open_run
 from cmmlib.predict import predict
+from cmmlib.storage.cache import whole_file
 from cmmlib.study import Study
 
 OTHER, SHIPPED = "other lists", "shipped list"

@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 
 from cmmlib import evidence, metrics, pages
-from cmmlib.cache import whole_file
 from cmmlib.datasets import load_embeddings
+from cmmlib.storage.cache import whole_file
 
 FILES = {"DTD": "dtd_vitb32.npz", "Pets, 25 breeds": "pets25_vitb32.npz"}
 OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "evidence_real.csv"

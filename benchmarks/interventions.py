@@ -25,11 +25,11 @@ from cmmlib.blazon.heraldry import blazon
 from cmmlib.blazon.interventions import FREQUENT, RECIPES, RECORD, SPLIT
 from cmmlib.blazon.model import NAME
 from cmmlib.blazon.pretrain import pretrain
-from cmmlib.cache import write_text
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.prompts import BASE_TEMPLATE, fill
 from cmmlib.similarity import match
+from cmmlib.storage.cache import write_text
 
 SEEDS = (1, 2, 3)
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.cache import cache_folder, digest, file_digests
 from cmmlib.errors import InputError
+from cmmlib.storage.cache import cache_folder, digest, file_digests
 
 if TYPE_CHECKING:
     from cmmlib.enrich import Question

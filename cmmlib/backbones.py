@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from cmmlib import torchscript
 from cmmlib.blazon import model as blazon_mini
 from cmmlib.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
-from cmmlib.errors import InputError
-from cmmlib.network import gist
+from cmmlib.errors import InputError, one_line
 
 
 def resolve_device(name: str) -> torch.device:
@@ -86,7 +85,7 @@ class Backbone:
                     **self.checkpoint.preprocessing,
                 )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
-            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {gist(error)}") from None
+            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {one_line(error)}") from None
         return model.eval().requires_grad_(False), preprocess
 
     @property
@@ -135,7 +134,9 @@ class Backbone:
                 **text.get("tokenizer_kwargs", {}),
             )
         except Exception as error:  # transformers raises many kinds
-            raise InputError(f"backbone: the tokenizer of {self.public_name} cannot be read: {gist(error)}") from None
+            raise InputError(
+                f"backbone: the tokenizer of {self.public_name} cannot be read: {one_line(error)}"
+            ) from None
 
     def fits(self, text: str) -> bool:
         """Whether the text tower reads a text to its end, with room to spare: one more word changes its tokens."""

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cmmlib.cache import digest, file_digests, write_text
 from cmmlib.chapters import belongs, chapters, note, source
 from cmmlib.errors import ChapterError, InputError
+from cmmlib.storage.cache import digest, file_digests, write_text
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
 WORLD = "miniature_world"  # the page that introduces them

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.cache import digest, file_digests
 from cmmlib.errors import ChapterError, InputError
+from cmmlib.storage.cache import digest, file_digests
 from cmmlib.study import Study
 
 if TYPE_CHECKING:

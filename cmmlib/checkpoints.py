@@ -23,9 +23,9 @@ from open_clip.pretrained import _get_safe_alternatives
 
 from cmmlib import torchscript
 from cmmlib.blazon import model as blazon_mini
-from cmmlib.cache import digest, file_digests
-from cmmlib.errors import InputError
-from cmmlib.network import answers, gist
+from cmmlib.errors import InputError, one_line
+from cmmlib.storage.cache import digest, file_digests
+from cmmlib.storage.network import host_responds
 
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
@@ -101,7 +101,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"backbone: {CONFIG} in {folder.name} cannot be read: {gist(error)}") from None
+        raise InputError(f"backbone: {CONFIG} in {folder.name} cannot be read: {one_line(error)}") from None
 
 
 def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = None) -> str | None:
@@ -231,7 +231,7 @@ def _from_hub(repo: str, file: str, subject: str) -> Path:
         except EntryNotFoundError:
             continue
         except Exception as error:  # the hub's client raises a dozen kinds
-            raise InputError(f"{subject} not on this machine and could not be fetched: {gist(error)}") from None
+            raise InputError(f"{subject} not on this machine and could not be fetched: {one_line(error)}") from None
     raise InputError(f"{subject} not on this machine, and {repo} has no {' or '.join(files)}")
 
 
@@ -245,12 +245,12 @@ def _in_cache(repo: str, files: list[str] | tuple[str, ...]) -> Path | None:
     try:
         return next(look(), None)
     except ValueError as error:
-        raise InputError(f"backbone: {repo!r} is no name of a hub's repository: {gist(error)}") from None
+        raise InputError(f"backbone: {repo!r} is no name of a hub's repository: {one_line(error)}") from None
 
 
 def _require_hub(subject: str) -> None:
     remedy = "give a checkpoint's path with --pretrained, or embeddings with --dataset embeddings:FILE"
     if hub_constants.HF_HUB_OFFLINE:
         raise InputError(f"{subject} not on this machine and HF_HUB_OFFLINE is set: {remedy}")
-    if not answers(hub_constants.ENDPOINT):
+    if not host_responds(hub_constants.ENDPOINT):
         raise InputError(f"{subject} not on this machine and no hub answers: {remedy}")

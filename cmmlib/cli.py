@@ -175,7 +175,7 @@ def compare(
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
     from cmmlib import sidebyside
-    from cmmlib.cache import write_text
+    from cmmlib.storage.cache import write_text
 
     sides = sidebyside.read_sides(runs)
     table = sidebyside.gains(sides).to_csv(index=False)
@@ -191,21 +191,21 @@ app.add_typer(cache_app, name="cache")
 @cache_app.command("list")
 def list_cache() -> None:
     """Say what the cache holds, by kind."""
-    from cmmlib import housekeeping
-    from cmmlib.cache import cache_folder
+    from cmmlib.storage import cache_maintenance
+    from cmmlib.storage.cache import cache_folder
 
     print(cache_folder())
-    print(housekeeping.summary(housekeeping.entries(cache_folder())).to_string(index=False))
+    print(cache_maintenance.summary(cache_maintenance.entries(cache_folder())).to_string(index=False))
 
 
 @cache_app.command("verify")
 def verify_cache() -> None:
     """Read every entry and compare it with its checksum; damaged ones are removed, to be computed again."""
-    from cmmlib import housekeeping
-    from cmmlib.cache import cache_folder
+    from cmmlib.storage import cache_maintenance
+    from cmmlib.storage.cache import cache_folder
 
-    found = [entry for entry in housekeeping.entries(cache_folder()) if entry.is_tensors]
-    damaged = housekeeping.drop_damaged(found)
+    found = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
+    damaged = cache_maintenance.drop_damaged(found)
     for path in damaged:
         _progress(f"damaged, removed: {path.relative_to(cache_folder())}")
     print(f"{len(found)} entries, {len(damaged)} damaged")
@@ -214,12 +214,12 @@ def verify_cache() -> None:
 @cache_app.command("prune")
 def prune_cache(size: Annotated[str, typer.Option(help="what the cache may keep, as in 500MB or 20GB")]) -> None:
     """Cut the cache to a size: what was not used for longest goes first, and what killed processes left behind."""
-    from cmmlib import housekeeping
-    from cmmlib.cache import cache_folder
+    from cmmlib.storage import cache_maintenance
+    from cmmlib.storage.cache import cache_folder
 
-    most = housekeeping.parse_size(size)
-    left = housekeeping.drop_left_behind(cache_folder())
-    removed = housekeeping.prune(housekeeping.entries(cache_folder()), most)
+    most = cache_maintenance.parse_size(size)
+    left = cache_maintenance.drop_left_behind(cache_folder())
+    removed = cache_maintenance.prune(cache_maintenance.entries(cache_folder()), most)
     freed = sum(entry.size for entry in removed) / 1e6
     print(f"{len(removed)} entries removed, {freed:.1f} MB; {len(left)} files that killed processes left behind")
 

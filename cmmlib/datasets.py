@@ -12,13 +12,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cmmlib.blazon.heraldry import Arms, blazon
-from cmmlib.cache import cache_folder, cached
 from cmmlib.embeddings import EmbeddingFile, load_embeddings
 from cmmlib.errors import InputError
 from cmmlib.folders import load_folder
 from cmmlib.imagenet import load_imagenet
 from cmmlib.images import ImageFolder, ImageSet, PixelArray, choose_split
-from cmmlib.prompts import read_lines
+from cmmlib.storage.cache import cache_folder, cached
+from cmmlib.storage.text_files import read_lines
 from cmmlib.study import Study
 from cmmlib.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.torchvision_sets import ALIASES, SOURCES, load_torchvision

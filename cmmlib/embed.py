@@ -22,9 +22,9 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.cache import cache_folder, cached, digest, load_tensors, save_tensors
 from cmmlib.datasets import ImageSet
 from cmmlib.errors import InputError
+from cmmlib.storage.cache import cache_folder, cached, digest, load_tensors, save_tensors
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost
 TEXT_SHARD = 4096

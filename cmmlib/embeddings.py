@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.cache import digest, file_digests
 from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
+from cmmlib.storage.cache import digest, file_digests
 
 
 @dataclass(frozen=True)

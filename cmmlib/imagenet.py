@@ -11,7 +11,7 @@ from pathlib import Path
 from cmmlib.errors import InputError
 from cmmlib.folders import load_folder
 from cmmlib.images import ImageFolder, choose_split
-from cmmlib.prompts import read_lines
+from cmmlib.storage.text_files import read_lines
 
 SYNSETS = ("LOC_synset_mapping.txt", "words.txt")  # of the data set: a WordNet id and its terms a line
 N_CLASSES = 1000

@@ -14,8 +14,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from cmmlib.cache import digest
 from cmmlib.errors import InputError
+from cmmlib.storage.cache import digest
 
 Images = TypeVar("Images", bound="ImageSet")
 

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from cmmlib.blazon.model import NAME as BLAZON_MINI
-from cmmlib.cache import whole_file
 from cmmlib.run import Run
 from cmmlib.spelling import spoken
+from cmmlib.storage.cache import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

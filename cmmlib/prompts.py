@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cmmlib.blazon.templates import FITTING, ODD
 from cmmlib.errors import InputError
+from cmmlib.storage.text_files import read_lines
 
 SLOT = "{}"
 BASE_TEMPLATE = "a photo of a {}."  # of a study that names no other
@@ -75,16 +76,3 @@ def load_templates(name: str) -> list[str]:
     if not templates:
         raise InputError(f"templates: {path.name} holds no template: write one a line, with {{}} for the class name")
     return templates
-
-
-def read_lines(path: Path, what: str) -> list[str]:
-    """Lines of a UTF-8 text file.
-
-    Raises:
-        InputError: a file that is missing, is a folder, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or "").lower()
-        raise InputError(f"{what}: cannot read {path.name}: {reason}") from None

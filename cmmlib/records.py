@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from cmmlib.cache import whole_file, write_text
 from cmmlib.errors import InputError
+from cmmlib.storage.cache import whole_file, write_text
 
 SCHEMA_VERSION = 1
 PACKAGES = (

@@ -12,7 +12,7 @@ import torch
 from cmmlib.embeddings import EmbeddingFile
 from cmmlib.errors import InputError
 from cmmlib.images import ImageSet
-from cmmlib.prompts import read_lines
+from cmmlib.storage.text_files import read_lines
 
 Dataset = ImageSet | EmbeddingFile
 

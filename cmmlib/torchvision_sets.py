@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line
 from cmmlib.folders import image_digests
 from cmmlib.images import ImageFolder, ImageSet, PixelArray, choose_split
-from cmmlib.network import answers, gist
 from cmmlib.prompts import SLOT
+from cmmlib.storage.network import host_responds
 
 
 @dataclass(frozen=True)
@@ -151,16 +151,16 @@ def _open(name: str, source: Source, root: Path, split: str | None) -> Any:
     except RuntimeError:  # torchvision's "not found or corrupted"
         pass
     except Exception as error:  # OSError, ValueError, KeyError, scipy's own: whatever a wrong file leads to
-        raise InputError(f"{name}: the files in {root} are not the published ones: {gist(error)}") from None
+        raise InputError(f"{name}: the files in {root} are not the published ones: {one_line(error)}") from None
     if source.host is None:
         raise InputError(f"{name}: no whole copy in {root}, and it can no longer be fetched: {_REMEDY}")
-    if not answers(source.host):
+    if not host_responds(source.host):
         raise InputError(f"{name}: no whole copy in {root}, and {source.host} does not answer: {_REMEDY}")
     try:
         _download(source, root, split)
         return _build(source, root, split)
     except Exception as error:  # the network's errors, and torchvision's for a wrong checksum
-        raise InputError(f"{name}: could not be fetched from {source.host}: {gist(error)}") from None
+        raise InputError(f"{name}: could not be fetched from {source.host}: {one_line(error)}") from None
 
 
 _REMEDY = "put its files there as torchvision lays them out, or name their place with --data-root"

@@ -20,12 +20,13 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from cmmlib.cache import cache_folder, write_text
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line
 from cmmlib.folders import image_digests
 from cmmlib.images import ImageSet, choose_split, decode
-from cmmlib.network import answers, gist
-from cmmlib.prompts import SLOT, read_lines
+from cmmlib.prompts import SLOT
+from cmmlib.storage.cache import cache_folder, write_text
+from cmmlib.storage.network import host_responds
+from cmmlib.storage.text_files import read_lines
 
 IMAGE_KINDS = ("jpg", "jpeg", "png", "webp")
 
@@ -149,7 +150,7 @@ def _samples(shard: Path) -> list[Sample]:
     try:
         found = _scan(shard)
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
-        raise InputError(f"wds: {shard} cannot be read as a tar of images and labels: {gist(error)}") from None
+        raise InputError(f"wds: {shard} cannot be read as a tar of images and labels: {one_line(error)}") from None
     with suppress(OSError):  # a memo that cannot be written costs time, nothing else
         write_text(memo, json.dumps(found))
     return found
@@ -200,9 +201,9 @@ def _fetch(name: str, split: str) -> Path:
     remedy = "download it elsewhere and give its folder, wds:PATH"
     if constants.HF_HUB_OFFLINE:
         raise InputError(f"wds: {name} is not on this machine and HF_HUB_OFFLINE is set: {remedy}")
-    if not answers(constants.ENDPOINT):
+    if not host_responds(constants.ENDPOINT):
         raise InputError(f"wds: {name} is not on this machine and no hub answers: {remedy}")
     try:
         return Path(snapshot_download(name, **wanted))
     except Exception as error:
-        raise InputError(f"wds: {name} could not be fetched: {gist(error)}") from None
+        raise InputError(f"wds: {name} could not be fetched: {one_line(error)}") from None

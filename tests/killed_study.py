@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from cmmlib import Study, cmm, embed, metrics, open_run, tables
-from cmmlib.cache import cache_folder
-from cmmlib.housekeeping import drop_damaged, entries
 from cmmlib.run import Run
 from cmmlib.similarity import match
+from cmmlib.storage.cache import cache_folder
+from cmmlib.storage.cache_maintenance import drop_damaged, entries
 
 SHARD = 16
 

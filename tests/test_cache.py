@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmmlib import cache
-from cmmlib.cache import cached, digest, file_digests, load_tensors, save_tensors, whole_file, write_text
+from cmmlib.storage import cache
+from cmmlib.storage.cache import cached, digest, file_digests, load_tensors, save_tensors, whole_file, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,7 +163,7 @@ def test_two_processes_may_write_one_entry_at_once(tmp_path):
     program = """
 import sys, torch, warnings
 from pathlib import Path
-from cmmlib.cache import load_tensors, save_tensors
+from cmmlib.storage.cache import load_tensors, save_tensors
 warnings.simplefilter("error")
 path = Path(sys.argv[1]) / "x.safetensors"
 print("ready", flush=True)

@@ -11,8 +11,16 @@ import torch
 from finished_runs import cmm
 
 from cmmlib import InputError
-from cmmlib.cache import cached, save_tensors
-from cmmlib.housekeeping import LEFT_BEHIND, drop_damaged, drop_left_behind, entries, parse_size, prune, summary
+from cmmlib.storage.cache import cached, save_tensors
+from cmmlib.storage.cache_maintenance import (
+    LEFT_BEHIND,
+    drop_damaged,
+    drop_left_behind,
+    entries,
+    parse_size,
+    prune,
+    summary,
+)
 
 DAY = 86_400
 

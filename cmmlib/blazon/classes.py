@@ -17,7 +17,7 @@ import numpy as np
 
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, blazon, contrasts
 from cmmlib.blazon.render import render_many
-from cmmlib.cache import digest, file_digests
+from cmmlib.storage.cache import digest, file_digests
 
 PAIRS, CHARGES_A_PAIR, DIVIDED = 10, 9, 30  # 120 classes
 IMAGES_A_CLASS = 40

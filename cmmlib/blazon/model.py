@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cmmlib.cache import cache_folder, whole_file, write_text
+from cmmlib.storage.cache import cache_folder, whole_file, write_text
 
 NAME, TAG = "blazon-mini", "shipped"
 SHIPPED = Path(__file__).parent / "shipped"  # weights, configuration and record of the training run that ships

@@ -31,10 +31,10 @@ from cmmlib.blazon.frequencies import frequencies
 from cmmlib.blazon.heraldry import blazon, sample_arms
 from cmmlib.blazon.render import Scene, render_many
 from cmmlib.blazon.wordlists import SECOND_SENSE
-from cmmlib.cache import save_tensors, whole_file, write_text
 from cmmlib.errors import InputError
 from cmmlib.metrics import class_accuracy, worst_at_k
 from cmmlib.prompts import BASE_TEMPLATE, fill
+from cmmlib.storage.cache import save_tensors, whole_file, write_text
 
 CHUNK = 16_000  # images rendered and stored at a time
 

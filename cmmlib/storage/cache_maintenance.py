@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmmlib.cache import load_tensors
 from cmmlib.errors import InputError
+from cmmlib.storage.cache import load_tensors
 
 LEFT_BEHIND = 3600  # seconds after which a temporary file is a killed process's, not one being written
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

@@ -8,7 +8,7 @@ import urllib.request
 SECONDS = 3
 
 
-def answers(url: str) -> bool:
+def host_responds(url: str) -> bool:
     """Whether anything answers there, be it with an error page."""
     try:
         urllib.request.urlopen(url, timeout=SECONDS).close()
@@ -17,8 +17,3 @@ def answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def gist(error: Exception) -> str:
-    """An error in one line of at most 160 characters."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
