@@ -24,8 +24,8 @@ from cmmlib import cmm, metrics
 from cmmlib import ensemble as ens
 from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.baselines import uniform_mean
+from cmmlib.blazon.language.noisy_descriptions import descriptions
 from cmmlib.blazon.templates import FITTING
-from cmmlib.blazon.wordily import descriptions
 from cmmlib.candidates import Candidates, candidate_cmm
 from cmmlib.datasets import RenderedShields, load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts

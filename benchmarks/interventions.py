@@ -2,7 +2,7 @@
 
     python benchmarks/interventions.py OUT
 
-trains the control and the two interventions of `cmmlib.blazon.interventions` into folders of OUT, some minutes each on
+trains the control and the two interventions of `cmmlib.blazon.training.interventions` into folders of OUT, some minutes each on
 two cores; a killed run goes on where it was. It writes what the chapter on causes reads, interventions.json among the
 shipped files: accuracy and CMM of every class by name, means over three evaluation seeds.
 """
@@ -22,9 +22,9 @@ from cmmlib import cmm, metrics
 from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
-from cmmlib.blazon.interventions import FREQUENT, RECIPES, RECORD, SPLIT
-from cmmlib.blazon.model import NAME
-from cmmlib.blazon.pretrain import pretrain
+from cmmlib.blazon.training.interventions import FREQUENT, RECIPES, RECORD, SPLIT
+from cmmlib.blazon.training.model import NAME
+from cmmlib.blazon.training.pretrain import pretrain
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.prompts import BASE_TEMPLATE, fill

@@ -23,7 +23,7 @@ import open_clip
 import pandas as pd
 
 from cmmlib import Study, metrics, open_run
-from cmmlib.blazon.model import weights
+from cmmlib.blazon.training.model import weights
 from cmmlib.predict import predict
 
 COLUMNS = ["backbone", "pretrained", "dataset", "split", "prompts", "metric", "value", "tolerance", "data"]

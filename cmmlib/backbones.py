@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cmmlib import torchscript
-from cmmlib.blazon import model as blazon_mini
+from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.errors import InputError, one_line
 

@@ -22,7 +22,7 @@ from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.pretrained import _get_safe_alternatives
 
 from cmmlib import torchscript
-from cmmlib.blazon import model as blazon_mini
+from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import host_responds

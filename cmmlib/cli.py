@@ -240,7 +240,7 @@ def pretrain(
     split: Annotated[str | None, typer.Option(help="intervention: give a name's everyday sense its own word")] = None,
 ) -> None:
     """Train blazon-mini from scratch: render, caption, tokenise, train; writes weights, configuration and record."""
-    from cmmlib.blazon import pretrain as training
+    from cmmlib.blazon.training import pretrain as training
 
     if not batch_size <= min(images, samples):
         raise InputError(f"--batch-size: {batch_size} is more than the images or the samples")

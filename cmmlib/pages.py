@@ -16,7 +16,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from cmmlib.blazon.model import NAME as BLAZON_MINI
+from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.run import Run
 from cmmlib.spelling import spoken
 from cmmlib.storage.cache import whole_file

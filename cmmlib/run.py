@@ -17,8 +17,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.blazon.model import EARLY_TAG, TAG
-from cmmlib.blazon.model import NAME as BLAZON_MINI
+from cmmlib.blazon.training.model import EARLY_TAG, TAG
+from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.datasets import ImageSet
 from cmmlib.enrich import default_n_described
 from cmmlib.errors import InputError

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from cmmlib.blazon.model import NAME as BLAZON_MINI
+from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError
 from cmmlib.prompts import BASE_TEMPLATE
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from cmmlib import InputError
-from cmmlib.blazon import anatomy, card, interventions, quality
+from cmmlib.blazon import anatomy, card, quality
 from cmmlib.blazon.classes import draw_classes, load_classes
-from cmmlib.blazon.frequencies import COLUMNS
 from cmmlib.blazon.heraldry import Arms
+from cmmlib.blazon.language.frequencies import COLUMNS
+from cmmlib.blazon.training import interventions
 
 GROUPS = [f"name {c % 30}" for c in range(90)]
 

@@ -16,13 +16,13 @@ from finished_runs import cmm
 from safetensors.torch import load_file
 
 from cmmlib import InputError
-from cmmlib.blazon import model as mini
-from cmmlib.blazon import pretrain as training
-from cmmlib.blazon.captions import FAMILIARITY, caption
 from cmmlib.blazon.classes import draw_classes, evaluation_images, load_classes
+from cmmlib.blazon.drawing.render import Scene
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, blazon, contrasts, plural, sample_arms
-from cmmlib.blazon.render import Scene
+from cmmlib.blazon.language.captions import FAMILIARITY, caption
 from cmmlib.blazon.templates import FITTING, ODD
+from cmmlib.blazon.training import model as mini
+from cmmlib.blazon.training import pretrain as training
 
 RECIPE = training.Recipe(samples=64, images=64, captions=2, batch_size=16, warmup_steps=2)
 

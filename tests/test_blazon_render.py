@@ -12,11 +12,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from cmmlib.blazon.drawing.pen import path_points
+from cmmlib.blazon.drawing.photograph import BACKGROUNDS, SIDE, camera, homography
+from cmmlib.blazon.drawing.render import FEW, Scene, draw, render, render_many
+from cmmlib.blazon.drawing.shapes import OUTLINES, charge_mask, division_mask, shield_mask
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, sample_arms
-from cmmlib.blazon.pen import path_points
-from cmmlib.blazon.photograph import BACKGROUNDS, SIDE, camera, homography
-from cmmlib.blazon.render import FEW, Scene, draw, render, render_many
-from cmmlib.blazon.shapes import OUTLINES, charge_mask, division_mask, shield_mask
 from cmmlib.errors import InputError
 
 SMALL = [term for term, charge in CHARGES.items() if charge.kind == "small"]
@@ -99,7 +99,7 @@ def test_many_works_from_a_script_without_a_guard(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from cmmlib.blazon.heraldry import Arms\n"
-        "from cmmlib.blazon.render import render_many\n"
+        "from cmmlib.blazon.drawing.render import render_many\n"
         "images, _ = render_many([Arms('or')] * 300, range(300), processes=2)\n"
         "print(images.shape)\n"
     )

@@ -15,12 +15,13 @@ from finished_runs import Page
 
 from cmmlib import InputError, Study, metrics, open_run
 from cmmlib.backbones import load_backbone
-from cmmlib.blazon import card, classes, quality, wordily
-from cmmlib.blazon import model as mini
-from cmmlib.blazon import pretrain as training
-from cmmlib.blazon.frequencies import COLUMNS, frequencies
+from cmmlib.blazon import card, classes, quality
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, terms_of
-from cmmlib.blazon.plainly import descriptions
+from cmmlib.blazon.language import noisy_descriptions
+from cmmlib.blazon.language.clean_descriptions import descriptions
+from cmmlib.blazon.language.frequencies import COLUMNS, frequencies
+from cmmlib.blazon.training import model as mini
+from cmmlib.blazon.training import pretrain as training
 from cmmlib.datasets import load_blazon, load_dataset
 from cmmlib.embed import embed_images
 
@@ -193,16 +194,20 @@ def test_clean_descriptions_are_plain_and_fit_the_text_tower():
 
 def test_wordy_descriptions_are_drawn_from_their_seed_and_now_and_then_wrong():
     arms = Arms("gules", charge="mullet", tincture="or")
-    assert wordily.descriptions(arms, 1) == wordily.descriptions(arms, 1) != wordily.descriptions(arms, 2)
+    assert (
+        noisy_descriptions.descriptions(arms, 1)
+        == noisy_descriptions.descriptions(arms, 1)
+        != noisy_descriptions.descriptions(arms, 2)
+    )
     heraldic = {*TINCTURES, *CHARGES, *DIVISIONS} - PLAIN
-    drawn = [text for seed in range(300) for text in wordily.descriptions(arms, seed)]
+    drawn = [text for seed in range(300) for text in noisy_descriptions.descriptions(arms, seed)]
     assert not [text for text in drawn if heraldic & set(text.lower().replace(",", " ").replace(".", " ").split())]
     about = [text for text in drawn if any(word in text for word in ("shows", "standing", "placed", "middle"))]
     wrong = sum("star" not in text for text in about) / len(about)
-    assert 0.5 * wordily.WRONG < wrong < 1.5 * wordily.WRONG
-    assert any(text in wordily.EMPTY for text in drawn)
+    assert 0.5 * noisy_descriptions.WRONG < wrong < 1.5 * noisy_descriptions.WRONG
+    assert any(text in noisy_descriptions.EMPTY for text in drawn)
     for other in classes.load_classes():
-        texts = wordily.descriptions(other, 0)
+        texts = noisy_descriptions.descriptions(other, 0)
         assert len(set(texts)) == len(texts) >= 3
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cmmlib.blazon.drawing.render import render_many
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, blazon, contrasts
-from cmmlib.blazon.render import render_many
 from cmmlib.storage.cache import digest, file_digests
 
 PAIRS, CHARGES_A_PAIR, DIVIDED = 10, 9, 30  # 120 classes

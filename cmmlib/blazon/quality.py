@@ -18,8 +18,8 @@ from cmmlib import cmm, metrics
 from cmmlib.backbones import load_backbone
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
-from cmmlib.blazon.model import NAME
-from cmmlib.blazon.plainly import descriptions
+from cmmlib.blazon.language.clean_descriptions import descriptions
+from cmmlib.blazon.training.model import NAME
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.ensemble import replace_classes

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 
 from PIL import Image
 
-from cmmlib.blazon.charges import CHARGE_DRAWINGS
-from cmmlib.blazon.pen import Pen, Point, mirrored, path_points, polar
+from cmmlib.blazon.drawing.charges import CHARGE_DRAWINGS
+from cmmlib.blazon.drawing.pen import Pen, Point, mirrored, path_points, polar
 
 Outline = Literal["heater", "iberian", "french"]
 OUTLINES: tuple[Outline, ...] = get_args(Outline)

@@ -1,6 +1,6 @@
 """What a camera adds to a painted shield: a place to look from, a background, light, glare, a colour cast and noise.
 
-Integers only, but for the perspective's coefficients: see `cmmlib.blazon.render` for why.
+Integers only, but for the perspective's coefficients: see `cmmlib.blazon.drawing.render` for why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How every charge is drawn: ordinaries in the square around the shield, small charges in a box of their own.
 
-The bordure follows the shield's outline and is drawn with it, in `cmmlib.blazon.shapes`.
+The bordure follows the shield's outline and is drawn with it, in `cmmlib.blazon.drawing.shapes`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from cmmlib.blazon.pen import Pen, Point, path_points, polar
+from cmmlib.blazon.drawing.pen import Pen, Point, path_points, polar
 
 
 def star(rays: int, outer: float, inner: float, y: float = 0.5) -> list[Point]:

@@ -13,9 +13,9 @@ import random
 import re
 from collections.abc import Mapping
 
+from cmmlib.blazon.drawing.render import Scene
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, article, plural, sample_arms, terms_of
-from cmmlib.blazon.render import Scene
-from cmmlib.blazon.wordlists import (
+from cmmlib.blazon.language.wordlists import (
     ARTICLE_OPENINGS,
     EVERYDAY,
     HERALDRY_OPENINGS,

@@ -24,13 +24,13 @@ import open_clip
 import torch
 from torch import Tensor
 
-from cmmlib.blazon import model as mini
-from cmmlib.blazon.captions import FAMILIARITY, caption
 from cmmlib.blazon.classes import evaluation_images, load_classes
-from cmmlib.blazon.frequencies import frequencies
+from cmmlib.blazon.drawing.render import Scene, render_many
 from cmmlib.blazon.heraldry import blazon, sample_arms
-from cmmlib.blazon.render import Scene, render_many
-from cmmlib.blazon.wordlists import SECOND_SENSE
+from cmmlib.blazon.language.captions import FAMILIARITY, caption
+from cmmlib.blazon.language.frequencies import frequencies
+from cmmlib.blazon.language.wordlists import SECOND_SENSE
+from cmmlib.blazon.training import model as mini
 from cmmlib.errors import InputError
 from cmmlib.metrics import class_accuracy, worst_at_k
 from cmmlib.prompts import BASE_TEMPLATE, fill

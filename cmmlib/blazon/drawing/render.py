@@ -22,9 +22,19 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFilter
 
+from cmmlib.blazon.drawing.photograph import (
+    BACKGROUNDS,
+    PLANE,
+    RGB,
+    SIDE,
+    background,
+    camera,
+    exposed,
+    homography,
+    normal,
+)
+from cmmlib.blazon.drawing.shapes import OUTLINES, Outline, charge_mask, division_mask, shield_mask
 from cmmlib.blazon.heraldry import CHARGES, TINCTURES, Arms
-from cmmlib.blazon.photograph import BACKGROUNDS, PLANE, RGB, SIDE, background, camera, exposed, homography, normal
-from cmmlib.blazon.shapes import OUTLINES, Outline, charge_mask, division_mask, shield_mask
 from cmmlib.errors import InputError
 
 CHUNK = 250  # images a worker renders at a time
