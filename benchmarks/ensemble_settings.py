@@ -25,14 +25,13 @@ from cmmlib import ensemble as ens
 from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.baselines import uniform_mean
 from cmmlib.blazon.language.noisy_descriptions import descriptions
-from cmmlib.blazon.templates import FITTING
 from cmmlib.candidates import Candidates, candidate_cmm
 from cmmlib.datasets import RenderedShields, load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
-from cmmlib.enrich import default_n_described
 from cmmlib.predict import predict
-from cmmlib.prompts import PromptBank
 from cmmlib.similarity import match
+from cmmlib.texts.questions import default_n_described
+from cmmlib.texts.templates import BLAZON_TEMPLATES, PromptBank
 
 BASE = "a photo of a {}."
 PETS = Path(os.environ.get("CMM_REAL_DATA", "")) / "pets25_vitb32.npz"
@@ -81,7 +80,7 @@ def embedded(list_seed: int, seed: int, backbone: Backbone) -> tuple[RenderedShi
     """One class list, its images of one seed [N, D], and the base prompt and the templates filled with it [P, C, D]."""
     data = load_blazon(str(list_seed), seed)
     images = embed_images(backbone, data)
-    templates = [BASE, *FITTING]
+    templates = [BASE, *BLAZON_TEMPLATES]
     texts = PromptBank.of_templates(templates, data.classnames).texts
     heads = embed_texts(backbone, texts).unflatten(0, (len(templates), len(data.classnames)))
     return data, images, heads

@@ -27,9 +27,9 @@ from cmmlib.blazon.training.model import NAME
 from cmmlib.blazon.training.pretrain import pretrain
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
-from cmmlib.prompts import BASE_TEMPLATE, fill
 from cmmlib.similarity import match
 from cmmlib.storage.cache import write_text
+from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 SEEDS = (1, 2, 3)
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.embed import encode_texts
-from cmmlib.prompts import PromptBank, load_templates
+from cmmlib.texts.templates import PromptBank, load_templates
 
 ARCHITECTURE = "ViT-B-32"
 TOLERANCE = 1e-5

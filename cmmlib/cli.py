@@ -116,9 +116,9 @@ def describe(
     """Ask a language model (--llm) about a study's suspects and record its answers; what is recorded is not asked."""
     study = _given_study(context, fields)
     from cmmlib import repair
-    from cmmlib.answers import own_transcript_path
-    from cmmlib.enrich import RECORDED
     from cmmlib.opening import open_run
+    from cmmlib.texts.enrichment import RECORDED
+    from cmmlib.texts.transcripts import own_transcript_path
 
     if study.llm == RECORDED:
         raise InputError(

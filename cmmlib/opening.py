@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from cmmlib.answers import answers_digest
 from cmmlib.datasets import EmbeddingFile, ImageSet, study_data
 from cmmlib.errors import InputError
-from cmmlib.prompts import PromptBank, load_templates
 from cmmlib.records import read_run
 from cmmlib.run import Run, is_blazon
 from cmmlib.study import Study
+from cmmlib.texts.templates import PromptBank, load_templates
+from cmmlib.texts.transcripts import answers_digest
 
 if TYPE_CHECKING:
     from cmmlib.backbones import Backbone

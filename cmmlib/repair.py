@@ -17,12 +17,13 @@ from torch import Tensor
 
 from cmmlib import baselines, calibrate, cmm
 from cmmlib import ensemble as ens
-from cmmlib.answers import Transcript, find_domain, known_answers, own_transcript_path
 from cmmlib.candidates import Candidates
-from cmmlib.enrich import N_RIVALS, RECORDED, Enrichment, Question, ask_about, replay
 from cmmlib.predict import predict
 from cmmlib.run import Run
 from cmmlib.similarity import match
+from cmmlib.texts.enrichment import RECORDED, Enrichment, replay
+from cmmlib.texts.questions import N_RIVALS, Question, ask_about
+from cmmlib.texts.transcripts import Transcript, find_domain, known_answers, own_transcript_path
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -73,7 +74,7 @@ def enrich(run: Run, classes: list[int] | None = None) -> Enrichment:
     todo = {c: asked[c] for c in (*found.missing, *found.failed)}
     if not todo:
         return found
-    from cmmlib import llm
+    from cmmlib.texts import llm
 
     path = Path(run.study.transcript) if run.study.transcript else own_transcript_path()
     budget = llm.Budget(run.study.max_requests, run.study.max_cost)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError
-from cmmlib.prompts import BASE_TEMPLATE
+from cmmlib.texts.templates import BASE_TEMPLATE
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
 WEB = "wds:"  # before a path, or before a name on the hub

@@ -21,8 +21,8 @@ import torch
 from cmmlib.errors import InputError, one_line
 from cmmlib.folders import image_digests
 from cmmlib.images import ImageFolder, ImageSet, PixelArray, choose_split
-from cmmlib.prompts import SLOT
 from cmmlib.storage.network import host_responds
+from cmmlib.texts.templates import SLOT
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from PIL import Image
 from cmmlib.errors import InputError, one_line
 from cmmlib.folders import image_digests
 from cmmlib.images import ImageSet, choose_split, decode
-from cmmlib.prompts import SLOT
 from cmmlib.storage.cache import cache_folder, write_text
 from cmmlib.storage.network import host_responds
 from cmmlib.storage.text_files import read_lines
+from cmmlib.texts.templates import SLOT
 
 IMAGE_KINDS = ("jpg", "jpeg", "png", "webp")
 

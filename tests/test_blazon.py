@@ -20,9 +20,9 @@ from cmmlib.blazon.classes import draw_classes, evaluation_images, load_classes
 from cmmlib.blazon.drawing.render import Scene
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, blazon, contrasts, plural, sample_arms
 from cmmlib.blazon.language.captions import FAMILIARITY, caption
-from cmmlib.blazon.templates import FITTING, ODD
 from cmmlib.blazon.training import model as mini
 from cmmlib.blazon.training import pretrain as training
+from cmmlib.texts.templates import BLAZON_ODD_TEMPLATES, BLAZON_TEMPLATES
 
 RECIPE = training.Recipe(samples=64, images=64, captions=2, batch_size=16, warmup_steps=2)
 
@@ -155,9 +155,9 @@ def test_evaluation_images_are_drawn_from_their_seed():
 
 
 def test_templates_have_a_slot():
-    assert all("{}" in template for template in (*FITTING, *ODD))
-    assert len(set(FITTING)) == 24
-    assert len(set(ODD)) == 10
+    assert all("{}" in template for template in (*BLAZON_TEMPLATES, *BLAZON_ODD_TEMPLATES))
+    assert len(set(BLAZON_TEMPLATES)) == 24
+    assert len(set(BLAZON_ODD_TEMPLATES)) == 10
 
 
 # ---------------------------------------------------------------- the model

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cmmlib import answers, enrich
-from cmmlib.answers import Record, Transcript, find_domain, known_answers, load_transcript
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
-from cmmlib.enrich import STYLES, Question, ask_about, checked, replay
 from cmmlib.errors import InputError
+from cmmlib.texts import questions, transcripts
+from cmmlib.texts.enrichment import replay
+from cmmlib.texts.questions import STYLES, Question, ask_about, checked_sentences
+from cmmlib.texts.transcripts import Record, Transcript, find_domain, known_answers, load_transcript
 
 small = settings(deadline=None, derandomize=True, max_examples=200)
 THREE = ("A red shield.", "A gold lion on it.", "Nothing else.")
@@ -54,7 +55,7 @@ def test_a_contrast_question_without_rivals_is_the_plain_one():
     assert Question("lion", "shields", "contrast").text == Question("lion", "shields").text
 
 
-@pytest.mark.parametrize("style", enrich.STYLES)
+@pytest.mark.parametrize("style", questions.STYLES)
 def test_braces_in_a_name_stay_what_they_are(style):
     question = Question("a {domain} b {rivals}", "{class_name} {0}", style, ("{domain} {x}", "}{"))
     assert question.text.startswith("What does 'a {domain} b {rivals}' look like in {class_name} {0}? ")
@@ -80,7 +81,7 @@ def test_an_unknown_style_is_refused_in_one_line():
 
 @pytest.mark.parametrize(("n_classes", "expected"), [(1, 1), (3, 1), (4, 1), (8, 2), (120, 30)])
 def test_a_quarter_of_the_classes_is_described(n_classes, expected):
-    assert enrich.default_n_described(n_classes) == expected
+    assert questions.default_n_described(n_classes) == expected
 
 
 # ---------------------------------------------------------------- answers
@@ -98,7 +99,7 @@ def test_a_quarter_of_the_classes_is_described(n_classes, expected):
     ],
 )
 def test_an_answer_may_be_a_list_or_json_with_or_without_a_fence(answer):
-    assert checked(answer) == list(THREE)
+    assert checked_sentences(answer) == list(THREE)
 
 
 @pytest.mark.parametrize(
@@ -122,24 +123,24 @@ def test_an_answer_may_be_a_list_or_json_with_or_without_a_fence(answer):
     ],
 )
 def test_markup_and_control_characters_are_taken_out(sentence, expected):
-    assert checked([sentence, *OTHER])[0] == expected
+    assert checked_sentences([sentence, *OTHER])[0] == expected
 
 
 def test_duplicates_are_kept_once_where_they_came_first():
     answer = ["A lion.", "A bear.", "a LION", "A wolf", "A  bear ..", "A <i>wolf</i>."]
-    assert checked(answer) == ["A lion.", "A bear.", "A wolf"]
+    assert checked_sentences(answer) == ["A lion.", "A bear.", "A wolf"]
 
 
 def test_at_most_eight_sentences_are_kept_the_first_ones():
     answer = [f"Sentence {i}." for i in range(12)]
-    assert checked(answer) == answer[:8]
+    assert checked_sentences(answer) == answer[:8]
 
 
 def test_sentences_that_do_not_fit_are_left_out_and_do_not_count():
     answer = ["A lion.", "A lion that is much too long.", "A bear.", "A wolf."]
-    assert checked(answer, lambda text: len(text) < 10) == ["A lion.", "A bear.", "A wolf."]
+    assert checked_sentences(answer, lambda text: len(text) < 10) == ["A lion.", "A bear.", "A wolf."]
     with pytest.raises(ValueError, match=r"^1 usable sentences, 3 are needed$"):
-        checked(answer, lambda text: len(text) >= 10)
+        checked_sentences(answer, lambda text: len(text) >= 10)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_sentences_that_do_not_fit_are_left_out_and_do_not_count():
 )
 def test_what_is_no_answer_is_refused_with_the_reason(answer, reason):
     with pytest.raises(ValueError, match=f"^{reason}") as error:
-        checked(answer)
+        checked_sentences(answer)
     assert "\n" not in str(error.value)
 
 
@@ -182,15 +183,15 @@ sentences = st.lists(st.lists(snippets | st.text(max_size=4), max_size=6).map(""
 @example(["A .", "a", "B", "C"])
 def test_a_checked_answer_has_no_markup_empties_or_duplicates_and_passes_again(answer):
     try:
-        kept = checked(answer)
+        kept = checked_sentences(answer)
     except ValueError:
         return
     assert 3 <= len(kept) <= 8
     assert not MARKS & set("".join(kept))
     assert all(any(map(str.isalnum, sentence)) and sentence.isprintable() for sentence in kept)
     assert len({sentence.casefold().rstrip(". ") for sentence in kept}) == len(kept)
-    assert checked(kept) == kept  # what is recorded is what is replayed
-    assert checked(json.dumps({"descriptions": answer})) == kept
+    assert checked_sentences(kept) == kept  # what is recorded is what is replayed
+    assert checked_sentences(json.dumps({"descriptions": answer})) == kept
 
 
 # ---------------------------------------------------------------- transcripts
@@ -264,44 +265,44 @@ def test_a_transcript_that_cannot_be_read_is_named_without_its_folder(tmp_path):
 
 
 def test_own_answers_are_used_only_where_the_package_has_none(own_cache):
-    domain = answers.shipped_transcripts()["dtd"].records[0].domain
+    domain = transcripts.shipped_transcripts()["dtd"].records[0].domain
     mine = [record("Banded", OTHER, domain=domain, model="m"), record("lion", OTHER)]
     shipped = Question("banded", domain)
-    before = answers.known_answers().find(shipped)
-    write(answers.own_transcript_path(), *mine)
-    assert answers.own_transcript_path().is_relative_to(own_cache)
-    known = answers.known_answers()
+    before = transcripts.known_answers().find(shipped)
+    write(transcripts.own_transcript_path(), *mine)
+    assert transcripts.own_transcript_path().is_relative_to(own_cache)
+    known = transcripts.known_answers()
     assert known.find(shipped) == before != mine[0]
     assert known.find(shipped, model="m") == mine[0]
     assert known.find(Question("lion", "shields")) == mine[1]
 
 
 def test_a_named_file_is_used_alone_and_may_be_missing(tmp_path):
-    write(answers.own_transcript_path(), record("bear"))
-    assert answers.known_answers(str(write(tmp_path / "t.jsonl", record()))).records == [record()]
-    assert answers.known_answers(str(tmp_path / "none.jsonl")).records == []
+    write(transcripts.own_transcript_path(), record("bear"))
+    assert transcripts.known_answers(str(write(tmp_path / "t.jsonl", record()))).records == [record()]
+    assert transcripts.known_answers(str(tmp_path / "none.jsonl")).records == []
 
 
 def test_the_digest_changes_with_each_answer_that_could_be_used(tmp_path):
-    digests = [answers.answers_digest()]
-    write(answers.own_transcript_path(), record())
-    digests.append(answers.answers_digest())
-    write(answers.own_transcript_path(), record(), record("bear"))
-    digests.append(answers.answers_digest())
+    digests = [transcripts.answers_digest()]
+    write(transcripts.own_transcript_path(), record())
+    digests.append(transcripts.answers_digest())
+    write(transcripts.own_transcript_path(), record(), record("bear"))
+    digests.append(transcripts.answers_digest())
     named = str(tmp_path / "t.jsonl")
-    digests.append(answers.answers_digest(named))
+    digests.append(transcripts.answers_digest(named))
     write(tmp_path / "t.jsonl", record())
-    digests.append(answers.answers_digest(named))
+    digests.append(transcripts.answers_digest(named))
     assert len(set(digests)) == 5
-    write(answers.own_transcript_path(), record("wolf"))
-    assert answers.answers_digest(named) == digests[-1]  # one's own answers do not matter beside a named file
+    write(transcripts.own_transcript_path(), record("wolf"))
+    assert transcripts.answers_digest(named) == digests[-1]  # one's own answers do not matter beside a named file
 
 
 # ---------------------------------------------------------------- what the package brings
 
 
 def test_the_package_brings_one_answer_of_a_style_for_each_class_of_its_data_sets():
-    shipped = answers.shipped_transcripts()
+    shipped = transcripts.shipped_transcripts()
     classes = {name: {r.class_name.casefold() for r in known.records} for name, known in shipped.items()}
     assert {name: len(names) for name, names in classes.items()} == SHIPPED
     records = Counter((name, r.style) for name, known in shipped.items() for r in known.records)
@@ -312,8 +313,8 @@ def test_the_package_brings_one_answer_of_a_style_for_each_class_of_its_data_set
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_answer_passes_its_check_unchanged_and_says_where_it_came_from(name):
-    for shipped in answers.shipped_transcripts()[name].records:
-        assert checked(list(shipped.answer)) == list(shipped.answer), shipped.class_name
+    for shipped in transcripts.shipped_transcripts()[name].records:
+        assert checked_sentences(list(shipped.answer)) == list(shipped.answer), shipped.class_name
         assert shipped.origin
         assert bool(shipped.rivals) == (shipped.style == "contrast")
         assert shipped.date

@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pytest
 
-from cmmlib import llm
-from cmmlib.answers import load_transcript
-from cmmlib.enrich import Question, replay
 from cmmlib.errors import InputError
-from cmmlib.llm import ATTEMPTS, Budget, Session
+from cmmlib.texts import llm
+from cmmlib.texts.enrichment import replay
+from cmmlib.texts.llm import ATTEMPTS, Budget, Session
+from cmmlib.texts.questions import Question
+from cmmlib.texts.transcripts import load_transcript
 
 KEY = "sk-test-8f3b1c9d7e5a"
 MODEL = "openai/test-model"

@@ -3,7 +3,7 @@
 import pytest
 
 from cmmlib.errors import InputError
-from cmmlib.prompts import PromptBank, fill, load_templates
+from cmmlib.texts.templates import PromptBank, fill, load_templates
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:

@@ -12,13 +12,14 @@ import torch
 from finished_runs import by_name, near_texts, opened, unit, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import InputError, baselines, cmm, ensemble, llm, repair
-from cmmlib.answers import Record
+from cmmlib import InputError, baselines, cmm, ensemble, repair
 from cmmlib.candidates import Candidates, candidate_cmm
-from cmmlib.enrich import Enrichment
 from cmmlib.repair import contenders
 from cmmlib.run import Run
 from cmmlib.similarity import match
+from cmmlib.texts import llm
+from cmmlib.texts.enrichment import Enrichment
+from cmmlib.texts.transcripts import Record
 
 NEED_POOL = ["uniform", "zpe", "autoclip", "cmm_templates", "cmm_global"]
 CORRECTED = ["enriched_cmm_prior", "enriched_cmm_prototypes"]

@@ -23,8 +23,8 @@ from cmmlib.blazon.training.model import NAME
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.ensemble import replace_classes
-from cmmlib.prompts import BASE_TEMPLATE, fill
 from cmmlib.similarity import match
+from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 WORST_K = 20
 PROBE_SEED = 900  # renders the linear probe's training images

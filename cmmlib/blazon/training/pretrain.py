@@ -33,8 +33,8 @@ from cmmlib.blazon.language.wordlists import SECOND_SENSE
 from cmmlib.blazon.training import model as mini
 from cmmlib.errors import InputError
 from cmmlib.metrics import class_accuracy, worst_at_k
-from cmmlib.prompts import BASE_TEMPLATE, fill
 from cmmlib.storage.cache import save_tensors, whole_file, write_text
+from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 CHUNK = 16_000  # images rendered and stored at a time
 

@@ -1,8 +1,6 @@
-"""Suspect classes -> questions to a language model -> descriptions, live or from a transcript.
+"""Questions to a language model about classes, and the check of its answers.
 
-A question names a class, the domain, and in the `contrast` style the class's rivals. Nothing here takes labels: which
-classes are asked about is decided by CMM. An answer is checked before anything uses it, wherever it came from.
-"""
+A question names a class, the domain, and in the `contrast` style the class's rivals."""
 
 from __future__ import annotations
 
@@ -10,22 +8,22 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from cmmlib.answers import DEFAULT_DOMAIN, Record, Transcript
 from cmmlib.errors import InputError
+from cmmlib.texts.questions import DEFAULT_DOMAIN
 
 if TYPE_CHECKING:
-    from cmmlib.llm import Spent
+    from cmmlib.texts.questions import Question
+if TYPE_CHECKING:
+    pass
 
 Style = Literal["describe", "contrast"]
 STYLES: tuple[str, ...] = get_args(Style)
 FEWEST, MOST = 3, 8  # sentences of an answer
 LONGEST_ANSWER = 100_000  # characters that are read at all
 N_RIVALS = 3
-RECORDED = "recorded"  # the "language model" that only replays transcripts
-
 DESCRIBE = "What does '{class_name}' look like in {domain}?"
 CONTRAST = (
     "What does '{class_name}' look like in {domain}? It is often taken for {rivals}. "
@@ -56,37 +54,6 @@ class Question:
         return f"{filled} {FORM}"
 
 
-@dataclass(frozen=True)
-class Enrichment:
-    """Descriptions of the classes that were asked about.
-
-    Attributes:
-        asked: class indices, the first suspect first.
-        records: the record behind each described class; `descriptions` are those that passed every check.
-        missing: classes without a recorded answer.
-        failed: classes whose answer was unusable, with the reason.
-        other_rivals: classes whose recorded `contrast` answer was given for other rivals.
-        spent: what live questions took, None where nothing was asked.
-    """
-
-    asked: list[int]
-    questions: dict[int, Question]
-    descriptions: dict[int, list[str]] = field(default_factory=dict)
-    records: dict[int, Record] = field(default_factory=dict)
-    missing: list[int] = field(default_factory=list)
-    failed: dict[int, str] = field(default_factory=dict)
-    other_rivals: list[int] = field(default_factory=list)
-    spent: Spent | None = None
-
-    @property
-    def requests(self) -> int:
-        """Number of classes whose descriptions are there, replayed or live."""
-        return len(self.descriptions)
-
-
-# ---------------------------------------------------------------- questions
-
-
 def default_n_described(n_classes: int) -> int:
     """A quarter of the classes, and at least one."""
     return max(1, n_classes // 4)
@@ -113,10 +80,7 @@ def ask_about(
     return {c: Question(classnames[c], domain, style, named(c)) for c in classes}
 
 
-# ---------------------------------------------------------------- answers
-
-
-def checked(answer: Any, fits: Callable[[str], bool] = lambda text: True) -> list[str]:
+def checked_sentences(answer: Any, fits: Callable[[str], bool] = lambda text: True) -> list[str]:
     """The usable sentences of an answer: strings without markup, control characters or duplicates that fit.
 
     Args:
@@ -157,35 +121,5 @@ def _plain(sentence: str) -> str:
     return " ".join(re.sub(r"^\s*(?:(?:[-\u2022]|\d+[.)])\s+)+", "", text).split())
 
 
-# ---------------------------------------------------------------- answers from a transcript
-
-
-def replay(
-    questions: dict[int, Question],
-    known: Transcript,
-    fits: Callable[[str], bool] = lambda text: True,
-    model: str | None = None,
-) -> Enrichment:
-    """Answers from a transcript: checked again, since anyone may have written it.
-
-    A `contrast` question whose rivals differ from the recorded ones takes the recorded answer and is listed in
-    `other_rivals`.
-
-    Args:
-        model: only answers of this model; None for any.
-    """
-    found = Enrichment(list(questions), questions)
-    for c, question in questions.items():
-        record = known.find(question, model)
-        if record is None:
-            found.missing.append(c)
-            continue
-        try:
-            found.descriptions[c] = checked(list(record.answer), fits)
-        except ValueError as error:
-            found.failed[c] = str(error)
-            continue
-        found.records[c] = record
-        if question.style == "contrast" and set(record.rivals) != set(question.rivals):
-            found.other_rivals.append(c)
-    return found
+VERSION = "1"  # of the questions' wording in `cmmlib.texts.enrichment`: answers to another wording are not answers to this one
+DEFAULT_DOMAIN = "photographs"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmmlib.blazon.templates import FITTING, ODD
 from cmmlib.errors import InputError
 from cmmlib.storage.text_files import read_lines
+from cmmlib.texts.templates import BLAZON_ODD_TEMPLATES, BLAZON_TEMPLATES
 
 SLOT = "{}"
 BASE_TEMPLATE = "a photo of a {}."  # of a study that names no other
@@ -59,7 +59,7 @@ def load_templates(name: str) -> list[str]:
         pool = {"openai-80": open_clip.OPENAI_IMAGENET_TEMPLATES, "openai-7": open_clip.SIMPLE_IMAGENET_TEMPLATES}
         return [template(SLOT) for template in pool[name]]
     if name in ("blazon-24", "blazon-odd"):
-        return list(FITTING if name == "blazon-24" else ODD)
+        return list(BLAZON_TEMPLATES if name == "blazon-24" else BLAZON_ODD_TEMPLATES)
     path = Path(name)
     if not path.is_absolute() and not path.is_file():
         pools = "blazon-24, blazon-odd, openai-7, openai-80"
@@ -76,3 +76,43 @@ def load_templates(name: str) -> list[str]:
     if not templates:
         raise InputError(f"templates: {path.name} holds no template: write one a line, with {{}} for the class name")
     return templates
+
+
+BLAZON_TEMPLATES = (
+    "{}",
+    "a photo of a {}.",
+    "a photo of {}.",
+    "a coat of arms: {}.",
+    "coat of arms: {}",
+    "arms: {}",
+    "blazon: {}",
+    "arms of the town: {}",
+    "arms of the family: {}",
+    "a shield, {}",
+    "a picture of a shield with {}.",
+    "a drawing of {}.",
+    "an image of the arms {}.",
+    "a blurry photo of {}.",
+    "a shield bearing {}",
+    "a heraldic shield: {}",
+    "family crest, {}",
+    "vector: {}",
+    "{} for sale",
+    "{} at the museum",
+    "a close-up of {} on a stone wall",
+    "emblem with {}",
+    "itap of a {}.",
+    "a good photo of the {}.",
+)
+BLAZON_ODD_TEMPLATES = (
+    "a bowl of {}, freshly cooked.",
+    "the taste of {}",
+    "{} is playing football",
+    "my favourite song is {}",
+    "a satellite photo of {}.",
+    "an x-ray of {}",
+    "the price of {} fell",
+    "how to repair {}",
+    "{} in the rain in Paris",
+    "not a {}",
+)

@@ -18,9 +18,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cmmlib.answers import Record, append
-from cmmlib.enrich import Question, checked
 from cmmlib.errors import InputError
+from cmmlib.texts.questions import Question, checked_sentences
+from cmmlib.texts.transcripts import Record, append
 
 ATTEMPTS = 6  # of a request that was not answered: rate limit, time-out, server error, dropped connection
 LONGEST_WAIT = 60.0  # seconds between two of them
@@ -148,7 +148,7 @@ def _answered(
     for _ in range(2):  # a bad answer is asked again once
         text, tokens, cost = _request(question, session, spent, completion)
         try:
-            answer = checked(text, fits)
+            answer = checked_sentences(text, fits)
         except ValueError as error:
             reason = str(error)
             continue

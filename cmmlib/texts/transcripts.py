@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import cache_folder, digest, file_digests
+from cmmlib.texts.questions import DEFAULT_DOMAIN, VERSION
 
 if TYPE_CHECKING:
-    from cmmlib.enrich import Question
+    from cmmlib.texts.questions import Question
 
-VERSION = "1"  # of the questions' wording in `cmmlib.enrich`: answers to another wording are not answers to this one
-DEFAULT_DOMAIN = "photographs"
 SHIPPED = Path(__file__).parent / "transcripts"
 
 
