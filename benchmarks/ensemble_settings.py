@@ -20,16 +20,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cmmlib import cmm, metrics
-from cmmlib import ensemble as ens
+from cmmlib import functional as F
 from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.baselines import uniform_mean
 from cmmlib.blazon.language.noisy_descriptions import descriptions
-from cmmlib.candidates import Candidates, candidate_cmm
 from cmmlib.datasets import RenderedShields, load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
-from cmmlib.predict import predict
-from cmmlib.similarity import match
+from cmmlib.functional.candidates import Candidates, candidate_cmm
+from cmmlib.functional.prompt_baselines import uniform_mean
+from cmmlib.functional.similarity import similarity_pass
+from cmmlib.functional.zero_shot import predict
 from cmmlib.texts.questions import default_n_described
 from cmmlib.texts.templates import BLAZON_TEMPLATES, PromptBank
 
@@ -58,9 +57,9 @@ def scores(images, labels, candidates, others, logit_scale) -> list[dict]:
             score = first[way]
         else:  # the rivals have the texts of the row before, which is a round less
             score = candidate_cmm(images, candidates, classifier, logit_scale, way)
-        classifier = ens.combine(candidates, ens.weigh(candidates, score, **form))
-        accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
-        rows.append({**setting, "overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)})
+        classifier = F.combine_candidates(candidates, F.weigh_candidates(candidates, score, **form))
+        accuracy = F.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
+        rows.append({**setting, "overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)})
     return rows
 
 
@@ -90,8 +89,8 @@ def described_world(list_seed: int, seed: int, backbone) -> World:
     """One class list on the images of one seed, its quarter of lowest CMM described by generated sentences."""
     data, images, heads = embedded(list_seed, seed, backbone)
     base, pool = heads[0], heads[1:]
-    soft = cmm.cmm(match(images, base[None], backbone.logit_scale), "soft")[0]
-    suspects = cmm.rank_classes(soft)[: default_n_described(len(base))].tolist()
+    soft = F.class_matching_margin(similarity_pass(images, base[None], backbone.logit_scale), "soft")[0]
+    suspects = F.rank_classes(soft)[: default_n_described(len(base))].tolist()
     described = {c: embed_texts(backbone, descriptions(data.arms[c], seed)) for c in suspects}
     candidates = Candidates.of_templates(pool).with_descriptions(described)
     name, others = f"blazon:{list_seed}", uniform_mean(pool)

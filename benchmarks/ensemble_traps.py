@@ -23,13 +23,14 @@ import torch
 from ensemble_settings import World, described_world
 from torch import Tensor
 
-from cmmlib import ensemble as ens
-from cmmlib import metrics, repair
+from cmmlib import functional as F
+from cmmlib import repair
 from cmmlib.backbones import load_backbone
-from cmmlib.baselines import uniform_mean
-from cmmlib.candidates import DESCRIPTION, TEMPLATE, Candidates
+from cmmlib.functional import ensemble as ens
+from cmmlib.functional.candidates import DESCRIPTION, TEMPLATE, Candidates
+from cmmlib.functional.prompt_baselines import uniform_mean
+from cmmlib.functional.zero_shot import predict
 from cmmlib.opening import open_run
-from cmmlib.predict import predict
 from cmmlib.storage.cache import whole_file
 from cmmlib.study import Study
 
@@ -155,7 +156,7 @@ def safe_robbers_dropped(world: World, found: Matches) -> Tensor:
 
 def method(world: World, **settings: Any) -> Tensor:
     """The weighted ensemble, with the project's settings or others: [C, D]."""
-    return ens.cmm_ensemble(world.images, world.candidates, world.others, world.logit_scale, **settings)
+    return F.cmm_ensemble(world.images, world.candidates, world.others, world.logit_scale, **settings)
 
 
 def changed(world: World, score: Score = plain, kept: Filter = all_kept) -> Tensor:
@@ -165,7 +166,7 @@ def changed(world: World, score: Score = plain, kept: Filter = all_kept) -> Tens
         found = matches(world, others)
         mask = kept(world, found)
         chosen = world.candidates.where(mask)
-        others = ens.combine(chosen, ens.weigh(chosen, score(world, found)[mask]))
+        others = F.combine_candidates(chosen, F.weigh_candidates(chosen, score(world, found)[mask]))
     return others
 
 
@@ -244,7 +245,7 @@ def sizes_of_scale(world: World, cmm: Tensor) -> Iterator[tuple[str, float]]:
         yield f"CMM of {name}, mean", float(own.mean())
         yield f"CMM of {name}, deviation", float(own.std())
     for name, balanced in (("with", True), ("without", False)):
-        weights = ens.weigh(candidates, cmm, balanced=balanced)
+        weights = F.weigh_candidates(candidates, cmm, balanced=balanced)
         mass = weights[candidates.groups == DESCRIPTION].sum() / len(world.suspects)
         yield f"weight of descriptions, groups {name} equal mass (%)", 100 * float(mass)
 
@@ -252,8 +253,8 @@ def sizes_of_scale(world: World, cmm: Tensor) -> Iterator[tuple[str, float]]:
 def accuracies(world: World) -> list[dict]:
     rows = []
     for trap, variant, prediction in variants(world):
-        accuracy = metrics.class_accuracy(prediction, world.labels, world.candidates.n_classes)
-        worst = metrics.worst_at_k(accuracy.value, 10)
+        accuracy = F.class_accuracy(prediction, world.labels, world.candidates.n_classes)
+        worst = F.worst_at_k(accuracy.value, 10)
         scores = {"overall": 100 * accuracy.overall, "worst 10": 100 * (worst or 0.0)}
         rows.append({"trap": trap, "variant": variant, **scores})
     return rows

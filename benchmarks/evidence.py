@@ -16,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cmmlib import evidence, metrics, pages
+from cmmlib import evidence, pages
+from cmmlib import functional as F
 from cmmlib.datasets import load_embeddings
 from cmmlib.storage.cache import whole_file
 
@@ -33,7 +34,7 @@ def main() -> None:
     for name, file in FILES.items():
         data = load_embeddings(folder / file)
         assert data.labels is not None
-        k = min(10, metrics.default_worst_k(len(data.classnames)))
+        k = min(10, F.default_worst_k(len(data.classnames)))
         rows = evidence.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
         rows.append(evidence.sight(data.images, data.heads[0], data.labels))
         shown = pages.evidence_table(rows)

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cmmlib import cmm, metrics
+from cmmlib import functional as F
 from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
@@ -27,7 +27,7 @@ from cmmlib.blazon.training.model import NAME
 from cmmlib.blazon.training.pretrain import pretrain
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
-from cmmlib.similarity import match
+from cmmlib.functional.similarity import similarity_pass
 from cmmlib.storage.cache import write_text
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
@@ -40,10 +40,10 @@ def measure(backbone: Backbone, data: dict[int, Any]) -> dict[str, list[float]]:
     texts = embed_texts(backbone, [fill(BASE_TEMPLATE, blazon(arms)) for arms in load_classes()])
     accuracies, scores = [], []
     for images in data.values():
-        found = match(embed_images(backbone, images), texts[None], backbone.logit_scale)
+        found = similarity_pass(embed_images(backbone, images), texts[None], backbone.logit_scale)
         prediction = found.prediction[0].long()
-        accuracies.append(metrics.class_accuracy(prediction, images.labels, len(texts)).value)
-        scores.append(cmm.cmm(found, "soft")[0])
+        accuracies.append(F.class_accuracy(prediction, images.labels, len(texts)).value)
+        scores.append(F.class_matching_margin(found, "soft")[0])
     means = {"accuracy": torch.stack(accuracies).mean(0), "cmm": torch.stack(scores).mean(0)}
     return {name: [round(value, 5) for value in values.tolist()] for name, values in means.items()}
 

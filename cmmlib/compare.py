@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cmmlib import baselines, metrics
-from cmmlib import ensemble as ens
-from cmmlib.candidates import TEMPLATE, Candidates
-from cmmlib.predict import predict, similarities
+from cmmlib import functional as F
+from cmmlib.functional.candidates import TEMPLATE, Candidates
+from cmmlib.functional.zero_shot import predict, similarities
 from cmmlib.repair import Contender, weighted_ensemble
 from cmmlib.run import Run
 
@@ -36,16 +35,16 @@ def ensemble_rows(
     """
     rows = []
     for contender in found:
-        accuracy = metrics.class_accuracy(contender.prediction, labels, n_classes)
-        halves = metrics.worst_split_half(contender.prediction == labels, labels, n_classes, list(WORST), seed)
+        accuracy = F.class_accuracy(contender.prediction, labels, n_classes)
+        halves = F.worst_split_half(contender.prediction == labels, labels, n_classes, list(WORST), seed)
         rows.append(
             {
                 "name": contender.name,
                 "label_free": contender.label_free,
                 "overall": accuracy.overall,
-                "overall_interval": metrics.wilson_interval(int(accuracy.correct.sum()), len(labels)),
+                "overall_interval": F.wilson_interval(int(accuracy.correct.sum()), len(labels)),
                 "mean_per_class": accuracy.mean_per_class,
-                "worst": {str(k): metrics.worst_at_k(accuracy.value, k) for k in WORST},
+                "worst": {str(k): F.worst_at_k(accuracy.value, k) for k in WORST},
                 "worst_split_half": dict(zip(map(str, WORST), halves, strict=True)),
                 "base_worst": {str(k): _mean(accuracy.value[index]) for k, index in base_worst.items()},
                 "zero_classes": int((accuracy.value == 0).sum()),
@@ -77,8 +76,8 @@ def described_curve(
         enriched = candidates.with_descriptions(part)
         ways = {
             "CMM weights": weighted_ensemble(run, enriched),
-            "uniform": ens.combine(enriched, ens.uniform(enriched)),
-            "in place of the name": ens.replace_classes(run.base, part),
+            "uniform": F.combine_candidates(enriched, F.uniform_weights(enriched)),
+            "in place of the name": F.replace_classes(run.base, part),
         }
         rows += [{"count": int(count), "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
     return rows
@@ -89,13 +88,13 @@ def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]
     candidates = Candidates.of_templates(run.heads)
     enriched = candidates.with_descriptions(described)
     most = max([len(v) for v in described.values()], default=0)
-    uniform = baselines.uniform_mean(run.heads)
+    uniform = F.uniform_mean(run.heads)
     versions = {
         "as it is": weighted_ensemble(run, enriched),
         "templates only": weighted_ensemble(run, candidates),
         "descriptions only, in the described classes": _descriptions_only(run, described, uniform),
-        "uniform weights, groups balanced": ens.combine(enriched, ens.uniform(enriched, balanced=True)),
-        "uniform weights": ens.combine(enriched, ens.uniform(enriched)),
+        "uniform weights, groups balanced": F.combine_candidates(enriched, F.uniform_weights(enriched, balanced=True)),
+        "uniform weights": F.combine_candidates(enriched, F.uniform_weights(enriched)),
         "CMM weights, groups not balanced": weighted_ensemble(run, enriched, balanced=False),
         "nothing cut": weighted_ensemble(run, enriched, cut=None),
         "retrieval assignment": weighted_ensemble(run, enriched, assignment="retrieval"),
@@ -117,11 +116,11 @@ def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor
 
 
 def _scores(run: Run, labels: Tensor, classifier: Tensor, followed: bool = False) -> dict[str, Any]:
-    accuracy = metrics.class_accuracy(predict(run.images, classifier), labels, run.n_classes)
-    scores = {"overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)}
+    accuracy = F.class_accuracy(predict(run.images, classifier), labels, run.n_classes)
+    scores = {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}
     if followed:
-        base = metrics.class_accuracy(predict(run.images, run.base), labels, run.n_classes)
-        scores["base_worst_10"] = _mean(accuracy.value[metrics.worst_classes(base.value, 10)])
+        base = F.class_accuracy(predict(run.images, run.base), labels, run.n_classes)
+        scores["base_worst_10"] = _mean(accuracy.value[F.worst_classes(base.value, 10)])
     return scores
 
 
@@ -150,7 +149,7 @@ def replaced_alone(
     """
     similarity = torch.cat(list(similarities(run.images, run.base, 8192)))
     before = similarity.argmax(1)
-    new = ens.replace_classes(run.base, described)
+    new = F.replace_classes(run.base, described)
     changes = {}
     for c in described:
         changed = similarity.clone()

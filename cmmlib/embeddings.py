@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
+from cmmlib.functional.checks import check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 
 

@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib import calibrate, cmm, metrics
-from cmmlib.blazon.anatomy import visual_confusability
-from cmmlib.blazon.quality import fit_probe
-from cmmlib.predict import predict
-from cmmlib.similarity import Matches, match
+from cmmlib import functional as F
+from cmmlib.functional.linear_probe import fit_linear_probe, visual_confusability
+from cmmlib.functional.similarity import SimilarityPass, similarity_pass
+from cmmlib.functional.zero_shot import predict
 
 FAR = 0.10  # a worst set is far below the overall accuracy when the gap is clear of this
 DRAWS = 1000
@@ -72,13 +71,13 @@ def rows(
     Returns:
         Rows with `claim`, `measure`, `value`, `low`, `high` (95 %, or the bracket of worst@k) and `held`.
     """
-    found = match(images, base[None], logit_scale)
+    found = similarity_pass(images, base[None], logit_scale)
     n_classes, before = len(base), found.prediction[0].long()
-    accuracy = metrics.class_accuracy(before, labels, n_classes)
+    accuracy = F.class_accuracy(before, labels, n_classes)
     table = [phenomenon(before, labels, n_classes, k, seed), *detection(found, accuracy.value, k, seed)]
     if len(heads) > 2:
-        table.append(prompt_rating(match(images, heads, logit_scale), labels, seed))
-    for name, fit in (("prior matching", calibrate.prior_matching), ("prototypes", calibrate.prototypes)):
+        table.append(prompt_rating(similarity_pass(images, heads, logit_scale), labels, seed))
+    for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
         after = fit(images, base, 1 / logit_scale).predict(images, base)
         table += lift(name, before, after, labels, n_classes, k, seed)
     return table
@@ -86,39 +85,39 @@ def rows(
 
 def phenomenon(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_classes: int, k: int, seed: int = 0) -> Row:
     """Overall accuracy minus worst@k: from overall's lower end and the bracket's upper one to the reverse."""
-    accuracy = metrics.class_accuracy(prediction, labels, n_classes)
-    low, high = metrics.wilson_interval(int(accuracy.correct.sum()), len(labels))
-    worst = metrics.worst_at_k(accuracy.value, k)
-    (half,) = metrics.worst_split_half(prediction == labels, labels, n_classes, [k], seed)
+    accuracy = F.class_accuracy(prediction, labels, n_classes)
+    low, high = F.wilson_interval(int(accuracy.correct.sum()), len(labels))
+    worst = F.worst_at_k(accuracy.value, k)
+    (half,) = F.worst_split_half(prediction == labels, labels, n_classes, [k], seed)
     if worst is None or half is None:
         return _row(PHENOMENON, f"overall minus worst {k}", np.nan, np.nan, np.nan)
     gap = accuracy.overall - (worst + half) / 2
     return _row(PHENOMENON, f"overall minus worst {k}", gap, low - half, high - worst, FAR)
 
 
-def detection(found: Matches, accuracy: Float[Tensor, "C"], k: int, seed: int = 0) -> list[Row]:
+def detection(found: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed: int = 0) -> list[Row]:
     """Rank correlation with accuracy and AUROC of the true worst set, for every assignment of CMM."""
     known = ~accuracy.isnan()
-    a, worst = accuracy[known], metrics.true_worst(accuracy, k)[known]
-    soft = cmm.cmm(found, "soft")[0]
+    a, worst = accuracy[known], F.true_worst(accuracy, k)[known]
+    soft = F.class_matching_margin(found, "soft")[0]
     table = []
-    for assignment in cmm.ASSIGNMENTS:
-        score = cmm.filled(cmm.cmm(found, assignment)[0], soft)[known]
+    for assignment in F.ASSIGNMENTS:
+        score = F.fill_undefined(F.class_matching_margin(found, assignment)[0], soft)[known]
         name = assignment.replace("_", " ")
         for measure, of, than in (
-            ("rank correlation", lambda i, s=score: metrics.spearman(s[i], a[i]), 0.0),
-            ("AUROC", lambda i, s=score: metrics.auroc(s[i], worst[i]), 0.5),
+            ("rank correlation", lambda i, s=score: F.spearman(s[i], a[i]), 0.0),
+            ("AUROC", lambda i, s=score: F.auroc(s[i], worst[i]), 0.5),
         ):
             value, low, high = _over_classes(of, len(a), seed)
             table.append(_row(FINDS, f"{measure}, {name}", value, low, high, than))
     return table
 
 
-def prompt_rating(found: Matches, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
+def prompt_rating(found: SimilarityPass, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
     """Rank correlation of the scale-free CMM of prompts with their accuracies; the bootstrap is over prompts."""
-    score = cmm.prompt_scores(cmm.scale_free_cmm(found))
+    score = F.prompt_scores(F.scale_free_cmm(found))
     accuracy = (found.prediction.long() == labels).double().mean(1)
-    value, low, high = _over_classes(lambda i: metrics.spearman(score[i], accuracy[i]), len(score), seed)
+    value, low, high = _over_classes(lambda i: F.spearman(score[i], accuracy[i]), len(score), seed)
     return _row(RATES, f"rank correlation over {len(score)} prompts", value, low, high)
 
 
@@ -139,15 +138,15 @@ def sight(images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], labels: Int[
 
     The probe is fitted on one half of each class's images and judged on the other, in both directions.
     """
-    accuracy = metrics.class_accuracy(predict(images, head), labels, len(head)).value
-    first, losses = metrics.random_half(labels, seed), []
+    accuracy = F.class_accuracy(predict(images, head), labels, len(head)).value
+    first, losses = F.random_half(labels, seed), []
     for half in (first, ~first):
-        probe = fit_probe(images[half].float(), labels[half])
+        probe = fit_linear_probe(images[half].float(), labels[half])
         losses.append(visual_confusability(probe, images[~half].float(), labels[~half]))
     clear = -torch.stack(losses).nanmean(0)
     known = ~accuracy.isnan() & ~clear.isnan()
     a, s = accuracy[known], clear[known]
-    value, low, high = _over_classes(lambda i: metrics.spearman(s[i], a[i]), len(a), seed)
+    value, low, high = _over_classes(lambda i: F.spearman(s[i], a[i]), len(a), seed)
     return _row(SIGHT, "rank correlation, linear probe", value, low, high)
 
 
@@ -166,7 +165,7 @@ def lift(
     measured on the same images they would gain by regression to the mean alone.
     """
     change = (after == labels).double() - (before == labels).double()
-    first = metrics.random_half(labels, seed)
+    first = F.random_half(labels, seed)
     both = [_followed(change, before, labels, n_classes, k, half) for half in (first, ~first)]
     worst, error = sum(mean for mean, _ in both) / 2, sum(error**2 for _, error in both) ** 0.5 / 2
     overall, spread = float(change.mean()), float(change.std(correction=0)) / len(change) ** 0.5
@@ -182,7 +181,7 @@ def _followed(
     """Mean change, and its standard error, of the k classes that are worst on a half, measured on the other half."""
     if not half.any():
         return np.nan, np.nan
-    chosen = metrics.worst_classes(metrics.class_accuracy(before[half], labels[half], n_classes).value, k)
+    chosen = F.worst_classes(F.class_accuracy(before[half], labels[half], n_classes).value, k)
     own = [change[(labels == c) & ~half] for c in chosen.tolist()]
     own = [values for values in own if len(values)]
     if not own:

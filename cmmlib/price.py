@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cmmlib import calibrate, metrics, resampling
-from cmmlib.calibrate import Correction
+from cmmlib import functional as F
 from cmmlib.compare import WORST, ensemble_rows
-from cmmlib.predict import predict
+from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.zero_shot import predict
 from cmmlib.repair import Contender
 from cmmlib.run import Run
 from cmmlib.unlabelled import FITS, cross_fitted
@@ -42,12 +42,12 @@ def report(
 
 def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> list[dict[str, Any]]:
     """Overall and worst-10 over the strength of the bias."""
-    matched = calibrate.prior_matching(run.images, run.base, 1 / run.logit_scale)
+    matched = F.fit_prior_matching(run.images, run.base, 1 / run.logit_scale)
     rows = []
     for value in values:
         ways = {
             "prior matching": matched.at(value),
-            "prototypes": calibrate.prototypes(run.images, run.base, 1 / run.logit_scale, strength=value),
+            "prototypes": F.fit_prototypes(run.images, run.base, 1 / run.logit_scale, strength=value),
         }
         rows += [{"strength": value, "method": way, **_scores(run, labels, found)} for way, found in ways.items()]
     return rows
@@ -64,7 +64,7 @@ def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) 
     """Overall and worst-10 on all other images, when the corrections are fitted on so many reference images a class."""
     rows = []
     for count in counts:
-        reference = resampling.few_a_class(labels, count, seed)
+        reference = F.few_per_class(labels, count, seed)
         others = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, reference, False)
         others = others if others.any() else ~others  # nothing is left: judged on the reference itself
         for name, fit in FITS.items():
@@ -86,7 +86,7 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
     rows, plain = [], predict(run.images, run.base)
     for kind in KINDS:
         for draw in range(n_draws):
-            kept = resampling.with_frequencies(labels, _frequencies(kind, run.n_classes, seed + draw), seed + draw)
+            kept = F.with_frequencies(labels, _frequencies(kind, run.n_classes, seed + draw), seed + draw)
             if len(kept) == 0:
                 continue
             before = float((plain[kept] == labels[kept]).double().mean())
@@ -98,11 +98,11 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
 
 def _fitted(run: Run, kept: Int[Tensor, "M"]) -> dict[str, Correction]:
     x, tau = run.images[kept], 1 / run.logit_scale
-    matched = calibrate.prior_matching(x, run.base, tau)
+    matched = F.fit_prior_matching(x, run.base, tau)
     return {
         "prior matching, half strength": matched.at(HALF),
         "prior matching": matched,
-        "prototypes": calibrate.prototypes(x, run.base, tau),
+        "prototypes": F.fit_prototypes(x, run.base, tau),
     }
 
 
@@ -110,11 +110,11 @@ def _frequencies(kind: str, n_classes: int, seed: int) -> Tensor:
     if kind == "balanced":
         return torch.full((n_classes,), 1 / n_classes, dtype=torch.float64)
     if kind == "long tail":
-        return resampling.long_tailed_frequencies(n_classes, seed)
-    return resampling.dirichlet_frequencies(n_classes, float(kind.split()[1]), seed)
+        return F.long_tailed_frequencies(n_classes, seed)
+    return F.dirichlet_frequencies(n_classes, float(kind.split()[1]), seed)
 
 
 def _scores(run: Run, labels: Tensor, found: Correction, rows: Tensor | None = None) -> dict[str, Any]:
     images, y = (run.images, labels) if rows is None else (run.images[rows], labels[rows])
-    accuracy = metrics.class_accuracy(found.predict(images, run.base), y, run.n_classes)
-    return {"overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, WORST[2])}
+    accuracy = F.class_accuracy(found.predict(images, run.base), y, run.n_classes)
+    return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, WORST[2])}

@@ -15,12 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib import baselines, calibrate, cmm
-from cmmlib import ensemble as ens
-from cmmlib.candidates import Candidates
-from cmmlib.predict import predict
+from cmmlib import functional as F
+from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.similarity import similarity_pass
+from cmmlib.functional.zero_shot import predict
 from cmmlib.run import Run
-from cmmlib.similarity import match
 from cmmlib.texts.enrichment import RECORDED, Enrichment, replay
 from cmmlib.texts.questions import N_RIVALS, Question, ask_about
 from cmmlib.texts.transcripts import Transcript, find_domain, known_answers, own_transcript_path
@@ -43,8 +42,8 @@ def label_free(step: Step) -> Step:
 @label_free
 def suspects(run: Run, n: int | None = None) -> list[int]:
     """The classes of lowest soft CMM under the base prompt, the lowest first: as many as the study describes, or n."""
-    matches = match(run.images, run.base[None], run.logit_scale)
-    return cmm.rank_classes(cmm.cmm(matches, "soft")[0])[: n or run.n_described].tolist()
+    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
+    return F.rank_classes(F.class_matching_margin(matches, "soft")[0])[: n or run.n_described].tolist()
 
 
 @label_free
@@ -54,7 +53,7 @@ def questions(run: Run, classes: list[int]) -> dict[int, Question]:
     domain = study.domain or find_domain(run.classnames)
     if study.question == "describe":
         return ask_about(classes, run.classnames, domain)
-    rivals = cmm.top_rivals(run.images, run.base, run.logit_scale, N_RIVALS)
+    rivals = F.top_rivals(run.images, run.base, run.logit_scale, N_RIVALS)
     return ask_about(classes, run.classnames, domain, "contrast", lambda c: rivals[c])
 
 
@@ -126,30 +125,30 @@ def contenders(
     if run.backbone is not None:
         found.append(_linear(run, "class_name", run.encode(run.classnames)))
     if len(heads) > 1:
-        found.append(_linear(run, "uniform", baselines.uniform_mean(heads)))
-        weights = baselines.zpe(run.images, heads, run.logit_scale)
+        found.append(_linear(run, "uniform", F.uniform_mean(heads)))
+        weights = F.zpe(run.images, heads, run.logit_scale)
         found.append(_linear(run, "zpe", _weighted(heads, weights)))
-        found.append(Contender("autoclip", baselines.autoclip(run.images, heads, run.logit_scale)))
+        found.append(Contender("autoclip", F.autoclip(run.images, heads, run.logit_scale)))
     if run.backbone is not None:
-        waffle = baselines.waffle_texts(run.classnames, seed=run.study.seed)
+        waffle = F.waffle_texts(run.classnames, seed=run.study.seed)
         vectors = run.encode([text for texts in waffle for text in texts]).unflatten(0, (len(waffle), run.n_classes))
-        found.append(_linear(run, "waffle", baselines.uniform_mean(vectors)))
+        found.append(_linear(run, "waffle", F.uniform_mean(vectors)))
     if len(heads) > 1:
         own = None if described else ensemble
         found.append(_linear(run, "cmm_templates", weighted_ensemble(run, candidates) if own is None else own))
-        score = cmm.cmm(match(run.images, heads, run.logit_scale), "soft")
-        found.append(_linear(run, "cmm_global", _weighted(heads, ens.weigh_globally(heads, score))))
+        score = F.class_matching_margin(similarity_pass(run.images, heads, run.logit_scale), "soft")
+        found.append(_linear(run, "cmm_global", _weighted(heads, F.weigh_prompts(heads, score))))
     if run.backbone is not None:
         everything = encode_descriptions(run, enrich_all(run))
         if len(everything) == run.n_classes:
-            found.append(_linear(run, "describe_all", ens.replace_classes(run.base, everything), run.n_classes))
+            found.append(_linear(run, "describe_all", F.replace_classes(run.base, everything), run.n_classes))
     if described:
         enriched = candidates.with_descriptions(described)
-        found.append(_linear(run, "enriched_replace", ens.replace_classes(run.base, described), n))
-        found.append(_linear(run, "enriched_uniform", ens.combine(enriched, ens.uniform(enriched)), n))
+        found.append(_linear(run, "enriched_replace", F.replace_classes(run.base, described), n))
+        found.append(_linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n))
         own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
         found.append(_linear(run, "enriched_cmm", own, n))
-        for name, fit in (("prior", calibrate.prior_matching), ("prototypes", calibrate.prototypes)):
+        for name, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
             correction = fit(run.images, own, 1 / run.logit_scale)  # chapter 5 explains them
             found.append(Contender(f"enriched_cmm_{name}", correction.predict(run.images, own), True, n))
     return found
@@ -158,8 +157,8 @@ def contenders(
 @label_free
 def weighted_ensemble(run: Run, candidates: Candidates, **settings: Any) -> Float[Tensor, "C D"]:
     """The project's ensemble of these candidates; the others' classifier is the uniform mean of the templates."""
-    others = baselines.uniform_mean(run.heads)
-    return ens.cmm_ensemble(run.images, candidates, others, run.logit_scale, **settings)
+    others = F.uniform_mean(run.heads)
+    return F.cmm_ensemble(run.images, candidates, others, run.logit_scale, **settings)
 
 
 @label_free

@@ -21,7 +21,7 @@ from cmmlib.blazon.training.model import EARLY_TAG, TAG
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.datasets import ImageSet
 from cmmlib.errors import InputError
-from cmmlib.metrics import default_worst_k
+from cmmlib.functional.worst import default_worst_k
 from cmmlib.records import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
 from cmmlib.study import Study
 from cmmlib.texts.questions import default_n_described

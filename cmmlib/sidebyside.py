@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cmmlib import cmm, compare, metrics, repair
+from cmmlib import compare, repair
+from cmmlib import functional as F
 from cmmlib.errors import InputError
+from cmmlib.functional.similarity import similarity_pass
 from cmmlib.opening import open_run
 from cmmlib.records import read_run
 from cmmlib.run import Run, other_weights
-from cmmlib.similarity import match
 from cmmlib.study import Study
 
 
@@ -51,7 +52,7 @@ class Side:
 
     def worst(self, k: int) -> float | None:
         """worst@k under the base prompt."""
-        return None if self.accuracy is None else metrics.worst_at_k(self.accuracy, k)
+        return None if self.accuracy is None else F.worst_at_k(self.accuracy, k)
 
 
 # ---------------------------------------------------------------- where sides come from
@@ -84,15 +85,15 @@ def _numbers(column: Any) -> Tensor:
 
 def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> Side:
     """An opened run, computed here: its base prompt and, with labels, every method of chapter 4."""
-    matches = match(run.images, run.base[None], run.logit_scale)
+    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
     facts = {key: run.facts[key] for key in ("data", "model")}
-    side = Side(_model_name(facts), run.id, facts, run.classnames, cmm.cmm(matches, "soft")[0].double())
+    side = Side(_model_name(facts), run.id, facts, run.classnames, F.class_matching_margin(matches, "soft")[0].double())
     if labels is None:
         return side
-    accuracy = metrics.class_accuracy(matches.prediction[0].long(), labels, run.n_classes)
+    accuracy = F.class_accuracy(matches.prediction[0].long(), labels, run.n_classes)
     blind = run.blind
     described = repair.encode_descriptions(blind, repair.enrich(blind)) if run.backbone else {}
-    followed = {k: metrics.worst_classes(accuracy.value, k) for k in (10, 20)}
+    followed = {k: F.worst_classes(accuracy.value, k) for k in (10, 20)}
     rows = compare.ensemble_rows(repair.contenders(blind, described), labels, run.n_classes, followed, run.study.seed)
     return replace(side, accuracy=accuracy.value, overall=accuracy.overall, methods=tuple(rows))
 
@@ -140,7 +141,7 @@ def worst_masks(sides: Sequence[Side], k: int) -> Bool[Tensor, "R C"]:
     masks = []
     for accuracy in (side.accuracy for side in sides if side.accuracy is not None):
         mask = torch.zeros(len(accuracy), dtype=torch.bool)
-        mask[metrics.worst_classes(accuracy, k)] = True
+        mask[F.worst_classes(accuracy, k)] = True
         masks.append(mask)
     return torch.stack(masks)
 
@@ -160,7 +161,7 @@ def overview(sides: Sequence[Side], k: int) -> pd.DataFrame:
             continue
         worst = side.worst(k)
         gap = None if worst is None or side.overall is None else side.overall - worst
-        zero = metrics.zero_classes(side.accuracy)
+        zero = F.zero_classes(side.accuracy)
         rows.append({"run": side.name, "overall": side.overall, "worst": worst, "gap": gap, "zero_classes": zero})
     return pd.DataFrame(rows, columns=["run", "overall", "worst", "gap", "zero_classes"])
 
@@ -177,10 +178,10 @@ def agreement(sides: Sequence[Side], k: int) -> pd.DataFrame:
         x, y = torch.stack([s for s in scores if s is not None]).double()
         known = ~(x.isnan() | y.isnan())
         x, y = x[known], y[known]
-        lowest = [set(metrics.worst_classes(s, k).tolist()) for s in (x, y)]
+        lowest = [set(F.worst_classes(s, k).tolist()) for s in (x, y)]
         chance = min(k, len(x)) ** 2 / len(x) if len(x) else None
         shared = len(lowest[0] & lowest[1])
-        pair = {"run": one.name, "other": other.name, "spearman": metrics.spearman(x, y)}
+        pair = {"run": one.name, "other": other.name, "spearman": F.spearman(x, y)}
         rows.append({**pair, "shared_worst": shared, "chance": chance})
     return pd.DataFrame(rows, columns=["run", "other", "spearman", "shared_worst", "chance"])
 
@@ -189,7 +190,7 @@ def worst_everywhere(sides: Sequence[Side], k: int) -> list[int]:
     """Classes among the k worst of every run, the lowest mean accuracy first; of soft CMM without labels."""
     scores = [side.suspicion if any(s.accuracy is None for s in sides) else side.accuracy for side in sides]
     table = torch.stack([s.double() for s in scores if s is not None])  # [runs, C]
-    shared = set.intersection(*(set(metrics.worst_classes(row, k).tolist()) for row in table))
+    shared = set.intersection(*(set(F.worst_classes(row, k).tolist()) for row in table))
     mean = table.mean(0)
     return sorted(shared, key=lambda c: (float(mean[c]), c))
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib import cmm, metrics
-from cmmlib.metrics import ClassAccuracy
+from cmmlib import functional as F
+from cmmlib.functional.accuracy import ClassAccuracy
+from cmmlib.functional.similarity import SimilarityPass
 from cmmlib.run import Run
-from cmmlib.similarity import Matches
 
 
 def accuracy_columns(
@@ -80,19 +80,19 @@ def cmm_columns(
 PLAIN_SCORES = ("accuracy_estimate", "predicted_count", "mean_top_probability", "nearest_text_distance")
 
 
-def prompt_table(run: Run, pool: Matches) -> pd.DataFrame:
+def prompt_table(run: Run, pool: SimilarityPass) -> pd.DataFrame:
     """A row a prompt of the pool: mean CMM, plain and scale-free; with labels, overall and worst-10 accuracy."""
     table = pd.DataFrame(
         {
             "prompt": run.prompts,
             "overall": None,
             "worst_10": None,
-            "cmm_mean": cmm.prompt_scores(cmm.cmm(pool, "soft")).tolist(),
-            "cmm_mean_scale_free": cmm.prompt_scores(cmm.scale_free_cmm(pool)).tolist(),
+            "cmm_mean": F.prompt_scores(F.class_matching_margin(pool, "soft")).tolist(),
+            "cmm_mean_scale_free": F.prompt_scores(F.scale_free_cmm(pool)).tolist(),
         }
     )
     if run.labels is not None:
-        found = [metrics.class_accuracy(row.long(), run.labels, run.n_classes) for row in pool.prediction]
+        found = [F.class_accuracy(row.long(), run.labels, run.n_classes) for row in pool.prediction]
         table["overall"] = [accuracy.overall for accuracy in found]
-        table["worst_10"] = [metrics.worst_at_k(accuracy.value, 10) for accuracy in found]
+        table["worst_10"] = [F.worst_at_k(accuracy.value, 10) for accuracy in found]
     return table

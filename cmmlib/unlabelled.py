@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib import baselines, calibrate, neighbours
-from cmmlib import ensemble as ens
-from cmmlib.calibrate import Correction
-from cmmlib.candidates import Candidates, candidate_cmm
-from cmmlib.predict import predict
+from cmmlib import functional as F
+from cmmlib.functional import ensemble as ens
+from cmmlib.functional.candidates import Candidates, candidate_cmm
+from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.zero_shot import predict
 from cmmlib.repair import Contender, label_free
 from cmmlib.run import Run
 
 FITS: dict[str, Callable[..., Correction]] = {
-    "prior_matching": calibrate.prior_matching,
-    "prototypes": calibrate.prototypes,
+    "prior_matching": F.fit_prior_matching,
+    "prototypes": F.fit_prototypes,
 }
 
 
@@ -72,13 +72,13 @@ def contenders(run: Run, found: Mapping[str, Correction]) -> list[Contender]:
     x, head, scale = run.images, run.base, run.logit_scale
     predictions = {
         "base": predict(x, head),
-        "mean_centred": neighbours.mean_centred(x, head),
-        "z_scored": neighbours.z_scored(x, head),
-        "label_shift_em": neighbours.label_shift_em(x, head, scale),
-        "zlap": neighbours.zlap(x, head),
-        "transclip": neighbours.transclip(x, head, scale),
-        "inmap": neighbours.inmap(x, head, scale),
-        "otter": neighbours.otter(x, head),
+        "mean_centred": F.mean_centred(x, head),
+        "z_scored": F.z_scored(x, head),
+        "label_shift_em": F.label_shift_em(x, head, scale),
+        "zlap": F.zlap(x, head),
+        "transclip": F.transclip(x, head, scale),
+        "inmap": F.inmap(x, head, scale),
+        "otter": F.otter(x, head),
         **{name: correction.predict(x, head) for name, correction in found.items()},
     }
     return [Contender(name, prediction) for name, prediction in predictions.items()]
@@ -108,11 +108,11 @@ def corrected_ensemble(run: Run, candidates: Candidates, correction: Correction)
     own = correction.prototypes[candidates.classes], correction.bias[candidates.classes]
     vectors = _with_bias(correction.text_scale * candidates.vectors + own[0], own[1])
     corrected = Candidates(vectors, candidates.classes, candidates.groups, candidates.n_classes)
-    others = baselines.uniform_mean(run.heads)
+    others = F.uniform_mean(run.heads)
     for _ in range(ens.ROUNDS):
         rivals = _with_bias(correction.vectors(others), correction.bias)
         score = candidate_cmm(x, corrected, rivals, 1.0)
-        others = ens.combine(candidates, ens.weigh(candidates, score))
+        others = F.combine_candidates(candidates, F.weigh_candidates(candidates, score))
     return others
 
 

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import torch
 
-from cmmlib import Study, cmm, embed, metrics, open_run, tables
+from cmmlib import Study, embed, open_run, tables
+from cmmlib import functional as F
+from cmmlib.evaluation import evaluation_report
+from cmmlib.functional.similarity import similarity_pass
 from cmmlib.run import Run
-from cmmlib.similarity import match
 from cmmlib.storage.cache import cache_folder
 from cmmlib.storage.cache_maintenance import drop_damaged, entries
 
@@ -28,15 +30,15 @@ SHARD = 16
 
 def analyse(run: Run) -> None:
     """What chapter 1 and the start of chapter 2 record."""
-    matches = match(run.images, run.base[None], run.logit_scale)
+    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
     prediction = matches.prediction[0].long()
     assert run.labels is not None
-    accuracy = metrics.class_accuracy(prediction, run.labels, run.n_classes)
-    run.record(accuracy=metrics.accuracy_report(prediction, run.labels, run.n_classes, run.worst_k))
-    taken = metrics.taken_for(prediction, run.labels, run.n_classes)
-    columns = tables.accuracy_columns(run, accuracy, metrics.wilson_intervals(accuracy), *taken)
+    accuracy = F.class_accuracy(prediction, run.labels, run.n_classes)
+    run.record(accuracy=evaluation_report.accuracy_report(prediction, run.labels, run.n_classes, run.worst_k))
+    taken = F.taken_for(prediction, run.labels, run.n_classes)
+    columns = tables.accuracy_columns(run, accuracy, F.wilson_intervals(accuracy), *taken)
     run.record_table("per_class.csv", columns, "class_index")
-    score = cmm.cmm(matches, "soft")[0]
+    score = F.class_matching_margin(matches, "soft")[0]
     columns = columns[["class_index"]].assign(cmm_soft=score.tolist())
     run.record_table("per_class.csv", columns, "class_index")
 
@@ -90,7 +92,7 @@ def live(place: Path, images: str, model: str, moments: random.Random | None, lo
 def main(images: str, model: str, place: Path, kills: int) -> None:
     torch.set_num_threads(1)
     embed.IMAGE_SHARD = SHARD
-    match(torch.eye(3), torch.eye(3)[None], 1.0)  # compiles here, not in every fork
+    similarity_pass(torch.eye(3), torch.eye(3)[None], 1.0)  # compiles here, not in every fork
     live(place / "warm", images, model, None, 0)  # pages of the disk, first calls: the clock below starts after it
     undisturbed = live(place / "undisturbed", images, model, None, 0)
     moments, lives = random.Random(0), []

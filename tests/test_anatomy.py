@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cmmlib import InputError
-from cmmlib.blazon import anatomy, card, quality
+from cmmlib import functional as F
+from cmmlib.blazon import anatomy, card
 from cmmlib.blazon.classes import draw_classes, load_classes
 from cmmlib.blazon.heraldry import Arms
 from cmmlib.blazon.language.frequencies import COLUMNS
@@ -113,8 +114,8 @@ def test_what_the_eye_confuses_has_a_high_cross_entropy():
     labels = torch.arange(300) % 3
     centres = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0.96, 0.28]])
     images = torch.nn.functional.normalize(centres[labels] + 0.2 * torch.randn(300, 3, generator=random), dim=-1)
-    probe = quality.fit_probe(images[:150], labels[:150])
-    alone, one, other = anatomy.visual_confusability(probe, images[150:], labels[150:]).tolist()
+    probe = F.fit_linear_probe(images[:150], labels[:150])
+    alone, one, other = F.visual_confusability(probe, images[150:], labels[150:]).tolist()
     assert alone < 0.5 * min(one, other)
 
 

@@ -19,7 +19,7 @@ from cmmlib.blazon.classes import evaluation_images, load_classes
 from cmmlib.blazon.heraldry import blazon
 from cmmlib.checkpoints import CONFIG
 from cmmlib.embed import encode_texts
-from cmmlib.predict import predict
+from cmmlib.functional.zero_shot import predict
 
 
 def refused_model(*args) -> str:

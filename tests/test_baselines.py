@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmmlib import baselines
+from cmmlib import functional as F
+from cmmlib.functional import prompt_baselines
 
 small = settings(deadline=None, derandomize=True, max_examples=25)
 SHAPES = [(1, 1, 2), (1, 3, 2), (9, 2, 2), (4, 2, 9), (31, 7, 5), (20, 24, 3)]  # images, prompts, classes
@@ -36,8 +37,8 @@ def wide(*sides) -> list[np.ndarray]:
 @pytest.mark.parametrize(("_", "n_prompts", "n_classes"), SHAPES)
 def test_the_uniform_mean_equals_loops(_, n_prompts, n_classes):
     heads = unit(n_prompts, n_classes, 6)
-    found = baselines.uniform_mean(heads)
-    assert baselines.uniform_mean(heads.half()).dtype == torch.float32
+    found = F.uniform_mean(heads)
+    assert F.uniform_mean(heads.half()).dtype == torch.float32
     for c in range(n_classes):
         mean = sum(wide(heads[p, c])[0] for p in range(n_prompts)) / n_prompts
         np.testing.assert_allclose(found[c], mean / math.sqrt(float(mean @ mean)), atol=1e-6)
@@ -57,14 +58,14 @@ def slow_zpe(images, heads, scale: float) -> list[float]:
 @pytest.mark.parametrize("scale", [1.0, 20.0, 100.0])
 def test_zpe_equals_loops(n, n_prompts, n_classes, scale):
     images, heads = unit(n, 6), unit(n_prompts, n_classes, 6, seed=1)
-    found = baselines.zpe(images, heads, scale)
+    found = F.zpe(images, heads, scale)
     np.testing.assert_allclose(found, slow_zpe(images, heads, scale), rtol=1e-3, atol=1e-6)
     assert float(found.sum()) == pytest.approx(1)
 
 
 def test_zpe_takes_the_mean_over_all_blocks_of_images():
     images, heads = unit(5000, 4), unit(3, 4, 4, seed=1)
-    np.testing.assert_allclose(baselines.zpe(images, heads, 20.0), slow_zpe(images, heads, 20.0), rtol=1e-3)
+    np.testing.assert_allclose(F.zpe(images, heads, 20.0), slow_zpe(images, heads, 20.0), rtol=1e-3)
 
 
 def test_zpe_does_not_see_a_constant_that_every_image_adds_to_a_class():
@@ -73,9 +74,7 @@ def test_zpe_does_not_see_a_constant_that_every_image_adds_to_a_class():
     images = torch.nn.functional.pad(images, (0, 1), value=1.0)
     plain, pushed = (torch.nn.functional.pad(heads, (0, 1)) for _ in range(2))
     pushed[0, 2, -1] = 0.7
-    torch.testing.assert_close(
-        baselines.zpe(images, plain, 20.0), baselines.zpe(images, pushed, 20.0), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(F.zpe(images, plain, 20.0), F.zpe(images, pushed, 20.0), atol=1e-4, rtol=0)
 
 
 # ---------------------------------------------------------------- AutoCLIP
@@ -118,14 +117,14 @@ def assert_predictions(found: torch.Tensor, scores: list[list[float]]) -> None:
 @pytest.mark.parametrize("scale", [1.0, 20.0, 100.0])
 def test_autoclip_equals_loops(n, n_prompts, n_classes, scale):
     images, heads = unit(n, 6), unit(n_prompts, n_classes, 6, seed=1)
-    assert_predictions(baselines.autoclip(images, heads, scale), slow_autoclip(images, heads, scale))
+    assert_predictions(F.autoclip(images, heads, scale), slow_autoclip(images, heads, scale))
 
 
 @small
 @given(st.integers(1, 9), st.integers(1, 6), st.integers(2, 6), st.integers(0, 99), st.sampled_from([0.3, 0.85, 0.99]))
 def test_autoclip_of_any_shape_equals_loops(n, n_prompts, n_classes, seed, share):
     images, heads = unit(n, 6, seed=seed), unit(n_prompts, n_classes, 6, seed=seed + 100)
-    found = baselines.autoclip(images, heads, 20.0, share)
+    found = F.autoclip(images, heads, 20.0, share)
     assert_predictions(found, slow_autoclip(images, heads, 20.0, share))
 
 
@@ -136,7 +135,7 @@ def test_autoclip_of_any_shape_equals_loops(n, n_prompts, n_classes, seed, share
 def test_autoclips_weights_have_the_entropy_they_should(n_prompts, seed, share, size):
     gradient = size * unit(5, n_prompts, seed=seed)
     target = share * torch.log(torch.tensor(float(n_prompts)))
-    weights = baselines._with_entropy(gradient, target)
+    weights = prompt_baselines._with_entropy(gradient, target)
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
     for row, given_ in zip(weights.double().tolist(), gradient.double().tolist(), strict=True):
         assert entropy(row) == pytest.approx(float(target), abs=1e-3)
@@ -144,29 +143,31 @@ def test_autoclips_weights_have_the_entropy_they_should(n_prompts, seed, share, 
 
 
 def test_prompts_that_no_step_tells_apart_keep_equal_weights():
-    weights = baselines._with_entropy(torch.full((2, 4), 0.3), 0.85 * torch.log(torch.tensor(4.0)))
+    weights = prompt_baselines._with_entropy(torch.full((2, 4), 0.3), 0.85 * torch.log(torch.tensor(4.0)))
     assert weights.tolist() == [[0.25] * 4] * 2
-    tied = baselines._with_entropy(torch.tensor([[0.3, 0.3, 0.1]]), torch.tensor(0.1))  # log 2 is the least there is
+    tied = prompt_baselines._with_entropy(
+        torch.tensor([[0.3, 0.3, 0.1]]), torch.tensor(0.1)
+    )  # log 2 is the least there is
     assert tied[0].tolist() == pytest.approx([0.5, 0.5, 0])
 
 
 def test_autoclip_of_one_prompt_is_that_prompt():
     images, heads = unit(40, 6), unit(1, 5, 6, seed=1)
-    assert baselines.autoclip(images, heads, 20.0).equal((images @ heads[0].T).argmax(1))
+    assert F.autoclip(images, heads, 20.0).equal((images @ heads[0].T).argmax(1))
 
 
 @pytest.mark.parametrize("block", [1, 7, 40])
 def test_autoclips_blocks_do_not_matter(monkeypatch, block):
     images, heads = unit(40, 6), unit(3, 5, 6, seed=1)
-    whole = baselines.autoclip(images, heads, 20.0)
-    monkeypatch.setattr(baselines, "BLOCK", block)
-    assert baselines.autoclip(images, heads, 20.0).equal(whole)
+    whole = F.autoclip(images, heads, 20.0)
+    monkeypatch.setattr(prompt_baselines, "BLOCK", block)
+    assert F.autoclip(images, heads, 20.0).equal(whole)
 
 
 @pytest.mark.parametrize(("n_prompts", "n_classes"), [(1, 3), (3, 65), (24, 9)])
 def test_autoclip_gives_a_tie_between_copies_to_the_first(n_prompts, n_classes):
     images, heads = unit(300, 48), unit(n_prompts, n_classes, 48, seed=1)
-    predictions = baselines.autoclip(images, torch.cat([heads, heads], 1), 20.0)
+    predictions = F.autoclip(images, torch.cat([heads, heads], 1), 20.0)
     assert predictions.max() < n_classes
     assert len(predictions.unique()) > 1
 
@@ -177,27 +178,27 @@ NAMES = ["ant", "{bee}", "a long name", "ant"]
 
 
 def test_waffle_texts_hold_the_name_and_the_same_words_for_every_class():
-    texts = baselines.waffle_texts(NAMES, n=12)
+    texts = F.waffle_texts(NAMES, n=12)
     assert [len(row) for row in texts] == [4] * 12
     for row in texts:
         ends = {text.removeprefix(f"a photo of a {name}, which has ") for text, name in zip(row, NAMES, strict=True)}
         (end,) = ends
         first, second = end.removesuffix(".").split(" ")
         assert first != second
-        assert {first, second} <= set(baselines._words())
+        assert {first, second} <= set(prompt_baselines._words())
     assert len({row[0] for row in texts}) == 12
 
 
 def test_waffle_texts_depend_on_the_seed_alone():
-    first = baselines.waffle_texts(NAMES)
+    first = F.waffle_texts(NAMES)
     assert len(first) == 8
-    assert baselines.waffle_texts(NAMES) == first
-    assert baselines.waffle_texts(NAMES, seed=1) != first
-    assert baselines.waffle_texts(NAMES, n=3) == first[:3]
-    assert baselines.waffle_texts(NAMES[:2], n=8) == [row[:2] for row in first]
+    assert F.waffle_texts(NAMES) == first
+    assert F.waffle_texts(NAMES, seed=1) != first
+    assert F.waffle_texts(NAMES, n=3) == first[:3]
+    assert F.waffle_texts(NAMES[:2], n=8) == [row[:2] for row in first]
 
 
 def test_waffle_words_are_plain_words():
-    words = baselines._words()
+    words = prompt_baselines._words()
     assert len(words) == len(set(words)) == 5000
     assert all(4 <= len(word) <= 8 and word.isascii() and word.isalpha() and word.islower() for word in words)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from finished_runs import Page
 
-from cmmlib import InputError, Study, metrics, open_run
+from cmmlib import InputError, Study, open_run
+from cmmlib import functional as F
 from cmmlib.backbones import load_backbone
 from cmmlib.blazon import card, classes, quality
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, terms_of
@@ -175,8 +176,8 @@ def test_a_linear_probe_separates_what_is_separable_and_nothing_else():
     centres = torch.eye(4).repeat(1, 2)
     near = torch.nn.functional.normalize(centres[labels] + 0.05 * torch.randn(200, 8, generator=random_), dim=-1)
     noise = torch.nn.functional.normalize(torch.randn(200, 8, generator=random_), dim=-1)
-    assert quality.linear_probe(near[:100], labels[:100], near[100:], labels[100:]) == 1.0
-    assert quality.linear_probe(noise[:100], labels[:100], noise[100:], labels[100:]) < 0.5
+    assert F.linear_probe_accuracy(near[:100], labels[:100], near[100:], labels[100:]) == 1.0
+    assert F.linear_probe_accuracy(noise[:100], labels[:100], noise[100:], labels[100:]) < 0.5
 
 
 # ---------------------------------------------------------------- words
@@ -332,5 +333,5 @@ def test_the_default_study_opened_twice_is_one_run(tmp_path):
     assert first.id == second.id
     assert torch.equal(first.images, second.images)
     prediction = (first.images @ first.base.T).argmax(1)
-    assert metrics.class_accuracy(prediction, first.labels, 120).overall > 0.5
+    assert F.class_accuracy(prediction, first.labels, 120).overall > 0.5
     assert torch.equal(embed_images(load_backbone("blazon-mini", None), first.pictures), first.images)

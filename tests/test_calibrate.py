@@ -11,9 +11,12 @@ from finished_runs import unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmmlib import InputError, calibrate, metrics
-from cmmlib.calibrate import Products, apply, fit, prior_matching, prototypes
+from cmmlib import InputError
+from cmmlib import functional as F
 from cmmlib.datasets import load_embeddings
+from cmmlib.functional import prior_matching
+from cmmlib.functional.prior_matching import SimilarityBlocks, apply_bias, fit_prior_matching, match_prior
+from cmmlib.functional.prototypes import fit_prototypes
 
 SHAPES = [(1, 2), (3, 7), (40, 2), (31, 5), (200, 24)]  # images, classes
 small = settings(deadline=None, derandomize=True, max_examples=25)
@@ -56,11 +59,11 @@ def slow_prototypes(x: np.ndarray, t: np.ndarray, scale: float, rounds: int) -> 
 @pytest.mark.parametrize("scale", [1.0, 20.0])
 def test_the_bias_is_that_of_the_damped_fixed_point(n, n_classes, scale):
     similarity = unit(n, 6) @ unit(n_classes, 6, seed=1).T
-    found = fit(similarity, 1 / scale)
+    found = match_prior(similarity, 1 / scale)
     uniform = np.full(n_classes, 1 / n_classes)
     assert found.converged
     np.testing.assert_allclose(found.value, slow_fit(scale * similarity.double().numpy(), uniform), atol=2e-2)
-    shares = apply(similarity, 1 / scale, found.value).softmax(1).mean(0)
+    shares = apply_bias(similarity, 1 / scale, found.value).softmax(1).mean(0)
     np.testing.assert_allclose(shares, uniform, rtol=2e-4)
     assert float(found.value.mean()) == pytest.approx(0, abs=1e-5)
 
@@ -70,37 +73,39 @@ def test_the_bias_is_that_of_the_damped_fixed_point(n, n_classes, scale):
 def test_any_prior_is_met(seed, n_classes, spread):
     similarity = unit(60, 8, seed=seed) @ unit(n_classes, 8, seed=seed + 1).T
     prior = torch.rand(n_classes, generator=torch.Generator().manual_seed(seed)).mul(spread).exp()
-    found = fit(similarity, 0.1, prior)
+    found = match_prior(similarity, 0.1, prior)
     assert found.converged
-    shares = apply(similarity, 0.1, found.value).double().softmax(1).mean(0)
+    shares = apply_bias(similarity, 0.1, found.value).double().softmax(1).mean(0)
     torch.testing.assert_close(shares, (prior / prior.sum()).double(), rtol=3e-4, atol=0)
 
 
 def test_strength_scales_the_bias_down_to_the_plain_classifier():
     similarity = unit(50, 6) @ unit(7, 6, seed=1).T
-    whole = fit(similarity, 0.05).value
-    torch.testing.assert_close(fit(similarity, 0.05, strength=0.5).value, whole / 2, rtol=0, atol=1e-5)
-    assert fit(similarity, 0.05, strength=0.0).value.eq(0).all()
-    found = prior_matching(unit(50, 6), unit(7, 6, seed=1), 0.05)
+    whole = match_prior(similarity, 0.05).value
+    torch.testing.assert_close(match_prior(similarity, 0.05, strength=0.5).value, whole / 2, rtol=0, atol=1e-5)
+    assert match_prior(similarity, 0.05, strength=0.0).value.eq(0).all()
+    found = fit_prior_matching(unit(50, 6), unit(7, 6, seed=1), 0.05)
     torch.testing.assert_close(found.at(0.5).bias, whole / 2, rtol=0, atol=1e-5)
 
 
 def test_blocks_that_come_again_give_what_the_whole_gives(monkeypatch):
     images, head = unit(100, 6), unit(7, 6, seed=1)
-    whole = prototypes(images, head, 0.05)
-    monkeypatch.setattr(calibrate, "BLOCK_BYTES", 4 * 7 * 9)  # nine images a block
-    products = Products(images, head)
+    whole = fit_prototypes(images, head, 0.05)
+    monkeypatch.setattr(prior_matching, "BLOCK_BYTES", 4 * 7 * 9)  # nine images a block
+    products = SimilarityBlocks(images, head)
     assert products.kept is None
     assert [len(block) for block in products] == [len(block) for block in products] == [9] * 11 + [1]
-    torch.testing.assert_close(fit(products, 0.05).value, fit(images @ head.T, 0.05).value, rtol=0, atol=1e-4)
-    streamed = prototypes(images, head, 0.05)
+    torch.testing.assert_close(
+        match_prior(products, 0.05).value, match_prior(images @ head.T, 0.05).value, rtol=0, atol=1e-4
+    )
+    streamed = fit_prototypes(images, head, 0.05)
     torch.testing.assert_close(streamed.bias, whole.bias, rtol=0, atol=1e-3)
     torch.testing.assert_close(streamed.prototypes, whole.prototypes, rtol=0, atol=1e-3)
 
 
 def test_it_is_applied_to_one_image_at_a_time():
     images, head = unit(40, 6), unit(5, 6, seed=1)
-    for found in (prior_matching(images[:20], head, 0.05), prototypes(images[:20], head, 0.05)):
+    for found in (fit_prior_matching(images[:20], head, 0.05), fit_prototypes(images[:20], head, 0.05)):
         whole = found.predict(images, head)
         assert torch.cat([found.predict(image[None], head) for image in images]).equal(whole)
         assert found.logits(images, head).argmax(1).equal(whole)
@@ -108,7 +113,7 @@ def test_it_is_applied_to_one_image_at_a_time():
 
 def test_a_search_that_stops_early_says_so():
     similarity = unit(50, 6) @ unit(7, 6, seed=1).T
-    found = fit(similarity, 0.01, max_rounds=2)
+    found = match_prior(similarity, 0.01, max_rounds=2)
     assert not found.converged
     assert found.rounds == 2
     assert found.value.isfinite().all()
@@ -117,16 +122,16 @@ def test_a_search_that_stops_early_says_so():
 def test_a_class_starved_of_all_probability_gets_its_share():
     """Its probability is below what a float can hold: exp(-300)."""
     similarity = torch.cat([1 + 0.1 * torch.rand(30, 4), -2 + 0.1 * torch.rand(30, 1)], 1)
-    found = fit(similarity, 0.01)
+    found = match_prior(similarity, 0.01)
     assert found.converged
-    shares = apply(similarity, 0.01, found.value).softmax(1).mean(0)
+    shares = apply_bias(similarity, 0.01, found.value).softmax(1).mean(0)
     np.testing.assert_allclose(shares, 0.2, rtol=3e-4)
 
 
 def test_copies_of_a_text_tie_and_the_first_wins():
     images, head = unit(90, 6), unit(9, 6, seed=1)
     head[7] = head[2]
-    for found in (prior_matching(images, head, 0.05), prototypes(images, head, 0.05)):
+    for found in (fit_prior_matching(images, head, 0.05), fit_prototypes(images, head, 0.05)):
         assert found.bias[7] == found.bias[2]
         assert not found.predict(images, head).eq(7).any()
 
@@ -144,7 +149,7 @@ def test_odd_inputs_give_numbers(what):
         images, head = images.half(), head.half()
     else:
         tau = 1e-4
-    for found in (prior_matching(images, head, tau), prototypes(images, head, tau)):
+    for found in (fit_prior_matching(images, head, tau), fit_prototypes(images, head, tau)):
         assert found.bias.isfinite().all()
         assert found.vectors(head).isfinite().all()
         assert found.predict(images, head).shape == (len(images),)
@@ -164,20 +169,24 @@ BAD = [
 @pytest.mark.parametrize(("wrong", "said"), BAD)
 def test_bad_input_is_refused_in_one_line(wrong, said):
     with pytest.raises(InputError, match=said):
-        fit(**{"similarity": torch.rand(6, 3), "tau": 0.1, **wrong})
+        match_prior(**{"similarity": torch.rand(6, 3), "tau": 0.1, **wrong})
 
 
 def test_bad_embeddings_are_refused():
     images, head = unit(9, 6), unit(3, 6, seed=1)
     images[4] = 0
     with pytest.raises(InputError, match="image_features row 4"):
-        prototypes(images, head, 0.1)
+        fit_prototypes(images, head, 0.1)
     with pytest.raises(InputError, match="rounds and weights must be positive"):
-        prototypes(unit(9, 6), head, 0.1, rounds=0)
+        fit_prototypes(unit(9, 6), head, 0.1, rounds=0)
 
 
 def test_no_function_takes_labels():
-    public = [f for name, f in vars(calibrate).items() if inspect.isfunction(f) and f.__module__ == calibrate.__name__]
+    public = [
+        f
+        for name, f in vars(prior_matching).items()
+        if inspect.isfunction(f) and f.__module__ == prior_matching.__name__
+    ]
     assert len(public) > 5
     assert not [f.__name__ for f in public if "labels" in inspect.signature(f).parameters]
 
@@ -188,9 +197,9 @@ def test_no_function_takes_labels():
 @pytest.mark.parametrize(("n", "n_classes"), [(3, 7), (40, 2), (120, 9)])
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_prototypes_equal_loops_in_numpy(n, n_classes, rounds, monkeypatch):
-    monkeypatch.setattr(calibrate, "SETTLED", -1.0)  # all rounds are made
+    monkeypatch.setattr(prior_matching, "SETTLED", -1.0)  # all rounds are made
     images, head = unit(n, 6), unit(n_classes, 6, seed=1)
-    found = prototypes(images, head, 0.05, rounds=rounds)
+    found = fit_prototypes(images, head, 0.05, rounds=rounds)
     expected = slow_prototypes(images.double().numpy(), head.double().numpy(), 20.0, rounds)
     np.testing.assert_allclose(found.logits(images, head), expected, atol=0.05)
     assert found.rounds == rounds
@@ -199,10 +208,10 @@ def test_prototypes_equal_loops_in_numpy(n, n_classes, rounds, monkeypatch):
 def test_rounds_end_once_predictions_settle():
     centres = unit(4, 16)
     images = torch.nn.functional.normalize(centres.repeat(30, 1) + 0.1 * unit(120, 16, seed=2), dim=1)
-    found = prototypes(images, centres, 0.05)
+    found = fit_prototypes(images, centres, 0.05)
     assert found.converged
     assert found.rounds == 2  # the second changes nothing
-    assert not prototypes(images, centres, 0.05, rounds=1).converged
+    assert not fit_prototypes(images, centres, 0.05, rounds=1).converged
 
 
 REAL = {  # plain, prior matching, prototypes: overall and worst-10, measured before the package had them
@@ -216,9 +225,9 @@ REAL = {  # plain, prior matching, prototypes: overall and worst-10, measured be
 def test_both_corrections_gain_on_real_embeddings(real_data, name):
     data = load_embeddings(real_data / f"{name}.npz")
     head, tau, n_classes = data.heads[0], 1 / data.logit_scale, data.heads.shape[1]
-    plain = prior_matching(data.images, head, tau, strength=0.0)
-    ways = plain, prior_matching(data.images, head, tau), prototypes(data.images, head, tau)
+    plain = fit_prior_matching(data.images, head, tau, strength=0.0)
+    ways = plain, fit_prior_matching(data.images, head, tau), fit_prototypes(data.images, head, tau)
     for found, (overall, worst) in zip(ways, REAL[name], strict=True):
-        accuracy = metrics.class_accuracy(found.predict(data.images, head), data.labels, n_classes)
+        accuracy = F.class_accuracy(found.predict(data.images, head), data.labels, n_classes)
         assert 100 * accuracy.overall == pytest.approx(overall, abs=0.3)
-        assert 100 * metrics.worst_at_k(accuracy.value, 10) == pytest.approx(worst, abs=0.7)
+        assert 100 * F.worst_at_k(accuracy.value, 10) == pytest.approx(worst, abs=0.7)

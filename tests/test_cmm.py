@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cmmlib import cmm, metrics, similarity, similarity_cpu, similarity_torch
+from cmmlib import functional as F
 from cmmlib.errors import InputError
-from cmmlib.similarity import match
+from cmmlib.evaluation import evaluation_report
+from cmmlib.functional import cmm, similarity
+from cmmlib.functional._kernels import similarity_numba, similarity_torch
+from cmmlib.functional.similarity import similarity_pass
 
 SCALE = 20.0
 NAN = float("nan")
@@ -118,21 +121,21 @@ CASES = [
 
 def assert_all_forms(images, heads, scale=SCALE) -> None:
     """Every function of `Matches`, under every prompt."""
-    matches, slow = match(images, heads, scale), [Slow(images, head, scale) for head in heads]
+    matches, slow = similarity_pass(images, heads, scale), [Slow(images, head, scale) for head in heads]
     n, n_classes = len(images), heads.shape[1]
-    for assignment in cmm.ASSIGNMENTS:
-        assert_close(cmm.cmm(matches, assignment), [one.cmm(assignment) for one in slow])
+    for assignment in F.ASSIGNMENTS:
+        assert_close(F.class_matching_margin(matches, assignment), [one.cmm(assignment) for one in slow])
     count = [[one.prediction.count(c) for c in range(n_classes)] for one in slow]
-    assert cmm.predicted_count(matches).tolist() == count
+    assert F.predicted_count(matches).tolist() == count
     confidence = [one.average(one.hard(one.prediction), one.q) for one in slow]
-    assert_close(cmm.mean_top_probability(matches), confidence)
+    assert_close(F.mean_top_probability(matches), confidence)
     estimate = np.nan_to_num(np.array(confidence)) * np.array(count) * n_classes / n
-    assert_close(cmm.accuracy_estimate(matches), estimate.clip(0, 1))
+    assert_close(F.accuracy_estimate(matches), estimate.clip(0, 1))
     scaled = [
         one.average(one.q, [[v / d for v in row] for row, d in zip(one.margin, one.deviation, strict=True)])
         for one in slow
     ]
-    assert_close(cmm.scale_free_cmm(matches), np.array(scaled) * np.mean([one.deviation for one in slow]))
+    assert_close(F.scale_free_cmm(matches), np.array(scaled) * np.mean([one.deviation for one in slow]))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -152,7 +155,7 @@ def test_any_shape_equals_loops(n, n_prompts, n_classes, seed, scale):
 def test_cmm_by_labels_equals_loops(name):
     images, heads = case(name)
     labels = torch.arange(len(images)) * 7 % heads.shape[1]
-    found = cmm.cmm_by_labels(match(images, heads, SCALE), images, heads, labels)
+    found = F.cmm_by_labels(similarity_pass(images, heads, SCALE), images, heads, labels)
     slow = [Slow(images, head) for head in heads]
     assert_close(found, [one.average(one.hard(labels.tolist()), one.margin) for one in slow])
     assert found.isnan().sum() == len(heads) * (heads.shape[1] - len(set(labels.tolist())))
@@ -160,21 +163,21 @@ def test_cmm_by_labels_equals_loops(name):
 
 def test_right_labels_make_the_oracle_the_pseudo_form():
     images, heads = case("uneven")
-    matches = match(images, heads[:1], SCALE)
-    found = cmm.cmm_by_labels(matches, images, heads[:1], matches.prediction[0].long())
-    torch.testing.assert_close(found, cmm.cmm(matches, "pseudo"), equal_nan=True)
+    matches = similarity_pass(images, heads[:1], SCALE)
+    found = F.cmm_by_labels(matches, images, heads[:1], matches.prediction[0].long())
+    torch.testing.assert_close(found, F.class_matching_margin(matches, "pseudo"), equal_nan=True)
 
 
 def test_a_class_that_is_never_predicted():
     images, heads = case("class never predicted")
-    matches = match(images, heads[:1], SCALE)
-    assert cmm.predicted_count(matches)[0, 3] == 0
-    assert cmm.cmm(matches, "pseudo")[0, 3].isnan()
-    assert cmm.mean_top_probability(matches)[0, 3].isnan()
-    assert cmm.accuracy_estimate(matches)[0, 3] == 0
+    matches = similarity_pass(images, heads[:1], SCALE)
+    assert F.predicted_count(matches)[0, 3] == 0
+    assert F.class_matching_margin(matches, "pseudo")[0, 3].isnan()
+    assert F.mean_top_probability(matches)[0, 3].isnan()
+    assert F.accuracy_estimate(matches)[0, 3] == 0
     for assignment in ("soft", "soft_probability", "retrieval"):
-        assert cmm.cmm(matches, assignment)[0, 3] < 0
-    assert cmm.rank_classes(cmm.cmm(matches, "pseudo")[0], cmm.cmm(matches)[0])[0] == 3
+        assert F.class_matching_margin(matches, assignment)[0, 3] < 0
+    assert F.rank_classes(F.class_matching_margin(matches, "pseudo")[0], F.class_matching_margin(matches)[0])[0] == 3
 
 
 def test_a_scale_free_margin_does_not_see_how_close_the_texts_lie():
@@ -182,15 +185,17 @@ def test_a_scale_free_margin_does_not_see_how_close_the_texts_lie():
     images, texts = unit(40, 8), unit(5, 8, seed=1)
     images = torch.nn.functional.pad(images, (0, 1))  # nothing along the shared direction
     wide, close = (torch.nn.functional.pad(r * texts, (0, 1), value=math.sqrt(1 - r * r)) for r in (0.8, 0.4))
-    matches = match(images, torch.stack([wide, close]), 1e-3)  # all but equal weights under both
-    plain, scale_free = (cmm.prompt_scores(form(matches)).tolist() for form in (cmm.cmm, cmm.scale_free_cmm))
+    matches = similarity_pass(images, torch.stack([wide, close]), 1e-3)  # all but equal weights under both
+    plain, scale_free = (
+        F.prompt_scores(form(matches)).tolist() for form in (F.class_matching_margin, F.scale_free_cmm)
+    )
     assert plain[0] == pytest.approx(2 * plain[1], rel=1e-2)
     assert scale_free[0] == pytest.approx(scale_free[1], rel=1e-2)
 
 
 def test_an_unknown_assignment_is_refused():
     with pytest.raises((InputError, TypeCheckError)):  # here the type in the signature sees it first
-        cmm.cmm(match(unit(3, 4), unit(1, 2, 4), SCALE), "labels")
+        F.class_matching_margin(similarity_pass(unit(3, 4), unit(1, 2, 4), SCALE), "labels")
 
 
 # probabilities that underflow
@@ -208,29 +213,31 @@ def far_apart() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("scale", [1e-3, 50.0, 80.0, 88.0, 92.0, 100.0, 1e3, 1e6])
 def test_underflow_never_makes_nan(scale):
     images, heads = far_apart()
-    matches = match(images, heads, scale)
+    matches = similarity_pass(images, heads, scale)
     lowest = {"soft": -2, "soft_probability": -1, "retrieval": -2}
     for name, low in lowest.items():
-        assert ((cmm.cmm(matches, name) >= low) & (cmm.cmm(matches, name) <= -low)).all(), name
-    assert cmm.scale_free_cmm(matches).isfinite().all()
-    rival, share = cmm.rivals(images, heads[0], scale)
+        assert (
+            (F.class_matching_margin(matches, name) >= low) & (F.class_matching_margin(matches, name) <= -low)
+        ).all(), name
+    assert F.scale_free_cmm(matches).isfinite().all()
+    rival, share = F.rivals(images, heads[0], scale)
     assert (rival != torch.arange(5)).all()
     assert ((share >= 0) & (share <= 1)).all()
-    margin, weight = cmm.margins_of_class(images, heads[0], scale, 4)
+    margin, weight = F.margins_of_class(images, heads[0], scale, 4)
     assert margin.isfinite().all()
     assert weight.isfinite().all()
 
 
 def test_a_class_without_probability_ranks_worst_in_every_form():
     images, heads = far_apart()
-    matches = match(images, heads, 1e3)
+    matches = similarity_pass(images, heads, 1e3)
     assert matches.soft_mass[0, 4] == 0
-    soft = cmm.cmm(matches)[0]
-    assert soft[4] == cmm.cmm(matches, "retrieval")[0, 4]
-    assert cmm.cmm(matches, "soft_probability")[0, 4] == -1
-    for score in (soft, cmm.cmm(matches, "soft_probability")[0], cmm.scale_free_cmm(matches)[0]):
+    soft = F.class_matching_margin(matches)[0]
+    assert soft[4] == F.class_matching_margin(matches, "retrieval")[0, 4]
+    assert F.class_matching_margin(matches, "soft_probability")[0, 4] == -1
+    for score in (soft, F.class_matching_margin(matches, "soft_probability")[0], F.scale_free_cmm(matches)[0]):
         assert score[4] == score.min()
-    rival, share = cmm.rivals(images, heads[0], 1e3)
+    rival, share = F.rivals(images, heads[0], 1e3)
     assert share[4] == 0
     similarity_of_texts = heads[0, :4] @ heads[0, 4]
     assert rival[4] == similarity_of_texts.argmax()
@@ -248,8 +255,8 @@ def test_undefined_classes_rank_first_in_the_order_of_the_fallback(pairs):
     score, fallback = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
     undefined = sorted((b, c) for c, (a, b) in enumerate(pairs) if math.isnan(a))
     known = sorted((a, c) for c, (a, _) in enumerate(pairs) if not math.isnan(a))
-    assert cmm.rank_classes(score, fallback).tolist() == [c for _, c in undefined + known]
-    filled = cmm.filled(score, fallback)
+    assert F.rank_classes(score, fallback).tolist() == [c for _, c in undefined + known]
+    filled = F.fill_undefined(score, fallback)
     assert all(filled[c] == a for a, c in known)
     assert not filled.isnan().any()
     assert not (undefined and known) or filled[undefined[-1][1]] < filled[known[0][1]]
@@ -259,25 +266,25 @@ def test_undefined_classes_rank_first_in_the_order_of_the_fallback(pairs):
 
 def test_filled_makes_a_new_tensor():
     score = torch.tensor([0.1, 0.2], dtype=torch.float64)
-    cmm.filled(score, score)[0] = 9
+    F.fill_undefined(score, score)[0] = 9
     assert score[0] == 0.1
 
 
 def test_a_fallback_that_is_undefined_too_is_refused():
     score, fallback = torch.tensor([0.1, NAN, 0.3]), torch.tensor([NAN, NAN, 0.1])
-    for function in (cmm.filled, cmm.rank_classes):
+    for function in (F.fill_undefined, F.rank_classes):
         with pytest.raises(InputError, match="neither a score nor a fallback"):
             function(score, fallback)
     fallback[1] = 0.0  # where it is not needed it may be undefined
-    assert cmm.rank_classes(score, fallback).tolist() == [1, 0, 2]
+    assert F.rank_classes(score, fallback).tolist() == [1, 0, 2]
 
 
 def test_the_cmm_of_a_prompt_is_the_mean_over_all_classes():
     scores = torch.tensor([[0.1, -0.3, 0.5], [0.0, 0.0, 0.3]])
-    assert cmm.prompt_scores(scores).tolist() == pytest.approx([0.1, 0.1])
+    assert F.prompt_scores(scores).tolist() == pytest.approx([0.1, 0.1])
     scores[1, 0] = NAN
     with pytest.raises(InputError, match="always defined"):
-        cmm.prompt_scores(scores)
+        F.prompt_scores(scores)
 
 
 # texts, rivals, one class's margins
@@ -286,7 +293,7 @@ def test_the_cmm_of_a_prompt_is_the_mean_over_all_classes():
 @pytest.mark.parametrize("name", CASES)
 def test_rivals_equal_loops(name):
     images, heads = case(name)
-    rival, share = cmm.rivals(images, heads[0], SCALE, block=7)
+    rival, share = F.rivals(images, heads[0], SCALE, block=7)
     slow = Slow(images, heads[0])
     expected, expected_share = slow.rivals()
     np.testing.assert_allclose(share, expected_share, rtol=1e-4)
@@ -300,8 +307,8 @@ def test_top_rivals_equal_loops(name, n):
     """Rivals of equal votes may come in any order: the votes of the chosen are compared."""
     images, heads = case(name)
     slow = Slow(images, heads[0])
-    found = cmm.top_rivals(images, heads[0], SCALE, n, block=7)
-    assert [chosen[0] for chosen in found] == cmm.rivals(images, heads[0], SCALE)[0].tolist()
+    found = F.top_rivals(images, heads[0], SCALE, n, block=7)
+    assert [chosen[0] for chosen in found] == F.rivals(images, heads[0], SCALE)[0].tolist()
     for c, chosen in enumerate(found):
         votes = slow.votes(c)
         assert c not in chosen
@@ -315,10 +322,10 @@ def test_a_tie_between_copies_goes_to_the_lowest_index(n_classes, block):
     """A product in blocks may give equal texts different last bits; the votes must not be split by them."""
     images, head = unit(200, 48), unit(n_classes, 48, seed=1)
     head[-1] = head[0]
-    rival, _ = cmm.rivals(images, head, SCALE, block)
+    rival, _ = F.rivals(images, head, SCALE, block)
     assert {c for c in range(n_classes) if rival[c] == n_classes - 1} <= {0}  # all others see the original first
-    margin, _ = cmm.margins_of_class(images, head, SCALE, n_classes - 1, block)
-    same, _ = cmm.margins_of_class(images, head, SCALE, 0, block)
+    margin, _ = F.margins_of_class(images, head, SCALE, n_classes - 1, block)
+    same, _ = F.margins_of_class(images, head, SCALE, 0, block)
     assert torch.equal(margin, same)
     assert (margin <= 0).all()
 
@@ -326,9 +333,9 @@ def test_a_tie_between_copies_goes_to_the_lowest_index(n_classes, block):
 @pytest.mark.parametrize("name", CASES)
 def test_margins_of_a_class_equal_loops_and_average_to_its_cmm(name):
     images, heads = case(name)
-    slow, soft = Slow(images, heads[0]), cmm.cmm(match(images, heads, SCALE))[0]
+    slow, soft = Slow(images, heads[0]), F.class_matching_margin(similarity_pass(images, heads, SCALE))[0]
     for c in range(min(6, slow.c)):
-        margin, weight = cmm.margins_of_class(images, heads[0], SCALE, c, block=5)
+        margin, weight = F.margins_of_class(images, heads[0], SCALE, c, block=5)
         np.testing.assert_allclose(margin, [row[c] for row in slow.margin], atol=1e-6)
         np.testing.assert_allclose(weight, [row[c] for row in slow.q], rtol=1e-4, atol=1e-7)
         assert float((margin * weight).sum() / weight.sum()) == pytest.approx(float(soft[c]), abs=1e-5)
@@ -339,14 +346,14 @@ def test_nearest_text_distance_equals_loops(name):
     head = case(name)[1][0]
     t = np.asarray(head, dtype=np.float64)
     expected = [1 - max(float(t[c] @ t[j]) for j in range(len(t)) if j != c) for c in range(len(t))]
-    found = cmm.nearest_text_distance(head)
+    found = F.nearest_text_distance(head)
     np.testing.assert_allclose(found, expected, atol=1e-3 if head.dtype == torch.float16 else 1e-6)
     assert (found >= 0).all()
 
 
 def test_the_distance_between_copies_is_zero():
     head = unit(40, 64).repeat(2, 1)
-    found = cmm.nearest_text_distance(head)
+    found = F.nearest_text_distance(head)
     assert (found >= 0).all()
     assert (found < 1e-6).all()
 
@@ -354,7 +361,7 @@ def test_the_distance_between_copies_is_zero():
 # no label on a label-free path
 
 
-LABEL_FREE = (similarity, similarity_cpu, similarity_torch, cmm)
+LABEL_FREE = (similarity, similarity_numba, similarity_torch, cmm)
 
 
 def test_only_the_oracle_takes_labels():
@@ -384,7 +391,7 @@ def test_only_the_oracle_takes_labels():
 def test_label_free_modules_do_not_import_evaluation():
     for module in LABEL_FREE:
         assert "metrics" not in vars(module)
-        assert "cmmlib.metrics" not in inspect.getsource(module)
+        assert "cmmlib.functional.accuracy" not in inspect.getsource(module)
 
 
 # real embeddings: METHOD.md's numbers
@@ -398,18 +405,18 @@ def real(real_data):
         with np.load(real_data / f"{name}_vitb32.npz", allow_pickle=False) as file:
             images, heads, labels = (torch.from_numpy(file[k]) for k in ("image_features", "text_features", "labels"))
         heads = heads.reshape(-1, *heads.shape[-2:])
-        matches = match(images, heads, 100.0)
-        accuracy = [metrics.class_accuracy(row, labels, heads.shape[1]) for row in matches.prediction]
+        matches = similarity_pass(images, heads, 100.0)
+        accuracy = [F.class_accuracy(row, labels, heads.shape[1]) for row in matches.prediction]
         found[name] = matches, images, heads, labels, accuracy
     return found
 
 
 def label_free_scores(matches, head) -> dict[str, torch.Tensor]:
-    soft = cmm.cmm(matches)[0]
-    scores = {name: cmm.filled(cmm.cmm(matches, name)[0], soft) for name in cmm.ASSIGNMENTS}
-    scores["accuracy_estimate"] = cmm.accuracy_estimate(matches)[0]
-    scores["predicted_count"] = cmm.predicted_count(matches)[0].double()
-    scores["nearest_text_distance"] = cmm.nearest_text_distance(head)
+    soft = F.class_matching_margin(matches)[0]
+    scores = {name: F.fill_undefined(F.class_matching_margin(matches, name)[0], soft) for name in F.ASSIGNMENTS}
+    scores["accuracy_estimate"] = F.accuracy_estimate(matches)[0]
+    scores["predicted_count"] = F.predicted_count(matches)[0].double()
+    scores["nearest_text_distance"] = F.nearest_text_distance(head)
     return scores
 
 
@@ -426,12 +433,12 @@ def test_the_detection_table(real, name, k, n_true):
     matches, _, heads, _, accuracy = real[name]
     scores = label_free_scores(matches, heads[0])
     for score, row in zip(ORDER, TABLE[name, k, n_true].split(), strict=True):
-        found = metrics.detection(scores[score], accuracy[0].value, k)
+        found = F.detection_scores(scores[score], accuracy[0].value, k)
         told = "/".join(f"{found[key]:.2f}" for key in ("spearman", "precision_at_k", "auroc"))
         assert told.replace("0.", ".") == row, score
         assert found["n_true"] == n_true
         assert found["chance"] == pytest.approx(n_true / heads.shape[1])
-    text = metrics.detection(scores["nearest_text_distance"], accuracy[0].value, k)["spearman"]
+    text = F.detection_scores(scores["nearest_text_distance"], accuracy[0].value, k)["spearman"]
     assert 0.22 <= round(text, 2) <= 0.70
 
 
@@ -439,10 +446,10 @@ def test_the_detection_table(real, name, k, n_true):
 def test_dtd_accuracies(real):
     matches, _, _, labels, (accuracy,) = real["dtd"]
     assert accuracy.overall == pytest.approx(0.44787, abs=5e-6)
-    assert metrics.worst_at_k(accuracy.value, 5) == pytest.approx(0.01667, abs=5e-6)
-    assert metrics.worst_at_k(accuracy.value, 10) == pytest.approx(0.06500, abs=5e-6)
-    report = metrics.accuracy_report(matches.prediction[0].long(), labels, 47, 10)
-    for k in metrics.WORST_KS:
+    assert F.worst_at_k(accuracy.value, 5) == pytest.approx(0.01667, abs=5e-6)
+    assert F.worst_at_k(accuracy.value, 10) == pytest.approx(0.06500, abs=5e-6)
+    report = evaluation_report.accuracy_report(matches.prediction[0].long(), labels, 47, 10)
+    for k in F.WORST_KS:
         assert report["worst"][str(k)] < report["worst_split_half"][str(k)]
     assert report["harmonic_mean"] == report["geometric_mean"] == 0 < report["harmonic_mean_floored"]
     assert report["zero_classes"] == int((accuracy.correct == 0).sum()) > 0
@@ -452,8 +459,8 @@ def test_dtd_accuracies(real):
 def test_the_better_of_two_pets_prompts_has_the_higher_mean_cmm(real):
     matches, _, _, _, accuracy = real["pets25"]
     assert [a.overall for a in accuracy] == pytest.approx([0.87515, 0.92066], abs=5e-6)
-    for form in (cmm.cmm, cmm.scale_free_cmm):
-        worse, better = cmm.prompt_scores(form(matches)).tolist()
+    for form in (F.class_matching_margin, F.scale_free_cmm):
+        worse, better = F.prompt_scores(form(matches)).tolist()
         assert worse < better
 
 
@@ -461,7 +468,7 @@ def test_the_better_of_two_pets_prompts_has_the_higher_mean_cmm(real):
 @pytest.mark.parametrize("name", ["dtd", "pets25"])
 def test_the_accuracy_estimate_is_off_by_what_method_says(real, name):
     matches, _, _, _, accuracy = real[name]
-    error = cmm.accuracy_estimate(matches)[0] - accuracy[0].value
+    error = F.accuracy_estimate(matches)[0] - accuracy[0].value
     assert 0.07 <= round(float(error.abs().mean()), 2) <= 0.14
     assert error.mean() < 0
 
@@ -475,10 +482,10 @@ def test_cmm_on_real_embeddings_equals_a_direct_computation(real, name):
     q /= q.sum(1, keepdims=True)
     others = np.stack([np.delete(s, c, 1).max(1) for c in range(s.shape[1])], 1)
     expected = (q * (s - others)).sum(0) / q.sum(0)
-    np.testing.assert_allclose(cmm.cmm(matches)[0], expected, atol=2e-6)
+    np.testing.assert_allclose(F.class_matching_margin(matches)[0], expected, atol=2e-6)
     oracle = [(s - others)[labels == c, c].mean() for c in range(s.shape[1])]
-    np.testing.assert_allclose(cmm.cmm_by_labels(matches, images, heads, labels)[0], oracle, atol=2e-6)
+    np.testing.assert_allclose(F.cmm_by_labels(matches, images, heads, labels)[0], oracle, atol=2e-6)
     votes = [np.bincount(np.where(np.arange(s.shape[1]) == c, -2, s).argmax(1), q[:, c]) for c in range(s.shape[1])]
-    rival, share = cmm.rivals(images, heads[0], 100.0)
+    rival, share = F.rivals(images, heads[0], 100.0)
     assert rival.tolist() == [int(v.argmax()) for v in votes]
     np.testing.assert_allclose(share, [v.max() / v.sum() for v in votes], rtol=1e-4)

@@ -10,10 +10,11 @@ import torch
 from finished_runs import by_name, near_texts, opened, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import baselines, compare, ensemble, metrics, repair
-from cmmlib.candidates import Candidates
+from cmmlib import compare, repair
+from cmmlib import functional as F
 from cmmlib.compare import best_template, ensemble_rows
-from cmmlib.predict import predict
+from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.zero_shot import predict
 from cmmlib.repair import Contender, contenders
 from cmmlib.run import Run
 
@@ -81,7 +82,7 @@ def test_rows_equal_a_direct_computation(judged):
         middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         wilson = [(middle + sign * half) / (1 + z * z / n) for sign in (-1, 1)]
         assert list(row["overall_interval"]) == pytest.approx(wilson, abs=1e-6)
-        halves = metrics.worst_split_half(torch.from_numpy(hit), run.labels, CLASSES, [1, 5, 10, 20], run.study.seed)
+        halves = F.worst_split_half(torch.from_numpy(hit), run.labels, CLASSES, [1, 5, 10, 20], run.study.seed)
         assert list(row["worst_split_half"].values()) == halves
         assert list(row["worst_split_half"]) == ["1", "5", "10", "20"]
         assert halves[1] >= row["worst"]["5"]
@@ -151,8 +152,8 @@ def test_the_curve_describes_the_first_of_the_ranking(synthetic):
     candidates = Candidates.of_templates(synthetic.heads).with_descriptions(part)
     expected = [
         repair.weighted_ensemble(synthetic.blind, candidates),
-        ensemble.combine(candidates, ensemble.uniform(candidates)),
-        ensemble.replace_classes(synthetic.base, part),
+        F.combine_candidates(candidates, F.uniform_weights(candidates)),
+        F.replace_classes(synthetic.base, part),
     ]
     for row, classifier in zip(rows[3:], expected, strict=True):
         assert (row["overall"], row["worst_10"]) == pytest.approx(direct_scores(synthetic, classifier), abs=2e-3)
@@ -173,18 +174,18 @@ def test_the_ablation_changes_one_part_at_a_time(synthetic):
     scores = {row["version"]: row for row in rows}
     same = {"as it is": "enriched_cmm", "templates only": "cmm_templates", "uniform weights": "enriched_uniform"}
     labels = synthetic.labels
-    base = metrics.class_accuracy(found["base"].prediction, labels, CLASSES).value
+    base = F.class_accuracy(found["base"].prediction, labels, CLASSES).value
     worst = base.argsort(stable=True)[:10]
     for version, name in same.items():
-        accuracy = metrics.class_accuracy(found[name].prediction, labels, CLASSES)
+        accuracy = F.class_accuracy(found[name].prediction, labels, CLASSES)
         row = scores[version]
         assert row["overall"] == accuracy.overall
-        assert row["worst_10"] == metrics.worst_at_k(accuracy.value, 10)
+        assert row["worst_10"] == F.worst_at_k(accuracy.value, 10)
         assert row["base_worst_10"] == pytest.approx(float(accuracy.value[worst].mean()))
 
 
 def test_descriptions_alone_leave_other_classes_with_the_uniform_mean(synthetic):
-    uniform, described = baselines.uniform_mean(synthetic.heads), near_texts(synthetic, {1: 1, 3: 5})
+    uniform, described = F.uniform_mean(synthetic.heads), near_texts(synthetic, {1: 1, 3: 5})
     found = compare._descriptions_only(synthetic.blind, described, uniform)
     others = [c for c in range(CLASSES) if c not in described]
     torch.testing.assert_close(found[others], uniform[others])

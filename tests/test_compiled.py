@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmmlib.compiled import compiled, exp2, ordered
+from cmmlib.functional._kernels.numba_helpers import compiled, exp2, ordered
 
 POWERS = np.concatenate([np.linspace(-126, 127, 200_001), np.arange(-126, 128), np.arange(-126, 127) + 0.5]).astype(
     np.float32

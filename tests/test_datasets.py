@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from cmmlib.checks import check_embeddings
 from cmmlib.datasets import EmbeddingFile, ImageFolder, load_dataset
 from cmmlib.errors import InputError
+from cmmlib.functional.checks import check_embeddings
 
 
 def refusal(name: str, class_names: str | None = None) -> str:

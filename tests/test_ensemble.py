@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cmmlib import baselines, cmm, ensemble
-from cmmlib import candidates as scoring
-from cmmlib.candidates import DESCRIPTION, TEMPLATE, Candidates, candidate_cmm
+from cmmlib import functional as F
 from cmmlib.datasets import load_embeddings
-from cmmlib.ensemble import combine, weigh
 from cmmlib.errors import InputError
-from cmmlib.similarity import match
+from cmmlib.functional import candidates as scoring
+from cmmlib.functional import ensemble, prompt_baselines
+from cmmlib.functional.candidates import DESCRIPTION, TEMPLATE, Candidates, candidate_cmm
+from cmmlib.functional.ensemble import combine_candidates, weigh_candidates
+from cmmlib.functional.similarity import similarity_pass
 
 BF16_CMM = 2e-4  # bound on the error of a candidate's CMM, as its docstring says
 WAYS = ("soft", "retrieval")
@@ -176,10 +177,10 @@ def around_one_direction() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("scale", [1.0, 20.0, 80.0, 100.0, 1000.0])
 def test_the_text_in_use_has_the_cmm_of_its_class(scale):
     images, head = around_one_direction()
-    candidates, matches = Candidates.of_templates(head[None]), match(images, head[None], scale)
+    candidates, matches = Candidates.of_templates(head[None]), similarity_pass(images, head[None], scale)
     for way in WAYS:
         found = candidate_cmm(images, candidates, head, scale, way)
-        expected = cmm.cmm(matches, way)[0]
+        expected = F.class_matching_margin(matches, way)[0]
         told = (matches.soft_mass[0] > 1e-30) | (matches.soft_mass[0] == 0)  # between them, float32 loses images
         assert told[:4].all()
         np.testing.assert_allclose(found[told], expected[told], atol=2e-5, err_msg=way)
@@ -193,8 +194,8 @@ def test_no_scale_makes_nan(scale):
     for way in WAYS:
         found = candidate_cmm(images, candidates, head, scale, way)
         assert ((found >= -2) & (found <= 2)).all(), way
-        assert weigh(candidates, found).isfinite().all()
-    classifier = ensemble.cmm_ensemble(images, candidates, head, scale)
+        assert weigh_candidates(candidates, found).isfinite().all()
+    classifier = F.cmm_ensemble(images, candidates, head, scale)
     assert classifier.isfinite().all()
 
 
@@ -265,7 +266,7 @@ def mixed(draw) -> Candidates:
 def test_weights_equal_loops_and_sum_to_one_in_every_class(candidates, seed, temperature, cut):
     scores = random_scores(candidates, seed)
     for balanced in (True, False):
-        found = weigh(candidates, scores, temperature=temperature, cut=cut, balanced=balanced)
+        found = weigh_candidates(candidates, scores, temperature=temperature, cut=cut, balanced=balanced)
         expected = slow_weights(candidates, scores, temperature, cut, balanced)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(sums(candidates, found), 1, rtol=1e-12)
@@ -273,11 +274,11 @@ def test_weights_equal_loops_and_sum_to_one_in_every_class(candidates, seed, tem
 
 def test_groups_have_equal_mass_at_equal_cmm():
     candidates = pool(24, 3, {1: 5})
-    weights = weigh(candidates, torch.full((77,), -0.1))
+    weights = weigh_candidates(candidates, torch.full((77,), -0.1))
     for group in (TEMPLATE, DESCRIPTION):
         assert float(weights[(candidates.classes == 1) & (candidates.groups == group)].sum()) == pytest.approx(0.5)
     torch.testing.assert_close(weights[candidates.classes == 0], torch.full((24,), 1 / 24).double())
-    drowned = weigh(candidates, torch.full((77,), -0.1), balanced=False)
+    drowned = weigh_candidates(candidates, torch.full((77,), -0.1), balanced=False)
     assert float(drowned[candidates.groups == DESCRIPTION].sum()) == pytest.approx(5 / 29)
 
 
@@ -285,47 +286,47 @@ def test_groups_have_equal_mass_at_equal_cmm():
 def test_the_cut_drops_exactly_those_too_far_below_the_best(cut):
     candidates = pool(9, 4, {2: 5})
     scores = random_scores(candidates)
-    dropped = weigh(candidates, scores, cut=cut) == 0
+    dropped = weigh_candidates(candidates, scores, cut=cut) == 0
     for c in range(4):
         own = candidates.classes == c
         far = scores[own] < scores[own].max() - cut * scores[own].numpy().std()
         assert dropped[own].tolist() == far.tolist()
         assert far.any()
         assert not far.all()
-    assert (weigh(candidates, scores, cut=None) > 0).all()
+    assert (weigh_candidates(candidates, scores, cut=None) > 0).all()
 
 
 def test_the_temperature_goes_from_the_best_to_all_alike():
     candidates = pool(4, 3, {2: 2, 0: 3})
     scores = random_scores(candidates)
-    cold, hot = (weigh(candidates, scores, temperature=t, cut=None) for t in (1e-4, 1e9))
+    cold, hot = (weigh_candidates(candidates, scores, temperature=t, cut=None) for t in (1e-4, 1e9))
     for c in range(3):
         own = (candidates.classes == c).nonzero()[:, 0]
         assert cold[own].argmax() == scores[own].argmax()
         assert float(cold[own].max()) == pytest.approx(1)
-    torch.testing.assert_close(hot, ensemble.uniform(candidates, balanced=True), rtol=0, atol=1e-6)
+    torch.testing.assert_close(hot, F.uniform_weights(candidates, balanced=True), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [{"temperature": 0.0}, {"temperature": -1.0}, {"temperature": math.nan}, {"cut": -0.1}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match="weigh: temperature must be positive and cut 0 or more, got"):
-        weigh(pool(2, 3, {}), torch.zeros(6), **bad)
+        weigh_candidates(pool(2, 3, {}), torch.zeros(6), **bad)
 
 
 @small
 @given(mixed(), st.integers(0, 99), st.sampled_from([1e-3, 0.5, 7.0, 1e3]), st.sampled_from([-5.0, 0.3, 40.0]))
 def test_weights_do_not_see_the_zero_or_the_unit_of_cmm(candidates, seed, factor, constant):
     scores = random_scores(candidates, seed)
-    weights = weigh(candidates, scores)
-    torch.testing.assert_close(weigh(candidates, scores * factor), weights, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(weigh(candidates, scores + constant), weights, rtol=1e-6, atol=1e-9)
+    weights = weigh_candidates(candidates, scores)
+    torch.testing.assert_close(weigh_candidates(candidates, scores * factor), weights, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(weigh_candidates(candidates, scores + constant), weights, rtol=1e-6, atol=1e-9)
 
 
 @small
 @given(mixed())
 def test_uniform_weights_are_equal_in_a_class_or_in_its_groups(candidates):
     classes, groups = candidates.classes.tolist(), candidates.groups.tolist()
-    plain, balanced = ensemble.uniform(candidates), ensemble.uniform(candidates, balanced=True)
+    plain, balanced = F.uniform_weights(candidates), F.uniform_weights(candidates, balanced=True)
     for t, (c, g) in enumerate(zip(classes, groups, strict=True)):
         own = [h for d, h in zip(classes, groups, strict=True) if d == c]
         assert float(plain[t]) == pytest.approx(1 / len(own))
@@ -338,11 +339,9 @@ def test_global_weights_equal_loops(n_prompts, n_classes):
     mean = [sum(row) / n_classes for row in scores.tolist()]
     deviation = max(float(np.std(mean)), 1e-12)
     raw = [math.exp((m - max(mean)) / (0.5 * deviation)) for m in mean]
-    found = ensemble.weigh_globally(heads, scores, temperature=0.5)
+    found = F.weigh_prompts(heads, scores, temperature=0.5)
     np.testing.assert_allclose(found, [r / sum(raw) for r in raw], rtol=1e-9)
-    assert ensemble.weigh_globally(heads, torch.full_like(scores, 0.2)).tolist() == pytest.approx(
-        [1 / n_prompts] * len(raw)
-    )
+    assert F.weigh_prompts(heads, torch.full_like(scores, 0.2)).tolist() == pytest.approx([1 / n_prompts] * len(raw))
 
 
 # ---------------------------------------------------------------- one classifier
@@ -351,8 +350,8 @@ def test_global_weights_equal_loops(n_prompts, n_classes):
 @small
 @given(mixed(), st.integers(0, 99))
 def test_the_classifier_equals_loops_and_has_unit_norm(candidates, seed):
-    weights = weigh(candidates, random_scores(candidates, seed))
-    classifier = combine(candidates, weights)
+    weights = weigh_candidates(candidates, random_scores(candidates, seed))
+    classifier = combine_candidates(candidates, weights)
     expected = np.zeros((candidates.n_classes, 12))
     for vector, c, w in zip(candidates.vectors.double().numpy(), candidates.classes.tolist(), weights, strict=True):
         expected[c] += float(w) * vector
@@ -370,18 +369,18 @@ def test_the_order_of_candidates_does_not_matter(order):
     shuffled = Candidates(candidates.vectors[index], candidates.classes[index], candidates.groups[index], 4)
     scores = candidate_cmm(images, candidates, others, 20.0)
     torch.testing.assert_close(candidate_cmm(images, shuffled, others, 20.0), scores[index], rtol=0, atol=1e-6)
-    weights = weigh(candidates, scores)
-    torch.testing.assert_close(weigh(shuffled, scores[index]), weights[index])
-    torch.testing.assert_close(combine(shuffled, weights[index]), combine(candidates, weights))
+    weights = weigh_candidates(candidates, scores)
+    torch.testing.assert_close(weigh_candidates(shuffled, scores[index]), weights[index])
+    torch.testing.assert_close(combine_candidates(shuffled, weights[index]), combine_candidates(candidates, weights))
 
 
 def test_a_class_without_weight_is_refused():
     candidates = pool(2, 3, {1: 2})
-    weights = weigh(candidates, torch.zeros(8))
+    weights = weigh_candidates(candidates, torch.zeros(8))
     with pytest.raises(InputError, match=r"^combine: class 2 has no candidate of positive weight$"):
-        combine(candidates, weights * (candidates.classes != 2))
+        combine_candidates(candidates, weights * (candidates.classes != 2))
     with pytest.raises(InputError, match="class 0 has no candidate"):
-        ensemble.cmm_ensemble(unit(5, 12), candidates.only(DESCRIPTION), unit(3, 12, seed=9), 20.0)
+        F.cmm_ensemble(unit(5, 12), candidates.only(DESCRIPTION), unit(3, 12, seed=9), 20.0)
 
 
 @pytest.mark.parametrize("settings_", [{}, {"assignment": "retrieval", "temperature": 1.0, "cut": None}], ids=str)
@@ -389,11 +388,11 @@ def test_the_ensemble_is_its_three_steps(settings_):
     candidates, images, others = pool(3, 4, {1: 5}), unit(20, 12), unit(4, 12, seed=9)
     scores = slow_cmm(images, candidates, others, 20.0, settings_.get("assignment", "soft"))
     weighing = {k: v for k, v in settings_.items() if k != "assignment"}
-    expected = combine(candidates, torch.tensor(slow_weights(candidates, scores, **weighing)))
-    found = ensemble.cmm_ensemble(images, candidates, others, 20.0, rounds=1, **settings_)
+    expected = combine_candidates(candidates, torch.tensor(slow_weights(candidates, scores, **weighing)))
+    found = F.cmm_ensemble(images, candidates, others, 20.0, rounds=1, **settings_)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
-    again = ensemble.cmm_ensemble(images, candidates, found, 20.0, rounds=1, **settings_)
-    both = ensemble.cmm_ensemble(images, candidates, others, 20.0, rounds=2, **settings_)
+    again = F.cmm_ensemble(images, candidates, found, 20.0, rounds=1, **settings_)
+    both = F.cmm_ensemble(images, candidates, others, 20.0, rounds=2, **settings_)
     torch.testing.assert_close(both, again, rtol=0, atol=1e-6)  # a further round begins where the last one ended
 
 
@@ -401,16 +400,19 @@ def test_scores_take_the_place_of_the_first_round():
     candidates, images, others = pool(3, 4, {1: 5}), unit(20, 12), unit(4, 12, seed=9)
     first = candidate_cmm(images, candidates, others, 20.0)
     with mock.patch.object(ensemble, "candidate_cmm", side_effect=candidate_cmm) as measured:
-        found = ensemble.cmm_ensemble(images, candidates, others, 20.0, scores=first)
+        found = F.cmm_ensemble(images, candidates, others, 20.0, scores=first)
     assert measured.call_count == ensemble.ROUNDS - 1
-    assert found.equal(ensemble.cmm_ensemble(images, candidates, others, 20.0))
-    reversed_ = ensemble.cmm_ensemble(images, candidates, others, 20.0, rounds=1, scores=-first)
-    assert reversed_.equal(combine(candidates, weigh(candidates, -first)))
+    assert found.equal(F.cmm_ensemble(images, candidates, others, 20.0))
+    reversed_ = F.cmm_ensemble(images, candidates, others, 20.0, rounds=1, scores=-first)
+    assert reversed_.equal(combine_candidates(candidates, weigh_candidates(candidates, -first)))
 
 
 def test_the_scores_of_a_pass_are_in_the_order_of_the_templates():
     images, heads = unit(20, 12), unit(3, 4, 12, seed=1)
-    known, candidates = cmm.cmm(match(images, heads, 20.0)).flatten(), Candidates.of_templates(heads)
+    known, candidates = (
+        F.class_matching_margin(similarity_pass(images, heads, 20.0)).flatten(),
+        Candidates.of_templates(heads),
+    )
     for p, head in enumerate(heads):
         found = candidate_cmm(images, candidates, head, 20.0)[4 * p : 4 * p + 4]
         np.testing.assert_allclose(found, known[4 * p : 4 * p + 4], atol=2e-5)
@@ -432,7 +434,7 @@ def test_bf16_products_change_a_candidates_cmm_little(name):
 @pytest.mark.parametrize("name", ["dtd_vitb32", "pets25_vitb32"])
 def test_bf16_on_real_embeddings_stays_within_its_bound(real_data, name):
     data = load_embeddings(real_data / f"{name}.npz")
-    candidates, others = Candidates.of_templates(data.heads), baselines.uniform_mean(data.heads)
+    candidates, others = Candidates.of_templates(data.heads), F.uniform_mean(data.heads)
     given_ = data.images, candidates, others, data.logit_scale
     exact, rounded = (candidate_cmm(*given_, precision=precision) for precision in ("fp32", "bf16"))
     assert 0 < (exact - rounded).abs().max() < BF16_CMM
@@ -441,13 +443,13 @@ def test_bf16_on_real_embeddings_stays_within_its_bound(real_data, name):
 def test_replaced_classes_get_their_mean_description_and_others_stay():
     base, described = unit(5, 12), {3: unit(4, 12, seed=1), 0: unit(1, 12, seed=2)}
     before = base.clone()
-    found = ensemble.replace_classes(base, described)
+    found = F.replace_classes(base, described)
     assert base.equal(before)
     assert found[[1, 2, 4]].equal(base[[1, 2, 4]])
     mean = described[3].double().numpy().mean(0)
     np.testing.assert_allclose(found[3], mean / np.sqrt((mean**2).sum()), atol=1e-6)
     np.testing.assert_allclose(found[0], described[0][0], atol=1e-6)
-    assert ensemble.replace_classes(base, {}).equal(base)
+    assert F.replace_classes(base, {}).equal(base)
 
 
 # ---------------------------------------------------------------- no label on a label-free path
@@ -456,7 +458,7 @@ def test_replaced_classes_get_their_mean_description_and_others_stay():
 def test_nothing_here_takes_labels():
     words = ("label", "target_class", "truth", "true", "accuracy", "correct", "answer")
     seen = set()
-    for module in (scoring, ensemble, baselines):
+    for module in (scoring, ensemble, prompt_baselines):
         members = [
             f for _, f in inspect.getmembers(module, callable) if getattr(f, "__module__", "") == module.__name__
         ]
@@ -471,5 +473,5 @@ def test_nothing_here_takes_labels():
                 assert parameter not in {"y", "gt"}, function.__name__
                 assert not any(word in parameter for word in words), function.__name__
         assert "metrics" not in vars(module)
-        assert "cmmlib.metrics" not in inspect.getsource(module)
+        assert "cmmlib.functional.accuracy" not in inspect.getsource(module)
     assert {"candidate_cmm", "weigh", "combine", "cmm_ensemble", "with_descriptions", "zpe", "autoclip"} <= seen

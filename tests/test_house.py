@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from synthetic_embeddings import synthetic_arrays
 
-from cmmlib import calibrate, ensemble
+from cmmlib.functional import ensemble, prior_matching, prototypes
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -148,15 +148,15 @@ def test_the_pages_have_the_settings_of_the_code():
 
 def test_the_pages_have_the_settings_of_the_corrections():
     method, settings = (" ".join((ROOT / "book" / name).read_text().split()) for name in ("method.md", "settings.md"))
-    weights = f"{calibrate.TEXT_WEIGHT:g} : {calibrate.IMAGE_WEIGHT:g}"
-    assert (calibrate.PROTOTYPE_ROUNDS, calibrate.SETTLED, calibrate.TOLERANCE) == (8, 1e-3, 1e-4)
+    weights = f"{prototypes.TEXT_WEIGHT:g} : {prototypes.IMAGE_WEIGHT:g}"
+    assert (prototypes.PROTOTYPE_ROUNDS, prototypes.SETTLED, prior_matching.TOLERANCE) == (8, 1e-3, 1e-4)
     assert "up to eight rounds" in method
-    assert f"weights {weights} and {calibrate.PROTOTYPE_ROUNDS} rounds" in settings
-    assert f"or after {calibrate.MAX_ROUNDS} rounds" in settings
+    assert f"weights {weights} and {prototypes.PROTOTYPE_ROUNDS} rounds" in settings
+    assert f"or after {prior_matching.MAX_ROUNDS} rounds" in settings
     with open(ROOT / "book" / "_static" / "calibration_settings.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     best = max(float(row["mean of all"]) for row in rows)
-    (chosen,) = (row for row in rows if (row["weights"], row["rounds"]) == (weights, str(calibrate.PROTOTYPE_ROUNDS)))
+    (chosen,) = (row for row in rows if (row["weights"], row["rounds"]) == (weights, str(prototypes.PROTOTYPE_ROUNDS)))
     assert float(chosen["mean of all"]) >= best - 0.11  # printed to a tenth
 
 

@@ -12,8 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cmmlib import checks, metrics
+from cmmlib import functional as F
 from cmmlib.errors import InputError
+from cmmlib.evaluation import evaluation_report
+from cmmlib.functional import accuracy, worst
 
 small = settings(deadline=None, derandomize=True, max_examples=60)
 NAN = float("nan")
@@ -59,7 +61,7 @@ def mean(values) -> float:
 @given(judged())
 def test_class_accuracy_is_counted_by_hand(case):
     prediction, labels, n_classes = case
-    accuracy = metrics.class_accuracy(prediction, labels, n_classes)
+    accuracy = F.class_accuracy(prediction, labels, n_classes)
     expected = by_hand(*case)
     np.testing.assert_allclose(accuracy.value.numpy(), expected, rtol=1e-12)
     assert accuracy.value.dtype == torch.float64
@@ -71,7 +73,7 @@ def test_class_accuracy_is_counted_by_hand(case):
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_predictions_come_as_match_gives_them(dtype):
-    accuracy = metrics.class_accuracy(torch.tensor([0, 2, 2], dtype=dtype), torch.tensor([0, 2, 1]), 4)
+    accuracy = F.class_accuracy(torch.tensor([0, 2, 2], dtype=dtype), torch.tensor([0, 2, 1]), 4)
     assert accuracy.correct.tolist() == [1, 0, 1, 0]
     assert accuracy.value.isnan().tolist() == [False, False, False, True]
 
@@ -79,7 +81,7 @@ def test_predictions_come_as_match_gives_them(dtype):
 @pytest.mark.parametrize("right", [True, False])
 def test_all_right_and_all_wrong(right):
     labels = torch.tensor([0, 0, 1, 2, 2, 2])
-    report = metrics.accuracy_report(labels if right else (labels + 1) % 3, labels, 3, worst_k=2)
+    report = evaluation_report.accuracy_report(labels if right else (labels + 1) % 3, labels, 3, worst_k=2)
     share = float(right)
     for key in ("overall", "mean_per_class", "harmonic_mean", "geometric_mean"):
         assert report[key] == share
@@ -97,19 +99,19 @@ def test_all_right_and_all_wrong(right):
 )
 def test_impossible_labels_are_refused(prediction, labels, said):
     with pytest.raises(InputError, match=said):
-        metrics.class_accuracy(torch.tensor(prediction).long(), torch.tensor(labels).long(), 3)
+        F.class_accuracy(torch.tensor(prediction).long(), torch.tensor(labels).long(), 3)
 
 
 def test_a_label_for_each_prediction():
     with pytest.raises((InputError, TypeCheckError)):  # here the shapes in the signature see it first
-        metrics.class_accuracy(torch.tensor([0, 1]), torch.tensor([0]), 3)
+        F.class_accuracy(torch.tensor([0, 1]), torch.tensor([0]), 3)
 
 
 @small
 @given(judged())
 def test_taken_for_is_the_commonest_wrong_prediction(case):
     prediction, labels, n_classes = case
-    other, share = metrics.taken_for(prediction.int(), labels, n_classes)
+    other, share = F.taken_for(prediction.int(), labels, n_classes)
     for c in range(n_classes):
         wrong = [int(p) for p, y in zip(prediction, labels, strict=True) if y == c != p]
         votes = [wrong.count(j) for j in range(n_classes)]
@@ -125,23 +127,23 @@ def test_taken_for_is_the_commonest_wrong_prediction(case):
 def test_worst_at_k_is_the_mean_of_the_lowest(accuracy, k):
     known = sorted(defined(accuracy))
     expected = mean(known[:k]) if k <= len(known) else None
-    assert metrics.worst_at_k(accuracy, k) == pytest.approx(expected)
-    assert metrics.worst_at_k(accuracy.float(), k) == pytest.approx(expected)
+    assert F.worst_at_k(accuracy, k) == pytest.approx(expected)
+    assert F.worst_at_k(accuracy.float(), k) == pytest.approx(expected)
 
 
 @small
 @given(accuracies(), st.integers(1, 14))
 def test_worst_classes_and_the_true_worst_set(accuracy, k):
     order = sorted((a, c) for c, a in enumerate(accuracy.tolist()) if a == a)
-    assert metrics.worst_classes(accuracy, k).tolist() == [c for _, c in order[:k]]
+    assert F.worst_classes(accuracy, k).tolist() == [c for _, c in order[:k]]
     limit = order[:k][-1][0] if order else -1.0
-    assert metrics.true_worst(accuracy, k).tolist() == [a <= limit for a in accuracy.tolist()]
+    assert F.true_worst(accuracy, k).tolist() == [a <= limit for a in accuracy.tolist()]
 
 
 def test_ties_make_the_true_worst_set_larger_than_k():
     accuracy = torch.tensor([0.5, 0.0, NAN, 0.5, 0.9, 0.5])
-    assert metrics.true_worst(accuracy, 2).tolist() == [True, True, False, True, False, True]
-    assert metrics.worst_classes(accuracy, 2).tolist() == [1, 0]
+    assert F.true_worst(accuracy, 2).tolist() == [True, True, False, True, False, True]
+    assert F.worst_classes(accuracy, 2).tolist() == [1, 0]
 
 
 def test_equal_shares_of_unequal_counts_tie():
@@ -149,20 +151,20 @@ def test_equal_shares_of_unequal_counts_tie():
     prediction = torch.where(
         torch.tensor([i == 0 for i in range(3)] + [i < 20 for i in range(60)] + [True] * 7), labels, 9
     )
-    accuracy = metrics.class_accuracy(prediction, labels, 3).value
-    assert metrics.true_worst(accuracy, 1).tolist() == [True, True, False]
+    accuracy = F.class_accuracy(prediction, labels, 3).value
+    assert F.true_worst(accuracy, 1).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_a_k_below_one_is_refused(k):
     accuracy, labels = torch.tensor([0.1, 0.2]), torch.tensor([0, 1])
     for call in (
-        lambda: metrics.worst_at_k(accuracy, k),
-        lambda: metrics.worst_classes(accuracy, k),
-        lambda: metrics.true_worst(accuracy, k),
-        lambda: metrics.detection(accuracy, accuracy, k),
-        lambda: metrics.worst_split_half(labels == 0, labels, 2, [1, k]),
-        lambda: metrics.accuracy_report(labels, labels, 2, k),
+        lambda: F.worst_at_k(accuracy, k),
+        lambda: F.worst_classes(accuracy, k),
+        lambda: F.true_worst(accuracy, k),
+        lambda: F.detection_scores(accuracy, accuracy, k),
+        lambda: F.worst_split_half(labels == 0, labels, 2, [1, k]),
+        lambda: evaluation_report.accuracy_report(labels, labels, 2, k),
     ):
         with pytest.raises(InputError, match=f"1 or more, got {k}"):
             call()
@@ -172,7 +174,7 @@ def test_a_k_below_one_is_refused(k):
     ("n_classes", "k"), [(2, 1), (3, 1), (4, 1), (7, 1), (8, 2), (47, 11), (83, 20), (84, 20), (1000, 20)]
 )
 def test_default_worst_k(n_classes, k):
-    assert metrics.default_worst_k(n_classes) == k
+    assert F.default_worst_k(n_classes) == k
 
 
 # the split-half estimate
@@ -181,7 +183,7 @@ def test_default_worst_k(n_classes, k):
 def test_split_half_of_certain_classes_is_their_accuracy():
     """Classes always right, or always wrong, have no noise: each half gives the same."""
     labels = torch.arange(6).repeat_interleave(torch.tensor([2, 3, 4, 5, 6, 7]))
-    halves = metrics.worst_split_half(labels >= 2, labels, 6, [1, 2, 3, 4, 6, 7])
+    halves = F.worst_split_half(labels >= 2, labels, 6, [1, 2, 3, 4, 6, 7])
     assert halves[:5] == pytest.approx([0, 0, 1 / 3, 1 / 2, 4 / 6])
     assert halves[5] is None
 
@@ -193,7 +195,7 @@ def test_split_half_of_two_images_a_class_by_hand():
     the time, measured as 0 or 1. The mean is (1 + 0.5) / 2.
     """
     correct, labels = torch.tensor([True, False, True, True]), torch.tensor([0, 0, 1, 1])
-    one, both = metrics.worst_split_half(correct, labels, 2, [1, 2])
+    one, both = F.worst_split_half(correct, labels, 2, [1, 2])
     assert one == pytest.approx(0.75, abs=0.15)  # 50 coin tosses
     assert both == pytest.approx(0.75)  # no choice is left
 
@@ -202,7 +204,7 @@ def test_split_half_repeats_with_its_seed():
     random = np.random.default_rng(0)
     labels = torch.from_numpy(random.integers(0, 9, 200))
     correct = torch.from_numpy(random.random(200) < 0.5)
-    first, again, other = (metrics.worst_split_half(correct, labels, 9, [1, 3], seed) for seed in (3, 3, 4))
+    first, again, other = (F.worst_split_half(correct, labels, 9, [1, 3], seed) for seed in (3, 3, 4))
     assert first == again != other
 
 
@@ -210,7 +212,7 @@ def test_split_half_repeats_with_its_seed():
 @given(judged(), st.integers(1, 8))
 def test_split_half_is_defined_where_k_classes_can_be_halved(case, k):
     prediction, labels, n_classes = case
-    (estimate,) = metrics.worst_split_half(prediction == labels, labels, n_classes, [k])
+    (estimate,) = F.worst_split_half(prediction == labels, labels, n_classes, [k])
     can_be_halved = sum(labels.tolist().count(c) > 1 for c in range(n_classes))
     assert (estimate is None) == (k > can_be_halved)
     assert estimate is None or 0 <= estimate <= 1
@@ -219,14 +221,14 @@ def test_split_half_is_defined_where_k_classes_can_be_halved(case, k):
 @small
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 99))
 def test_halves_are_halves_of_every_class(y, seed):
-    half = metrics._random_halves(np.array(y), np.random.default_rng(seed))
+    half = worst._random_halves(np.array(y), np.random.default_rng(seed))
     for c in set(y):
         ones = sum(h for h, own in zip(half.tolist(), y, strict=True) if own == c)
         assert ones in {y.count(c) // 2, (y.count(c) + 1) // 2}
 
 
 def test_the_odd_image_falls_on_either_half():
-    sides = {int(metrics._random_halves(np.array([0]), np.random.default_rng(seed))[0]) for seed in range(20)}
+    sides = {int(worst._random_halves(np.array([0]), np.random.default_rng(seed))[0]) for seed in range(20)}
     assert sides == {0, 1}
 
 
@@ -241,16 +243,16 @@ def simulated() -> dict[str, np.ndarray]:
     labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
     errors = {"naive": [], "split_half": [], "bootstrap": []}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "N_SPLITS", 2)
+        patch.setattr(accuracy, "N_SPLITS", 2)
         for seed in range(SETS):
             truth = random.beta(4, 2, CLASSES)
             true_worst = [np.sort(truth)[:k].mean() for k in KS]
             correct = torch.from_numpy(random.random((CLASSES, IMAGES)) < truth[:, None])
-            accuracy = metrics.class_accuracy(torch.where(correct.flatten(), labels, -1), labels, CLASSES).value
+            accuracy = F.class_accuracy(torch.where(correct.flatten(), labels, -1), labels, CLASSES).value
             drawn = np.sort(random.binomial(IMAGES, accuracy.numpy(), (20, CLASSES)) / IMAGES, 1)
             estimates = {
-                "naive": [metrics.worst_at_k(accuracy, k) for k in KS],
-                "split_half": metrics.worst_split_half(correct.flatten(), labels, CLASSES, KS, seed),
+                "naive": [F.worst_at_k(accuracy, k) for k in KS],
+                "split_half": F.worst_split_half(correct.flatten(), labels, CLASSES, KS, seed),
                 "bootstrap": [drawn[:, :k].mean() for k in KS],  # the k worst, picked again in every resample
             }
             for name, estimate in estimates.items():
@@ -278,7 +280,7 @@ def test_a_bootstrap_that_picks_again_doubles_the_bias(simulated):
 
 def test_split_half_stays_high_where_some_classes_have_one_image(monkeypatch):
     """Five classes of one image look like the worst. They cannot be measured, so they must not be chosen either."""
-    monkeypatch.setattr(metrics, "N_SPLITS", 2)
+    monkeypatch.setattr(accuracy, "N_SPLITS", 2)
     random = np.random.default_rng(1)
     truth = np.array([0.5] * 5 + [0.2] * 2 + [0.9] * 13)
     labels = torch.arange(20).repeat_interleave(torch.tensor([1] * 5 + [30] * 15))
@@ -286,7 +288,7 @@ def test_split_half_stays_high_where_some_classes_have_one_image(monkeypatch):
     errors = np.empty((200, 1))
     for row in range(len(errors)):
         correct = torch.from_numpy(random.random(len(labels)) < truth[labels])
-        errors[row] = metrics.worst_split_half(correct, labels, 20, [5], row)[0] - true_worst
+        errors[row] = F.worst_split_half(correct, labels, 20, [5], row)[0] - true_worst
     assert errors.mean() > 5 * standard_error(errors)[0]
 
 
@@ -305,18 +307,18 @@ def test_harmonic_and_geometric_mean(accuracy):
     else:
         harmonic = len(known) / sum(1 / a for a in known)
         geometric = math.prod(known) ** (1 / len(known))
-    assert metrics.harmonic_mean(accuracy) == pytest.approx(harmonic)
-    assert metrics.geometric_mean(accuracy) == pytest.approx(geometric)
-    assert metrics.zero_classes(accuracy) == known.count(0)
+    assert F.harmonic_mean(accuracy) == pytest.approx(harmonic)
+    assert F.geometric_mean(accuracy) == pytest.approx(geometric)
+    assert F.zero_classes(accuracy) == known.count(0)
 
 
 @small
 @given(judged())
 def test_floored_accuracies_are_half_an_image_or_more(case):
-    accuracy = metrics.class_accuracy(*case)
+    accuracy = F.class_accuracy(*case)
     expected = [max(a, 1 / (2 * n)) if n else NAN for a, n in zip(by_hand(*case), accuracy.count.tolist(), strict=True)]
-    np.testing.assert_allclose(metrics.floored(accuracy).numpy(), expected, rtol=1e-12)
-    assert metrics.geometric_mean(metrics.floored(accuracy)) > 0
+    np.testing.assert_allclose(F.floored(accuracy).numpy(), expected, rtol=1e-12)
+    assert F.geometric_mean(F.floored(accuracy)) > 0
 
 
 # intervals
@@ -329,16 +331,16 @@ def test_wilson_interval_by_its_formula(correct, count, level):
     p = correct / count
     centre = (p + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * math.sqrt(p * (1 - p) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    found = metrics.wilson_interval(correct, count, level)
+    found = F.wilson_interval(correct, count, level)
     assert found == pytest.approx((max(0, centre - half), min(1, centre + half)), abs=1e-12)
 
 
 def test_wilson_intervals_of_every_class():
-    accuracy = metrics.class_accuracy(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), 3)
-    intervals = metrics.wilson_intervals(accuracy)
+    accuracy = F.class_accuracy(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), 3)
+    intervals = F.wilson_intervals(accuracy)
     assert intervals.shape == (3, 2)
     for c, counts in enumerate([(1, 2), (2, 2)]):
-        assert intervals[c].tolist() == pytest.approx(metrics.wilson_interval(*counts))
+        assert intervals[c].tolist() == pytest.approx(F.wilson_interval(*counts))
     assert intervals[2].isnan().all()
 
 
@@ -348,17 +350,17 @@ def test_bootstrap_interval_covers_the_mean_of_fixed_classes():
     covered = []
     for seed in range(500):
         correct = torch.from_numpy(random.binomial(count.numpy(), truth))
-        accuracy = metrics.ClassAccuracy(correct.double() / count, count, correct)
-        low, high = metrics.bootstrap_interval(accuracy, torch.arange(4), draws=1000, seed=seed)
+        accuracy = F.ClassAccuracy(correct.double() / count, count, correct)
+        low, high = F.bootstrap_interval(accuracy, torch.arange(4), draws=1000, seed=seed)
         covered.append(low <= truth.mean() <= high)
     assert 0.92 <= mean(covered) <= 0.98
 
 
 def test_bootstrap_interval_of_certain_or_missing_classes():
-    accuracy = metrics.class_accuracy(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]), 3)
-    assert metrics.bootstrap_interval(accuracy, torch.tensor([0, 1])) == (0.5, 0.5)
-    assert metrics.bootstrap_interval(accuracy, torch.tensor([0, 2])) is None
-    assert metrics.bootstrap_interval(accuracy, torch.tensor([], dtype=torch.long)) is None
+    accuracy = F.class_accuracy(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]), 3)
+    assert F.bootstrap_interval(accuracy, torch.tensor([0, 1])) == (0.5, 0.5)
+    assert F.bootstrap_interval(accuracy, torch.tensor([0, 2])) is None
+    assert F.bootstrap_interval(accuracy, torch.tensor([], dtype=torch.long)) is None
 
 
 # classes that no classifier could tell apart
@@ -369,7 +371,7 @@ def test_duplicates_by_name_and_by_text():
     head = torch.eye(7)
     head[4] = head[1]  # same name and same text: told once, by name
     head[6] = head[5] = head[3]  # other names, same text
-    assert checks.duplicate_classes(names, head) == [
+    assert F.duplicate_classes(names, head) == [
         {"classes": [0, 2], "names": ["Crane", "CRANE "], "by": "name"},
         {"classes": [1, 4], "names": ["maillot", "Maillot"], "by": "name"},
         {"classes": [3, 5, 6], "names": ["sunglasses", "shades", "dark glasses"], "by": "text"},
@@ -377,12 +379,12 @@ def test_duplicates_by_name_and_by_text():
 
 
 def test_a_text_group_larger_than_its_name_group_is_told_too():
-    found = checks.duplicate_classes(["a", "A", "b"], torch.ones(3, 4).half())
+    found = F.duplicate_classes(["a", "A", "b"], torch.ones(3, 4).half())
     assert [(group["classes"], group["by"]) for group in found] == [([0, 1], "name"), ([0, 1, 2], "text")]
 
 
 def test_different_classes_are_no_duplicates():
-    assert checks.duplicate_classes(["ß", "s"], torch.eye(2)) == []
+    assert F.duplicate_classes(["ß", "s"], torch.eye(2)) == []
 
 
 # the report
@@ -393,16 +395,16 @@ def test_different_classes_are_no_duplicates():
 def test_accuracy_report_by_hand(case, k):
     prediction, labels, n_classes = case
     twins = [{"classes": [0, 1], "names": ["a", "A"], "by": "name"}]
-    report = metrics.accuracy_report(prediction, labels, n_classes, k, twins, seed=1)
+    report = evaluation_report.accuracy_report(prediction, labels, n_classes, k, twins, seed=1)
     values = by_hand(*case)
     for key, kept in (("worst", values), ("worst_without_duplicates", values[2:])):
         known = sorted(defined(kept))
-        for worst in metrics.WORST_KS:
+        for worst in F.WORST_KS:
             expected = mean(known[:worst]) if worst <= len(known) else None
             assert report[key][str(worst)] == pytest.approx(expected)
-    halves = metrics.worst_split_half(prediction == labels, labels, n_classes, metrics.WORST_KS, seed=1)
+    halves = F.worst_split_half(prediction == labels, labels, n_classes, F.WORST_KS, seed=1)
     assert list(report["worst_split_half"].values()) == halves
-    assert report["base_worst_classes"] == metrics.worst_classes(torch.tensor(values), k).tolist()
+    assert report["base_worst_classes"] == F.worst_classes(torch.tensor(values), k).tolist()
     assert report["mean_per_class"] == pytest.approx(mean(defined(values)))
     assert report["zero_classes"] == values.count(0)
     numbers = [
@@ -453,13 +455,13 @@ def test_detection_by_hand(accuracy, k, seed):
     score = torch.from_numpy(np.random.default_rng(seed).integers(-3, 4, len(accuracy)) / 4)
     expected = detection_by_hand(score.tolist(), accuracy.tolist(), k)
     score[accuracy.isnan()] = NAN  # classes without images need no score
-    assert metrics.detection(score, accuracy, k) == pytest.approx(expected)
-    assert metrics.detection(score.float(), accuracy.float(), k) == pytest.approx(expected)
+    assert F.detection_scores(score, accuracy, k) == pytest.approx(expected)
+    assert F.detection_scores(score.float(), accuracy.float(), k) == pytest.approx(expected)
 
 
 def test_detection_with_ties_among_the_worst():
     accuracy = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.9, NAN])
-    found = metrics.detection(torch.tensor([-0.3, 0.4, -0.2, -0.1, 0.2, 0.0]), accuracy, 2)
+    found = F.detection_scores(torch.tensor([-0.3, 0.4, -0.2, -0.1, 0.2, 0.0]), accuracy, 2)
     assert found["n_true"] == 3
     assert found["precision_at_k"] == 1  # two of the three worst: k choices, all in the set
     assert found["chance"] == 3 / 5
@@ -468,37 +470,37 @@ def test_detection_with_ties_among_the_worst():
 
 def test_detection_of_a_perfect_and_of_a_reversed_score():
     accuracy = torch.linspace(0, 1, 10)
-    right, wrong = (metrics.detection(sign * accuracy, accuracy, 3) for sign in (1, -1))
+    right, wrong = (F.detection_scores(sign * accuracy, accuracy, 3) for sign in (1, -1))
     assert right == pytest.approx({"spearman": 1, "precision_at_k": 1, "auroc": 1, "n_true": 3, "chance": 0.3})
     assert wrong == pytest.approx({"spearman": -1, "precision_at_k": 0, "auroc": 0, "n_true": 3, "chance": 0.3})
 
 
 def test_detection_among_equal_accuracies_or_by_equal_scores_is_no_correlation():
     some, equal = torch.tensor([0.1, 0.2, 0.3]), torch.full((3,), 0.5)
-    assert metrics.detection(some, equal, 1)["auroc"] is None  # every class is among the worst
-    assert metrics.detection(some, equal, 1)["spearman"] is None
-    assert metrics.detection(equal, some, 1)["auroc"] == 0.5
-    assert metrics.detection(equal, some, 1)["spearman"] is None
+    assert F.detection_scores(some, equal, 1)["auroc"] is None  # every class is among the worst
+    assert F.detection_scores(some, equal, 1)["spearman"] is None
+    assert F.detection_scores(equal, some, 1)["auroc"] == 0.5
+    assert F.detection_scores(equal, some, 1)["spearman"] is None
 
 
 def test_an_undefined_score_is_refused():
     with pytest.raises(InputError, match="fallback"):
-        metrics.detection(torch.tensor([0.1, NAN, 0.2]), torch.tensor([0.1, 0.5, 0.2]), 1)
+        F.detection_scores(torch.tensor([0.1, NAN, 0.2]), torch.tensor([0.1, 0.5, 0.2]), 1)
     for sides in (([0.1, NAN], [0.1, 0.2]), ([0.1, 0.2], [NAN, NAN])):
         with pytest.raises(InputError, match="NaN"):
-            metrics.spearman(*map(torch.tensor, sides))
+            F.spearman(*map(torch.tensor, sides))
 
 
 @small
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
 def test_spearman_by_hand(pairs):
     x, y = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
-    assert metrics.spearman(x, y) == pytest.approx(spearman_by_hand(x.tolist(), y.tolist()))
+    assert F.spearman(x, y) == pytest.approx(spearman_by_hand(x.tolist(), y.tolist()))
 
 
 def test_movers_move_by_more_than_five_points():
     before = np.array([0.5, 0.5, 0.55, 0.5, np.nan])
     after = np.array([0.55, 0.5501, 0.5, 0.4499, 0.5])
-    up, down = metrics.movers(before, after)
+    up, down = F.gains_and_losses(before, after)
     assert up.tolist() == [False, True, False, False, False]
     assert down.tolist() == [False, False, False, True, False]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from finished_runs import unit
 
-from cmmlib.predict import predict
+from cmmlib.functional.zero_shot import predict
 
 
 @pytest.mark.parametrize(("n", "n_classes"), [(1, 2), (200, 6), (9000, 3)])

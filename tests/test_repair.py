@@ -12,11 +12,12 @@ import torch
 from finished_runs import by_name, near_texts, opened, unit, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import InputError, baselines, cmm, ensemble, repair
-from cmmlib.candidates import Candidates, candidate_cmm
+from cmmlib import InputError, repair
+from cmmlib import functional as F
+from cmmlib.functional.candidates import Candidates, candidate_cmm
+from cmmlib.functional.similarity import similarity_pass
 from cmmlib.repair import contenders
 from cmmlib.run import Run
-from cmmlib.similarity import match
 from cmmlib.texts import llm
 from cmmlib.texts.enrichment import Enrichment
 from cmmlib.texts.transcripts import Record
@@ -31,7 +32,9 @@ ANSWER = ("It is round.", "It is grey.", "It has a rim.", "It lies on sand.")
 
 
 def test_suspects_are_the_classes_of_lowest_cmm_under_the_base_prompt(synthetic):
-    score = cmm.cmm(match(synthetic.images, synthetic.base[None], synthetic.logit_scale))[0].tolist()
+    score = F.class_matching_margin(similarity_pass(synthetic.images, synthetic.base[None], synthetic.logit_scale))[
+        0
+    ].tolist()
     order = sorted(range(CLASSES), key=lambda c: score[c])
     assert repair.suspects(synthetic.blind) == order[:3]  # a quarter of 12
     assert repair.suspects(synthetic.blind, 5) == order[:5]
@@ -48,7 +51,7 @@ def test_questions_name_the_rivals_only_in_contrast(tmp_path, question):
     run = opened(write_embeddings(tmp_path / "x.npz"), question=question, domain="made-up vectors")
     asked = repair.questions(run.blind, [5, 1])
     assert list(asked) == [5, 1]
-    rivals = cmm.top_rivals(run.images, run.base, run.logit_scale)
+    rivals = F.top_rivals(run.images, run.base, run.logit_scale)
     for c, one in asked.items():
         assert (one.class_name, one.domain, one.style) == (run.classnames[c], "made-up vectors", question)
         assert list(one.rivals) == ([run.classnames[r] for r in rivals[c]] if question == "contrast" else [])
@@ -91,7 +94,7 @@ def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
     others = [c for c in range(CLASSES) if c not in described]
     replaced, flat, weighted = (found[name].classifier for name in ENRICHED[:3])
     assert replaced[others].equal(synthetic.base[others])
-    uniform = baselines.uniform_mean(synthetic.heads)
+    uniform = F.uniform_mean(synthetic.heads)
     torch.testing.assert_close(flat[others], uniform[others])
     mean = torch.cat([synthetic.heads[:, 3], described[3]]).mean(0)
     torch.testing.assert_close(flat[3], torch.nn.functional.normalize(mean, dim=0))
@@ -100,22 +103,22 @@ def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
 
 def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synthetic):
     candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 6}))
-    uniform = baselines.uniform_mean(synthetic.heads)
+    uniform = F.uniform_mean(synthetic.heads)
     found = repair.weighted_ensemble(synthetic.blind, candidates, temperature=2.0, cut=None, rounds=1)
     score = candidate_cmm(synthetic.images, candidates, uniform, synthetic.logit_scale)
-    weights = ensemble.weigh(candidates, score, temperature=2.0, cut=None)
-    torch.testing.assert_close(found, ensemble.combine(candidates, weights), rtol=0, atol=1e-7)
+    weights = F.weigh_candidates(candidates, score, temperature=2.0, cut=None)
+    torch.testing.assert_close(found, F.combine_candidates(candidates, weights), rtol=0, atol=1e-7)
     score = candidate_cmm(synthetic.images, candidates, synthetic.base, synthetic.logit_scale)
-    other = ensemble.combine(candidates, ensemble.weigh(candidates, score, temperature=2.0, cut=None))
+    other = F.combine_candidates(candidates, F.weigh_candidates(candidates, score, temperature=2.0, cut=None))
     assert not torch.allclose(found, other, atol=1e-4)
 
 
 def test_weights_of_whole_templates_make_one_classifier(synthetic):
     found = by_name(contenders(synthetic.blind, {}))
     heads = synthetic.heads.double().numpy()
-    zpe = baselines.zpe(synthetic.images, synthetic.heads, synthetic.logit_scale)
-    score = cmm.cmm(match(synthetic.images, synthetic.heads, synthetic.logit_scale))
-    for name, weights in (("zpe", zpe), ("cmm_global", ensemble.weigh_globally(synthetic.heads, score))):
+    zpe = F.zpe(synthetic.images, synthetic.heads, synthetic.logit_scale)
+    score = F.class_matching_margin(similarity_pass(synthetic.images, synthetic.heads, synthetic.logit_scale))
+    for name, weights in (("zpe", zpe), ("cmm_global", F.weigh_prompts(synthetic.heads, score))):
         expected = sum(float(w) * head for w, head in zip(weights, heads, strict=True))
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(found[name].classifier, expected, atol=1e-5, err_msg=name)
@@ -125,7 +128,7 @@ def test_the_base_row_predicts_as_chapter_1_does(tmp_path):
     texts = synthetic_arrays()["text_features"]
     texts[:, 11] = texts[:, 0]
     run = opened(write_embeddings(tmp_path / "x.npz", text_features=texts))
-    matches = match(run.images, run.base[None], run.logit_scale)
+    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
     assert by_name(contenders(run.blind, {}))["base"].prediction.equal(matches.prediction[0].long())
 
 
@@ -231,9 +234,9 @@ def test_a_text_tower_adds_the_rows_that_need_one(towered):
     assert list(found) == [*WITH_TOWER, *ENRICHED]
     assert [found[name].requests for name in ENRICHED] == [2] * len(ENRICHED)
     torch.testing.assert_close(found["class_name"].classifier, run.encode(run.classnames))
-    words = baselines.waffle_texts(run.classnames, seed=run.study.seed)
+    words = F.waffle_texts(run.classnames, seed=run.study.seed)
     vectors = torch.stack([run.encode(texts) for texts in words])
-    torch.testing.assert_close(found["waffle"].classifier, baselines.uniform_mean(vectors), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found["waffle"].classifier, F.uniform_mean(vectors), rtol=0, atol=1e-5)
 
 
 def test_one_template_with_a_text_tower_leaves_the_pool_out(towered, tmp_path):

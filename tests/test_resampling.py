@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from cmmlib import InputError, resampling
-from cmmlib.resampling import dirichlet_frequencies, few_a_class, long_tailed_frequencies, with_frequencies
+from cmmlib import InputError
+from cmmlib.functional import resampling
+from cmmlib.functional.resampling import dirichlet_frequencies, few_per_class, long_tailed_frequencies, with_frequencies
 
 LABELS = torch.arange(1200) % 12
 
 
 @pytest.mark.parametrize("n", [1, 7, 100, 500])
 def test_few_a_class_takes_as_many_of_each(n):
-    kept = few_a_class(LABELS, n)
+    kept = few_per_class(LABELS, n)
     assert LABELS[kept].bincount().tolist() == [min(n, 100)] * 12
     assert len(kept.unique()) == len(kept)
-    assert n >= 100 or not kept.equal(few_a_class(LABELS, n, seed=1))
+    assert n >= 100 or not kept.equal(few_per_class(LABELS, n, seed=1))
 
 
 def test_no_image_a_class_is_refused():
     with pytest.raises(InputError, match="n must be 1 or more"):
-        few_a_class(LABELS, 0)
+        few_per_class(LABELS, 0)
 
 
 def test_images_follow_the_frequencies_or_stop_at_what_there_is():

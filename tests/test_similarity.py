@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmmlib import similarity
 from cmmlib.errors import InputError
-from cmmlib.similarity import check_embeddings, match
-from cmmlib.similarity_torch import TorchSteps, top_two
+from cmmlib.functional import similarity
+from cmmlib.functional._kernels.similarity_torch import TorchSteps
+from cmmlib.functional.similarity import check_embeddings, similarity_pass
+from cmmlib.functional.zero_shot import top_two
 
 SCALE = 20.0
 BF16_SIMILARITY = 1e-3  # bound on the error of a similarity; a margin errs by twice that at most
@@ -78,27 +79,27 @@ def assert_same(matches, images, heads, scale=SCALE):
 @pytest.mark.parametrize(("n", "block"), [(1, None), (101, 32), (64, 7)])
 def test_every_field_equals_brute_force(n, n_classes, block):
     images, heads = unit(n, 24), unit(2, n_classes, 24, seed=1)
-    assert_same(match(images, heads, SCALE, block=block), images, heads)
+    assert_same(similarity_pass(images, heads, SCALE, block=block), images, heads)
 
 
 @pytest.mark.parametrize("block", [1, 15, 16, 17, 4096, None])
 def test_any_block_gives_the_same_sums(block):
     images, heads = unit(210, 16), unit(1, 129, 16, seed=1)
-    assert_same(match(images, heads, SCALE, block=block), images, heads)
+    assert_same(similarity_pass(images, heads, SCALE, block=block), images, heads)
 
 
 @settings(deadline=None, max_examples=25)
 @given(n=st.integers(1, 40), n_classes=st.integers(2, 150), n_prompts=st.integers(1, 3), block=st.integers(1, 80))
 def test_any_shape_equals_brute_force(n, n_classes, n_prompts, block):
     images, heads = unit(n, 8, seed=n), unit(n_prompts, n_classes, 8, seed=n_classes)
-    assert_same(match(images, heads, SCALE, block=block), images, heads)
+    assert_same(similarity_pass(images, heads, SCALE, block=block), images, heads)
 
 
 def test_prompts_take_turns_over_chunks_of_images(monkeypatch):
     monkeypatch.setattr(similarity, "MAX_ROWS", 64)
     images, heads = unit(210, 16), unit(5, 9, 16, seed=1)
-    assert_same(match(images, heads, SCALE), images, heads)
-    assert_same(match(images, heads, SCALE, block=50), images, heads)
+    assert_same(similarity_pass(images, heads, SCALE), images, heads)
+    assert_same(similarity_pass(images, heads, SCALE, block=50), images, heads)
 
 
 @pytest.mark.parametrize(("n", "n_classes"), [(200, 5), (600, 130), (700, 5)])
@@ -107,7 +108,7 @@ def test_images_in_order_of_similarity_are_retrieved(n, n_classes):
     images, heads = unit(n, 16), unit(1, n_classes, 16, seed=1)
     rising = (images @ heads[0, 0]).argsort()
     for order in (rising, rising.flip(0)):
-        assert_same(match(images[order], heads, SCALE, block=48), images[order], heads)
+        assert_same(similarity_pass(images[order], heads, SCALE, block=48), images[order], heads)
 
 
 @settings(deadline=None, max_examples=60)
@@ -132,7 +133,7 @@ def test_top_two_takes_a_strided_input():
 def test_a_duplicate_text_is_never_predicted_and_is_the_rival(n_classes, precision):
     images, heads = unit(333, 32), unit(1, n_classes, 32, seed=1)
     heads[0, -1] = heads[0, 0]
-    matches = match(images, heads, SCALE, precision=precision, block=50)
+    matches = similarity_pass(images, heads, SCALE, precision=precision, block=50)
     assert not (matches.prediction == n_classes - 1).any()
     original = matches.prediction == 0
     assert original.any()
@@ -142,7 +143,7 @@ def test_a_duplicate_text_is_never_predicted_and_is_the_rival(n_classes, precisi
 
 @pytest.mark.parametrize("n_classes", [2, 7, 130])
 def test_all_texts_alike(n_classes):
-    matches = match(unit(20, 8), unit(1, 1, 8, seed=1).expand(1, n_classes, 8), SCALE)
+    matches = similarity_pass(unit(20, 8), unit(1, 1, 8, seed=1).expand(1, n_classes, 8), SCALE)
     assert (matches.prediction == 0).all()
     assert (matches.rival == 1).all()
     assert (matches.spread == 1).all()
@@ -154,7 +155,7 @@ def test_all_texts_alike(n_classes):
 @pytest.mark.parametrize(("n", "n_classes"), [(60, 4), (400, 130), (700, 5)])
 def test_all_images_alike(n, n_classes):
     images, heads = unit(1, 16).repeat(n, 1), unit(1, n_classes, 16, seed=1)
-    assert_same(match(images, heads, SCALE, block=25), images, heads)
+    assert_same(similarity_pass(images, heads, SCALE, block=25), images, heads)
 
 
 @pytest.mark.parametrize("n_classes", [4, 128])
@@ -165,7 +166,7 @@ def test_a_tie_among_retrieved_images_goes_to_the_lowest_index(n_classes):
     images = torch.zeros(n, n_classes)
     images[:, 0] = 0.5
     images[torch.arange(n), 1 + torch.arange(n) % (n_classes - 1)] = torch.linspace(0.6, 0.9, n)
-    matches = match(images, heads, SCALE, block=5)
+    matches = similarity_pass(images, heads, SCALE, block=5)
     assert matches.n_retrieved == 2
     assert matches.retrieval_margin[0, 0].item() == pytest.approx(0.5 - 0.6 + 0.5 - images[1, 2].item(), abs=1e-6)
 
@@ -191,7 +192,7 @@ def test_the_first_of_equally_similar_images_are_retrieved(m, values):
 
 def test_half_precision_inputs():
     images, heads = unit(150, 32).half(), unit(2, 70, 32, seed=1).half()
-    matches = match(images, heads, SCALE, block=64)
+    matches = similarity_pass(images, heads, SCALE, block=64)
     assert_same(matches, images, heads)
     assert matches.top_similarity.dtype == torch.float32
 
@@ -199,7 +200,7 @@ def test_half_precision_inputs():
 def test_inputs_are_left_alone():
     images, heads = unit(50, 8), unit(1, 140, 8, seed=1)
     kept = images.clone(), heads.clone()
-    match(images, heads, SCALE)
+    similarity_pass(images, heads, SCALE)
     assert torch.equal(images, kept[0])
     assert torch.equal(heads, kept[1])
 
@@ -210,9 +211,9 @@ def test_a_bad_row_is_named(value, what, dtype):
     images, heads = unit(20, 8).to(dtype), unit(3, 5, 8, seed=1).to(dtype)
     images[[17, 19]] = heads[1, 4] = value
     with pytest.raises(InputError, match=rf"image_features row 17 has .*{what}"):
-        match(images, heads, SCALE)
+        similarity_pass(images, heads, SCALE)
     with pytest.raises(InputError, match=rf"text_features row \(1, 4\) has .*{what}"):
-        match(images[:17], heads, SCALE)
+        similarity_pass(images[:17], heads, SCALE)
 
 
 def test_a_single_nan_in_a_late_chunk_is_found():
@@ -225,14 +226,14 @@ def test_a_single_nan_in_a_late_chunk_is_found():
 def test_impossible_arguments_are_refused():
     images, heads = unit(4, 8), unit(1, 3, 8)
     with pytest.raises(InputError, match="two classes"):
-        match(images, heads[:, :1], SCALE)
+        similarity_pass(images, heads[:, :1], SCALE)
     with pytest.raises(InputError, match="at least one image"):
-        match(images[:0], heads, SCALE)
+        similarity_pass(images[:0], heads, SCALE)
     for scale in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(InputError, match="logit_scale"):
-            match(images, heads, scale)
+            similarity_pass(images, heads, scale)
     with pytest.raises(InputError, match="block"):
-        match(images, heads, SCALE, block=0)
+        similarity_pass(images, heads, SCALE, block=0)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +245,7 @@ def dtd(real_data):
 
 @pytest.mark.real
 def test_predictions_on_dtd_do_not_depend_on_the_block(dtd):
-    small, large = (match(*dtd, 100.0, block=block) for block in (7, 4096))
+    small, large = (similarity_pass(*dtd, 100.0, block=block) for block in (7, 4096))
     assert torch.equal(small.prediction, large.prediction)
     assert torch.equal(small.rival, large.rival)
     torch.testing.assert_close(small.soft_margin, large.soft_margin, rtol=1e-5, atol=1e-5)
@@ -252,12 +253,12 @@ def test_predictions_on_dtd_do_not_depend_on_the_block(dtd):
 
 @pytest.mark.real
 def test_dtd_equals_brute_force(dtd):
-    assert_same(match(*dtd, 100.0), *dtd, scale=100.0)
+    assert_same(similarity_pass(*dtd, 100.0), *dtd, scale=100.0)
 
 
 @pytest.mark.real
 def test_bf16_on_dtd_stays_within_its_bounds(dtd):
-    exact, rounded = (match(*dtd, 100.0, precision=precision) for precision in ("fp32", "bf16"))
+    exact, rounded = (similarity_pass(*dtd, 100.0, precision=precision) for precision in ("fp32", "bf16"))
     assert (exact.top_similarity - rounded.top_similarity).abs().max() < BF16_SIMILARITY
     assert (exact.margin - rounded.margin).abs().max() < 2 * BF16_SIMILARITY
     differs = exact.prediction != rounded.prediction
@@ -271,8 +272,8 @@ def test_bf16_on_dtd_stays_within_its_bounds(dtd):
 def test_inference_mode_changes_nothing(threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     images, heads = unit(40, 8), unit(3, 5, 8)
-    plain = match(images, heads, 20.0)
+    plain = similarity_pass(images, heads, 20.0)
     with torch.inference_mode():
-        found = match(images, heads, 20.0)
+        found = similarity_pass(images, heads, 20.0)
     assert found.prediction.equal(plain.prediction)
     assert found.soft_margin.equal(plain.soft_margin)

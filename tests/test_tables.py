@@ -8,9 +8,11 @@ import torch
 from finished_runs import write_embeddings
 from synthetic_embeddings import CLASSES
 
-from cmmlib import Study, cmm, metrics, open_run, tables
+from cmmlib import Study, open_run, tables
+from cmmlib import functional as F
+from cmmlib.evaluation import evaluation_report
+from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.run import Run
-from cmmlib.similarity import Matches, match
 
 
 @pytest.fixture
@@ -19,16 +21,16 @@ def run(tmp_path) -> Run:
 
 
 @pytest.fixture
-def matches(run) -> Matches:
-    return match(run.images, run.base[None], run.logit_scale)
+def matches(run) -> SimilarityPass:
+    return similarity_pass(run.images, run.base[None], run.logit_scale)
 
 
 def test_accuracy_columns_are_empty_for_a_class_without_images_and_name_no_rival_without_an_error(run):
     labels = torch.arange(30) % 3
     prediction = torch.where((labels == 1) & (torch.arange(30) < 15), 7, labels)
-    accuracy = metrics.class_accuracy(prediction, labels, CLASSES)
-    other, share = metrics.taken_for(prediction, labels, CLASSES)
-    table = tables.accuracy_columns(run, accuracy, metrics.wilson_intervals(accuracy), other, share)
+    accuracy = F.class_accuracy(prediction, labels, CLASSES)
+    other, share = F.taken_for(prediction, labels, CLASSES)
+    table = tables.accuracy_columns(run, accuracy, F.wilson_intervals(accuracy), other, share)
     assert table["accuracy"].iloc[:3].tolist() == [1.0, 0.5, 1.0]
     assert table["n_images"].tolist() == [10, 10, 10] + [0] * 9
     assert table.loc[3:, ["accuracy", "accuracy_low", "accuracy_high"]].isna().all(axis=None)
@@ -41,9 +43,9 @@ def test_accuracy_columns_are_empty_for_a_class_without_images_and_name_no_rival
 def test_an_undefined_index_is_an_empty_cell_and_a_defined_one_an_integer(run, tmp_path):
     labels = torch.arange(30) % 3
     prediction = labels.where(labels != 1, 2)
-    accuracy = metrics.class_accuracy(prediction, labels, CLASSES)
-    other, share = metrics.taken_for(prediction, labels, CLASSES)
-    table = tables.accuracy_columns(run, accuracy, metrics.wilson_intervals(accuracy), other, share)
+    accuracy = F.class_accuracy(prediction, labels, CLASSES)
+    other, share = F.taken_for(prediction, labels, CLASSES)
+    table = tables.accuracy_columns(run, accuracy, F.wilson_intervals(accuracy), other, share)
     run = Run(**{**vars(run), "folder": tmp_path})
     for columns in (table, table[["class_index", "class_name"]].assign(more=1.5)):  # the next chapter adds a column
         run.record_table("per_class.csv", columns, "class_index")
@@ -66,10 +68,10 @@ def test_names_and_numbers_come_through_a_file_as_they_are(run, tmp_path):
 
 
 def test_the_suspect_rank_is_the_order_of_suspicion(run, matches):
-    soft = cmm.cmm(matches, "soft")[0]
-    order = cmm.rank_classes(soft, soft)
-    rival, share = cmm.rivals(run.images, run.base, run.logit_scale)
-    scores = {"soft": soft, "predicted_count": cmm.predicted_count(matches)[0].double()}
+    soft = F.class_matching_margin(matches, "soft")[0]
+    order = F.rank_classes(soft, soft)
+    rival, share = F.rivals(run.images, run.base, run.logit_scale)
+    scores = {"soft": soft, "predicted_count": F.predicted_count(matches)[0].double()}
     table = tables.cmm_columns(run, scores, order, rival, share)
     assert table.sort_values("suspect_rank")["class_index"].tolist() == order.tolist()
     assert table.sort_values("cmm_soft")["suspect_rank"].tolist() == list(range(1, CLASSES + 1))
@@ -81,7 +83,9 @@ def test_the_suspect_rank_is_the_order_of_suspicion(run, matches):
 
 def test_the_prompt_table_has_accuracies_only_with_labels(run, tmp_path):
     unlabelled = open_run(Study.of({"dataset": write_embeddings(tmp_path / "u.npz", labels=None)}))
-    with_labels, without = (tables.prompt_table(r, match(r.images, r.heads, r.logit_scale)) for r in (run, unlabelled))
+    with_labels, without = (
+        tables.prompt_table(r, similarity_pass(r.images, r.heads, r.logit_scale)) for r in (run, unlabelled)
+    )
     assert with_labels["prompt"].tolist() == run.prompts
     assert with_labels["overall"].between(0, 1).all()
     assert (with_labels["worst_10"] < with_labels["overall"]).all()
@@ -94,7 +98,7 @@ def test_accuracies_under_two_lists_of_names_stand_side_by_side():
     labels = torch.arange(60) % 6
     prediction = torch.where((labels == 1) & (torch.arange(60) < 30), 3, torch.where(labels == 2, 5, labels))
     twins = [{"classes": [2, 5], "names": ["x", "x"], "by": "name"}]
-    reports = [metrics.accuracy_report(p, labels, 6, 1, twins) for p in (prediction, labels)]
+    reports = [evaluation_report.accuracy_report(p, labels, 6, 1, twins) for p in (prediction, labels)]
     table = tables.names_table(*reports).set_index("accuracy")
     assert table.index.tolist() == ["overall", "worst@1", "worst@5", "worst@10", "worst@20"]
     assert table.loc["worst@1"].tolist() == [0, 0.5, 1]

@@ -10,9 +10,10 @@ import torch
 from finished_runs import by_name, near_texts
 from synthetic_embeddings import CLASSES, IMAGES
 
-from cmmlib import calibrate, metrics, price, repair, unlabelled
-from cmmlib.candidates import Candidates
-from cmmlib.predict import predict
+from cmmlib import functional as F
+from cmmlib import price, repair, unlabelled
+from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.zero_shot import predict
 
 STEPS = ["corrections", "cross_fitted", "hub_and_starved", "contenders", "orders", "corrected_ensemble"]
 NEIGHBOURS = ["mean_centred", "z_scored", "label_shift_em", "zlap", "transclip", "inmap", "otter"]
@@ -44,7 +45,7 @@ def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
     order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(synthetic.study.seed))
     first, second = order[: IMAGES // 2], order[IMAGES // 2 :]
     for fitted_on, judged in ((first, second), (second, first)):
-        matched = calibrate.prior_matching(synthetic.images[fitted_on], synthetic.base, 1 / synthetic.logit_scale)
+        matched = F.fit_prior_matching(synthetic.images[fitted_on], synthetic.base, 1 / synthetic.logit_scale)
         assert found[judged].equal(matched.predict(synthetic.images[judged], synthetic.base))
     assert converged
 
@@ -64,7 +65,7 @@ def test_the_hub_gives_most_images_to_the_starved(synthetic):
 
 def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
     candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 4}))
-    nothing = calibrate.prior_matching(synthetic.images, synthetic.base, 1 / synthetic.logit_scale).at(0.0)
+    nothing = F.fit_prior_matching(synthetic.images, synthetic.base, 1 / synthetic.logit_scale).at(0.0)
     found = unlabelled.corrected_ensemble(synthetic.blind, candidates, nothing)
     plain = repair.weighted_ensemble(synthetic.blind, candidates)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-4)
@@ -76,9 +77,9 @@ def test_both_orders_are_what_they_say(synthetic):
     found = by_name(unlabelled.orders(synthetic.blind, candidates, classifier))
     assert len(found) == 7
     tau = 1 / synthetic.logit_scale
-    after = calibrate.prior_matching(synthetic.images, classifier, tau).predict(synthetic.images, classifier)
+    after = F.fit_prior_matching(synthetic.images, classifier, tau).predict(synthetic.images, classifier)
     assert found["ensemble, then prior_matching"].prediction.equal(after)
-    first = calibrate.prototypes(synthetic.images, synthetic.base, tau)
+    first = F.fit_prototypes(synthetic.images, synthetic.base, tau)
     weighed = unlabelled.corrected_ensemble(synthetic.blind, candidates, first)
     assert found["prototypes, then ensemble"].prediction.equal(first.predict(synthetic.images, weighed))
 
@@ -108,7 +109,7 @@ def test_draws_measure_the_change_on_the_drawn_images(synthetic):
     assert len(table) == len(price.KINDS) * 2 * 3
     kept = price.resampling.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
     x, y = synthetic.images[kept], synthetic.labels[kept]
-    matched = calibrate.prior_matching(x, synthetic.base, 1 / synthetic.logit_scale)
+    matched = F.fit_prior_matching(x, synthetic.base, 1 / synthetic.logit_scale)
     right = [float((p == y).double().mean()) for p in (predict(x, synthetic.base), matched.predict(x, synthetic.base))]
     row = table[(table["kind"] == "balanced") & (table["draw"] == 1) & (table["method"] == "prior matching")]
     assert float(row["change"].iloc[0]) == pytest.approx(right[1] - right[0])
@@ -120,7 +121,7 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
     rows = price.sizes(synthetic.blind, synthetic.labels, [5], seed=0)
     reference = price.resampling.few_a_class(synthetic.labels, 5, 0)
     others = np.setdiff1d(np.arange(IMAGES), reference.numpy())
-    matched = calibrate.prior_matching(synthetic.images[reference], synthetic.base, 1 / synthetic.logit_scale)
+    matched = F.fit_prior_matching(synthetic.images[reference], synthetic.base, 1 / synthetic.logit_scale)
     hit = matched.predict(synthetic.images[others], synthetic.base) == synthetic.labels[others]
     assert rows[0]["overall"] == pytest.approx(float(hit.double().mean()))
     assert [row["method"] for row in rows] == ["prior matching", "prototypes"]
@@ -128,6 +129,6 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
 
 def test_strength_zero_is_the_plain_classifier(synthetic):
     rows = price.strengths(synthetic.blind, synthetic.labels, [0.0, 1.0])
-    plain = metrics.class_accuracy(predict(synthetic.images, synthetic.base), synthetic.labels, CLASSES)
+    plain = F.class_accuracy(predict(synthetic.images, synthetic.base), synthetic.labels, CLASSES)
     assert rows[0]["overall"] == plain.overall
     assert rows[2]["overall"] > plain.overall

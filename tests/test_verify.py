@@ -165,12 +165,12 @@ def test_other_pictures_are_named_as_the_cause(default_run, tmp_path):
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["dtd_vitb32", "pets25_vitb32"])
 def test_real_embeddings_give_the_figures_that_ship(name, real_data, tmp_path):
-    from cmmlib import metrics
-    from cmmlib.predict import predict
+    from cmmlib.evaluation import evaluation_report
+    from cmmlib.functional.zero_shot import predict
 
     run = open_run(Study.of({"dataset": f"embeddings:{os.fspath(real_data / name)}.npz", "out": str(tmp_path)}))
     assert run.labels is not None
-    report = metrics.accuracy_report(predict(run.images, run.base), run.labels, run.n_classes, run.worst_k)
+    report = evaluation_report.accuracy_report(predict(run.images, run.base), run.labels, run.n_classes, run.worst_k)
     run.write_manifest({})
     run.record(accuracy=report)
     checks = verify(run.folder)

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from cmmlib import cmm, metrics
+from cmmlib import functional as F
 from cmmlib.backbones import load_backbone
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
@@ -22,8 +21,9 @@ from cmmlib.blazon.language.clean_descriptions import descriptions
 from cmmlib.blazon.training.model import NAME
 from cmmlib.datasets import load_blazon
 from cmmlib.embed import embed_images, embed_texts
-from cmmlib.ensemble import replace_classes
-from cmmlib.similarity import match
+from cmmlib.functional.ensemble import replace_classes
+from cmmlib.functional.linear_probe import linear_probe_accuracy
+from cmmlib.functional.similarity import similarity_pass
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 WORST_K = 20
@@ -38,7 +38,7 @@ def measure(weights: Path, seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
         seeds: of the evaluation images. The book's default study uses seed 0.
 
     Returns:
-        `logit_scale`, `linear_probe` (accuracy of a logistic regression fitted on other rendered images, on the first
+        `logit_scale`, `linear_probe_accuracy` (accuracy of a logistic regression fitted on other rendered images, on the first
         seed's), and `by_seed`, a dictionary for each seed: `overall`, `worst_10`, `worst_20`, `below_30` (classes
         under 30 %), `hardly_predicted` (classes predicted for fewer than a tenth of N / C images), `auroc` and
         `spearman` (soft CMM against accuracy, worst 20), `described_overall`, `described_worst_10` (clean plain
@@ -60,7 +60,7 @@ def measure(weights: Path, seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
         rows.append({**row, "described_overall": plain["overall"], "described_worst_10": plain["worst_10"]})
     fitted = load_blazon(seed=PROBE_SEED)
     first = images[seeds[0]]
-    probe = linear_probe(embed_images(backbone, fitted), fitted.labels, embedded[seeds[0]], first.labels)
+    probe = linear_probe_accuracy(embed_images(backbone, fitted), fitted.labels, embedded[seeds[0]], first.labels)
     return {"logit_scale": backbone.logit_scale, "linear_probe": probe, "by_seed": rows}
 
 
@@ -68,48 +68,17 @@ def zero_shot(
     images: Float[Tensor, "N D"], texts: Float[Tensor, "C D"], labels: Int[Tensor, "N"], logit_scale: float
 ) -> dict[str, Any]:
     """Accuracies and detection of one classifier, as `measure` names them."""
-    found = match(images, texts[None], logit_scale)
+    found = similarity_pass(images, texts[None], logit_scale)
     prediction, n_classes = found.prediction[0].long(), len(texts)
-    accuracy = metrics.class_accuracy(prediction, labels, n_classes)
-    detection = metrics.detection(cmm.cmm(found, "soft")[0], accuracy.value, WORST_K)
+    accuracy = F.class_accuracy(prediction, labels, n_classes)
+    detection = F.detection_scores(F.class_matching_margin(found, "soft")[0], accuracy.value, WORST_K)
     share = prediction.bincount(minlength=n_classes)
     return {
         "overall": accuracy.overall,
-        "worst_10": metrics.worst_at_k(accuracy.value, 10),
-        "worst_20": metrics.worst_at_k(accuracy.value, 20),
+        "worst_10": F.worst_at_k(accuracy.value, 10),
+        "worst_20": F.worst_at_k(accuracy.value, 20),
         "below_30": int((accuracy.value < 0.3).sum()),
         "hardly_predicted": int((share < 0.1 * len(images) / n_classes).sum()),
         "auroc": detection["auroc"],
         "spearman": detection["spearman"],
     }
-
-
-def linear_probe(
-    images: Float[Tensor, "M D"],
-    labels: Int[Tensor, "M"],
-    test_images: Float[Tensor, "N D"],
-    test_labels: Int[Tensor, "N"],
-    weight_decay: float = 1e-5,
-) -> float:
-    """Test accuracy of `fit_probe`."""
-    model = fit_probe(images, labels, weight_decay)
-    with torch.inference_mode():
-        return float((model(test_images).argmax(1) == test_labels).double().mean())
-
-
-def fit_probe(images: Float[Tensor, "M D"], labels: Int[Tensor, "M"], weight_decay: float = 1e-5) -> nn.Linear:
-    """A multinomial logistic regression on image embeddings, fitted with L-BFGS."""
-    with torch.enable_grad():
-        model = nn.Linear(images.shape[1], int(labels.max()) + 1)
-        nn.init.zeros_(model.weight)
-        nn.init.zeros_(model.bias)
-        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
-
-        def loss() -> Tensor:
-            optimizer.zero_grad()
-            value = nn.functional.cross_entropy(model(images), labels) + weight_decay * model.weight.square().sum()
-            value.backward()
-            return value
-
-        optimizer.step(loss)  # type: ignore[arg-type]
-    return model

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cmmlib.metrics import movers
+from cmmlib.functional.accuracy import gains_and_losses
 from cmmlib.plots.style import (
     BLUE,
     GREEN,
@@ -99,7 +99,7 @@ def who_gains(
     """
     b, a = 100 * before, 100 * after
     known = np.isfinite(b) & np.isfinite(a)
-    up, lost = (known & mask for mask in movers(before, after))
+    up, lost = (known & mask for mask in gains_and_losses(before, after))
     figure, axis = plt.subplots(figsize=(7.6, 5.0))
     kinds = (
         (known & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),

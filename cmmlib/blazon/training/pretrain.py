@@ -32,7 +32,8 @@ from cmmlib.blazon.language.frequencies import frequencies
 from cmmlib.blazon.language.wordlists import SECOND_SENSE
 from cmmlib.blazon.training import model as mini
 from cmmlib.errors import InputError
-from cmmlib.metrics import class_accuracy, worst_at_k
+from cmmlib.functional.accuracy import class_accuracy
+from cmmlib.functional.worst import worst_at_k
 from cmmlib.storage.cache import save_tensors, whole_file, write_text
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 

@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.predict import similarities
+from cmmlib.functional.zero_shot import similarities
 
 BLOCK = 1024  # images at a time in the search for nearest images
 TINY = 1e-12

@@ -16,7 +16,7 @@ from cmmlib.errors import InputError
 LONG_TAIL = 50.0  # frequency of the most frequent class over that of the rarest
 
 
-def few_a_class(labels: Int[Tensor, "N"], n: int, seed: int = 0) -> Int[Tensor, "M"]:
+def few_per_class(labels: Int[Tensor, "N"], n: int, seed: int = 0) -> Int[Tensor, "M"]:
     """At random n images of each class, or all of a class that has fewer.
 
     Raises:

@@ -16,16 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
-from cmmlib.predict import similarities
+from cmmlib.functional.checks import check_embeddings
+from cmmlib.functional.zero_shot import similarities
 
 TOLERANCE = 1e-4  # of the log of mean probability over prior, from the highest class to the lowest
 MAX_ROUNDS = 500
 CAREFUL = 5  # rounds of the plain fixed point after a step of Newton's that led astray
-TEXT_WEIGHT, IMAGE_WEIGHT = 4.0, 2.0  # of text and prototype similarities, each in standard deviations
-PROTOTYPE_ROUNDS = 8
-SETTLED = 1e-3  # share of predictions that may still change in the last of these rounds
 BLOCK_BYTES = 64 << 20  # one [B, C] float32 block; fewer images are kept as one block, more are computed anew
 FAINT = -60.0  # log of a class's probabilities summed over a block: below it the logarithms are summed instead
 GRID = 2.0**-20  # biases are rounded to it: copies of a class then tie exactly
@@ -46,7 +43,7 @@ class Bias:
     rounds: int
 
 
-class Products:
+class SimilarityBlocks:
     """Similarities of images and class vectors, block by block, as often as they are asked for.
 
     One block is kept; where there are more, none is: each is computed anew.
@@ -61,7 +58,7 @@ class Products:
         return iter(self.kept) if self.kept is not None else similarities(self.images, self.vectors, self.rows)
 
 
-def fit(
+def match_prior(
     similarity: Float[Tensor, "N C"] | Iterable[Float[Tensor, "B C"]],
     tau: float,
     prior: Float[Tensor, "C"] | None = None,
@@ -81,7 +78,7 @@ def fit(
 
     Args:
         similarity: cosines of reference images and class texts; or blocks of them that can be gone through again
-            (`Products`), so that no [N, C] is held.
+            (`SimilarityBlocks`), so that no [N, C] is held.
         tau: temperature, 1 / logit scale.
         prior: positive class frequencies, scaled to sum to 1; uniform by default.
         strength: in [0, 1], multiplies the bias; 0 is the plain classifier.
@@ -119,7 +116,7 @@ def _split(similarity: Float[Tensor, "N C"]) -> tuple[Tensor, ...]:
     return similarity.split(max(1, BLOCK_BYTES // (4 * max(1, similarity.shape[1]))))
 
 
-def apply(similarity: Float[Tensor, "B C"], tau: float, bias: Float[Tensor, "C"]) -> Float[Tensor, "B C"]:
+def apply_bias(similarity: Float[Tensor, "B C"], tau: float, bias: Float[Tensor, "C"]) -> Float[Tensor, "B C"]:
     """Corrected logits, similarity / tau + bias, of any images, one at a time if need be. Float32."""
     return similarity.float() / tau + bias.to(similarity.device, torch.float32)
 
@@ -129,7 +126,7 @@ def _shares(blocks: Iterable[Tensor], tau: float, bias: Tensor) -> tuple[Float[T
     total, n = torch.full_like(bias, -torch.inf), 0
     overlap = torch.zeros(len(bias), len(bias), dtype=torch.float64, device=bias.device)
     for block in blocks:
-        logits = apply(block, tau, bias)
+        logits = apply_bias(block, tau, bias)
         q = logits.softmax(1)
         mass = q.sum(0).double().log()
         if float(mass.min()) < FAINT:  # too close to what float32 can hold
@@ -170,7 +167,7 @@ class Correction:
     """
 
     text_scale: float
-    prototypes: Float[Tensor, "C D"]
+    fit_prototypes: Float[Tensor, "C D"]
     bias: Float[Tensor, "C"]
     converged: bool
     rounds: int
@@ -181,115 +178,33 @@ class Correction:
 
     def logits(self, images: Float[Tensor, "B D"], head: Float[Tensor, "C D"]) -> Float[Tensor, "B C"]:
         """Corrected logits of any images, [B, C]: for blocks."""
-        return apply(next(similarities(images, self.vectors(head), len(images))), 1.0, self.bias)
+        return apply_bias(next(similarities(images, self.vectors(head), len(images))), 1.0, self.bias)
 
     def predict(self, images: Float[Tensor, "N D"], head: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
         """The class of highest corrected logit for every image, ties to the lowest index."""
         blocks = similarities(images, self.vectors(head), 8192)
-        return torch.cat([apply(block, 1.0, self.bias).argmax(1) for block in blocks])
+        return torch.cat([apply_bias(block, 1.0, self.bias).argmax(1) for block in blocks])
 
     def at(self, strength: float) -> Correction:
         """The same with the bias scaled: for prior matching, the fit at that strength."""
         return replace(self, bias=strength * self.bias)
 
 
-def prior_matching(
+def fit_prior_matching(
     images: Float[Tensor, "N D"],
     head: Float[Tensor, "C D"],
     tau: float,
     prior: Float[Tensor, "C"] | None = None,
     strength: float = 1.0,
 ) -> Correction:
-    """`fit` on unlabelled images and a head, as a `Correction`: for images and texts of unit norm.
+    """`match_prior` on unlabelled images and a head, as a `Correction`: for images and texts of unit norm.
 
     Raises:
-        InputError: as `fit`, and for NaN, Inf or zero-length embeddings.
+        InputError: as `match_prior`, and for NaN, Inf or zero-length embeddings.
     """
     _check(images, head, tau)
-    found = fit(Products(images, head), tau, prior, strength)
+    found = match_prior(SimilarityBlocks(images, head), tau, prior, strength)
     return Correction(1 / tau, torch.zeros_like(head.float()), found.value, found.converged, found.rounds)
-
-
-@torch.no_grad()
-def prototypes(
-    images: Float[Tensor, "N D"],
-    head: Float[Tensor, "C D"],
-    tau: float,
-    prior: Float[Tensor, "C"] | None = None,
-    strength: float = 1.0,
-    *,
-    text_weight: float = TEXT_WEIGHT,
-    image_weight: float = IMAGE_WEIGHT,
-    rounds: int = PROTOTYPE_ROUNDS,
-) -> Correction:
-    """Prototypes from unlabelled images (reconstruction): what the images themselves say a class looks like.
-
-    Begins with the probabilities q of prior matching; then, in rounds,
-
-        prototype_c = sum_n q[n, c] x_n, unit norm
-        logits = text_weight s / std(s) + image_weight p / std(p) + bias,  q = softmax(logits)
-
-    where s and p are the similarities of images with texts and with prototypes, and std is over all of them. The bias
-    is that of prior matching, fitted anew in each round. Rounds end early once no more than `SETTLED` of the
-    predictions change. Relatives: TransCLIP (Zanella et al. 2024), InMaP (Qian et al. 2023), EM-Dirichlet (Martin et
-    al. 2024).
-
-    Args:
-        images: unlabelled reference images, which must follow the prior; unit norm.
-        head: class texts, unit norm.
-        tau: temperature of the first probabilities.
-        prior: as in `fit`.
-        strength: of the bias, in every round.
-
-    Raises:
-        InputError: as `prior_matching`, and for no round or weights that are not positive.
-    """
-    _check(images, head, tau)
-    if rounds < 1 or text_weight <= 0 or image_weight <= 0:
-        raise InputError(
-            f"prototypes: rounds and weights must be positive, got {rounds}, {text_weight}, {image_weight}"
-        )
-    texts, before = head.float(), None
-    index = torch.unique(texts, dim=0, return_inverse=True)[1]
-    original = (index[:, None] == index).int().argmax(1)  # copies of a text share a prototype, to the last bit
-    text_scale = text_weight / _deviation(Products(images, texts))
-    found = prior_matching(images, head, tau, prior, strength)
-    blocks = Products(images, found.vectors(head))
-    for done in range(1, rounds + 1):
-        centres = _weighted_means(images, blocks, found.bias)[original]
-        scaled = image_weight / _deviation(Products(images, centres)) * centres
-        blocks = Products(images, text_scale * texts + scaled)
-        bias = fit(blocks, 1.0, prior, strength, start=found.bias)
-        now = torch.cat([apply(block, 1.0, bias.value).argmax(1) for block in blocks])
-        settled = before is not None and float((now != before).double().mean()) <= SETTLED
-        found = Correction(text_scale, scaled, bias.value, bias.converged and settled, done)
-        if settled:
-            break
-        before = now
-    return found
-
-
-def _deviation(blocks: Iterable[Float[Tensor, "B C"]]) -> float:
-    """Standard deviation over all images and classes; 1 where all similarities are equal."""
-    n, total, squares = 0, 0.0, 0.0
-    for block in blocks:
-        wide = block.double()
-        n, total, squares = n + wide.numel(), total + float(wide.sum()), squares + float(wide.square().sum())
-    variance = squares / n - (total / n) ** 2
-    return variance**0.5 if variance > 1e-12 else 1.0
-
-
-def _weighted_means(
-    images: Float[Tensor, "N D"], blocks: Iterable[Float[Tensor, "B C"]], bias: Float[Tensor, "C"]
-) -> Float[Tensor, "C D"]:
-    """Direction of each class's images, weighted by its probability, over its mass since that alone may underflow."""
-    log_share, _ = _shares(blocks, 1.0, bias)
-    total, start = torch.zeros(len(bias), images.shape[1], device=images.device), 0
-    for block in blocks:
-        x = images[start : start + len(block)].float()
-        weight = (apply(block, 1.0, bias).log_softmax(1) - log_share).exp().float()  # [B, C], sums to N over all
-        total, start = total + weight.T @ x, start + len(block)
-    return torch.nn.functional.normalize(total, dim=1)
 
 
 def _check(images: Tensor, head: Tensor, tau: float) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from cmmlib.errors import InputError
 
 
-class Answers(NamedTuple):
+class ConfidentPredictions(NamedTuple):
     """What a classifier says of each image, and two confidences in it."""
 
     prediction: Int[Tensor, "N"]
@@ -24,13 +24,13 @@ class Answers(NamedTuple):
     margin: Float[Tensor, "N"]  # between the two best logits, >= 0
 
 
-def answers(logits: Float[Tensor, "N C"]) -> Answers:
+def predict_with_confidence(logits: Float[Tensor, "N C"]) -> ConfidentPredictions:
     """Prediction (ties to the lowest index), its probability, and the margin in logits."""
     top = logits.topk(2, 1).values
-    return Answers(logits.argmax(1), logits.softmax(1).amax(1), top[:, 0] - top[:, 1])
+    return ConfidentPredictions(logits.argmax(1), logits.softmax(1).amax(1), top[:, 0] - top[:, 1])
 
 
-def class_confidence(cmm: Float[Tensor, "C"], found: Answers) -> Float[Tensor, "N"]:
+def class_confidence(cmm: Float[Tensor, "C"], found: ConfidentPredictions) -> Float[Tensor, "N"]:
     """CMM of the predicted class, ties among its images broken by the image's own margin."""
     rank = cmm.double().argsort().argsort()[found.prediction].double()
     return rank + found.margin.double() / (1 + found.margin.double())
@@ -83,7 +83,7 @@ def risk_coverage(wrong: Bool[Tensor, "N"], confidence: Float[Tensor, "N"]) -> F
     return wrong[order].double().cumsum(0) / torch.arange(1, len(wrong) + 1)
 
 
-def area(wrong: Bool[Tensor, "N"], confidence: Float[Tensor, "N"]) -> float:
+def area_under_risk_coverage(wrong: Bool[Tensor, "N"], confidence: Float[Tensor, "N"]) -> float:
     """Area under the risk-coverage curve (AURC), in [0, 1]; lower is better."""
     return float(risk_coverage(wrong, confidence).mean())
 
@@ -104,7 +104,7 @@ def worst_risk(risks: Float[Tensor, "C"], k: int) -> float | None:
 
 
 def risk_rows(
-    ways: Mapping[str, tuple[Answers, Float[Tensor, "N"]]],
+    ways: Mapping[str, tuple[ConfidentPredictions, Float[Tensor, "N"]]],
     labels: Int[Tensor, "N"],
     n_classes: int,
     k: int,
@@ -126,7 +126,7 @@ def risk_rows(
 
 
 def promise_rows(
-    ways: Mapping[str, Answers], labels: Int[Tensor, "N"], risks: Sequence[float] = (0.05, 0.1, 0.2)
+    ways: Mapping[str, ConfidentPredictions], labels: Int[Tensor, "N"], risks: Sequence[float] = (0.05, 0.1, 0.2)
 ) -> list[dict[str, Any]]:
     """For each classifier and risk that is asked for: the coverage of the label-free threshold, and its true risk."""
     rows = []

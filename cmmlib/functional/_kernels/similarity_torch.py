@@ -1,6 +1,6 @@
 """What the pass does with a block of similarities besides making them, in torch: for devices other than the processor.
 
-`cmmlib.similarity_cpu` has the same steps, compiled.
+`cmmlib.functional._kernels.similarity_numba` has the same steps, compiled.
 """
 
 from __future__ import annotations
@@ -9,21 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.functional.zero_shot import top_two
+
 LOW_BITS, NO_KEY = (1 << 32) - 1, -(1 << 63)  # NO_KEY lies below any key of an image
 NEGATIVE_ZERO = -(1 << 31)  # its bits, as those of an int32
 
 
-def top_two(
-    s: Float[Tensor, "B C"],
-) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:
-    """Classes of the highest and second highest similarity, then these two values; ties to the lowest index."""
-    top, first = s.max(1, keepdim=True)
-    runner_up, second = s.scatter(1, first, -torch.inf).max(1)
-    return first[:, 0], second, top[:, 0], runner_up
-
-
 class TorchSteps:
-    """The steps of one prompt. See `cmmlib.similarity.Steps`."""
+    """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
 
     def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
         self.fields, self.m, self.power = fields, m, power

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.predict import predict
+from cmmlib.functional.zero_shot import predict
 
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
 

@@ -1,7 +1,7 @@
 """The one hot pass: embeddings -> predictions, margins, rivals and the sums that every CMM assignment needs.
 
 Images stream through in blocks; one block of similarities, [B, C], is alive at a time, never [P, N, C]. What comes
-out is small, [P, N] and [P, C], and `cmmlib.cmm` turns it into every form of the Class-wise Matching Margin. No label
+out is small, [P, N] and [P, C], and `cmmlib.functional.cmm` turns it into every form of the Class-wise Matching Margin. No label
 enters this module.
 """
 
@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.checks import check_embeddings
 from cmmlib.errors import InputError
-from cmmlib.similarity_torch import TorchSteps
+from cmmlib.functional._kernels.similarity_torch import TorchSteps
+from cmmlib.functional.checks import check_embeddings
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
 TILE = 64  # images: products of other numbers of rows leave a rest that is slower
@@ -31,7 +31,7 @@ PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability
 
 
 @dataclass(frozen=True)
-class Matches:
+class SimilarityPass:
     """What one pass over the images leaves behind, for P prompts, N images and C classes.
 
     Similarities and margins are cosines (not multiplied by the logit scale); probabilities are the softmax of
@@ -56,14 +56,14 @@ class Matches:
         return self.soft_mass.shape[1]
 
 
-def match(
+def similarity_pass(
     images: Float[Tensor, "N D"],
     heads: Float[Tensor, "P C D"],
     logit_scale: float,
     *,
     precision: Literal["fp32", "bf16"] = "fp32",
     block: int | None = None,
-) -> Matches:
+) -> SimilarityPass:
     """Match every image with every class under every prompt, in one streamed pass.
 
     Args:
@@ -113,7 +113,7 @@ def _match_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
 
 @torch.no_grad()
 def _match_prompts(
-    prompts: range, images: Tensor, heads: Tensor, scale: float, number: torch.dtype, block: int, out: Matches
+    prompts: range, images: Tensor, heads: Tensor, scale: float, number: torch.dtype, block: int, out: SimilarityPass
 ) -> None:
     """The pass for some of the prompts; fills their rows of `out`."""
     fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
@@ -143,7 +143,7 @@ def _match_prompts(
 class Steps(Protocol):
     """What is done with the blocks of one prompt.
 
-    Made from the fields of `Matches`, which it fills; from m, the number of images to retrieve for each class; and from
+    Made from the fields of `SimilarityPass`, which it fills; from m, the number of images to retrieve for each class; and from
     what a similarity is multiplied with before it is the power of two: `exp2` takes a third of the time of `exp`.
     """
 
@@ -168,7 +168,7 @@ class Steps(Protocol):
 def _steps(device: torch.device) -> Callable[[dict[str, Tensor], int, float], Steps]:
     if device.type != "cpu":
         return TorchSteps
-    from cmmlib.similarity_cpu import CompiledSteps  # numba takes a moment to import
+    from cmmlib.functional._kernels.similarity_numba import CompiledSteps  # numba takes a moment to import
 
     return CompiledSteps
 
@@ -207,11 +207,11 @@ def _check_inputs(images: Tensor, heads: Tensor, logit_scale: float, precision: 
     check_embeddings(heads, "text_features")
 
 
-def _empty_matches(n_prompts: int, n: int, n_classes: int, m: int, device: torch.device) -> Matches:
+def _empty_matches(n_prompts: int, n: int, n_classes: int, m: int, device: torch.device) -> SimilarityPass:
     kinds = {key: torch.int32 if key in ("prediction", "rival") else torch.float32 for key in PER_IMAGE}
     fields = {key: torch.empty(n_prompts, n, dtype=dtype, device=device) for key, dtype in kinds.items()}
     sums = {key: torch.zeros(n_prompts, n_classes, dtype=torch.float64, device=device) for key in PER_CLASS}
-    return Matches(**fields, **sums, n_retrieved=m)
+    return SimilarityPass(**fields, **sums, n_retrieved=m)
 
 
 def _copied_classes(head: Float[Tensor, "C D"]) -> dict[int, int]:

@@ -21,3 +21,12 @@ def similarities(
 def predict(images: Float[Tensor, "N D"], classifier: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
     """The class of highest similarity for every image, ties to the lowest index."""
     return torch.cat([similarity.argmax(1) for similarity in similarities(images, classifier, 8192)])
+
+
+def top_two(
+    s: Float[Tensor, "B C"],
+) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """Classes of the highest and second highest similarity, then these two values; ties to the lowest index."""
+    top, first = s.max(1, keepdim=True)
+    runner_up, second = s.scatter(1, first, -torch.inf).max(1)
+    return first[:, 0], second, top[:, 0], runner_up

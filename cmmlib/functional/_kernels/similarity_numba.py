@@ -1,7 +1,7 @@
 """What the pass does with a block of similarities besides making them, compiled by numba for the processor.
 
 Between the matrix product and the sums over images lie a dozen small steps. Here an image's similarities are read once,
-and stay in the nearest cache until all steps are done; the same steps in torch (`cmmlib.similarity_torch`) go through
+and stay in the nearest cache until all steps are done; the same steps in torch (`cmmlib.functional._kernels.similarity_torch`) go through
 a block twenty times. Floats are compared as integers of the same order, since such loops vectorise.
 """
 
@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.compiled import FAST, ROWS, as_array, compiled, exp2, ordered, widen
-from cmmlib.similarity_torch import NO_KEY, value_and_image
+from cmmlib.functional._kernels.numba_helpers import FAST, ROWS, as_array, compiled, exp2, ordered, widen
+from cmmlib.functional._kernels.similarity_torch import NO_KEY, value_and_image
 
 WINDOW = 64  # classes whose highest similarity is found together
 GROUP = 16  # images that are added to the sums together, so that these are read and written less often
@@ -27,7 +27,7 @@ TINY = np.float32(1e-30)
 
 
 class CompiledSteps:
-    """The steps of one prompt. See `cmmlib.similarity.Steps`."""
+    """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
 
     def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
         keys = ("prediction", "rival", "top_similarity", "margin", "spread", "top_probability")

@@ -1,4 +1,4 @@
-"""The soft sums of `cmmlib.candidates` over a block of images, compiled by numba for the processor."""
+"""The soft sums of `cmmlib.functional.candidates` over a block of images, compiled by numba for the processor."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import no_type_check
 import numpy as np
 from torch import Tensor
 
-from cmmlib.candidates import HIGHEST_POWER
-from cmmlib.compiled import FAST, ROWS, as_array, compiled, exp2, widen
+from cmmlib.functional._kernels.numba_helpers import FAST, ROWS, as_array, compiled, exp2, widen
+from cmmlib.functional.candidates import HIGHEST_POWER
 
 LIMIT = np.float32(HIGHEST_POWER)
 
 
 def add_soft_sums(similarity: Tensor, top: Tensor, rest: Tensor, power: float, mass: Tensor, total: Tensor) -> None:
-    """See `cmmlib.candidates._add_soft_sums`."""
+    """See `cmmlib.functional.candidates._add_soft_sums`."""
     _add(as_array(similarity), top.numpy(), rest.numpy(), np.float32(power), mass.numpy(), total.numpy())
 
 

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.similarity import block_rows
-from cmmlib.similarity_torch import top_two
+from cmmlib.functional.similarity import block_rows
+from cmmlib.functional.zero_shot import top_two
 
 TEMPLATE, DESCRIPTION = 0, 1  # groups of candidates
 BLOCK_BYTES = 8 << 20  # one [B, C] float32 block: some of them stay in a last-level cache of today's CPUs
@@ -100,7 +100,7 @@ def candidate_cmm(
 
     Returns:
         Mean margin of each candidate, float64. Where every probability underflows to zero, `soft` falls back to
-        `retrieval`, as in `cmmlib.cmm`.
+        `retrieval`, as in `cmmlib.functional.cmm`.
     """
     if assignment not in ("soft", "retrieval"):
         raise InputError(f"candidate_cmm: unknown assignment {assignment!r}: use soft or retrieval")
@@ -201,9 +201,9 @@ def _add_soft_sums(
         power: what a similarity is multiplied with before it is the power of two.
     """
     if _is_compiled(similarity.device):
-        from cmmlib import candidates_cpu  # numba takes a moment to import
+        from cmmlib import functional as F  # numba takes a moment to import
 
-        candidates_cpu.add_soft_sums(similarity, top, rest, power, mass, total)
+        F.add_soft_sums(similarity, top, rest, power, mass, total)
         return
     margin = similarity - top[:, None]
     own = (margin * power).clamp_max(HIGHEST_POWER).exp2()

@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmmlib.candidates import Candidates, candidate_cmm
 from cmmlib.errors import InputError
-from cmmlib.similarity import MAX_ROWS
+from cmmlib.functional.candidates import Candidates, candidate_cmm
+from cmmlib.functional.similarity import MAX_ROWS
 
 TEMPERATURE = 0.3  # of the weights, in standard deviations of a class's candidate CMMs
 CUT = 1.0  # candidates this many standard deviations below the class's best are left out
 ROUNDS = 2  # in the second, rivals have the texts that the first chose for them
 
 
-def weigh(
+def weigh_candidates(
     candidates: Candidates,
     cmm: Float[Tensor, "T"],
     *,
@@ -40,7 +40,7 @@ def weigh(
     weights = torch.zeros(len(cmm), dtype=torch.float64, device=cmm.device)
     for rows in candidates.rows_by_class():
         if not len(rows):
-            continue  # `combine` refuses such a class
+            continue  # `combine_candidates` refuses such a class
         score = cmm[rows].double()
         deviation = score.std(correction=0).clamp_min(1e-12)
         log_weight = (score - score.max()) / (temperature * deviation)
@@ -53,15 +53,15 @@ def weigh(
     return weights
 
 
-def weigh_globally(
+def weigh_prompts(
     heads: Float[Tensor, "P C D"], cmm: Float[Tensor, "P C"], *, temperature: float = TEMPERATURE
 ) -> Float[Tensor, "P"]:
-    """One weight a template for all classes, from its mean CMM over classes; tau_w as in `weigh`."""
+    """One weight a template for all classes, from its mean CMM over classes; tau_w as in `weigh_candidates`."""
     score = cmm.double().mean(1)
     return ((score - score.max()) / (temperature * score.std(correction=0).clamp_min(1e-12))).softmax(0)
 
 
-def combine(candidates: Candidates, weights: Float[Tensor, "T"]) -> Float[Tensor, "C D"]:
+def combine_candidates(candidates: Candidates, weights: Float[Tensor, "T"]) -> Float[Tensor, "C D"]:
     """The classifier: for each class the weighted sum of its candidates, unit norm.
 
     Raises:
@@ -103,7 +103,7 @@ def cmm_ensemble(
         precision: see `candidate_cmm`.
 
     Raises:
-        InputError: no round; and whatever `weigh` and `combine` refuse.
+        InputError: no round; and whatever `weigh_candidates` and `combine_candidates` refuse.
     """
     if rounds < 1:
         raise InputError(f"cmm_ensemble: rounds must be 1 or more, got {rounds}")
@@ -111,13 +111,15 @@ def cmm_ensemble(
         score = scores if k == 0 and scores is not None else None
         if score is None:
             score = candidate_cmm(images, candidates, others, logit_scale, assignment, precision=precision)
-        others = combine(candidates, weigh(candidates, score, temperature=temperature, cut=cut, balanced=balanced))
+        others = combine_candidates(
+            candidates, weigh_candidates(candidates, score, temperature=temperature, cut=cut, balanced=balanced)
+        )
     return others
 
 
-def uniform(candidates: Candidates, *, balanced: bool = False) -> Float[Tensor, "T"]:
+def uniform_weights(candidates: Candidates, *, balanced: bool = False) -> Float[Tensor, "T"]:
     """Equal weights within each class, or within each group of a class (`balanced`)."""
-    return weigh(candidates, torch.zeros(len(candidates.classes)), cut=None, balanced=balanced)
+    return weigh_candidates(candidates, torch.zeros(len(candidates.classes)), cut=None, balanced=balanced)
 
 
 def replace_classes(base: Float[Tensor, "C D"], described: Mapping[int, Float[Tensor, "K D"]]) -> Float[Tensor, "C D"]:

@@ -16,15 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.predict import similarities
-from cmmlib.similarity import Matches
-from cmmlib.similarity_torch import top_two
+from cmmlib.functional.similarity import SimilarityPass
+from cmmlib.functional.zero_shot import similarities, top_two
 
 Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
 ASSIGNMENTS: tuple[Assignment, ...] = ("pseudo", "soft", "soft_probability", "retrieval")
 
 
-def cmm(matches: Matches, assignment: Assignment = "soft") -> Float[Tensor, "P C"]:
+def class_matching_margin(matches: SimilarityPass, assignment: Assignment = "soft") -> Float[Tensor, "P C"]:
     """CMM of every class under every prompt, in [-2, 2]; low means confused.
 
     Args:
@@ -50,7 +49,7 @@ def cmm(matches: Matches, assignment: Assignment = "soft") -> Float[Tensor, "P C
     return torch.where(matches.soft_mass > 0, matches.soft_probability_margin / matches.soft_mass, -1.0)
 
 
-def scale_free_cmm(matches: Matches) -> Float[Tensor, "P C"]:
+def scale_free_cmm(matches: SimilarityPass) -> Float[Tensor, "P C"]:
     """Soft CMM with margins in units of the image's own spread of similarities, for comparing prompts.
 
     A prompt whose class texts lie closer together has smaller margins at the same accuracy. Each margin is divided by
@@ -58,11 +57,11 @@ def scale_free_cmm(matches: Matches) -> Float[Tensor, "P C"]:
     deviation, so it is a cosine again.
     """
     scaled = matches.soft_scaled_margin / matches.soft_mass * matches.spread.double().mean()
-    return torch.where(matches.soft_mass > 0, scaled, cmm(matches, "retrieval"))
+    return torch.where(matches.soft_mass > 0, scaled, class_matching_margin(matches, "retrieval"))
 
 
 def cmm_by_labels(
-    matches: Matches, images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], labels: Int[Tensor, "N"]
+    matches: SimilarityPass, images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], labels: Int[Tensor, "N"]
 ) -> Float[Tensor, "P C"]:
     """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images."""
     count = labels.bincount(minlength=matches.n_classes)
@@ -74,7 +73,7 @@ def cmm_by_labels(
     return torch.stack(rows) / count
 
 
-def accuracy_estimate(matches: Matches) -> Float[Tensor, "P C"]:
+def accuracy_estimate(matches: SimilarityPass) -> Float[Tensor, "P C"]:
     """Label-free estimate of every class's accuracy, in [0, 1]; too low on average.
 
     r_c = (C / N) sum_n [prediction = c] max_j q[n, j]. Assumes balanced classes and calibrated probabilities.
@@ -83,12 +82,12 @@ def accuracy_estimate(matches: Matches) -> Float[Tensor, "P C"]:
     return (confident * matches.n_classes / matches.prediction.shape[1]).clamp(0, 1)
 
 
-def predicted_count(matches: Matches) -> Int[Tensor, "P C"]:
+def predicted_count(matches: SimilarityPass) -> Int[Tensor, "P C"]:
     """Images predicted as each class: the plainest baseline of detection."""
     return torch.stack([row.bincount(minlength=matches.n_classes) for row in matches.prediction.long()])
 
 
-def mean_top_probability(matches: Matches) -> Float[Tensor, "P C"]:
+def mean_top_probability(matches: SimilarityPass) -> Float[Tensor, "P C"]:
     """Mean probability of the predicted class over the images predicted as it; NaN for a class never predicted."""
     return _by_prediction(matches, matches.top_probability) / predicted_count(matches)
 
@@ -104,12 +103,12 @@ def _nearest_text(head: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C"], Int[T
     return similarity, nearest
 
 
-def _by_prediction(matches: Matches, value: Float[Tensor, "P N"]) -> Float[Tensor, "P C"]:
+def _by_prediction(matches: SimilarityPass, value: Float[Tensor, "P N"]) -> Float[Tensor, "P C"]:
     totals = torch.zeros_like(matches.soft_mass)
     return totals.scatter_add_(1, matches.prediction.long(), value.double())
 
 
-def filled(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Float[Tensor, "C"]:
+def fill_undefined(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Float[Tensor, "C"]:
     """Score with undefined classes below every defined one, among themselves in the order of `fallback`.
 
     Raises:
@@ -127,7 +126,7 @@ def filled(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Float[Ten
 
 def rank_classes(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"] | None = None) -> Int[Tensor, "C"]:
     """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`."""
-    return filled(score, score if fallback is None else fallback).argsort(stable=True)
+    return fill_undefined(score, score if fallback is None else fallback).argsort(stable=True)
 
 
 def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, "P"]:
