@@ -29,7 +29,7 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib.backbones import load_backbone
-from cmmlib.datasets import load_blazon, load_embeddings
+from cmmlib.data.load import load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional import prior_matching
 from cmmlib.functional.resampling import few_per_class

@@ -23,7 +23,7 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.blazon.language.noisy_descriptions import descriptions
-from cmmlib.datasets import RenderedShields, load_blazon, load_embeddings
+from cmmlib.data.load import RenderedShields, load_blazon, load_embeddings
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.prompt_baselines import uniform_mean

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.datasets import load_embeddings
+from cmmlib.data.load import load_embeddings
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.prompt_baselines import uniform_mean
 from cmmlib.functional.similarity import similarity_pass

@@ -18,7 +18,7 @@ import torch
 
 from cmmlib import evidence, pages
 from cmmlib import functional as F
-from cmmlib.datasets import load_embeddings
+from cmmlib.data.load import load_embeddings
 from cmmlib.storage.cache import whole_file
 
 FILES = {"DTD": "dtd_vitb32.npz", "Pets, 25 breeds": "pets25_vitb32.npz"}

@@ -40,7 +40,7 @@ CLASSES = 20
 
 def of_cmmlib(options: argparse.Namespace) -> dict:
     from cmmlib.backbones import Backbone, load_backbone
-    from cmmlib.datasets import load_folder
+    from cmmlib.data.load import load_folder
     from cmmlib.embed import embed_images
     from cmmlib.functional.zero_shot import predict
 

@@ -25,7 +25,7 @@ from cmmlib.blazon.heraldry import blazon
 from cmmlib.blazon.training.interventions import FREQUENT, RECIPES, RECORD, SPLIT
 from cmmlib.blazon.training.model import NAME
 from cmmlib.blazon.training.pretrain import pretrain
-from cmmlib.datasets import load_blazon
+from cmmlib.data.load import load_blazon
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.storage.cache import write_text

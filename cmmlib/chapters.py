@@ -109,7 +109,7 @@ def belongs(chapter: Path, known: dict[str, bool]) -> bool:
 
 def plan(study: Study, only: str = "") -> str:
     """What `run_study` would do, without doing it."""
-    from cmmlib.datasets import ImageSet, study_data
+    from cmmlib.data.load import ImageSet, study_data
     from cmmlib.run import is_blazon
 
     data = study_data(study)

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.datasets import ImageSet
+from cmmlib.data.load import ImageSet
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import cache_folder, cached, digest, load_tensors, save_tensors
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from cmmlib.datasets import EmbeddingFile, ImageSet, study_data
+from cmmlib.data.load import EmbeddingFile, ImageSet, study_data
 from cmmlib.errors import InputError
 from cmmlib.records import read_run
 from cmmlib.run import Run, is_blazon

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cmmlib.blazon.training.model import EARLY_TAG, TAG
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.datasets import ImageSet
+from cmmlib.data.load import ImageSet
 from cmmlib.errors import InputError
 from cmmlib.functional.worst import default_worst_k
 from cmmlib.records import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json

@@ -23,7 +23,7 @@ from cmmlib.blazon.language.clean_descriptions import descriptions
 from cmmlib.blazon.language.frequencies import COLUMNS, frequencies
 from cmmlib.blazon.training import model as mini
 from cmmlib.blazon.training import pretrain as training
-from cmmlib.datasets import load_blazon, load_dataset
+from cmmlib.data.load import load_blazon, load_dataset
 from cmmlib.embed import embed_images
 
 PLAIN = {"chevron", "crescent", "cross", "heart", "key", "sword", "anchor", "sun", "tower", "orange"}

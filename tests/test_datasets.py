@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from cmmlib.datasets import EmbeddingFile, ImageFolder, load_dataset
+from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset
 from cmmlib.errors import InputError
 from cmmlib.functional.checks import check_embeddings
 
@@ -368,7 +368,7 @@ def test_an_image_that_vanishes_is_told_by_its_path(image_folder, monkeypatch):
     def gone(root, files):
         raise PermissionError(13, "Permission denied", str(image_folder / "noise" / "0.png"))
 
-    monkeypatch.setattr("cmmlib.folders.file_digests", gone)
+    monkeypatch.setattr("cmmlib.data.folders.file_digests", gone)
     assert refusal(f"folder:{image_folder}") == f"cannot read {image_folder / 'noise' / '0.png'}: permission denied"
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cmmlib import embed
 from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.datasets import ImageFolder, load_folder
+from cmmlib.data.load import ImageFolder, load_folder
 from cmmlib.embed import embed_images, embed_texts, encode_texts
 from cmmlib.errors import InputError
 
@@ -417,7 +417,7 @@ from pathlib import Path
 import torch
 from cmmlib import embed
 from cmmlib.backbones import load_backbone
-from cmmlib.datasets import ImageFolder, load_folder
+from cmmlib.data.load import ImageFolder, load_folder
 warnings.simplefilter("error")
 embed.IMAGE_SHARD = 2
 folder, model, out = sys.argv[1:]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from cmmlib import functional as F
-from cmmlib.datasets import load_embeddings
+from cmmlib.data.load import load_embeddings
 from cmmlib.errors import InputError
 from cmmlib.functional import candidates as scoring
 from cmmlib.functional import ensemble, prompt_baselines

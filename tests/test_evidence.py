@@ -11,7 +11,7 @@ import torch
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import evidence, pages
-from cmmlib.datasets import load_embeddings
+from cmmlib.data.load import load_embeddings
 
 
 def synthetic() -> tuple[torch.Tensor, ...]:

@@ -12,9 +12,9 @@ from data_sets import image, imagenet, text
 from finished_runs import read_through
 
 from cmmlib import Study, open_run
-from cmmlib.datasets import load_dataset
+from cmmlib.data.imagenet import disambiguate
+from cmmlib.data.load import load_dataset
 from cmmlib.errors import InputError
-from cmmlib.imagenet import disambiguate
 
 CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "01_phenomenon.ipynb"
 DOUBLED = (657, 744, 836, 837)

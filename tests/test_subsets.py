@@ -11,9 +11,9 @@ from finished_runs import write_embeddings
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study
-from cmmlib.datasets import load_dataset, study_data
+from cmmlib.data.load import load_dataset, study_data
+from cmmlib.data.subsets import draw, only_classes, read_classes
 from cmmlib.errors import InputError
-from cmmlib.subsets import draw, only_classes, read_classes
 
 NAMES = ["cat", "dog", "1", "Sea Lion", "twin", "Twin"]
 

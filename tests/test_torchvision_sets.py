@@ -14,10 +14,10 @@ import pytest
 from data_sets import WRITERS, image
 from torchvision import datasets
 
-from cmmlib import torchvision_sets
-from cmmlib.datasets import ImageSet, load_dataset
+from cmmlib.data import torchvision
+from cmmlib.data.load import ImageSet, load_dataset
+from cmmlib.data.torchvision import SOURCES
 from cmmlib.errors import InputError
-from cmmlib.torchvision_sets import SOURCES
 
 # class names, and the labels in the order of the images: class by class, except for arrays of pixels
 EXPECTED = {
@@ -53,7 +53,7 @@ def offline(monkeypatch):
         raise urllib.error.URLError("unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    monkeypatch.setattr(torchvision_sets, "find_spec", lambda name: None)
+    monkeypatch.setattr(torchvision, "find_spec", lambda name: None)
 
 
 def load(name: str, root: Path, **more) -> ImageSet:
@@ -228,7 +228,7 @@ def test_files_of_another_format_are_one_line(root, monkeypatch):
 
 def test_a_set_is_fetched_once_and_whole(root, monkeypatch):
     """What a download brings is moved into place when it is complete; one that breaks leaves nothing behind."""
-    monkeypatch.setattr(torchvision_sets, "answers", lambda url: True)
+    monkeypatch.setattr(torchvision, "answers", lambda url: True)
     folders: list[Path] = []
 
     def broken(self):

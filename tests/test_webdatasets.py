@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from data_sets import png, shard, text, web_data_set
 
-from cmmlib import webdatasets
-from cmmlib.datasets import load_dataset
+from cmmlib.data import webdataset
+from cmmlib.data.load import load_dataset
+from cmmlib.data.webdataset import TarImages
 from cmmlib.errors import InputError
-from cmmlib.webdatasets import TarImages
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_web_data_set_is_read_shard_by_shard(root):
 
 def test_a_shard_is_scanned_once(root, own_cache, monkeypatch):
     first = load(root)
-    monkeypatch.setattr(webdatasets, "_scan", lambda path: pytest.fail("scanned again"))
+    monkeypatch.setattr(webdataset, "_scan", lambda path: pytest.fail("scanned again"))
     moved = root.rename(root.parent / "moved")
     again = load(moved)
     assert (again.digests, again.samples) == (first.digests, first.samples)
@@ -193,7 +193,7 @@ def test_what_the_hub_refuses_is_one_line(hub_cache, monkeypatch):
         raise RuntimeError("404: no such data set\nRequest ID: 1")
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(webdatasets, "answers", lambda url: True)
+    monkeypatch.setattr(webdataset, "answers", lambda url: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     assert refusal("owner/none") == "wds: owner/none could not be fetched: 404: no such data set Request ID: 1"
 

@@ -19,7 +19,7 @@ from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
 from cmmlib.blazon.language.clean_descriptions import descriptions
 from cmmlib.blazon.training.model import NAME
-from cmmlib.datasets import load_blazon
+from cmmlib.data.load import load_blazon
 from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional.ensemble import replace_classes
 from cmmlib.functional.linear_probe import linear_probe_accuracy

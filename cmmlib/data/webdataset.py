@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
+from cmmlib.data.folders import image_digests
+from cmmlib.data.images import ImageSet, choose_split, decode
 from cmmlib.errors import InputError, one_line
-from cmmlib.folders import image_digests
-from cmmlib.images import ImageSet, choose_split, decode
 from cmmlib.storage.cache import cache_folder, write_text
 from cmmlib.storage.network import host_responds
 from cmmlib.storage.text_files import read_lines

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cmmlib.data.folders import load_folder
+from cmmlib.data.images import ImageFolder, choose_split
 from cmmlib.errors import InputError
-from cmmlib.folders import load_folder
-from cmmlib.images import ImageFolder, choose_split
 from cmmlib.storage.text_files import read_lines
 
 SYNSETS = ("LOC_synset_mapping.txt", "words.txt")  # of the data set: a WordNet id and its terms a line

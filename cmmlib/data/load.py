@@ -12,17 +12,17 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cmmlib.blazon.heraldry import Arms, blazon
-from cmmlib.embeddings import EmbeddingFile, load_embeddings
+from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
+from cmmlib.data.folders import load_folder
+from cmmlib.data.imagenet import load_imagenet
+from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
+from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
+from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
+from cmmlib.data.webdataset import load_webdataset
 from cmmlib.errors import InputError
-from cmmlib.folders import load_folder
-from cmmlib.imagenet import load_imagenet
-from cmmlib.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.storage.cache import cache_folder, cached
 from cmmlib.storage.text_files import read_lines
 from cmmlib.study import Study
-from cmmlib.subsets import Dataset, draw, only_classes, read_classes
-from cmmlib.torchvision_sets import ALIASES, SOURCES, load_torchvision
-from cmmlib.webdatasets import load_webdataset
 
 __all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShields", "load_dataset", "study_data"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cmmlib.embeddings import EmbeddingFile
+from cmmlib.data.embeddings import EmbeddingFile
+from cmmlib.data.images import ImageSet
 from cmmlib.errors import InputError
-from cmmlib.images import ImageSet
 from cmmlib.storage.text_files import read_lines
 
 Dataset = ImageSet | EmbeddingFile

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
+from cmmlib.data.folders import image_digests
+from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.errors import InputError, one_line
-from cmmlib.folders import image_digests
-from cmmlib.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.storage.network import host_responds
 from cmmlib.texts.templates import SLOT
 

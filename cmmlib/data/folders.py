@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from cmmlib.data.images import ImageFolder
 from cmmlib.errors import InputError
-from cmmlib.images import ImageFolder
 from cmmlib.storage.cache import file_digests
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
