@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.backbones import load_backbone
 from cmmlib.data.load import load_blazon, load_embeddings
-from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional import prior_matching
 from cmmlib.functional.resampling import few_per_class
+from cmmlib.models.backbones import load_backbone
+from cmmlib.models.embed import embed_images, embed_texts
 from cmmlib.storage.cache import whole_file
 
 BASE = "a photo of a {}."

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.blazon.language.noisy_descriptions import descriptions
 from cmmlib.data.load import RenderedShields, load_blazon, load_embeddings
-from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.prompt_baselines import uniform_mean
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.functional.zero_shot import predict
+from cmmlib.models.backbones import Backbone, load_backbone
+from cmmlib.models.embed import embed_images, embed_texts
 from cmmlib.texts.questions import default_n_described
 from cmmlib.texts.templates import BLAZON_TEMPLATES, PromptBank
 

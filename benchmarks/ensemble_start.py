@@ -18,12 +18,12 @@ from ensemble_settings import PETS, arguments, embedded
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.data.load import load_embeddings
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.prompt_baselines import uniform_mean
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.functional.zero_shot import predict
+from cmmlib.models.backbones import Backbone, load_backbone
 
 KEPT = ["start", "rounds", "precision", "sets of products"]
 

@@ -25,11 +25,11 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib import repair
-from cmmlib.backbones import load_backbone
 from cmmlib.functional import ensemble as ens
 from cmmlib.functional.candidates import DESCRIPTION, TEMPLATE, Candidates
 from cmmlib.functional.prompt_baselines import uniform_mean
 from cmmlib.functional.zero_shot import predict
+from cmmlib.models.backbones import load_backbone
 from cmmlib.opening import open_run
 from cmmlib.storage.cache import whole_file
 from cmmlib.study import Study

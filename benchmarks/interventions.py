@@ -19,15 +19,15 @@ import pandas as pd
 import torch
 
 from cmmlib import functional as F
-from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
 from cmmlib.blazon.training.interventions import FREQUENT, RECIPES, RECORD, SPLIT
 from cmmlib.blazon.training.model import NAME
 from cmmlib.blazon.training.pretrain import pretrain
 from cmmlib.data.load import load_blazon
-from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional.similarity import similarity_pass
+from cmmlib.models.backbones import Backbone, load_backbone
+from cmmlib.models.embed import embed_images, embed_texts
 from cmmlib.storage.cache import write_text
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 

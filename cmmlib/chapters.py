@@ -116,8 +116,8 @@ def plan(study: Study, only: str = "") -> str:
     n_images = len(data) if isinstance(data, ImageSet) else len(data.images)
     lines = [f"data set {study.public()['dataset']}: {n_images:,} images, {len(data.classnames):,} classes"]
     if isinstance(data, ImageSet):
-        from cmmlib.backbones import load_backbone
-        from cmmlib.embed import missing
+        from cmmlib.models.backbones import load_backbone
+        from cmmlib.models.embed import missing
 
         backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
         n_missing = missing(backbone, data, study.storage)

@@ -18,7 +18,7 @@ from cmmlib.texts.templates import PromptBank, load_templates
 from cmmlib.texts.transcripts import answers_digest
 
 if TYPE_CHECKING:
-    from cmmlib.backbones import Backbone
+    from cmmlib.models.backbones import Backbone
 
 
 def open_run(study: Study) -> Run:
@@ -73,8 +73,8 @@ def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
 
 
 def _open_images(study: Study, data: ImageSet) -> Run:
-    from cmmlib.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
-    from cmmlib.embed import embed_images
+    from cmmlib.models.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
+    from cmmlib.models.embed import embed_images
 
     if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
         raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
@@ -144,7 +144,7 @@ def _leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Ten
 
 
 def _heads(backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int) -> Float[Tensor, "P C D"]:
-    from cmmlib.embed import embed_texts
+    from cmmlib.models.embed import embed_texts
 
     bank = PromptBank.of_templates(templates, classnames)
     return embed_texts(backbone, bank.texts, batch_size=batch_size).unflatten(0, (len(templates), len(classnames)))

@@ -27,7 +27,7 @@ from cmmlib.study import Study
 from cmmlib.texts.questions import default_n_described
 
 if TYPE_CHECKING:
-    from cmmlib.backbones import Backbone
+    from cmmlib.models.backbones import Backbone
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Run:
         Raises:
             InputError: an embeddings study has no text tower.
         """
-        from cmmlib.embed import embed_texts
+        from cmmlib.models.embed import embed_texts
 
         if self.backbone is None:
             raise InputError("an embeddings: study has no text tower: it weighs the heads that it brought")

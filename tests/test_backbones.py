@@ -14,12 +14,12 @@ from conftest import refusal, write_clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cmmlib.backbones import load_backbone, resolve_device, resolve_devices
 from cmmlib.blazon.classes import evaluation_images, load_classes
 from cmmlib.blazon.heraldry import blazon
-from cmmlib.checkpoints import CONFIG
-from cmmlib.embed import encode_texts
 from cmmlib.functional.zero_shot import predict
+from cmmlib.models.backbones import load_backbone, resolve_device, resolve_devices
+from cmmlib.models.checkpoints import CONFIG
+from cmmlib.models.embed import encode_texts
 
 
 def refused_model(*args) -> str:

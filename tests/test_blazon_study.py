@@ -15,7 +15,6 @@ from finished_runs import Page
 
 from cmmlib import InputError, Study, open_run
 from cmmlib import functional as F
-from cmmlib.backbones import load_backbone
 from cmmlib.blazon import card, classes, quality
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, terms_of
 from cmmlib.blazon.language import noisy_descriptions
@@ -24,7 +23,8 @@ from cmmlib.blazon.language.frequencies import COLUMNS, frequencies
 from cmmlib.blazon.training import model as mini
 from cmmlib.blazon.training import pretrain as training
 from cmmlib.data.load import load_blazon, load_dataset
-from cmmlib.embed import embed_images
+from cmmlib.models.backbones import load_backbone
+from cmmlib.models.embed import embed_images
 
 PLAIN = {"chevron", "crescent", "cross", "heart", "key", "sword", "anchor", "sun", "tower", "orange"}
 

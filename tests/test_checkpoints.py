@@ -17,10 +17,10 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cmmlib import checkpoints, torchscript
-from cmmlib.backbones import load_backbone
-from cmmlib.checkpoints import CONFIG
-from cmmlib.embed import encode_texts
+from cmmlib.models import checkpoints, torchscript
+from cmmlib.models.backbones import load_backbone
+from cmmlib.models.checkpoints import CONFIG
+from cmmlib.models.embed import encode_texts
 
 WEIGHTS = "open_clip_model.safetensors"
 TEXTS = ["a photo of a cat.", "a very small dog", "the cat"]

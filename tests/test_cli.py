@@ -20,7 +20,8 @@ from conftest import write_images
 from finished_runs import CMM, cmm, small_chapter, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import Study, embed, open_run
+from cmmlib import Study, open_run
+from cmmlib.models import embed
 
 BROKEN_IMAGE = Path("noise") / "broken.png"
 

@@ -14,11 +14,11 @@ import torch
 from conftest import refusal, write_clip
 from PIL import Image
 
-from cmmlib import embed
-from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.data.load import ImageFolder, load_folder
-from cmmlib.embed import embed_images, embed_texts, encode_texts
 from cmmlib.errors import InputError
+from cmmlib.models import embed
+from cmmlib.models.backbones import Backbone, load_backbone
+from cmmlib.models.embed import embed_images, embed_texts, encode_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [
@@ -416,7 +416,7 @@ import sys, warnings
 from pathlib import Path
 import torch
 from cmmlib import embed
-from cmmlib.backbones import load_backbone
+from cmmlib.models.backbones import load_backbone
 from cmmlib.data.load import ImageFolder, load_folder
 warnings.simplefilter("error")
 embed.IMAGE_SHARD = 2

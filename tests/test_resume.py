@@ -14,7 +14,8 @@ import pytest
 from finished_runs import CMM, cmm, write_embeddings
 from test_run import write_many
 
-from cmmlib import Study, embed, open_run
+from cmmlib import Study, open_run
+from cmmlib.models import embed
 
 SCRIPT = Path(__file__).with_name("killed_study.py")
 

@@ -14,16 +14,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.backbones import load_backbone
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
 from cmmlib.blazon.language.clean_descriptions import descriptions
 from cmmlib.blazon.training.model import NAME
 from cmmlib.data.load import load_blazon
-from cmmlib.embed import embed_images, embed_texts
 from cmmlib.functional.ensemble import replace_classes
 from cmmlib.functional.linear_probe import linear_probe_accuracy
 from cmmlib.functional.similarity import similarity_pass
+from cmmlib.models.backbones import load_backbone
+from cmmlib.models.embed import embed_images, embed_texts
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 WORST_K = 20

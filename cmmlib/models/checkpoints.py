@@ -21,9 +21,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.pretrained import _get_safe_alternatives
 
-from cmmlib import torchscript
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line
+from cmmlib.models import torchscript
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import host_responds
 
@@ -59,7 +59,7 @@ class Checkpoint:
 
 
 def find_checkpoint(name: str, pretrained: str | None) -> Checkpoint:
-    """Weights and what belongs to them; `name` and `pretrained` as in `cmmlib.backbones.load_backbone`.
+    """Weights and what belongs to them; `name` and `pretrained` as in `cmmlib.models.backbones.load_backbone`.
 
     Raises:
         InputError: an unknown name or tag, no weights, weights that are not here and cannot be fetched, weights that

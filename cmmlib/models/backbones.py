@@ -21,10 +21,10 @@ from open_clip.transformer import text_global_pool
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cmmlib import torchscript
 from cmmlib.blazon.training import model as blazon_mini
-from cmmlib.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.errors import InputError, one_line
+from cmmlib.models import torchscript
+from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 
 
 def resolve_device(name: str) -> torch.device:

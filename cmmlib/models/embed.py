@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from cmmlib.backbones import Backbone, load_backbone
 from cmmlib.data.load import ImageSet
 from cmmlib.errors import InputError
+from cmmlib.models.backbones import Backbone, load_backbone
 from cmmlib.storage.cache import cache_folder, cached, digest, load_tensors, save_tensors
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost
