@@ -20,19 +20,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from cmmlib.study.study.open_run import open_run
+from cmmlib.study.study.study import Study
 from ensemble_settings import World, described_world
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib import repair
 from cmmlib.functional import ensemble as ens
 from cmmlib.functional.candidates import DESCRIPTION, TEMPLATE, Candidates
 from cmmlib.functional.prompt_baselines import uniform_mean
 from cmmlib.functional.zero_shot import predict
 from cmmlib.models.backbones import load_backbone
-from cmmlib.opening import open_run
 from cmmlib.storage.cache import whole_file
-from cmmlib.study import Study
+from cmmlib.study.study import enrich
 
 OTHER, SHIPPED = "other lists", "shipped list"
 Score = Callable[["World", "Matches"], Tensor]
@@ -43,7 +43,7 @@ def shipped_world(seed: int) -> World:
     """The shipped class list, its suspects described by the recorded answers, as chapters 3 and 4 do."""
     run = open_run(Study.of({"dataset": "blazon", "seed": seed}))
     blind = run.blind
-    described = repair.encode_descriptions(blind, repair.enrich(blind))
+    described = enrich.encode_descriptions(blind, enrich.enrich(blind))
     candidates = Candidates.of_templates(run.heads).with_descriptions(described)
     assert run.labels is not None
     others = uniform_mean(run.heads)

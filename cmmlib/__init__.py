@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import InputError
-from cmmlib.study import Study
+from cmmlib.study.study.study import Study
 
 if TYPE_CHECKING:
-    from cmmlib.opening import open_run
-    from cmmlib.run import Run
+    from cmmlib.study.study.open_run import open_run
+    from cmmlib.study.study.run import Run
 
-LAZY = {"Run": "cmmlib.run", "open_run": "cmmlib.opening"}
+LAZY = {"Run": "cmmlib.study.run", "open_run": "cmmlib.study.open_run"}
 __all__ = ["InputError", "Run", "Study", "open_run"]
 
 

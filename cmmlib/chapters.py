@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import ChapterError, InputError
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.study import Study
+from cmmlib.study.study.study import Study
 
 if TYPE_CHECKING:
-    from cmmlib.run import Run
+    from cmmlib.study.study.run import Run
 
 KERNEL = "python3"
 COLAB = "colab"  # tag of the cell that installs this package there; no study runs it
@@ -75,7 +75,7 @@ def run_study(study: Study, only: str = "") -> Path:
         InputError: whatever is wrong with the study's inputs.
         ChapterError: a chapter failed; it is named with its cell and error.
     """
-    from cmmlib.opening import open_run
+    from cmmlib.study.study.open_run import open_run
 
     wanted = chapters(only)
     run = open_run(study)
@@ -109,8 +109,9 @@ def belongs(chapter: Path, known: dict[str, bool]) -> bool:
 
 def plan(study: Study, only: str = "") -> str:
     """What `run_study` would do, without doing it."""
-    from cmmlib.data.load import ImageSet, study_data
-    from cmmlib.run import is_blazon
+    from cmmlib.data.load import ImageSet
+    from cmmlib.study.study.open_run import study_data
+    from cmmlib.study.study.run import is_blazon
 
     data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.images)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cmmlib.errors import ChapterError, InputError
-from cmmlib.study import Study
+from cmmlib.study.study.study import Study
 
 app = typer.Typer(
     add_completion=False,
@@ -115,8 +115,8 @@ def describe(
 ) -> None:
     """Ask a language model (--llm) about a study's suspects and record its answers; what is recorded is not asked."""
     study = _given_study(context, fields)
-    from cmmlib import repair
-    from cmmlib.opening import open_run
+    from cmmlib.study.study import enrich
+    from cmmlib.study.study.open_run import open_run
     from cmmlib.texts.enrichment import RECORDED
     from cmmlib.texts.transcripts import own_transcript_path
 
@@ -127,7 +127,7 @@ def describe(
     run = open_run(study)
     if run.backbone is None:
         raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
-    found = repair.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
+    found = enrich.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
     for c, reason in found.failed.items():
         _progress(f"{run.classnames[c]}: {reason}")
     if found.spent:

@@ -14,7 +14,7 @@ from cmmlib import functional as F
 from cmmlib.functional.candidates import TEMPLATE, Candidates
 from cmmlib.functional.zero_shot import predict, similarities
 from cmmlib.repair import Contender, weighted_ensemble
-from cmmlib.run import Run
+from cmmlib.study.study.run import Run
 
 WORST = (1, 5, 10, 20)
 NESTED = ("worst", "worst_split_half", "base_worst")

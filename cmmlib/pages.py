@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.run import Run
 from cmmlib.spelling import spoken
 from cmmlib.storage.cache import whole_file
+from cmmlib.study.study.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

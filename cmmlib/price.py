@@ -18,7 +18,7 @@ from cmmlib.compare import WORST, ensemble_rows
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
 from cmmlib.repair import Contender
-from cmmlib.run import Run
+from cmmlib.study.study.run import Run
 from cmmlib.unlabelled import FITS, cross_fitted
 
 KINDS = ("balanced", "Dirichlet 5", "Dirichlet 1", "Dirichlet 0.3", "long tail")

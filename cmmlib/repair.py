@@ -5,11 +5,9 @@ All of it is label-free, and takes `run.blind`, a run without its labels. `cmmli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,80 +17,9 @@ from cmmlib import functional as F
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.functional.zero_shot import predict
-from cmmlib.run import Run
-from cmmlib.texts.enrichment import RECORDED, Enrichment, replay
-from cmmlib.texts.questions import N_RIVALS, Question, ask_about
-from cmmlib.texts.transcripts import Transcript, find_domain, known_answers, own_transcript_path
-
-Step = TypeVar("Step", bound=Callable[..., Any])
-
-
-def label_free(step: Step) -> Step:
-    """Refuse a run that has labels, so that nothing behind the call can see them."""
-
-    @wraps(step)
-    def blind(run: Run, *args: Any, **kwargs: Any) -> Any:
-        if run.labels is not None:
-            raise TypeError(f"{step.__name__} takes no labels: pass run.blind")
-        return step(run, *args, **kwargs)
-
-    return cast(Step, blind)
-
-
-@label_free
-def suspects(run: Run, n: int | None = None) -> list[int]:
-    """The classes of lowest soft CMM under the base prompt, the lowest first: as many as the study describes, or n."""
-    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
-    return F.rank_classes(F.class_matching_margin(matches, "soft")[0])[: n or run.n_described].tolist()
-
-
-@label_free
-def questions(run: Run, classes: list[int]) -> dict[int, Question]:
-    """What the study asks about these classes."""
-    study = run.study
-    domain = study.domain or find_domain(run.classnames)
-    if study.question == "describe":
-        return ask_about(classes, run.classnames, domain)
-    rivals = F.top_rivals(run.images, run.base, run.logit_scale, N_RIVALS)
-    return ask_about(classes, run.classnames, domain, "contrast", lambda c: rivals[c])
-
-
-@label_free
-def enrich(run: Run, classes: list[int] | None = None) -> Enrichment:
-    """Descriptions of the suspects or of other classes: recorded ones, or live answers where the study names a model.
-
-    Raises:
-        InputError: the study has no text tower, or the model refuses.
-    """
-    assert run.backbone is not None
-    asked = questions(run, suspects(run) if classes is None else classes)
-    known, fits = known_answers(run.study.transcript), run.backbone.fits
-    if run.study.llm == RECORDED:
-        return replay(asked, known, fits)
-    found = replay(asked, known, fits, run.study.llm)
-    todo = {c: asked[c] for c in (*found.missing, *found.failed)}
-    if not todo:
-        return found
-    from cmmlib.texts import llm
-
-    path = Path(run.study.transcript) if run.study.transcript else own_transcript_path()
-    budget = llm.Budget(run.study.max_requests, run.study.max_cost)
-    records, failed, spent = llm.ask(todo, llm.Session(run.study.llm, path, run.study.llm_base_url, budget), fits)
-    answered = replay(asked, known + Transcript(records.values()), fits, run.study.llm)
-    answered.failed.update(failed)
-    answered.missing[:] = [c for c in answered.missing if c not in failed]
-    return replace(answered, spent=spent)
-
-
-@label_free
-def encode_descriptions(run: Run, enrichment: Enrichment) -> dict[int, Float[Tensor, "K D"]]:
-    """Text vectors of every description, by class."""
-    groups = enrichment.descriptions
-    if not groups:
-        return {}
-    vectors = run.encode([text for texts in groups.values() for text in texts])
-    return dict(zip(groups, vectors.split([len(texts) for texts in groups.values()]), strict=True))
-
+from cmmlib.study.enrich import encode_descriptions, enrich_all
+from cmmlib.study.run import label_free
+from cmmlib.study.study.run import Run
 
 # ---------------------------------------------------------------- every classifier that is compared
 
@@ -159,14 +86,6 @@ def weighted_ensemble(run: Run, candidates: Candidates, **settings: Any) -> Floa
     """The project's ensemble of these candidates; the others' classifier is the uniform mean of the templates."""
     others = F.uniform_mean(run.heads)
     return F.cmm_ensemble(run.images, candidates, others, run.logit_scale, **settings)
-
-
-@label_free
-def enrich_all(run: Run) -> Enrichment:
-    """Recorded descriptions of all classes, whatever model wrote them; never asks."""
-    assert run.backbone is not None
-    everything = questions(run, list(range(run.n_classes)))
-    return replay(everything, known_answers(run.study.transcript), run.backbone.fits)
 
 
 def _linear(run: Run, name: str, classifier: Float[Tensor, "C D"], requests: int = 0) -> Contender:

@@ -20,10 +20,11 @@ from cmmlib import compare, repair
 from cmmlib import functional as F
 from cmmlib.errors import InputError
 from cmmlib.functional.similarity import similarity_pass
-from cmmlib.opening import open_run
-from cmmlib.records import read_run
-from cmmlib.run import Run, other_weights
-from cmmlib.study import Study
+from cmmlib.study.study import enrich
+from cmmlib.study.study.open_run import open_run
+from cmmlib.study.study.run import Run, other_weights
+from cmmlib.study.study.run_files import read_run
+from cmmlib.study.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> Side:
         return side
     accuracy = F.class_accuracy(matches.prediction[0].long(), labels, run.n_classes)
     blind = run.blind
-    described = repair.encode_descriptions(blind, repair.enrich(blind)) if run.backbone else {}
+    described = enrich.encode_descriptions(blind, enrich.enrich(blind)) if run.backbone else {}
     followed = {k: F.worst_classes(accuracy.value, k) for k in (10, 20)}
     rows = compare.ensemble_rows(repair.contenders(blind, described), labels, run.n_classes, followed, run.study.seed)
     return replace(side, accuracy=accuracy.value, overall=accuracy.overall, methods=tuple(rows))

@@ -13,7 +13,7 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.functional.similarity import SimilarityPass
-from cmmlib.run import Run
+from cmmlib.study.study.run import Run
 
 
 def accuracy_columns(

@@ -16,8 +16,8 @@ from cmmlib.functional import ensemble as ens
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
-from cmmlib.repair import Contender, label_free
-from cmmlib.run import Run
+from cmmlib.repair import Contender
+from cmmlib.study.study.run import Run, label_free
 
 FITS: dict[str, Callable[..., Correction]] = {
     "prior_matching": F.fit_prior_matching,

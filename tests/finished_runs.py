@@ -20,6 +20,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from cmmlib.study.study.run import Run
 from conftest import write_images
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
@@ -27,7 +28,6 @@ from cmmlib import Study, open_run, pages
 from cmmlib.chapters import applies
 from cmmlib.cli import _exit_code
 from cmmlib.repair import Contender
-from cmmlib.run import Run
 
 CMM = Path(sys.executable).with_name("cmm")
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.

@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import torch
+from cmmlib.study.study.run import Run
 
 from cmmlib import Study, open_run, tables
 from cmmlib import functional as F
 from cmmlib.evaluation import evaluation_report
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.models import embed
-from cmmlib.run import Run
 from cmmlib.storage.cache import cache_folder
 from cmmlib.storage.cache_maintenance import drop_damaged, entries
 

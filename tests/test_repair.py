@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cmmlib.study.study.run import Run
 from finished_runs import by_name, near_texts, opened, unit, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
@@ -17,7 +18,7 @@ from cmmlib import functional as F
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.repair import contenders
-from cmmlib.run import Run
+from cmmlib.study.study import enrich
 from cmmlib.texts import llm
 from cmmlib.texts.enrichment import Enrichment
 from cmmlib.texts.transcripts import Record
@@ -36,20 +37,20 @@ def test_suspects_are_the_classes_of_lowest_cmm_under_the_base_prompt(synthetic)
         0
     ].tolist()
     order = sorted(range(CLASSES), key=lambda c: score[c])
-    assert repair.suspects(synthetic.blind) == order[:3]  # a quarter of 12
-    assert repair.suspects(synthetic.blind, 5) == order[:5]
-    assert repair.suspects(synthetic.blind, CLASSES) == order
+    assert enrich.suspects(synthetic.blind) == order[:3]  # a quarter of 12
+    assert enrich.suspects(synthetic.blind, 5) == order[:5]
+    assert enrich.suspects(synthetic.blind, CLASSES) == order
 
 
 def test_a_study_may_say_how_many_are_described(tmp_path):
     run = opened(write_embeddings(tmp_path / "x.npz"), n_described=7)
-    assert len(repair.suspects(run.blind)) == 7
+    assert len(enrich.suspects(run.blind)) == 7
 
 
 @pytest.mark.parametrize("question", ["describe", "contrast"])
 def test_questions_name_the_rivals_only_in_contrast(tmp_path, question):
     run = opened(write_embeddings(tmp_path / "x.npz"), question=question, domain="made-up vectors")
-    asked = repair.questions(run.blind, [5, 1])
+    asked = enrich.questions(run.blind, [5, 1])
     assert list(asked) == [5, 1]
     rivals = F.top_rivals(run.images, run.base, run.logit_scale)
     for c, one in asked.items():
@@ -194,25 +195,25 @@ def towered(tmp_path, tiny_clip, image_folder):
 
 def test_recorded_answers_are_replayed_and_missing_classes_are_listed(towered):
     run = towered(2)
-    found = repair.enrich(run.blind, [3, 1, 0])
+    found = enrich.enrich(run.blind, [3, 1, 0])
     assert isinstance(found, Enrichment)
     assert found.asked == [3, 1, 0]
     assert found.descriptions == {1: list(ANSWER), 0: list(ANSWER)}
     assert found.missing == [3]
     assert found.failed == {}
-    assert repair.enrich(run.blind).asked == repair.suspects(run.blind)
-    assert repair.enrich_all(run.blind).missing == [2, 3]
+    assert enrich.enrich(run.blind).asked == enrich.suspects(run.blind)
+    assert enrich.enrich_all(run.blind).missing == [2, 3]
 
 
 def test_descriptions_are_encoded_class_by_class(towered, monkeypatch):
     run = towered(2)
     enrichment = Enrichment([1, 3], {}, {3: list(ANSWER[:3]), 1: list(ANSWER[1:3])})
-    found = repair.encode_descriptions(run.blind, enrichment)
+    found = enrich.encode_descriptions(run.blind, enrichment)
     assert {c: v.shape for c, v in found.items()} == {3: (3, run.base.shape[1]), 1: (2, run.base.shape[1])}
     torch.testing.assert_close(found[1], run.encode(ANSWER[1:3]))
     torch.testing.assert_close(found[3], run.encode(ANSWER[:3]))
     monkeypatch.setattr(Run, "encode", lambda *_: pytest.fail("nothing to encode"))
-    assert repair.encode_descriptions(run.blind, Enrichment([1], {})) == {}
+    assert enrich.encode_descriptions(run.blind, Enrichment([1], {})) == {}
 
 
 WITH_TOWER = [
@@ -230,7 +231,7 @@ WITH_TOWER = [
 def test_a_text_tower_adds_the_rows_that_need_one(towered):
     run = towered(2)
     assert list(by_name(contenders(run.blind, {}))) == WITH_TOWER
-    found = by_name(contenders(run.blind, repair.encode_descriptions(run.blind, repair.enrich(run.blind, [0, 1]))))
+    found = by_name(contenders(run.blind, enrich.encode_descriptions(run.blind, enrich.enrich(run.blind, [0, 1]))))
     assert list(found) == [*WITH_TOWER, *ENRICHED]
     assert [found[name].requests for name in ENRICHED] == [2] * len(ENRICHED)
     torch.testing.assert_close(found["class_name"].classifier, run.encode(run.classnames))
@@ -260,7 +261,7 @@ def test_a_model_is_asked_again_where_its_recorded_answer_is_unusable(towered, m
     run = towered(1, {"model": "this/model", "answer": ("One.", "one")}, llm="this/model")
     good = Record(run.classnames[0], "toys", "describe", (), ANSWER, model="this/model")
     monkeypatch.setattr(llm, "ask", lambda questions, *_: (dict.fromkeys(questions, good), {}, llm.Spent()))
-    found = repair.enrich(run.blind, [0])
+    found = enrich.enrich(run.blind, [0])
     assert found.descriptions == {0: list(ANSWER)}
     assert found.failed == {}
 
@@ -281,16 +282,16 @@ def test_a_named_model_is_asked_only_for_what_it_has_not_answered(towered, monke
         return given, {3: "no JSON"} if 3 in questions else {}, llm.Spent()
 
     monkeypatch.setattr(llm, "ask", ask)
-    found = repair.enrich(run.blind, [0, 2, 3])
+    found = enrich.enrich(run.blind, [0, 2, 3])
     has_first = answered_by == "this/model"
     assert asked == [[2, 3] if has_first else [0, 2, 3]]
     assert found.descriptions == {0: list(ANSWER if has_first else ANSWER[1:]), 2: list(ANSWER[1:])}
     assert found.failed == {3: "no JSON"}
     if has_first:
-        assert list(repair.enrich(run.blind, [1, 0]).descriptions) == [1, 0]
+        assert list(enrich.enrich(run.blind, [1, 0]).descriptions) == [1, 0]
         assert len(asked) == 1  # nothing was left to ask
 
 
 def test_an_embeddings_study_has_no_tower_to_encode_with(synthetic):
     with pytest.raises(InputError, match="no text tower"):
-        repair.encode_descriptions(synthetic.blind, Enrichment([0], {}, {0: list(ANSWER)}))
+        enrich.encode_descriptions(synthetic.blind, Enrichment([0], {}, {0: list(ANSWER)}))

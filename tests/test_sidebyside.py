@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cmmlib.study.study.run import other_weights
 from finished_runs import cmm, opened, read_through, write_embeddings
 from scipy import stats
 from synthetic_embeddings import CLASSES
 from test_run import documented, strict_json, words
 
 from cmmlib import InputError, Study, sidebyside
-from cmmlib.run import other_weights
 from cmmlib.sidebyside import Side
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from cmmlib.study.study.study import CONTENTS, PLACES, Study, slugify
 from pydantic import ValidationError
 
 from cmmlib.errors import InputError
-from cmmlib.study import CONTENTS, PLACES, Study, slugify
 
 DIGESTS = {"data": "d1", "weights": "w1", "templates": "t1"}
 
@@ -235,7 +235,7 @@ def test_a_study_does_not_import_torch():
     import subprocess
     import sys
 
-    program = "import sys, cmmlib.study, cmmlib.storage.cache, cmmlib.errors; print('torch' in sys.modules)"
+    program = "import sys, cmmlib.study.study, cmmlib.storage.cache, cmmlib.errors; print('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[1]
     run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

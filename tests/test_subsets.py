@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cmmlib.study.study.open_run import study_data
 from finished_runs import write_embeddings
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study
-from cmmlib.data.load import load_dataset, study_data
+from cmmlib.data.load import load_dataset
 from cmmlib.data.subsets import draw, only_classes, read_classes
 from cmmlib.errors import InputError
 

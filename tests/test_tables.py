@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
+from cmmlib.study.study.run import Run
 from finished_runs import write_embeddings
 from synthetic_embeddings import CLASSES
 
@@ -12,7 +13,6 @@ from cmmlib import Study, open_run, tables
 from cmmlib import functional as F
 from cmmlib.evaluation import evaluation_report
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
-from cmmlib.run import Run
 
 
 @pytest.fixture

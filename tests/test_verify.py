@@ -10,10 +10,10 @@ from pathlib import Path
 import open_clip
 import pandas as pd
 import pytest
+from cmmlib.study.study.study import Study
 from finished_runs import cmm
 
 from cmmlib import InputError, open_run
-from cmmlib.study import Study
 from cmmlib.verify import COLUMNS, REFERENCE, load_reference, matching, verify
 
 SIZE = 200_000  # bytes that the shipped figures may take

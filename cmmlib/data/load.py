@@ -16,13 +16,13 @@ from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
 from cmmlib.data.folders import load_folder
 from cmmlib.data.imagenet import load_imagenet
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
-from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
+from cmmlib.data.subsets import Dataset
 from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
 from cmmlib.data.webdataset import load_webdataset
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import cache_folder, cached
 from cmmlib.storage.text_files import read_lines
-from cmmlib.study import Study
+from cmmlib.study.open_run import study_data
 
 __all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShields", "load_dataset", "study_data"]
 
@@ -36,19 +36,6 @@ class RenderedShields(PixelArray):
 
     def with_classes(self, classes: Sequence[int], labels: Int[Tensor, "N"] | None) -> RenderedShields:
         return replace(super().with_classes(classes, labels), arms=[self.arms[c] for c in classes])
-
-
-def study_data(study: Study) -> Dataset:
-    """The data of a study: its data set, its classes of them, and as many images as it asks for.
-
-    Raises:
-        InputError: as `load_dataset`; and a list of classes that does not fit.
-    """
-    root = Path(study.data_root) if study.data_root else None
-    data = load_dataset(study.dataset, study.class_names, study.seed, study.split, root)
-    if study.classes is not None:
-        data = only_classes(data, read_classes(Path(study.classes), data.classnames))
-    return draw(data, study.limit, study.seed) if study.limit else data
 
 
 def load_dataset(

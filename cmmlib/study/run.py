@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pandas as pd
 from jaxtyping import Float, Int
@@ -22,8 +23,9 @@ from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.data.load import ImageSet
 from cmmlib.errors import InputError
 from cmmlib.functional.worst import default_worst_k
-from cmmlib.records import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
-from cmmlib.study import Study
+from cmmlib.study.study.run import Run
+from cmmlib.study.study.run_files import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
+from cmmlib.study.study.study import Study
 from cmmlib.texts.questions import default_n_described
 
 if TYPE_CHECKING:
@@ -151,3 +153,18 @@ def other_weights(study: Study) -> str | None:
     if not is_blazon(study.dataset) or study.backbone != BLAZON_MINI:
         return None
     return {TAG: EARLY_TAG, EARLY_TAG: TAG}.get(study.pretrained or TAG)
+
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+def label_free(step: Step) -> Step:
+    """Refuse a run that has labels, so that nothing behind the call can see them."""
+
+    @wraps(step)
+    def blind(run: Run, *args: Any, **kwargs: Any) -> Any:
+        if run.labels is not None:
+            raise TypeError(f"{step.__name__} takes no labels: pass run.blind")
+        return step(run, *args, **kwargs)
+
+    return cast(Step, blind)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from cmmlib.data.load import EmbeddingFile, ImageSet, study_data
+from cmmlib.data.embeddings import EmbeddingFile
+from cmmlib.data.images import ImageSet
+from cmmlib.data.load import EmbeddingFile, ImageSet, load_dataset
+from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.errors import InputError
-from cmmlib.records import read_run
-from cmmlib.run import Run, is_blazon
-from cmmlib.study import Study
+from cmmlib.study.study.open_run import study_data
+from cmmlib.study.study.run import Run, is_blazon
+from cmmlib.study.study.run_files import read_run
+from cmmlib.study.study.study import Study
 from cmmlib.texts.templates import PromptBank, load_templates
 from cmmlib.texts.transcripts import answers_digest
 
@@ -148,3 +152,16 @@ def _heads(backbone: Backbone, classnames: list[str], templates: list[str], batc
 
     bank = PromptBank.of_templates(templates, classnames)
     return embed_texts(backbone, bank.texts, batch_size=batch_size).unflatten(0, (len(templates), len(classnames)))
+
+
+def study_data(study: Study) -> Dataset:
+    """The data of a study: its data set, its classes of them, and as many images as it asks for.
+
+    Raises:
+        InputError: as `load_dataset`; and a list of classes that does not fit.
+    """
+    root = Path(study.data_root) if study.data_root else None
+    data = load_dataset(study.dataset, study.class_names, study.seed, study.split, root)
+    if study.classes is not None:
+        data = only_classes(data, read_classes(Path(study.classes), data.classnames))
+    return draw(data, study.limit, study.seed) if study.limit else data
