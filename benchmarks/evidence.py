@@ -16,9 +16,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cmmlib import evidence, pages
 from cmmlib import functional as F
+from cmmlib import pages
 from cmmlib.data.load import load_embeddings
+from cmmlib.evaluation import claims
 from cmmlib.storage.cache import whole_file
 
 FILES = {"DTD": "dtd_vitb32.npz", "Pets, 25 breeds": "pets25_vitb32.npz"}
@@ -35,8 +36,8 @@ def main() -> None:
         data = load_embeddings(folder / file)
         assert data.labels is not None
         k = min(10, F.default_worst_k(len(data.classnames)))
-        rows = evidence.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
-        rows.append(evidence.sight(data.images, data.heads[0], data.labels))
+        rows = claims.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
+        rows.append(claims.sight(data.images, data.heads[0], data.labels))
         shown = pages.evidence_table(rows)
         shown.insert(0, "data", name)
         tables.append(shown)

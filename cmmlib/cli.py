@@ -159,7 +159,7 @@ def verify(
     ] = None,
 ) -> None:
     """Compare a run with reference figures, published ones and this project's; exit code 1 where one differs."""
-    from cmmlib import verify as reference_figures
+    from cmmlib.evaluation import reference as reference_figures
 
     found = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
     print("\n".join(check.sentence for check in found))
@@ -174,14 +174,14 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="CSV with a row a run and method; - is standard output")] = None,
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
-    from cmmlib import sidebyside
+    from cmmlib.evaluation import run_comparison
     from cmmlib.storage.cache import write_text
 
-    sides = sidebyside.read_sides(runs)
-    table = sidebyside.gains(sides).to_csv(index=False)
+    sides = run_comparison.read_summaries(runs)
+    table = run_comparison.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
         write_text(out, table)
-    print(table if out == Path("-") else sidebyside.spoken(sides, worst_k), end="")
+    print(table if out == Path("-") else run_comparison.comparison_text(sides, worst_k), end="")
 
 
 cache_app = typer.Typer(rich_markup_mode=None, help="The cache of embeddings: what it holds, is it sound, how large.")
@@ -263,7 +263,7 @@ def measure(
     """What trained weights can do, over evaluation seeds 1, 2 and 3: the numbers of the model card, as JSON."""
     import json
 
-    from cmmlib.blazon.quality import measure as measured
+    from cmmlib.evaluation.model_card import measure as measured
 
     print(json.dumps([measured(path) for path in weights], indent=1))
 

@@ -90,7 +90,7 @@ def points_interval(bounds: Sequence[float | None] | None) -> str:
 
 
 def evidence_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of `cmmlib.evidence` as a page shows them: correlations and AUROC as decimals, accuracies in points."""
+    """Rows of `cmmlib.evaluation.claims` as a page shows them: correlations and AUROC as decimals, accuracies in points."""
     return pd.DataFrame([_evidence_row(row) for row in rows])
 
 

@@ -27,7 +27,7 @@ from synthetic_embeddings import CLASSES, synthetic_arrays
 from cmmlib import Study, open_run, pages
 from cmmlib.chapters import applies
 from cmmlib.cli import _exit_code
-from cmmlib.repair import Contender
+from cmmlib.evaluation.methods import MethodResult
 
 CMM = Path(sys.executable).with_name("cmm")
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.
@@ -170,7 +170,7 @@ def near_texts(run: Run, sizes: dict[int, int]) -> dict[int, torch.Tensor]:
     return {c: torch.nn.functional.normalize(v, dim=1) for c, v in vectors.items()}
 
 
-def by_name(found: list[Contender]) -> dict[str, Contender]:
+def by_name(found: list[MethodResult]) -> dict[str, MethodResult]:
     assert len({contender.name for contender in found}) == len(found)
     return {contender.name: contender for contender in found}
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from cmmlib.study.study.run import Run
 
-from cmmlib import Study, open_run, tables
+from cmmlib import Study, open_run
 from cmmlib import functional as F
-from cmmlib.evaluation import evaluation_report
+from cmmlib.evaluation import evaluation_report, tables
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.models import embed
 from cmmlib.storage.cache import cache_folder

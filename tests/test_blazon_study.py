@@ -15,7 +15,7 @@ from finished_runs import Page
 
 from cmmlib import InputError, Study, open_run
 from cmmlib import functional as F
-from cmmlib.blazon import card, classes, quality
+from cmmlib.blazon import card, classes
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, terms_of
 from cmmlib.blazon.language import noisy_descriptions
 from cmmlib.blazon.language.clean_descriptions import descriptions
@@ -23,6 +23,7 @@ from cmmlib.blazon.language.frequencies import COLUMNS, frequencies
 from cmmlib.blazon.training import model as mini
 from cmmlib.blazon.training import pretrain as training
 from cmmlib.data.load import load_blazon, load_dataset
+from cmmlib.evaluation import model_card
 from cmmlib.models.backbones import load_backbone
 from cmmlib.models.embed import embed_images
 
@@ -163,7 +164,7 @@ def test_the_card_has_a_row_for_every_tag():
 def test_the_measured_numbers_are_those_of_the_weights(tag):
     seed = card.load_record(tag)["recipe"]["seed"]
     (recorded,) = (run for run in card.load_quality(tag) if run["training_seed"] == seed)
-    again = quality.measure(mini.weights()[tag], seeds=(1,))
+    again = model_card.measure(mini.weights()[tag], seeds=(1,))
     assert again["logit_scale"] == pytest.approx(recorded["logit_scale"], rel=1e-5)
     for name in ("overall", "worst_10", "auroc", "described_overall"):
         assert again["by_seed"][0][name] == pytest.approx(recorded["by_seed"][0][name], abs=0.003), name

@@ -11,12 +11,12 @@ from cmmlib.study.study.run import Run
 from finished_runs import by_name, near_texts, opened, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import compare, repair
 from cmmlib import functional as F
-from cmmlib.compare import best_template, ensemble_rows
+from cmmlib.evaluation import evaluation, methods
+from cmmlib.evaluation.evaluation import best_template, ensemble_rows
+from cmmlib.evaluation.methods import MethodResult, compare_methods
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.zero_shot import predict
-from cmmlib.repair import Contender, contenders
 
 
 def test_the_best_template_is_the_one_of_highest_accuracy(synthetic):
@@ -46,7 +46,7 @@ FIELDS = [
 
 
 @pytest.fixture
-def judged(tmp_path) -> tuple[Run, list[Contender]]:
+def judged(tmp_path) -> tuple[Run, list[MethodResult]]:
     """Contenders of chosen accuracies; class 11 has no image."""
     labels = np.where(synthetic_arrays()["labels"] == 11, 10, synthetic_arrays()["labels"])
     run = opened(write_embeddings(tmp_path / "x.npz", labels=labels))
@@ -55,7 +55,7 @@ def judged(tmp_path) -> tuple[Run, list[Contender]]:
     for i, share in enumerate((0.9, 0.5)):
         hit = random.random(IMAGES) < share * (labels + 1) / CLASSES
         prediction = np.where(hit & (labels != 4), labels, (labels + 1) % CLASSES)
-        found.append(Contender(f"way {i}", torch.from_numpy(prediction), label_free=i == 0, requests=7 * i))
+        found.append(MethodResult(f"way {i}", torch.from_numpy(prediction), label_free=i == 0, requests=7 * i))
     return run, found
 
 
@@ -92,7 +92,7 @@ def test_rows_equal_a_direct_computation(judged):
 def test_flat_rows_have_a_column_for_every_k(judged):
     run, found = judged
     rows = ensemble_rows(found, run.labels, CLASSES, {10: torch.tensor([4, 0]), 20: torch.tensor([4])})
-    table = compare.flat_rows(rows)
+    table = evaluation.flat_rows(rows)
     many = [f"{name}_{k}" for name in ("worst", "worst_split_half") for k in (1, 5, 10, 20)]
     many += ["base_worst_10", "base_worst_20"]
     plain = ["name", "label_free", "overall", "overall_low", "overall_high"]
@@ -111,7 +111,7 @@ def test_flat_rows_have_a_column_for_every_k(judged):
 def test_one_class_replaced_alone_equals_a_whole_new_classifier(synthetic):
     described = near_texts(synthetic, {1: 4, 3: 1, 5: 3, 10: 6})
     rivals = {1: 0, 3: 2, 5: 4, 10: 1}
-    found = compare.replaced_alone(synthetic.blind, synthetic.labels, described, rivals)
+    found = evaluation.replaced_alone(synthetic.blind, synthetic.labels, described, rivals)
     assert list(found) == [1, 3, 5, 10]
     images, base, labels = synthetic.images.double().numpy(), synthetic.base.double().numpy(), synthetic.labels.numpy()
     before = (images @ base.T).argmax(1)
@@ -127,7 +127,7 @@ def test_one_class_replaced_alone_equals_a_whole_new_classifier(synthetic):
 
 def test_a_class_without_images_is_left_out_and_such_a_rival_has_no_accuracy(judged):
     run, _ = judged
-    found = compare.replaced_alone(run.blind, run.labels, near_texts(run, {11: 2, 3: 2}), {11: 3, 3: 11})
+    found = evaluation.replaced_alone(run.blind, run.labels, near_texts(run, {11: 2, 3: 2}), {11: 3, 3: 11})
     assert list(found) == [3]
     own_before, own_after, *rival = found[3]
     assert 0 <= own_before <= 1
@@ -144,14 +144,14 @@ def direct_scores(run: Run, classifier: torch.Tensor) -> tuple[float, float]:
 
 def test_the_curve_describes_the_first_of_the_ranking(synthetic):
     everything, ranking = near_texts(synthetic, dict.fromkeys(range(1, CLASSES), 3)), [5, 0, 1, *range(6, 12)]
-    rows = compare.described_curve(synthetic.blind, synthetic.labels, everything, ranking, [0, 3])
+    rows = evaluation.described_curve(synthetic.blind, synthetic.labels, everything, ranking, [0, 3])
     assert [(row["count"], row["method"]) for row in rows] == [
         (count, method) for count in (0, 3) for method in ("CMM weights", "uniform", "in place of the name")
     ]
     part = {5: everything[5], 1: everything[1]}  # class 0 has no description
     candidates = Candidates.of_templates(synthetic.heads).with_descriptions(part)
     expected = [
-        repair.weighted_ensemble(synthetic.blind, candidates),
+        methods.weighted_ensemble(synthetic.blind, candidates),
         F.combine_candidates(candidates, F.uniform_weights(candidates)),
         F.replace_classes(synthetic.base, part),
     ]
@@ -164,13 +164,13 @@ def test_the_curve_describes_the_first_of_the_ranking(synthetic):
 
 def test_the_ablation_changes_one_part_at_a_time(synthetic):
     described = near_texts(synthetic, {1: 3, 3: 2})
-    rows = compare.ablation(synthetic.blind, synthetic.labels, described)
+    rows = evaluation.ablation(synthetic.blind, synthetic.labels, described)
     assert [row["version"] for row in rows] == [
         *("as it is", "templates only", "descriptions only, in the described classes"),
         *("uniform weights, groups balanced", "uniform weights", "CMM weights, groups not balanced"),
         *("nothing cut", "retrieval assignment", "1 description a class", "2 descriptions a class"),
     ]
-    found = by_name(contenders(synthetic.blind, described))
+    found = by_name(compare_methods(synthetic.blind, described))
     scores = {row["version"]: row for row in rows}
     same = {"as it is": "enriched_cmm", "templates only": "cmm_templates", "uniform weights": "enriched_uniform"}
     labels = synthetic.labels
@@ -186,14 +186,14 @@ def test_the_ablation_changes_one_part_at_a_time(synthetic):
 
 def test_descriptions_alone_leave_other_classes_with_the_uniform_mean(synthetic):
     uniform, described = F.uniform_mean(synthetic.heads), near_texts(synthetic, {1: 1, 3: 5})
-    found = compare._descriptions_only(synthetic.blind, described, uniform)
+    found = evaluation._descriptions_only(synthetic.blind, described, uniform)
     others = [c for c in range(CLASSES) if c not in described]
     torch.testing.assert_close(found[others], uniform[others])
     torch.testing.assert_close(found[1], described[1][0])
     vectors, weights = described[3].double(), torch.linalg.lstsq(described[3].double().T, found[3].double()[:, None])
     assert (weights.solution > -1e-5).all()  # a weighted sum of the class's descriptions and nothing else
     torch.testing.assert_close(vectors.T @ weights.solution[:, 0], found[3].double(), rtol=0, atol=1e-5)
-    assert compare._descriptions_only(synthetic.blind, {}, uniform).equal(uniform)
+    assert evaluation._descriptions_only(synthetic.blind, {}, uniform).equal(uniform)
 
 
 # ---------------------------------------------------------------- real embeddings
@@ -202,7 +202,7 @@ def test_descriptions_alone_leave_other_classes_with_the_uniform_mean(synthetic)
 @pytest.mark.real
 def test_weighing_two_pets_prompts_by_class_costs_little_of_the_better_one(real_data):
     run = opened(f"embeddings:{real_data / 'pets25_vitb32.npz'}")
-    found = [*contenders(run.blind, {}), *best_template(run.blind, run.labels)]
+    found = [*compare_methods(run.blind, {}), *best_template(run.blind, run.labels)]
     rows = {row["name"]: row for row in ensemble_rows(found, run.labels, run.n_classes, {})}
     heads = [float((predict(run.images, head) == run.labels).double().mean()) for head in run.heads]
     assert rows["best_template"]["overall"] == pytest.approx(max(heads)) == pytest.approx(0.92066, abs=5e-6)

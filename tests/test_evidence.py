@@ -10,8 +10,9 @@ import pytest
 import torch
 from synthetic_embeddings import synthetic_arrays
 
-from cmmlib import evidence, pages
+from cmmlib import pages
 from cmmlib.data.load import load_embeddings
+from cmmlib.evaluation import claims
 
 
 def synthetic() -> tuple[torch.Tensor, ...]:
@@ -22,24 +23,24 @@ def synthetic() -> tuple[torch.Tensor, ...]:
 
 
 def test_an_interval_decides():
-    assert evidence.verdict(0.1, 0.2) == "held"
-    assert evidence.verdict(0.1, 0.2, than=0.15) == "undecided"
-    assert evidence.verdict(0.1, 0.2, than=0.3) == "did not hold"
-    assert evidence.verdict(0.0, 0.0) == "did not hold"
-    assert evidence.verdict(np.nan, np.nan) == "undecided"
+    assert claims.verdict(0.1, 0.2) == "held"
+    assert claims.verdict(0.1, 0.2, than=0.15) == "undecided"
+    assert claims.verdict(0.1, 0.2, than=0.3) == "did not hold"
+    assert claims.verdict(0.0, 0.0) == "did not hold"
+    assert claims.verdict(np.nan, np.nan) == "undecided"
 
 
 def test_every_claim_has_a_row_with_an_interval_around_its_value():
     images, base, heads, labels = synthetic()
-    rows = evidence.rows(images, base, heads, labels, 100.0, 3)
+    rows = claims.rows(images, base, heads, labels, 100.0, 3)
     claims = [row["claim"] for row in rows]
-    assert claims.count(evidence.FINDS) == 8  # four assignments, two measures
-    assert claims.count(evidence.RATES) == 0  # two prompts cannot be ranked
+    assert claims.count(claims.FINDS) == 8  # four assignments, two measures
+    assert claims.count(claims.RATES) == 0  # two prompts cannot be ranked
     assert {"change of the worst 3", "change overall", "overall minus worst 3"} <= {row["measure"] for row in rows}
     for row in rows:
         assert row["low"] <= row["value"] <= row["high"], row
-    many = evidence.rows(images, base, torch.cat([heads, heads.flip(1), heads[:1]]), labels, 100.0, 3)
-    (rated,) = (row for row in many if row["claim"] == evidence.RATES)
+    many = claims.rows(images, base, torch.cat([heads, heads.flip(1), heads[:1]]), labels, 100.0, 3)
+    (rated,) = (row for row in many if row["claim"] == claims.RATES)
     assert rated["measure"] == "rank correlation over 5 prompts"
 
 
@@ -52,27 +53,27 @@ def predictions(*accuracies: float, n: int = 400) -> tuple[torch.Tensor, torch.T
 
 def test_a_tail_is_found_where_there_is_one_only():
     tail, labels = predictions(0.1, 0.2, 0.9, 0.9, 0.9, 0.9)
-    found = evidence.phenomenon(tail, labels, 6, 2)
+    found = claims.phenomenon(tail, labels, 6, 2)
     assert found["held"] == "held"
     assert found["low"] < 0.65 - 0.15 < found["high"]
     level, labels = predictions(0.7, 0.7, 0.7, 0.7, 0.7, 0.7)
-    assert evidence.phenomenon(level, labels, 6, 2)["held"] == "did not hold"
+    assert claims.phenomenon(level, labels, 6, 2)["held"] == "did not hold"
 
 
 def test_a_lift_counts_only_what_regression_to_the_mean_does_not_give():
     before, labels = predictions(0.1, 0.2, 0.8, 0.9)
     after, _ = predictions(0.6, 0.7, 0.8, 0.9)
-    worst, overall = evidence.lift("it", before, after, labels, 4, 2)
+    worst, overall = claims.lift("it", before, after, labels, 4, 2)
     assert worst["value"] == pytest.approx(0.5, abs=0.02)
     assert (worst["held"], overall["held"]) == ("held", "held")
     assert overall["value"] == pytest.approx(0.25)
     random = torch.Generator().manual_seed(0)  # the same coin thrown twice: no method at all
     labels = torch.arange(40).repeat_interleave(20)
     coins = [torch.where(torch.rand(800, generator=random) < 0.5, labels, (labels + 1) % 40) for _ in range(2)]
-    worst, overall = evidence.lift("nothing", *coins, labels, 40, 10)
+    worst, overall = claims.lift("nothing", *coins, labels, 40, 10)
     assert worst["held"] == "undecided"
     assert abs(worst["value"]) < 0.1
-    assert evidence.lift("harm", after, before, labels=torch.arange(4).repeat_interleave(400), n_classes=4, k=2)[1][
+    assert claims.lift("harm", after, before, labels=torch.arange(4).repeat_interleave(400), n_classes=4, k=2)[1][
         "held"
     ] == ("did not hold")
 
@@ -80,7 +81,7 @@ def test_a_lift_counts_only_what_regression_to_the_mean_does_not_give():
 def test_few_images_leave_a_claim_undecided():
     images, base, heads, labels = synthetic()
     few = torch.tensor([int((labels == c).nonzero()[0, 0]) for c in range(len(base))])
-    rows = evidence.rows(images[few], base, heads, labels[few], 100.0, 3)
+    rows = claims.rows(images[few], base, heads, labels[few], 100.0, 3)
     assert {row["held"] for row in rows if row["measure"].startswith("change of")} == {"undecided"}
     table = pages.evidence_table(rows)
     assert "nan" not in table.to_csv().lower()
@@ -105,8 +106,8 @@ def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, f
     data = load_embeddings(real_data / file)
     committed = pd.read_csv(Path(__file__).parents[1] / "book" / "_static" / "evidence_real.csv", dtype=str)
     k = min(10, len(data.classnames) // 4)
-    rows = evidence.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
-    rows.append(evidence.sight(data.images, data.heads[0], data.labels))
+    rows = claims.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
+    rows.append(claims.sight(data.images, data.heads[0], data.labels))
     mine = pages.evidence_table(rows).astype(str)
     theirs = committed[committed["data"] == name].drop(columns="data").reset_index(drop=True)
     assert json.loads(mine[["claim", "measure", "did it hold?"]].to_json()) == json.loads(

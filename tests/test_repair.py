@@ -13,11 +13,12 @@ from cmmlib.study.study.run import Run
 from finished_runs import by_name, near_texts, opened, unit, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import InputError, repair
+from cmmlib import InputError
 from cmmlib import functional as F
+from cmmlib.evaluation import methods
+from cmmlib.evaluation.methods import compare_methods
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.similarity import similarity_pass
-from cmmlib.repair import contenders
 from cmmlib.study.study import enrich
 from cmmlib.texts import llm
 from cmmlib.texts.enrichment import Enrichment
@@ -63,7 +64,7 @@ def test_questions_name_the_rivals_only_in_contrast(tmp_path, question):
 
 
 def test_heads_without_a_text_tower_are_compared_in_every_way_that_needs_none(synthetic):
-    found = by_name(contenders(synthetic.blind, {}))
+    found = by_name(compare_methods(synthetic.blind, {}))
     assert list(found) == ["base", *NEED_POOL]
     assert all(one.label_free for one in found.values())
     assert {one.requests for one in found.values()} == {0}
@@ -81,15 +82,15 @@ def test_heads_without_a_text_tower_are_compared_in_every_way_that_needs_none(sy
 def test_one_prompt_alone_leaves_nothing_to_weigh(tmp_path):
     data = write_embeddings(tmp_path / "x.npz", text_features=synthetic_arrays()["text_features"][0], prompts=None)
     run = opened(data)
-    assert list(by_name(contenders(run.blind, {}))) == ["base"]
-    found = by_name(contenders(run.blind, near_texts(run, {1: 4})))
+    assert list(by_name(compare_methods(run.blind, {}))) == ["base"]
+    found = by_name(compare_methods(run.blind, near_texts(run, {1: 4})))
     assert list(found) == ["base", *ENRICHED]
     assert [one.requests for one in found.values()] == [0] + [1] * len(ENRICHED)
 
 
 def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
     described = near_texts(synthetic, {1: 4, 3: 2, 10: 6})
-    found = by_name(contenders(synthetic.blind, described))
+    found = by_name(compare_methods(synthetic.blind, described))
     assert list(found) == ["base", *NEED_POOL, *ENRICHED]
     assert {name: one.requests for name, one in found.items() if one.requests} == dict.fromkeys(ENRICHED, 3)
     others = [c for c in range(CLASSES) if c not in described]
@@ -105,7 +106,7 @@ def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
 def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synthetic):
     candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 6}))
     uniform = F.uniform_mean(synthetic.heads)
-    found = repair.weighted_ensemble(synthetic.blind, candidates, temperature=2.0, cut=None, rounds=1)
+    found = methods.weighted_ensemble(synthetic.blind, candidates, temperature=2.0, cut=None, rounds=1)
     score = candidate_cmm(synthetic.images, candidates, uniform, synthetic.logit_scale)
     weights = F.weigh_candidates(candidates, score, temperature=2.0, cut=None)
     torch.testing.assert_close(found, F.combine_candidates(candidates, weights), rtol=0, atol=1e-7)
@@ -115,7 +116,7 @@ def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synth
 
 
 def test_weights_of_whole_templates_make_one_classifier(synthetic):
-    found = by_name(contenders(synthetic.blind, {}))
+    found = by_name(compare_methods(synthetic.blind, {}))
     heads = synthetic.heads.double().numpy()
     zpe = F.zpe(synthetic.images, synthetic.heads, synthetic.logit_scale)
     score = F.class_matching_margin(similarity_pass(synthetic.images, synthetic.heads, synthetic.logit_scale))
@@ -130,7 +131,7 @@ def test_the_base_row_predicts_as_chapter_1_does(tmp_path):
     texts[:, 11] = texts[:, 0]
     run = opened(write_embeddings(tmp_path / "x.npz", text_features=texts))
     matches = similarity_pass(run.images, run.base[None], run.logit_scale)
-    assert by_name(contenders(run.blind, {}))["base"].prediction.equal(matches.prediction[0].long())
+    assert by_name(compare_methods(run.blind, {}))["base"].prediction.equal(matches.prediction[0].long())
 
 
 # ---------------------------------------------------------------- labels
@@ -142,11 +143,11 @@ STEPS = ["suspects", "questions", "enrich", "enrich_all", "encode_descriptions",
 @pytest.mark.parametrize("name", STEPS)
 def test_no_step_takes_a_run_with_labels(synthetic, name):
     with pytest.raises(TypeError, match=f"{name} takes no labels: pass run.blind"):
-        getattr(repair, name)(synthetic)
+        getattr(methods, name)(synthetic)
 
 
 def test_every_step_that_takes_a_run_is_guarded():
-    public = [f for n, f in vars(repair).items() if inspect.isfunction(f) and f.__module__ == repair.__name__]
+    public = [f for n, f in vars(methods).items() if inspect.isfunction(f) and f.__module__ == methods.__name__]
     taking = [f for f in public if "run" in inspect.signature(f).parameters and not f.__name__.startswith("_")]
     assert sorted(f.__name__ for f in taking) == sorted(STEPS)
     assert not [f for f in public if "labels" in inspect.signature(f).parameters]
@@ -162,10 +163,10 @@ def test_a_blind_run_differs_in_its_labels_alone(synthetic):
 
 def test_an_ensemble_that_is_there_is_not_computed_again(synthetic, monkeypatch):
     described, ready = near_texts(synthetic, {1: 4}), unit(CLASSES, synthetic.base.shape[1])
-    found = by_name(contenders(synthetic.blind, described, ready))
+    found = by_name(compare_methods(synthetic.blind, described, ready))
     assert found["enriched_cmm"].classifier.equal(ready)
     assert not found["cmm_templates"].classifier.equal(ready)
-    assert by_name(contenders(synthetic.blind, {}, ready))["cmm_templates"].classifier.equal(ready)
+    assert by_name(compare_methods(synthetic.blind, {}, ready))["cmm_templates"].classifier.equal(ready)
 
 
 # ---------------------------------------------------------------- a text tower, and answers in a transcript
@@ -230,8 +231,8 @@ WITH_TOWER = [
 
 def test_a_text_tower_adds_the_rows_that_need_one(towered):
     run = towered(2)
-    assert list(by_name(contenders(run.blind, {}))) == WITH_TOWER
-    found = by_name(contenders(run.blind, enrich.encode_descriptions(run.blind, enrich.enrich(run.blind, [0, 1]))))
+    assert list(by_name(compare_methods(run.blind, {}))) == WITH_TOWER
+    found = by_name(compare_methods(run.blind, enrich.encode_descriptions(run.blind, enrich.enrich(run.blind, [0, 1]))))
     assert list(found) == [*WITH_TOWER, *ENRICHED]
     assert [found[name].requests for name in ENRICHED] == [2] * len(ENRICHED)
     torch.testing.assert_close(found["class_name"].classifier, run.encode(run.classnames))
@@ -243,18 +244,18 @@ def test_a_text_tower_adds_the_rows_that_need_one(towered):
 def test_one_template_with_a_text_tower_leaves_the_pool_out(towered, tmp_path):
     (tmp_path / "one.txt").write_text("a drawing of a {}.\n")
     run = towered(1, templates=str(tmp_path / "one.txt"))
-    assert list(by_name(contenders(run.blind, {}))) == ["base", "class_name", "waffle"]
+    assert list(by_name(compare_methods(run.blind, {}))) == ["base", "class_name", "waffle"]
 
 
 def test_all_are_described_only_where_every_class_has_an_answer(towered):
     run = towered(4)
-    found = by_name(contenders(run.blind, {}))
+    found = by_name(compare_methods(run.blind, {}))
     assert list(found) == [*WITH_TOWER, "describe_all"]
     assert found["describe_all"].requests == 4
     mean = torch.nn.functional.normalize(run.encode(ANSWER).mean(0), dim=0)
     torch.testing.assert_close(found["describe_all"].classifier, mean.expand(4, -1), rtol=0, atol=1e-6)
     assert found["describe_all"].prediction.eq(0).all()  # all alike: the lowest index
-    assert "describe_all" not in by_name(contenders(towered(3).blind, {}))
+    assert "describe_all" not in by_name(compare_methods(towered(3).blind, {}))
 
 
 def test_a_model_is_asked_again_where_its_recorded_answer_is_unusable(towered, monkeypatch):

@@ -17,19 +17,20 @@ from scipy import stats
 from synthetic_embeddings import CLASSES
 from test_run import documented, strict_json, words
 
-from cmmlib import InputError, Study, sidebyside
-from cmmlib.sidebyside import Side
+from cmmlib import InputError, Study
+from cmmlib.evaluation import run_comparison
+from cmmlib.evaluation.run_comparison import RunSummary
 
 ROOT = Path(__file__).resolve().parents[1]
 NAN = float("nan")
 
 
-def side(name: str, accuracy: list[float] | None, **changes) -> Side:
+def side(name: str, accuracy: list[float] | None, **changes) -> RunSummary:
     values = None if accuracy is None else torch.tensor(accuracy, dtype=torch.float64)
     size = 5 if accuracy is None else len(accuracy)
     names = [f"class {c}" for c in range(size)]
     facts = {"model": {"backbone": name, "pretrained": None}, "data": {"name": "d"}}
-    made = Side(name, f"{name}-12345678", facts, names, torch.linspace(-1, 1, size).double(), values)
+    made = RunSummary(name, f"{name}-12345678", facts, names, torch.linspace(-1, 1, size).double(), values)
     return replace(made, overall=None if values is None else float(values.nanmean()), **changes)
 
 
@@ -41,7 +42,7 @@ B = side("b", [0.1, 0.8, 0.0, 1.0, NAN])
 
 
 def test_the_overview_is_overall_against_the_worst():
-    table = sidebyside.overview([A, side("c", None), B], 2)
+    table = run_comparison.overview([A, side("c", None), B], 2)
     assert table["run"].tolist() == ["a", "b"]
     assert table["worst"].tolist() == pytest.approx([0.1, 0.05])
     assert table["gap"].tolist() == pytest.approx([0.5 - 0.1, 1.9 / 4 - 0.05])
@@ -49,22 +50,22 @@ def test_the_overview_is_overall_against_the_worst():
 
 
 def test_agreement_counts_classes_with_images_in_both():
-    (row,) = sidebyside.agreement([A, B], 2).to_dict("records")
+    (row,) = run_comparison.agreement([A, B], 2).to_dict("records")
     assert row["spearman"] == pytest.approx(stats.spearmanr([0.0, 0.2, 0.4, 0.9], [0.1, 0.8, 0.0, 1.0]).statistic)
     assert (row["shared_worst"], row["chance"]) == (1, 1.0)
-    assert len(sidebyside.agreement([A, B, replace(A, name="c")], 2)) == 3
+    assert len(run_comparison.agreement([A, B, replace(A, name="c")], 2)) == 3
 
 
 def test_without_labels_the_suspicion_is_compared():
-    (row,) = sidebyside.agreement([A, side("c", None)], 2).to_dict("records")
+    (row,) = run_comparison.agreement([A, side("c", None)], 2).to_dict("records")
     assert row["spearman"] == pytest.approx(1)
-    assert sidebyside.worst_everywhere([A, side("c", None)], 2) == [0, 1]
+    assert run_comparison.worst_everywhere([A, side("c", None)], 2) == [0, 1]
 
 
 def test_worst_everywhere_are_the_worst_of_every_run_the_lowest_first():
-    assert sidebyside.worst_everywhere([A, B], 2) == [0]
-    assert sidebyside.worst_everywhere([A, B], 3) == [0, 2, 1]
-    masks = sidebyside.worst_masks([A, B], 2)
+    assert run_comparison.worst_everywhere([A, B], 2) == [0]
+    assert run_comparison.worst_everywhere([A, B], 3) == [0, 2, 1]
+    masks = run_comparison.worst_masks([A, B], 2)
     assert masks.sum(1).tolist() == [2, 2]
     assert masks.all(0).nonzero().tolist() == [[0]]
 
@@ -75,7 +76,7 @@ def method(name: str, overall: float, worst: float | None, followed: float | Non
 
 def test_gains_are_over_the_run_s_own_base_prompt():
     wide = side("w", [0.5] * 10, methods=(method("base", 0.5, 0.5), method("uniform", 0.7, 0.4, 0.6)))
-    table = sidebyside.gains([wide, A])
+    table = run_comparison.gains([wide, A])
     assert table["method"].tolist() == ["base", "uniform", "base"]
     assert table["gain_overall"].tolist() == pytest.approx([0, 0.2, 0])
     assert table["gain_worst_10"].tolist()[:2] == pytest.approx([0, -0.1])
@@ -83,7 +84,7 @@ def test_gains_are_over_the_run_s_own_base_prompt():
 
 
 def test_runs_of_one_model_are_told_apart_by_their_ids():
-    names = [s.name for s in sidebyside.told_apart([A, replace(A, run="other-87654321"), B])]
+    names = [s.name for s in run_comparison.with_distinct_names([A, replace(A, run="other-87654321"), B])]
     assert names == ["a (12345678)", "a (87654321)", "b"]
 
 
@@ -91,7 +92,7 @@ def test_runs_of_one_model_are_told_apart_by_their_ids():
 
 
 def test_a_folder_and_its_tensors_give_the_same_side(labelled, synthetic):
-    read, computed = sidebyside.of_folder(labelled), sidebyside.of_run(synthetic, synthetic.labels)
+    read, computed = run_comparison.of_folder(labelled), run_comparison.of_run(synthetic, synthetic.labels)
     assert (read.name, read.classnames, read.overall) == (computed.name, computed.classnames, computed.overall)
     torch.testing.assert_close(read.accuracy, computed.accuracy)
     torch.testing.assert_close(read.suspicion, computed.suspicion, atol=1e-6, rtol=0)
@@ -100,24 +101,24 @@ def test_a_folder_and_its_tensors_give_the_same_side(labelled, synthetic):
         "best_template",
         "best_template",
     ]
-    assert sidebyside.of_run(synthetic.blind).accuracy is None
+    assert run_comparison.of_run(synthetic.blind).accuracy is None
 
 
 def test_a_run_without_labels_is_read(unlabelled):
-    read = sidebyside.of_folder(unlabelled)
+    read = run_comparison.of_folder(unlabelled)
     assert read.accuracy is None
     assert len(read.suspicion) == CLASSES
 
 
 def test_names_of_classes_come_back_as_they_were(hostile, tmp_path):
-    names = sidebyside.of_folder(hostile).classnames
+    names = run_comparison.of_folder(hostile).classnames
     assert "<script>alert(1)</script>" in names
     for name in ("NA", "null", "007"):
         copied = tmp_path / name
         shutil.copytree(hostile, copied)
         table = pd.read_csv(copied / "per_class.csv", keep_default_na=False).assign(class_name=name)
         table.to_csv(copied / "per_class.csv", index=False)
-        assert set(sidebyside.of_folder(copied).classnames) == {name}
+        assert set(run_comparison.of_folder(copied).classnames) == {name}
 
 
 def test_runs_that_cannot_be_compared_are_refused(labelled, changed, tmp_path):
@@ -156,7 +157,7 @@ def test_the_command_prints_a_comparison_and_writes_a_csv(labelled, tmp_path):
     written = cmm("compare", labelled, other, "--out", tmp_path / "table.csv")
     table = pd.read_csv(tmp_path / "table.csv")
     assert written.code == 0
-    assert set(table["run"]) == {sidebyside.of_folder(folder).name for folder in (labelled, other)}
+    assert set(table["run"]) == {run_comparison.of_folder(folder).name for folder in (labelled, other)}
     assert cmm("compare", labelled, other, "--out", "-").out == (tmp_path / "table.csv").read_text()
 
 
@@ -194,11 +195,11 @@ def test_runs_to_compare_with_are_checked_before_anything_is_computed(labelled, 
     assert "none is no finished run" in said.err
     run = opened(data, compare_with=str(unlabelled))
     with pytest.raises(InputError, match="has no accuracies"):
-        sidebyside.gather(run, run.labels)
+        run_comparison.gather(run, run.labels)
     names = np.array([f"other {c}" for c in range(CLASSES)])
     run = opened(write_embeddings(tmp_path / "y.npz", classnames=names), compare_with=str(labelled))
     with pytest.raises(InputError, match="has other classes"):
-        sidebyside.gather(run, run.labels)
+        run_comparison.gather(run, run.labels)
 
 
 def test_compared_runs_are_part_of_the_id_by_name_and_no_path_is_told(labelled, tmp_path):
@@ -220,4 +221,4 @@ def test_only_the_embedded_world_s_own_model_has_other_weights():
     assert other_weights(Study.of({"dataset": "blazon:3"})) == "early"
     assert other_weights(Study.of({"backbone": "ViT-B-32"})) is None
     assert other_weights(Study.of({"dataset": "folder:x"})) is None
-    assert sidebyside.other_study(Study.of({"llm": "openai/x"})) == Study.of({"pretrained": "early"})
+    assert run_comparison.other_study(Study.of({"llm": "openai/x"})) == Study.of({"pretrained": "early"})

@@ -9,9 +9,9 @@ from cmmlib.study.study.run import Run
 from finished_runs import write_embeddings
 from synthetic_embeddings import CLASSES
 
-from cmmlib import Study, open_run, tables
+from cmmlib import Study, open_run
 from cmmlib import functional as F
-from cmmlib.evaluation import evaluation_report
+from cmmlib.evaluation import evaluation_report, tables
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 
 

@@ -11,7 +11,7 @@ from finished_runs import by_name, near_texts
 from synthetic_embeddings import CLASSES, IMAGES
 
 from cmmlib import functional as F
-from cmmlib import price, repair, unlabelled
+from cmmlib.evaluation import corrections, methods, prior_shift
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.zero_shot import predict
 
@@ -22,11 +22,11 @@ NEIGHBOURS = ["mean_centred", "z_scored", "label_shift_em", "zlap", "transclip",
 @pytest.mark.parametrize("name", STEPS)
 def test_no_step_takes_a_run_with_labels(synthetic, name):
     with pytest.raises(TypeError, match=f"{name} takes no labels: pass run.blind"):
-        getattr(unlabelled, name)(synthetic)
+        getattr(corrections, name)(synthetic)
 
 
 def test_every_step_that_takes_a_run_is_guarded():
-    public = [f for f in vars(unlabelled).values() if inspect.isfunction(f) and f.__module__ == unlabelled.__name__]
+    public = [f for f in vars(corrections).values() if inspect.isfunction(f) and f.__module__ == corrections.__name__]
     taking = [f for f in public if "run" in inspect.signature(f).parameters]
     assert sorted(f.__name__ for f in taking) == sorted(STEPS)
     assert not [f for f in public if "labels" in inspect.signature(f).parameters]
@@ -34,14 +34,14 @@ def test_every_step_that_takes_a_run_is_guarded():
 
 def test_contenders_are_the_base_its_neighbours_and_the_corrections(synthetic):
     pytest.importorskip("ot")
-    found = by_name(unlabelled.contenders(synthetic.blind, unlabelled.corrections(synthetic.blind)))
+    found = by_name(corrections.compare_corrections(synthetic.blind, corrections.corrections(synthetic.blind)))
     assert list(found) == ["base", *NEIGHBOURS, "prior_matching", "prototypes"]
     assert found["base"].prediction.equal(predict(synthetic.images, synthetic.base))
     assert all(one.prediction.shape == (IMAGES,) and one.label_free for one in found.values())
 
 
 def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
-    found, converged = unlabelled.cross_fitted(synthetic.blind, "prior_matching")
+    found, converged = corrections.cross_fitted(synthetic.blind, "prior_matching")
     order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(synthetic.study.seed))
     first, second = order[: IMAGES // 2], order[IMAGES // 2 :]
     for fitted_on, judged in ((first, second), (second, first)):
@@ -51,8 +51,8 @@ def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
 
 
 def test_the_hub_gives_most_images_to_the_starved(synthetic):
-    matched = unlabelled.corrections(synthetic.blind)["prior_matching"]
-    hub, starved, rows = unlabelled.hub_and_starved(synthetic.blind, matched)
+    matched = corrections.corrections(synthetic.blind)["prior_matching"]
+    hub, starved, rows = corrections.hub_and_under_predicted(synthetic.blind, matched)
     before = predict(synthetic.images, synthetic.base).numpy()
     after = matched.predict(synthetic.images, synthetic.base).numpy()
     moves = np.zeros((CLASSES, CLASSES), int)
@@ -66,21 +66,21 @@ def test_the_hub_gives_most_images_to_the_starved(synthetic):
 def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
     candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 4}))
     nothing = F.fit_prior_matching(synthetic.images, synthetic.base, 1 / synthetic.logit_scale).at(0.0)
-    found = unlabelled.corrected_ensemble(synthetic.blind, candidates, nothing)
-    plain = repair.weighted_ensemble(synthetic.blind, candidates)
+    found = corrections.corrected_ensemble(synthetic.blind, candidates, nothing)
+    plain = methods.weighted_ensemble(synthetic.blind, candidates)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-4)
 
 
 def test_both_orders_are_what_they_say(synthetic):
     candidates = Candidates.of_templates(synthetic.heads)
-    classifier = repair.weighted_ensemble(synthetic.blind, candidates)
-    found = by_name(unlabelled.orders(synthetic.blind, candidates, classifier))
+    classifier = methods.weighted_ensemble(synthetic.blind, candidates)
+    found = by_name(corrections.orders(synthetic.blind, candidates, classifier))
     assert len(found) == 7
     tau = 1 / synthetic.logit_scale
     after = F.fit_prior_matching(synthetic.images, classifier, tau).predict(synthetic.images, classifier)
     assert found["ensemble, then prior_matching"].prediction.equal(after)
     first = F.fit_prototypes(synthetic.images, synthetic.base, tau)
-    weighed = unlabelled.corrected_ensemble(synthetic.blind, candidates, first)
+    weighed = corrections.corrected_ensemble(synthetic.blind, candidates, first)
     assert found["prototypes, then ensemble"].prediction.equal(first.predict(synthetic.images, weighed))
 
 
@@ -89,25 +89,25 @@ def test_both_orders_are_what_they_say(synthetic):
 
 def test_the_report_has_both_ways(synthetic):
     labels = synthetic.labels
-    found = unlabelled.corrections(synthetic.blind)["prototypes"]
+    found = corrections.corrections(synthetic.blind)["prototypes"]
     followed = {10: torch.tensor([1, 3]), 20: torch.tensor([5])}
-    section = price.report(synthetic.blind, labels, "prototypes", found, followed)
+    section = prior_shift.report(synthetic.blind, labels, "prototypes", found, followed)
     inside = section["inductive"]
-    assert set(section) == {*price.REPORTED, "strength", "converged", "inductive"}
-    assert set(inside) == {*price.REPORTED, "strength", "converged"}
+    assert set(section) == {*prior_shift.REPORTED, "strength", "converged", "inductive"}
+    assert set(inside) == {*prior_shift.REPORTED, "strength", "converged"}
     hit = (found.predict(synthetic.images, synthetic.base) == labels).numpy()
     accuracy = np.array([hit[labels.numpy() == c].mean() for c in range(CLASSES)])
     assert section["overall"] == pytest.approx(hit.mean())
     assert section["worst"]["5"] == pytest.approx(np.sort(accuracy)[:5].mean())
     assert section["base_worst"] == {"10": pytest.approx(accuracy[[1, 3]].mean()), "20": pytest.approx(accuracy[5])}
-    elsewhere, _ = unlabelled.cross_fitted(synthetic.blind, "prototypes")
+    elsewhere, _ = corrections.cross_fitted(synthetic.blind, "prototypes")
     assert inside["overall"] == pytest.approx(float((elsewhere == labels).double().mean()))
 
 
 def test_draws_measure_the_change_on_the_drawn_images(synthetic):
-    table = price.draws(synthetic.blind, synthetic.labels, seed=0, n_draws=2)
-    assert len(table) == len(price.KINDS) * 2 * 3
-    kept = price.resampling.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
+    table = prior_shift.draws(synthetic.blind, synthetic.labels, seed=0, n_draws=2)
+    assert len(table) == len(prior_shift.KINDS) * 2 * 3
+    kept = prior_shift.resampling.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
     x, y = synthetic.images[kept], synthetic.labels[kept]
     matched = F.fit_prior_matching(x, synthetic.base, 1 / synthetic.logit_scale)
     right = [float((p == y).double().mean()) for p in (predict(x, synthetic.base), matched.predict(x, synthetic.base))]
@@ -116,10 +116,10 @@ def test_draws_measure_the_change_on_the_drawn_images(synthetic):
 
 
 def test_sizes_judge_on_images_outside_the_reference(synthetic):
-    assert price.reference_counts(synthetic.labels) == [1, 2, 5, 10, 20, 30]
-    assert price.reference_counts(torch.arange(3)) == [1]
-    rows = price.sizes(synthetic.blind, synthetic.labels, [5], seed=0)
-    reference = price.resampling.few_a_class(synthetic.labels, 5, 0)
+    assert prior_shift.reference_counts(synthetic.labels) == [1, 2, 5, 10, 20, 30]
+    assert prior_shift.reference_counts(torch.arange(3)) == [1]
+    rows = prior_shift.sizes(synthetic.blind, synthetic.labels, [5], seed=0)
+    reference = prior_shift.resampling.few_a_class(synthetic.labels, 5, 0)
     others = np.setdiff1d(np.arange(IMAGES), reference.numpy())
     matched = F.fit_prior_matching(synthetic.images[reference], synthetic.base, 1 / synthetic.logit_scale)
     hit = matched.predict(synthetic.images[others], synthetic.base) == synthetic.labels[others]
@@ -128,7 +128,7 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
 
 
 def test_strength_zero_is_the_plain_classifier(synthetic):
-    rows = price.strengths(synthetic.blind, synthetic.labels, [0.0, 1.0])
+    rows = prior_shift.strengths(synthetic.blind, synthetic.labels, [0.0, 1.0])
     plain = F.class_accuracy(predict(synthetic.images, synthetic.base), synthetic.labels, CLASSES)
     assert rows[0]["overall"] == plain.overall
     assert rows[2]["overall"] > plain.overall

@@ -14,7 +14,7 @@ from cmmlib.study.study.study import Study
 from finished_runs import cmm
 
 from cmmlib import InputError, open_run
-from cmmlib.verify import COLUMNS, REFERENCE, load_reference, matching, verify
+from cmmlib.evaluation.reference import COLUMNS, REFERENCE, load_reference, matching, verify
 
 SIZE = 200_000  # bytes that the shipped figures may take
 

@@ -1,6 +1,6 @@
 """What chapter 5 does with a run: corrections from its unlabelled images, what is near in print, and the ensemble.
 
-All of it is label-free, and takes `run.blind`. `cmmlib.price` evaluates.
+All of it is label-free, and takes `run.blind`. `cmmlib.evaluation.prior_shift` evaluates.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib import functional as F
+from cmmlib.evaluation.methods import MethodResult
 from cmmlib.functional import ensemble as ens
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
-from cmmlib.repair import Contender
 from cmmlib.study.study.run import Run, label_free
 
-FITS: dict[str, Callable[..., Correction]] = {
+CORRECTIONS: dict[str, Callable[..., Correction]] = {
     "prior_matching": F.fit_prior_matching,
     "prototypes": F.fit_prototypes,
 }
@@ -28,7 +28,7 @@ FITS: dict[str, Callable[..., Correction]] = {
 @label_free
 def corrections(run: Run) -> dict[str, Correction]:
     """Every correction, fitted on all images under the base prompt: uniform prior, strength 1."""
-    return {name: fit(run.images, run.base, 1 / run.logit_scale) for name, fit in FITS.items()}
+    return {name: fit(run.images, run.base, 1 / run.logit_scale) for name, fit in CORRECTIONS.items()}
 
 
 @label_free
@@ -42,14 +42,14 @@ def cross_fitted(run: Run, name: str) -> tuple[Int[Tensor, "N"], bool]:
     halves = order.chunk(2) if len(order) > 1 else (order, order)
     prediction, converged = torch.empty_like(order), True
     for fitted_on, judged in (halves, halves[::-1]):
-        found = FITS[name](run.images[fitted_on], run.base, 1 / run.logit_scale)
+        found = CORRECTIONS[name](run.images[fitted_on], run.base, 1 / run.logit_scale)
         prediction[judged] = found.predict(run.images[judged], run.base)
         converged &= found.converged
     return prediction, converged
 
 
 @label_free
-def hub_and_starved(run: Run, matched: Correction) -> tuple[int, int, Int[Tensor, "M"]]:
+def hub_and_under_predicted(run: Run, matched: Correction) -> tuple[int, int, Int[Tensor, "M"]]:
     """The two classes between which prior matching moves most images, and the images that either ever gets.
 
     Returns:
@@ -67,7 +67,7 @@ def hub_and_starved(run: Run, matched: Correction) -> tuple[int, int, Int[Tensor
 
 
 @label_free
-def contenders(run: Run, found: Mapping[str, Correction]) -> list[Contender]:
+def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[MethodResult]:
     """The base prompt, what is near in print, and the corrections, all on all images of the run and without a label."""
     x, head, scale = run.images, run.base, run.logit_scale
     predictions = {
@@ -81,20 +81,20 @@ def contenders(run: Run, found: Mapping[str, Correction]) -> list[Contender]:
         "otter": F.otter(x, head),
         **{name: correction.predict(x, head) for name, correction in found.items()},
     }
-    return [Contender(name, prediction) for name, prediction in predictions.items()]
+    return [MethodResult(name, prediction) for name, prediction in predictions.items()]
 
 
 @label_free
-def orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[Contender]:
+def orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[MethodResult]:
     """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
-    found = [Contender("ensemble", predict(run.images, ensemble))]
-    for name, fit in FITS.items():
+    found = [MethodResult("ensemble", predict(run.images, ensemble))]
+    for name, fit in CORRECTIONS.items():
         first = fit(run.images, run.base, 1 / run.logit_scale)
-        found.append(Contender(f"{name} alone", first.predict(run.images, run.base)))
+        found.append(MethodResult(f"{name} alone", first.predict(run.images, run.base)))
         after = fit(run.images, ensemble, 1 / run.logit_scale)
-        found.append(Contender(f"ensemble, then {name}", after.predict(run.images, ensemble)))
+        found.append(MethodResult(f"ensemble, then {name}", after.predict(run.images, ensemble)))
         weighed = corrected_ensemble(run, candidates, first)
-        found.append(Contender(f"{name}, then ensemble", first.predict(run.images, weighed)))
+        found.append(MethodResult(f"{name}, then ensemble", first.predict(run.images, weighed)))
     return found
 
 

@@ -1,6 +1,6 @@
 """What chapters 3 and 4 do with a run: choose suspects, ask about them, and make every classifier that is compared.
 
-All of it is label-free, and takes `run.blind`, a run without its labels. `cmmlib.compare` evaluates.
+All of it is label-free, and takes `run.blind`, a run without its labels. `cmmlib.evaluation.evaluation` evaluates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cmmlib.study.study.run import Run
 
 
 @dataclass(frozen=True)
-class Contender:
+class MethodResult:
     """A way to classify: its predictions, whether it needed labels, and how many classes' descriptions it uses."""
 
     name: str
@@ -36,9 +36,9 @@ class Contender:
 
 
 @label_free
-def contenders(
+def compare_methods(
     run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"] | None = None
-) -> list[Contender]:
+) -> list[MethodResult]:
     """Every label-free method on the same images. What needs a text tower, or more than one prompt, is left out
     without it.
 
@@ -55,7 +55,7 @@ def contenders(
         found.append(_linear(run, "uniform", F.uniform_mean(heads)))
         weights = F.zpe(run.images, heads, run.logit_scale)
         found.append(_linear(run, "zpe", _weighted(heads, weights)))
-        found.append(Contender("autoclip", F.autoclip(run.images, heads, run.logit_scale)))
+        found.append(MethodResult("autoclip", F.autoclip(run.images, heads, run.logit_scale)))
     if run.backbone is not None:
         waffle = F.waffle_texts(run.classnames, seed=run.study.seed)
         vectors = run.encode([text for texts in waffle for text in texts]).unflatten(0, (len(waffle), run.n_classes))
@@ -77,7 +77,7 @@ def contenders(
         found.append(_linear(run, "enriched_cmm", own, n))
         for name, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
             correction = fit(run.images, own, 1 / run.logit_scale)  # chapter 5 explains them
-            found.append(Contender(f"enriched_cmm_{name}", correction.predict(run.images, own), True, n))
+            found.append(MethodResult(f"enriched_cmm_{name}", correction.predict(run.images, own), True, n))
     return found
 
 
@@ -88,8 +88,8 @@ def weighted_ensemble(run: Run, candidates: Candidates, **settings: Any) -> Floa
     return F.cmm_ensemble(run.images, candidates, others, run.logit_scale, **settings)
 
 
-def _linear(run: Run, name: str, classifier: Float[Tensor, "C D"], requests: int = 0) -> Contender:
-    return Contender(name, predict(run.images, classifier), True, requests, classifier)
+def _linear(run: Run, name: str, classifier: Float[Tensor, "C D"], requests: int = 0) -> MethodResult:
+    return MethodResult(name, predict(run.images, classifier), True, requests, classifier)
 
 
 def _weighted(heads: Float[Tensor, "P C D"], weights: Float[Tensor, "P"]) -> Float[Tensor, "C D"]:

@@ -1,4 +1,4 @@
-"""What the corrections of `cmmlib.unlabelled` are worth, and what they cost where their assumption fails.
+"""What the corrections of `cmmlib.evaluation.corrections` are worth, and what they cost where their assumption fails.
 
 Evaluations of chapter 5, with labels as an argument.
 """
@@ -14,16 +14,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.compare import WORST, ensemble_rows
+from cmmlib.evaluation.corrections import CORRECTIONS, cross_fitted
+from cmmlib.evaluation.evaluation import WORST, ensemble_rows
+from cmmlib.evaluation.methods import MethodResult
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
-from cmmlib.repair import Contender
 from cmmlib.study.study.run import Run
-from cmmlib.unlabelled import FITS, cross_fitted
 
 KINDS = ("balanced", "Dirichlet 5", "Dirichlet 1", "Dirichlet 0.3", "long tail")
 DRAWS = 20
-HALF = 0.5  # the strength that is advised where balance is unknown
+HALF_STRENGTH = 0.5  # the strength that is advised where balance is unknown
 REPORTED = ("overall", "worst", "worst_split_half", "base_worst", "zero_classes")
 
 
@@ -32,7 +32,10 @@ def report(
 ) -> dict[str, Any]:
     """The section of results.json: transductive on all images, and `inductive`, on halves that it was not fitted on."""
     inductive, converged = cross_fitted(run, name)
-    ways = [Contender("fitted here", found.predict(run.images, run.base)), Contender("fitted elsewhere", inductive)]
+    ways = [
+        MethodResult("fitted here", found.predict(run.images, run.base)),
+        MethodResult("fitted elsewhere", inductive),
+    ]
     here, elsewhere = ensemble_rows(ways, labels, run.n_classes, base_worst, run.study.seed)
     section = {key: here[key] for key in REPORTED} | {"strength": 1.0, "converged": found.converged}
     return section | {
@@ -67,7 +70,7 @@ def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) 
         reference = F.few_per_class(labels, count, seed)
         others = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, reference, False)
         others = others if others.any() else ~others  # nothing is left: judged on the reference itself
-        for name, fit in FITS.items():
+        for name, fit in CORRECTIONS.items():
             found = fit(run.images[reference], run.base, 1 / run.logit_scale)
             scores = _scores(run, labels, found, others)
             rows.append({"count": count, "method": name.replace("_", " "), **scores})
@@ -100,7 +103,7 @@ def _fitted(run: Run, kept: Int[Tensor, "M"]) -> dict[str, Correction]:
     x, tau = run.images[kept], 1 / run.logit_scale
     matched = F.fit_prior_matching(x, run.base, tau)
     return {
-        "prior matching, half strength": matched.at(HALF),
+        "prior matching, half strength": matched.at(HALF_STRENGTH),
         "prior matching": matched,
         "prototypes": F.fit_prototypes(x, run.base, tau),
     }

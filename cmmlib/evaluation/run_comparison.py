@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cmmlib import compare, repair
 from cmmlib import functional as F
 from cmmlib.errors import InputError
+from cmmlib.evaluation import evaluation, methods
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.study.study import enrich
 from cmmlib.study.study.open_run import open_run
@@ -28,7 +28,7 @@ from cmmlib.study.study.study import Study
 
 
 @dataclass(frozen=True)
-class Side:
+class RunSummary:
     """One run of a comparison.
 
     Attributes:
@@ -59,7 +59,7 @@ class Side:
 # ---------------------------------------------------------------- where sides come from
 
 
-def of_folder(folder: Path) -> Side:
+def of_folder(folder: Path) -> RunSummary:
     """A finished run as its files say it.
 
     Raises:
@@ -72,7 +72,7 @@ def of_folder(folder: Path) -> Side:
     except (OSError, ValueError, KeyError):
         raise InputError(f"{folder.name} lacks per_class.csv with cmm_soft: run its chapters 01 and 02 first") from None
     facts = {key: manifest[key] for key in ("data", "model")}
-    side = Side(_model_name(facts), manifest["id"], facts, names, suspicion)
+    side = RunSummary(_model_name(facts), manifest["id"], facts, names, suspicion)
     if not results.get("accuracy"):
         return side
     accuracy = _numbers(table["accuracy"])
@@ -84,22 +84,26 @@ def _numbers(column: Any) -> Tensor:
     return torch.from_numpy(np.array(column, dtype=np.float64))
 
 
-def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> Side:
+def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> RunSummary:
     """An opened run, computed here: its base prompt and, with labels, every method of chapter 4."""
     matches = similarity_pass(run.images, run.base[None], run.logit_scale)
     facts = {key: run.facts[key] for key in ("data", "model")}
-    side = Side(_model_name(facts), run.id, facts, run.classnames, F.class_matching_margin(matches, "soft")[0].double())
+    side = RunSummary(
+        _model_name(facts), run.id, facts, run.classnames, F.class_matching_margin(matches, "soft")[0].double()
+    )
     if labels is None:
         return side
     accuracy = F.class_accuracy(matches.prediction[0].long(), labels, run.n_classes)
     blind = run.blind
     described = enrich.encode_descriptions(blind, enrich.enrich(blind)) if run.backbone else {}
     followed = {k: F.worst_classes(accuracy.value, k) for k in (10, 20)}
-    rows = compare.ensemble_rows(repair.contenders(blind, described), labels, run.n_classes, followed, run.study.seed)
+    rows = evaluation.ensemble_rows(
+        methods.compare_methods(blind, described), labels, run.n_classes, followed, run.study.seed
+    )
     return replace(side, accuracy=accuracy.value, overall=accuracy.overall, methods=tuple(rows))
 
 
-def gather(run: Run, labels: Int[Tensor, "N"] | None = None) -> list[Side]:
+def gather(run: Run, labels: Int[Tensor, "N"] | None = None) -> list[RunSummary]:
     """The run itself, the same study with the other weights that ship, and the runs that `compare_with` names.
 
     Raises:
@@ -116,7 +120,7 @@ def gather(run: Run, labels: Int[Tensor, "N"] | None = None) -> list[Side]:
             raise InputError(f"compare_with: {side.run} has other classes: name runs on this study's data set")
         if labels is not None and side.accuracy is None:
             raise InputError(f"compare_with: {side.run} has no accuracies: run its chapter 01 with labels")
-    return told_apart(sides)
+    return with_distinct_names(sides)
 
 
 def other_study(study: Study) -> Study | None:
@@ -131,13 +135,13 @@ def _model_name(facts: dict[str, Any]) -> str:
     return " ".join(str(part) for part in (model["backbone"], model["pretrained"]) if part) or facts["data"]["name"]
 
 
-def told_apart(sides: Sequence[Side]) -> list[Side]:
+def with_distinct_names(sides: Sequence[RunSummary]) -> list[RunSummary]:
     """The same sides, by names of their own: the run's id follows where a model occurs twice."""
     names = [side.name for side in sides]
     return [s if names.count(s.name) == 1 else replace(s, name=f"{s.name} ({s.run[-8:]})") for s in sides]
 
 
-def worst_masks(sides: Sequence[Side], k: int) -> Bool[Tensor, "R C"]:
+def worst_masks(sides: Sequence[RunSummary], k: int) -> Bool[Tensor, "R C"]:
     """The k worst classes of every run that has accuracies."""
     masks = []
     for accuracy in (side.accuracy for side in sides if side.accuracy is not None):
@@ -147,14 +151,14 @@ def worst_masks(sides: Sequence[Side], k: int) -> Bool[Tensor, "R C"]:
     return torch.stack(masks)
 
 
-def same_classes(sides: Sequence[Side]) -> bool:
+def same_classes(sides: Sequence[RunSummary]) -> bool:
     return all(side.classnames == sides[0].classnames for side in sides)
 
 
 # ---------------------------------------------------------------- what is compared
 
 
-def overview(sides: Sequence[Side], k: int) -> pd.DataFrame:
+def overview(sides: Sequence[RunSummary], k: int) -> pd.DataFrame:
     """A row a run: `run`, `overall`, `worst`, their difference `gap`, `zero_classes`."""
     rows = []
     for side in sides:
@@ -167,7 +171,7 @@ def overview(sides: Sequence[Side], k: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "overall", "worst", "gap", "zero_classes"])
 
 
-def agreement(sides: Sequence[Side], k: int) -> pd.DataFrame:
+def agreement(sides: Sequence[RunSummary], k: int) -> pd.DataFrame:
     """A row a pair of runs: rank correlation of class accuracies, and how many of the k worst they share.
 
     Without labels both are of soft CMM. Only classes with images in both count. `chance` is the number that two sets
@@ -187,7 +191,7 @@ def agreement(sides: Sequence[Side], k: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "other", "spearman", "shared_worst", "chance"])
 
 
-def worst_everywhere(sides: Sequence[Side], k: int) -> list[int]:
+def worst_everywhere(sides: Sequence[RunSummary], k: int) -> list[int]:
     """Classes among the k worst of every run, the lowest mean accuracy first; of soft CMM without labels."""
     scores = [side.suspicion if any(s.accuracy is None for s in sides) else side.accuracy for side in sides]
     table = torch.stack([s.double() for s in scores if s is not None])  # [runs, C]
@@ -196,7 +200,7 @@ def worst_everywhere(sides: Sequence[Side], k: int) -> list[int]:
     return sorted(shared, key=lambda c: (float(mean[c]), c))
 
 
-def gains(sides: Sequence[Side]) -> pd.DataFrame:
+def gains(sides: Sequence[RunSummary]) -> pd.DataFrame:
     """A row a run and method: `overall`, `worst_10`, what both gain over the base prompt, and `base_worst_10`."""
     rows = []
     for side in (s for s in sides if s.accuracy is not None):
@@ -215,7 +219,7 @@ def _difference(value: float | None, start: float | None) -> float | None:
     return None if value is None or start is None else value - start
 
 
-def report(sides: Sequence[Side], k: int) -> dict[str, Any]:
+def report(sides: Sequence[RunSummary], k: int) -> dict[str, Any]:
     """The `backbones` section of results.json; the first side is the run itself."""
     return {
         "k": k,
@@ -230,7 +234,7 @@ def report(sides: Sequence[Side], k: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- `cmm compare`
 
 
-def read_sides(folders: Sequence[Path]) -> list[Side]:
+def read_summaries(folders: Sequence[Path]) -> list[RunSummary]:
     """The sides of two or more run folders.
 
     Raises:
@@ -241,10 +245,10 @@ def read_sides(folders: Sequence[Path]) -> list[Side]:
     sides = [of_folder(folder) for folder in folders]
     if len({side.run for side in sides}) < len(sides):
         raise InputError("compare: one run is named twice: name different ones")
-    return told_apart(sides)
+    return with_distinct_names(sides)
 
 
-def spoken(sides: Sequence[Side], k: int) -> str:
+def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
     """The comparison as text for a terminal, percent; class by class only where all runs have the same classes."""
     shown = overview(sides, k)
     for column in ("overall", "worst", "gap"):

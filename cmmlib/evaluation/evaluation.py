@@ -1,4 +1,4 @@
-"""What the classifiers of `cmmlib.repair` are worth: evaluations of chapters 3 and 4, with labels as an argument."""
+"""What the classifiers of `cmmlib.evaluation.methods` are worth: evaluations of chapters 3 and 4, with labels as an argument."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cmmlib import functional as F
+from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
 from cmmlib.functional.candidates import TEMPLATE, Candidates
 from cmmlib.functional.zero_shot import predict, similarities
-from cmmlib.repair import Contender, weighted_ensemble
 from cmmlib.study.study.run import Run
 
 WORST = (1, 5, 10, 20)
@@ -21,7 +21,7 @@ NESTED = ("worst", "worst_split_half", "base_worst")
 
 
 def ensemble_rows(
-    found: Sequence[Contender],
+    found: Sequence[MethodResult],
     labels: Int[Tensor, "N"],
     n_classes: int,
     base_worst: Mapping[int, Int[Tensor, "k"]],
@@ -128,14 +128,14 @@ def _mean(values: Tensor) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def best_template(run: Run, labels: Int[Tensor, "N"]) -> list[Contender]:
+def best_template(run: Run, labels: Int[Tensor, "N"]) -> list[MethodResult]:
     """The template with the highest overall accuracy, known only from the labels; nothing where there is one prompt."""
     if len(run.heads) < 2:
         return []
     predictions = [predict(run.images, head) for head in run.heads]
     right = torch.stack([(prediction == labels).double().mean() for prediction in predictions])
     best = int(right.argmax())
-    return [Contender("best_template", predictions[best], label_free=False, classifier=run.heads[best])]
+    return [MethodResult("best_template", predictions[best], label_free=False, classifier=run.heads[best])]
 
 
 def replaced_alone(
