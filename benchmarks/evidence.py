@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from cmmlib import functional as F
-from cmmlib import pages
 from cmmlib.data.load import load_embeddings
 from cmmlib.evaluation import claims
+from cmmlib.report import pages
 from cmmlib.storage.cache import whole_file
 
 FILES = {"DTD": "dtd_vitb32.npz", "Pets, 25 breeds": "pets25_vitb32.npz"}

@@ -171,7 +171,7 @@ def main() -> None:
     )
     table.to_csv(options.out, index=False)
     if options.what == "growth":
-        from cmmlib.plots import scaling
+        from cmmlib.report.plots import scaling
 
         scaling(table).savefig(Path(options.out).with_suffix(".png"), dpi=160)
 

@@ -98,7 +98,7 @@ def run(
 ) -> None:
     """Run a study: embed what is missing, execute the chapters, write results to OUT/<id>/ and print that folder."""
     study = _given_study(context, fields)
-    from cmmlib import chapters
+    from cmmlib.report import chapters
 
     if dry_run:
         print(chapters.plan(study, only))
@@ -146,7 +146,7 @@ def build_book(
     out: Annotated[Path, typer.Option(help="folder that receives html/")] = Path("_build"),
 ) -> None:
     """Build the book of one or more runs, warnings as errors, and check that every page and number is there."""
-    from cmmlib import book
+    from cmmlib.report import book
 
     print(book.build(runs or [], out))
 

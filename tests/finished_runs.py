@@ -24,10 +24,11 @@ from cmmlib.study.study.run import Run
 from conftest import write_images
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
-from cmmlib import Study, open_run, pages
-from cmmlib.chapters import applies
+from cmmlib import Study, open_run
 from cmmlib.cli import _exit_code
 from cmmlib.evaluation.methods import MethodResult
+from cmmlib.report import pages
+from cmmlib.report.chapters import applies
 
 CMM = Path(sys.executable).with_name("cmm")
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.

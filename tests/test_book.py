@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from finished_runs import cmm
 
-from cmmlib import book
 from cmmlib.errors import ChapterError
+from cmmlib.report import book
 
 ROOT = Path(__file__).resolve().parents[1]
 

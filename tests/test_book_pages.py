@@ -11,8 +11,9 @@ import nbformat
 import pytest
 from finished_runs import HOSTILE, Page, cmm, html_pages
 
-from cmmlib import InputError, book, pages
+from cmmlib import InputError
 from cmmlib.errors import ChapterError
+from cmmlib.report import book, formatting
 
 
 def page(book_folder: Path, name: str) -> Page:
@@ -21,8 +22,8 @@ def page(book_folder: Path, name: str) -> Page:
 
 def test_every_page_is_there_with_the_numbers_of_the_run(labelled, labelled_book):
     results = json.loads((labelled / "results.json").read_text())
-    overall = pages.percent(results["accuracy"]["overall"])
-    spearman = pages.decimal(results["cmm"]["soft"]["spearman"])
+    overall = formatting.percent(results["accuracy"]["overall"])
+    spearman = formatting.decimal(results["cmm"]["soft"]["spearman"])
     assert overall in page(labelled_book, "index").text
     assert overall in page(labelled_book, "chapters/01_phenomenon").text
     assert spearman in page(labelled_book, "chapters/02_cmm").text
@@ -129,7 +130,7 @@ def test_pages_show_neither_warnings_nor_paths(labelled, labelled_book):
 
 
 def test_sources_are_found_beside_the_package_or_said_to_be_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr("cmmlib.chapters.PACKAGE", tmp_path / "cmmlib")
+    monkeypatch.setattr("cmmlib.report.chapters.PACKAGE", tmp_path / "cmmlib")
     (tmp_path / "cmmlib" / "share" / "book").mkdir(parents=True)
     assert book.source("book") == tmp_path / "cmmlib" / "share" / "book"
     with pytest.raises(InputError, match=r"notebooks is missing from this installation"):

@@ -159,7 +159,9 @@ def test_run_has_a_flag_for_every_field_of_a_study():
 
 def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
     seen = []
-    monkeypatch.setattr("cmmlib.chapters.run_study", lambda study, only: seen.append((study, only)) or Path("there"))
+    monkeypatch.setattr(
+        "cmmlib.report.chapters.run_study", lambda study, only: seen.append((study, only)) or Path("there")
+    )
     given = {
         "dataset": f"embeddings:{inputs}/good.npz",
         "backbone": "ViT-B-32",
@@ -234,7 +236,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(where, inputs, work, ow
 def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache, monkeypatch):
     cell = "import errno\nraise OSError(errno.ENOSPC, 'No space left on device', '/figures/a.svg')"
     chapters = small_chapter(work / "notebooks", cell)
-    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
     assert (said.code, said.out) == (2, "")
     assert "no space left" in one_line(said.err)
@@ -308,8 +310,8 @@ def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
     )
     chapters = small_chapter(work / "notebooks", cell)
     program = (
-        "import sys\nfrom pathlib import Path\nimport cmmlib.chapters\n"
-        f"cmmlib.chapters.source = lambda name: Path({str(chapters)!r})\n"
+        "import sys\nfrom pathlib import Path\nimport cmmlib.report.chapters\n"
+        f"cmmlib.report.chapters.source = lambda name: Path({str(chapters)!r})\n"
         "from cmmlib.cli import main\nmain()"
     )
     command = [sys.executable, "-c", program, "run", "--dataset", f"embeddings:{inputs}/good.npz"]
@@ -339,7 +341,7 @@ def is_alive(pid: int) -> bool:
 
 def test_a_run_says_its_folder_on_stdout_and_its_progress_on_stderr(inputs, work, monkeypatch):
     chapters = small_chapter(work / "notebooks", "print('in the chapter')")
-    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
     assert said.code == 0
     assert len(said.out.splitlines()) == 1

@@ -10,9 +10,9 @@ import pytest
 import torch
 from synthetic_embeddings import synthetic_arrays
 
-from cmmlib import pages
 from cmmlib.data.load import load_embeddings
 from cmmlib.evaluation import claims
+from cmmlib.report import pages
 
 
 def synthetic() -> tuple[torch.Tensor, ...]:

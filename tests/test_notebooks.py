@@ -13,8 +13,9 @@ import pytest
 from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embeddings
 from synthetic_embeddings import synthetic_arrays
 
-from cmmlib import Study, book, open_run
-from cmmlib.chapters import COLAB, INSTALL_CELL, applies, belongs
+from cmmlib import Study, open_run
+from cmmlib.report import book
+from cmmlib.report.chapters import COLAB, INSTALL_CELL, applies, belongs
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -109,7 +110,7 @@ def test_a_parameter_that_a_chapter_does_not_declare_is_refused(tmp_path, monkey
     chapters = small_chapter(tmp_path / "notebooks")
     path = chapters / "01_phenomenon.ipynb"
     path.write_text(path.read_text().replace("seed = 0", "sed = 0"))
-    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs")
     assert said.code == 2
     assert "01_phenomenon.ipynb does not declare the parameters seed" in said.err
@@ -117,7 +118,7 @@ def test_a_parameter_that_a_chapter_does_not_declare_is_refused(tmp_path, monkey
 
 def test_a_chapter_that_fails_stops_with_its_name_cell_and_error(tmp_path, monkeypatch):
     chapters = small_chapter(tmp_path / "notebooks", "x = 1", "raise KeyError('lost')")
-    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs")
     assert said.code == 1
     assert "01_phenomenon, cell 3: KeyError: 'lost'" in said.err

@@ -5,39 +5,39 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from cmmlib import pages
+from cmmlib.report import formatting, pages
 
 
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (pages.percent(0.4479), "44.8 %"),
-        (pages.percent(0.5, 0), "50 %"),
-        (pages.percent(None), "n/a"),
-        (pages.percent(float("nan")), "n/a"),
-        (pages.bare(0.4479), "44.8"),
-        (pages.bare(None), "n/a"),
-        (pages.decimal(0.9466), "0.95"),
-        (pages.decimal(None), "n/a"),
-        (pages.signed(-0.02481), "-0.0248"),
-        (pages.signed(0.02481), "+0.0248"),
-        (pages.signed(float("nan")), "n/a"),
-        (pages.interval((0.43, 0.466)), "43.0 to 46.6 %"),
-        (pages.interval(None), "n/a"),
-        (pages.interval([0.1, None]), "n/a"),
-        (pages.points(0.257), "+25.7"),
-        (pages.points(-0.006), "-0.6"),
-        (pages.points(-0.0001), "0.0"),
-        (pages.points(None), "n/a"),
-        (pages.points(float("nan")), "n/a"),
-        (pages.points_interval((-0.01, 0.569)), "-1.0 to +56.9"),
-        (pages.points_interval((0.1, None)), "n/a"),
-        (pages.points_interval(None), "n/a"),
-        (pages.listed(["a", "b", "c"]), "a, b and c"),
-        (pages.listed(["or, a pale vert", "b", "c"]), "or, a pale vert; b; and c"),
-        (pages.listed(["black and white", "b"]), "black and white; and b"),
-        (pages.listed(["a"]), "a"),
-        (pages.listed([]), ""),
+        (formatting.percent(0.4479), "44.8 %"),
+        (formatting.percent(0.5, 0), "50 %"),
+        (formatting.percent(None), "n/a"),
+        (formatting.percent(float("nan")), "n/a"),
+        (formatting.percent_number(0.4479), "44.8"),
+        (formatting.percent_number(None), "n/a"),
+        (formatting.decimal(0.9466), "0.95"),
+        (formatting.decimal(None), "n/a"),
+        (formatting.signed(-0.02481), "-0.0248"),
+        (formatting.signed(0.02481), "+0.0248"),
+        (formatting.signed(float("nan")), "n/a"),
+        (formatting.interval((0.43, 0.466)), "43.0 to 46.6 %"),
+        (formatting.interval(None), "n/a"),
+        (formatting.interval([0.1, None]), "n/a"),
+        (formatting.points(0.257), "+25.7"),
+        (formatting.points(-0.006), "-0.6"),
+        (formatting.points(-0.0001), "0.0"),
+        (formatting.points(None), "n/a"),
+        (formatting.points(float("nan")), "n/a"),
+        (formatting.points_interval((-0.01, 0.569)), "-1.0 to +56.9"),
+        (formatting.points_interval((0.1, None)), "n/a"),
+        (formatting.points_interval(None), "n/a"),
+        (formatting.join_names(["a", "b", "c"]), "a, b and c"),
+        (formatting.join_names(["or, a pale vert", "b", "c"]), "or, a pale vert; b; and c"),
+        (formatting.join_names(["black and white", "b"]), "black and white; and b"),
+        (formatting.join_names(["a"]), "a"),
+        (formatting.join_names([]), ""),
         (pages.spoken("soft_probability"), "soft probability"),
         (pages.spoken("enriched_cmm_prior"), "enriched CMM prior"),
         (pages.spoken("label_shift_em"), "label shift EM"),
@@ -70,7 +70,7 @@ def test_names_stay_whole_where_the_page_has_room():
 def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
     seen = []
     monkeypatch.setattr("IPython.display.display", seen.append)
-    pages.table(pd.DataFrame({"accuracy": [0.5]}), {"accuracy": pages.percent, "absent": pages.percent})
+    pages.show_table(pd.DataFrame({"accuracy": [0.5]}), {"accuracy": formatting.percent, "absent": formatting.percent})
     assert "50.0\u00a0%" in seen[0].data
 
 
@@ -87,7 +87,9 @@ def test_words_may_break_where_numbers_may_not():
 def test_a_dialogue_escapes_what_was_asked_and_what_came_back(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    pages.dialogue([("answered: <b>x</b>", "What is '<script>alert(1)</script>'?", ["a <i>star</i>", "round & red"])])
+    pages.show_dialogue(
+        [("answered: <b>x</b>", "What is '<script>alert(1)</script>'?", ["a <i>star</i>", "round & red"])]
+    )
     html = shown[0].data
     assert "<script" not in html
     assert "<i>" not in html
@@ -99,5 +101,5 @@ def test_a_dialogue_escapes_what_was_asked_and_what_came_back(monkeypatch):
 def test_a_dialogue_says_once_who_answered(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    pages.dialogue([("a", "1?", ["x"]), ("a", "2?", ["y"]), ("b", "3?", ["z"])])
+    pages.show_dialogue([("a", "1?", ["x"]), ("a", "2?", ["y"]), ("b", "3?", ["z"])])
     assert shown[0].data.count("cmm-who") == 2

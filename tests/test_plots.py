@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cmmlib import plots
-from cmmlib.plots.style import name_points
+from cmmlib.report import plots
+from cmmlib.report.plots.style import name_points
 
 SIZES = [2, 5, 47, 400]
 

@@ -18,8 +18,9 @@ from finished_runs import read_through, write_embeddings
 from PIL import Image
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
-from cmmlib import InputError, Study, open_run, pages
+from cmmlib import InputError, Study, open_run
 from cmmlib.functional.similarity import similarity_pass
+from cmmlib.report import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = (ROOT / "book" / "results.md").read_text()

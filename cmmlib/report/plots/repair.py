@@ -12,17 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cmmlib.functional.accuracy import gains_and_losses
-from cmmlib.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    VERMILION,
-    described,
-    percent_axis,
-    plain,
-    styled,
-)
+from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, percent_axis, plain, styled
 
 
 @styled

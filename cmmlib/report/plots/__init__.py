@@ -4,10 +4,10 @@ A figure has one message, said in its title. Fractions go in, percent are drawn.
 `worst` is always a mask of the classes in the true worst set.
 """
 
-from cmmlib.plots.anatomy import causes_of_failure, recovery, repair_plane
-from cmmlib.plots.backbones import classes_in_two, gains_by_run, runs_curves
-from cmmlib.plots.blazon import accuracy_by_name, gallery, training_course
-from cmmlib.plots.cmm import (
+from cmmlib.report.plots.anatomy import causes_of_failure, recovery, repair_plane
+from cmmlib.report.plots.backbones import classes_in_two, gains_by_run, runs_curves
+from cmmlib.report.plots.blazon import accuracy_by_name, gallery, training_course
+from cmmlib.report.plots.cmm import (
     class_margins,
     cmm_against_accuracy,
     one_margin,
@@ -16,26 +16,20 @@ from cmmlib.plots.cmm import (
     score_grid,
     worst_found,
 )
-from cmmlib.plots.contenders import contenders
-from cmmlib.plots.phenomenon import (
+from cmmlib.report.plots.methods import compare_methods
+from cmmlib.report.plots.phenomenon import (
     class_accuracy_curve,
     prediction_mass,
     worst_bracket,
     worst_confusions,
     worst_gallery,
 )
-from cmmlib.plots.repair import (
-    described_classes,
-    sensitivity_grid,
-    two_curves,
-    weight_map,
-    who_gains,
-)
-from cmmlib.plots.scale import scaling
-from cmmlib.plots.unlabelled import (
-    hub_and_starved,
+from cmmlib.report.plots.repair import described_classes, sensitivity_grid, two_curves, weight_map, who_gains
+from cmmlib.report.plots.scale import scaling
+from cmmlib.report.plots.unlabelled import (
+    cost_of_imbalance,
+    hub_and_under_predicted,
     predicted_counts,
-    price_of_imbalance,
     risk_over_coverage,
 )
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cmmlib.plots.style import (
+from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
     GREY,
@@ -23,7 +24,6 @@ from cmmlib.plots.style import (
     plain,
     styled,
 )
-from cmmlib.spelling import spoken
 
 RUNS = (BLUE, ORANGE, GREEN, SKY, GREY, "black")  # in the order of the runs
 
@@ -92,12 +92,12 @@ def gains_by_run(table: pd.DataFrame) -> Figure:
                 100 * part, range(len(methods)), c=colour, marker=marker, s=30, label=plain(run, 40), alpha=0.9
             )
         axis.set(xlabel=f"gain over the base prompt,\n{label} (points)")
-    axes[0].set_yticks(range(len(methods)), [spoken(method) for method in methods])
+    axes[0].set_yticks(range(len(methods)), [display_name(method) for method in methods])
     axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     gain = table["gain_worst_10"].to_numpy(float)
-    least = {spoken(method): 100 * gain[table["method"] == method].min() for method in methods}
+    least = {display_name(method): 100 * gain[table["method"] == method].min() for method in methods}
     best = max(least, key=lambda method: least[method])
     figure.suptitle(f"Largest gain in the worst 10 that every run has: {best}", x=0.01, ha="left", fontsize=12)
     said = "; ".join(f"{method} {value:+.1f}" for method, value in least.items())

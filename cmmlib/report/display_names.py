@@ -16,6 +16,6 @@ FIELD = {  # word in a name -> the field's own spelling
 }
 
 
-def spoken(name: str) -> str:
+def display_name(name: str) -> str:
     """`soft_probability` -> `soft probability`, `cmm_templates` -> `CMM templates`, `zlap` -> `ZLaP`."""
     return " ".join(FIELD.get(word, word) for word in name.replace("_", " ").split(" "))

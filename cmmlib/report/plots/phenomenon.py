@@ -11,17 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from cmmlib.plots.style import (
-    BLUE,
-    PAPER,
-    SKY,
-    VERMILION,
-    described,
-    percent_axis,
-    picture_row,
-    plain,
-    styled,
-)
+from cmmlib.report.plots.style import BLUE, PAPER, SKY, VERMILION, described, percent_axis, picture_row, plain, styled
 
 
 @styled

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
-from cmmlib.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, styled
+from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, styled
 
 LETTERS = {"images": "images N", "classes": "classes C", "prompts": "prompts P", "width": "width D"}
 COLOURS = {"images": BLUE, "classes": VERMILION, "prompts": GREEN, "width": ORANGE}

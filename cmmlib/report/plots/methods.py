@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cmmlib.plots.style import BLUE, GREEN, GREY, ORANGE, described, styled
-from cmmlib.spelling import spoken
+from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, described, styled
 
 BASE, ORACLE = "base prompt", "needs labels"
 MARKS = {  # kind of method -> colour and marker, in the order of the legend
@@ -27,7 +27,7 @@ MARKS = {  # kind of method -> colour and marker, in the order of the legend
 
 
 @styled
-def contenders(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | None = None) -> Figure:
+def compare_methods(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | None = None) -> Figure:
     """A row a method: overall accuracy with its 95 % interval, and worst-10 with its bracket.
 
     Args:
@@ -40,7 +40,7 @@ def contenders(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | None = 
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 1.3 + 0.27 * len(rows)), sharey=True)
     _dots(axes[0], 100 * overall, labels)
     _dots(axes[1], 100 * worst, labels)
-    axes[0].set_yticks(range(len(rows)), [spoken(row["name"]) for row in rows])
+    axes[0].set_yticks(range(len(rows)), [display_name(row["name"]) for row in rows])
     axes[0].set(ylim=(len(rows) - 0.4, -0.6), xlabel="overall accuracy (%),\nline: 95 % interval")
     axes[1].set_xlabel("accuracy of the worst 10 classes (%),\nline: up to its split-half value")
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
@@ -48,7 +48,7 @@ def contenders(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | None = 
     title = _highest(rows) if kinds is None else _better(rows)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     values = zip(rows, 100 * overall[:, 0], 100 * worst[:, 0], strict=True)
-    said = "; ".join(f"{spoken(row['name'])} {a:.1f} and {b:.1f}" for row, a, b in values)
+    said = "; ".join(f"{display_name(row['name'])} {a:.1f} and {b:.1f}" for row, a, b in values)
     return described(
         figure, f"Overall accuracy and accuracy of the worst 10 classes of every method, in percent: {said}."
     )
@@ -82,7 +82,9 @@ def _dots(axis: Axes, values: np.ndarray, labels: Sequence[str]) -> None:
 def _highest(rows: Sequence[Mapping[str, Any]]) -> str:
     most = max(row["worst"]["10"] for row in rows)
     best = [row["name"] for row in rows if row["worst"]["10"] == most]
-    return f"Highest worst-10: {spoken(best[0])}" if len(best) == 1 else "Overall accuracy and the worst 10 classes"
+    return (
+        f"Highest worst-10: {display_name(best[0])}" if len(best) == 1 else "Overall accuracy and the worst 10 classes"
+    )
 
 
 def _better(rows: Sequence[Mapping[str, Any]]) -> str:

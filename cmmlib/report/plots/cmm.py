@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
-from cmmlib.plots.style import (
+from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
     GREY,
@@ -25,7 +26,6 @@ from cmmlib.plots.style import (
     styled,
     thumbnail,
 )
-from cmmlib.spelling import spoken
 
 
 @styled
@@ -170,7 +170,7 @@ def score_grid(
         for mask, colour in ((~worst, BLUE), (worst, VERMILION)):
             axis.scatter(score[mask], 100 * accuracy[mask], c=colour, s=12, alpha=0.8, linewidths=0)
         value = "" if rho[name] is None else f"  {rho[name]:.2f}"
-        axis.set_title(spoken(name) + value, fontsize=9.5, pad=4)
+        axis.set_title(display_name(name) + value, fontsize=9.5, pad=4)
         axis.tick_params(labelsize=7.5)
         axis.locator_params(axis="x", nbins=3)
         percent_axis(axis)
@@ -181,7 +181,7 @@ def score_grid(
     return described(
         figure,
         "Scatter plots of scores against class accuracy, with rank correlations: "
-        + ", ".join(f"{spoken(name)} {rho[name]:.2f}" for name in scores if rho[name] is not None),
+        + ", ".join(f"{display_name(name)} {rho[name]:.2f}" for name in scores if rho[name] is not None),
     )
 
 

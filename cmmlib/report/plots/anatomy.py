@@ -10,8 +10,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cmmlib.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, name_points, percent_axis, plain, styled
-from cmmlib.spelling import spoken
+from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    described,
+    name_points,
+    percent_axis,
+    plain,
+    styled,
+)
 
 KIND_COLOURS = {"rare": ORANGE, "ambiguous": VERMILION, "known": BLUE}
 
@@ -25,7 +36,7 @@ def causes_of_failure(effects: pd.DataFrame, shares: Mapping[str, pd.DataFrame])
         shares: outcome -> the same, shares of its variance. The first of at most two outcomes is that of `effects`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4), sharey=True)
-    names = [spoken(cause) for cause in effects.index]
+    names = [display_name(cause) for cause in effects.index]
     rows = np.arange(len(names))[::-1]
     left.axvline(0, color=GREY, lw=0.8)
     _interval_points(left, effects, rows, BLUE)

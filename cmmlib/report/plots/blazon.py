@@ -11,7 +11,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cmmlib.plots.style import BLUE, ORANGE, VERMILION, described, name_points, percent_axis, plain, styled, thumbnail
+from cmmlib.report.plots.style import (
+    BLUE,
+    ORANGE,
+    VERMILION,
+    described,
+    name_points,
+    percent_axis,
+    plain,
+    styled,
+    thumbnail,
+)
 
 
 @styled

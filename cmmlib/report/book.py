@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cmmlib.chapters import belongs, chapters, note, source
 from cmmlib.errors import ChapterError, InputError
+from cmmlib.report.chapters import belongs, chapters, note, source
 from cmmlib.storage.cache import digest, file_digests, write_text
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters

@@ -11,24 +11,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cmmlib.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    SKY,
-    VERMILION,
-    described,
-    percent_axis,
-    plain,
-    styled,
-)
+from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, described, percent_axis, plain, styled
 
 COLOURS = (GREEN, BLUE, ORANGE, GREY, SKY)
 
 
 @styled
-def hub_and_starved(
+def hub_and_under_predicted(
     hub: np.ndarray, starved: np.ndarray, shift: float, names: tuple[str, str], own: np.ndarray | None = None
 ) -> Figure:
     """Logits of a hub class and of a starved class on images, [M] each, and the boundary before and after.
@@ -88,7 +77,7 @@ def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> 
 
 
 @styled
-def price_of_imbalance(draws: pd.DataFrame) -> Figure:
+def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
     """Change of overall accuracy a draw. Columns `kind`, `method`, `change` (fractions)."""
     figure, axis = plt.subplots(figsize=(7.6, 4.2))
     shown = draws.assign(change=100 * draws["change"])

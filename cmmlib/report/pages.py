@@ -17,7 +17,18 @@ from PIL import Image
 from torch import Tensor
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.spelling import spoken
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import (
+    MISSING,
+    decimal,
+    interval,
+    join_names,
+    percent,
+    percent_number,
+    points,
+    points_interval,
+    signed,
+)
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.study.run import Run
 
@@ -26,67 +37,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MISSING",
-    "bare",
+    "percent_number",
     "decimal",
-    "dialogue",
+    "show_dialogue",
     "evidence_table",
     "gallery_rows",
     "interval",
-    "listed",
+    "join_names",
     "percent",
     "points",
     "points_interval",
-    "say",
-    "show",
+    "glue_texts",
+    "show_figure",
     "signed",
     "spoken",
     "study_table",
     "table",
 ]
-MISSING = "n/a"
 FIRST_COLUMN, PAGE_WIDTH = 32, 92  # characters of a table's text: an unbroken first column at most, and the page
 _NUMBERS = re.compile(r"(?:n/a|points|to|%|[+-]?[\d.,]+| )+")  # a cell of nothing but numbers and their units
-
-
-def percent(fraction: float | None, digits: int = 1) -> str:
-    """`0.4479` -> `44.8 %`; None and NaN -> `n/a`."""
-    return MISSING if fraction is None or fraction != fraction else f"{100 * fraction:.{digits}f} %"
-
-
-def bare(fraction: float | None) -> str:
-    """`0.4479` -> `44.8`: a percentage under a head that says so."""
-    return percent(fraction).removesuffix(" %")
-
-
-def decimal(value: float | None, digits: int = 2) -> str:
-    """`0.947` -> `0.95`; None and NaN -> `n/a`."""
-    return MISSING if value is None or value != value else f"{value:.{digits}f}"
-
-
-def interval(bounds: Sequence[float | None] | None) -> str:
-    """`(0.43, 0.466)` -> `43.0 to 46.6 %`."""
-    if bounds is None or bounds[0] is None or bounds[1] is None:
-        return MISSING
-    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
-
-
-def signed(value: float | None) -> str:
-    """`-0.02481` -> `-0.0248`: a margin or a CMM, a difference of cosines."""
-    return MISSING if value is None or value != value else f"{value:+.4f}"
-
-
-def points(difference: float | None) -> str:
-    """`0.257` -> `+25.7`: a difference of two accuracies is in points, which the head or the prose beside it says."""
-    if difference is None or difference != difference:
-        return MISSING
-    return f"{100 * difference:+.1f}" if abs(difference) >= 0.0005 else "0.0"
-
-
-def points_interval(bounds: Sequence[float | None] | None) -> str:
-    """`(-0.01, 0.569)` -> `-1.0 to +56.9`."""
-    if bounds is None or bounds[0] is None or bounds[1] is None:
-        return MISSING
-    return f"{points(bounds[0])} to {points(bounds[1])}"
 
 
 def evidence_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -111,19 +80,7 @@ def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def listed(names: list[str]) -> str:
-    """`a, b and c`; where a name without quotes has a comma or an "and" in it, `a; b, c; and d`."""
-    if len(names) < 2:
-        return "".join(names)
-    comma, last = ("; ", "; and ") if any(map(_reads_as_several, names)) else (", ", " and ")
-    return comma.join(names[:-1]) + last + names[-1]
-
-
-def _reads_as_several(name: str) -> bool:
-    return not name.startswith('"') and ("," in name or " and " in name)
-
-
-def say(**texts: Any) -> None:
+def glue_texts(**texts: Any) -> None:
     """Glue texts under their names, for `{glue:text}` in this chapter's prose and on other pages."""
     from myst_nb import glue
 
@@ -131,7 +88,7 @@ def say(**texts: Any) -> None:
         glue(name, str(text), display=False)
 
 
-def table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: str | None = None) -> None:
+def show_table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: str | None = None) -> None:
     """Show a table, every cell escaped.
 
     Args:
@@ -152,7 +109,7 @@ def table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: s
         glue(name, page, display=False)
 
 
-def dialogue(turns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+def show_dialogue(turns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
     """Show questions and answers: (who answered, the question, the answer's sentences), every text escaped.
 
     Who answered is said once, until it is somebody else.
@@ -178,7 +135,7 @@ def _unbroken(cell: Any) -> Any:
 
 
 def _table_html(frame: pd.DataFrame) -> str:
-    frame = frame.rename(columns=spoken).map(_unbroken)
+    frame = frame.rename(columns=display_name).map(_unbroken)
     classes = ["table", "cmm-table", *(["cmm-whole-names"] if _has_room(frame) else [])]
     return frame.to_html(index=False, escape=True, border=0, classes=classes, na_rep=MISSING)
 
@@ -191,7 +148,7 @@ def _has_room(frame: pd.DataFrame) -> bool:
     return first <= FIRST_COLUMN and first + sum(words) + 2 * len(texts) <= PAGE_WIDTH
 
 
-def show(run: Run, figure: Figure, name: str) -> None:
+def show_figure(run: Run, figure: Figure, name: str) -> None:
     """Show a figure with its alt text (its label), and write it to the run's figures/ as SVG and PNG."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
