@@ -153,7 +153,7 @@ def step_rows(data: Data) -> Iterator[dict]:
     """Rounds and time of each step, and how far its bias is from Newton's."""
     tau = 1 / data.logit_scale
     for kept in references(data.labels).values():
-        blocks = F.SimilarityBlocks(data.images[kept], data.head)
+        blocks = SimilarityBlocks(data.images[kept], data.head)
         newton, unit = timed(lambda blocks=blocks: F.match_prior(blocks, tau, max_rounds=STEP_CAP))
         found = {NEWTON: (newton, unit)}
         for step, damping in DAMPINGS.items():

@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from cmmlib.study.study.open_run import open_run
-from cmmlib.study.study.study import Study
 from ensemble_settings import World, described_world
 from torch import Tensor
 
@@ -32,7 +30,9 @@ from cmmlib.functional.prompt_baselines import uniform_mean
 from cmmlib.functional.zero_shot import predict
 from cmmlib.models.backbones import load_backbone
 from cmmlib.storage.cache import whole_file
-from cmmlib.study.study import enrich
+from cmmlib.study import enrich
+from cmmlib.study.open_run import open_run
+from cmmlib.study.study import Study
 
 OTHER, SHIPPED = "other lists", "shipped list"
 Score = Callable[["World", "Matches"], Tensor]

@@ -2,9 +2,9 @@
 
     python benchmarks/interventions.py OUT
 
-trains the control and the two interventions of `cmmlib.blazon.training.interventions` into folders of OUT, some minutes each on
-two cores; a killed run goes on where it was. It writes what the chapter on causes reads, interventions.json among the
-shipped files: accuracy and CMM of every class by name, means over three evaluation seeds.
+trains the control and the two interventions of `blazon.training.interventions` into folders of OUT, some minutes each
+on two cores; a killed run goes on where it was. It writes what the chapter on causes reads, interventions.json among
+the shipped files: accuracy and CMM of every class by name, means over three evaluation seeds.
 """
 
 from __future__ import annotations

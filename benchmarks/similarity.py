@@ -1,4 +1,4 @@
-"""How much `cmmlib.functional.similarity.similarity_pass` costs beyond the matrix products it cannot do without, and its peak memory.
+"""How much `functional.similarity_pass` costs beyond the matrix products it cannot do without, and its peak memory.
 
 Time: random unit vectors; in every round the bare float32 products (one product a prompt into a preallocated buffer, of
 all images at once and in blocks; in bfloat16 too) and `match` run one after the other in the same process. A ratio is

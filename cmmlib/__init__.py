@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import InputError
-from cmmlib.study.study.study import Study
+from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
-    from cmmlib.study.study.open_run import open_run
-    from cmmlib.study.study.run import Run
+    from cmmlib.study.open_run import open_run
+    from cmmlib.study.run import Run
 
 LAZY = {"Run": "cmmlib.study.run", "open_run": "cmmlib.study.open_run"}
 __all__ = ["InputError", "Run", "Study", "open_run"]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cmmlib.errors import ChapterError, InputError
-from cmmlib.study.study.study import Study
+from cmmlib.study.study import Study
 
 app = typer.Typer(
     add_completion=False,
@@ -115,8 +115,8 @@ def describe(
 ) -> None:
     """Ask a language model (--llm) about a study's suspects and record its answers; what is recorded is not asked."""
     study = _given_study(context, fields)
-    from cmmlib.study.study import enrich
-    from cmmlib.study.study.open_run import open_run
+    from cmmlib.study import enrich
+    from cmmlib.study.open_run import open_run
     from cmmlib.texts.enrichment import RECORDED
     from cmmlib.texts.transcripts import own_transcript_path
 

@@ -20,7 +20,6 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from cmmlib.study.study.run import Run
 from conftest import write_images
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
@@ -29,6 +28,7 @@ from cmmlib.cli import _exit_code
 from cmmlib.evaluation.methods import MethodResult
 from cmmlib.report import pages
 from cmmlib.report.chapters import applies
+from cmmlib.study.run import Run
 
 CMM = Path(sys.executable).with_name("cmm")
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.

@@ -16,15 +16,15 @@ import time
 from pathlib import Path
 
 import torch
-from cmmlib.study.study.run import Run
 
 from cmmlib import Study, open_run
 from cmmlib import functional as F
-from cmmlib.evaluation import evaluation_report, tables
+from cmmlib.evaluation import evaluation, tables
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.models import embed
 from cmmlib.storage.cache import cache_folder
 from cmmlib.storage.cache_maintenance import drop_damaged, entries
+from cmmlib.study.run import Run
 
 SHARD = 16
 
@@ -35,7 +35,7 @@ def analyse(run: Run) -> None:
     prediction = matches.prediction[0].long()
     assert run.labels is not None
     accuracy = F.class_accuracy(prediction, run.labels, run.n_classes)
-    run.record(accuracy=evaluation_report.accuracy_report(prediction, run.labels, run.n_classes, run.worst_k))
+    run.record(accuracy=evaluation.accuracy_report(prediction, run.labels, run.n_classes, run.worst_k))
     taken = F.taken_for(prediction, run.labels, run.n_classes)
     columns = tables.accuracy_columns(run, accuracy, F.wilson_intervals(accuracy), *taken)
     run.record_table("per_class.csv", columns, "class_index")

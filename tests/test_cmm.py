@@ -15,7 +15,7 @@ from jaxtyping import TypeCheckError
 
 from cmmlib import functional as F
 from cmmlib.errors import InputError
-from cmmlib.evaluation import evaluation_report
+from cmmlib.evaluation import evaluation
 from cmmlib.functional import cmm, similarity
 from cmmlib.functional._kernels import similarity_numba, similarity_torch
 from cmmlib.functional.similarity import similarity_pass
@@ -448,7 +448,7 @@ def test_dtd_accuracies(real):
     assert accuracy.overall == pytest.approx(0.44787, abs=5e-6)
     assert F.worst_at_k(accuracy.value, 5) == pytest.approx(0.01667, abs=5e-6)
     assert F.worst_at_k(accuracy.value, 10) == pytest.approx(0.06500, abs=5e-6)
-    report = evaluation_report.accuracy_report(matches.prediction[0].long(), labels, 47, 10)
+    report = evaluation.accuracy_report(matches.prediction[0].long(), labels, 47, 10)
     for k in F.WORST_KS:
         assert report["worst"][str(k)] < report["worst_split_half"][str(k)]
     assert report["harmonic_mean"] == report["geometric_mean"] == 0 < report["harmonic_mean_floored"]

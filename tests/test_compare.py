@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from cmmlib.study.study.run import Run
 from finished_runs import by_name, near_texts, opened, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
@@ -17,6 +16,7 @@ from cmmlib.evaluation.evaluation import best_template, ensemble_rows
 from cmmlib.evaluation.methods import MethodResult, compare_methods
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.zero_shot import predict
+from cmmlib.study.run import Run
 
 
 def test_the_best_template_is_the_one_of_highest_accuracy(synthetic):

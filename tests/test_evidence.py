@@ -32,14 +32,14 @@ def test_an_interval_decides():
 
 def test_every_claim_has_a_row_with_an_interval_around_its_value():
     images, base, heads, labels = synthetic()
-    rows = claims.rows(images, base, heads, labels, 100.0, 3)
-    claims = [row["claim"] for row in rows]
-    assert claims.count(claims.FINDS) == 8  # four assignments, two measures
-    assert claims.count(claims.RATES) == 0  # two prompts cannot be ranked
+    rows = claims.claim_rows(images, base, heads, labels, 100.0, 3)
+    said = [row["claim"] for row in rows]
+    assert said.count(claims.FINDS) == 8  # four assignments, two measures
+    assert said.count(claims.RATES) == 0  # two prompts cannot be ranked
     assert {"change of the worst 3", "change overall", "overall minus worst 3"} <= {row["measure"] for row in rows}
     for row in rows:
         assert row["low"] <= row["value"] <= row["high"], row
-    many = claims.rows(images, base, torch.cat([heads, heads.flip(1), heads[:1]]), labels, 100.0, 3)
+    many = claims.claim_rows(images, base, torch.cat([heads, heads.flip(1), heads[:1]]), labels, 100.0, 3)
     (rated,) = (row for row in many if row["claim"] == claims.RATES)
     assert rated["measure"] == "rank correlation over 5 prompts"
 
@@ -81,7 +81,7 @@ def test_a_lift_counts_only_what_regression_to_the_mean_does_not_give():
 def test_few_images_leave_a_claim_undecided():
     images, base, heads, labels = synthetic()
     few = torch.tensor([int((labels == c).nonzero()[0, 0]) for c in range(len(base))])
-    rows = claims.rows(images[few], base, heads, labels[few], 100.0, 3)
+    rows = claims.claim_rows(images[few], base, heads, labels[few], 100.0, 3)
     assert {row["held"] for row in rows if row["measure"].startswith("change of")} == {"undecided"}
     table = pages.evidence_table(rows)
     assert "nan" not in table.to_csv().lower()
@@ -106,7 +106,7 @@ def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, f
     data = load_embeddings(real_data / file)
     committed = pd.read_csv(Path(__file__).parents[1] / "book" / "_static" / "evidence_real.csv", dtype=str)
     k = min(10, len(data.classnames) // 4)
-    rows = claims.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
+    rows = claims.claim_rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
     rows.append(claims.sight(data.images, data.heads[0], data.labels))
     mine = pages.evidence_table(rows).astype(str)
     theirs = committed[committed["data"] == name].drop(columns="data").reset_index(drop=True)

@@ -14,8 +14,8 @@ from jaxtyping import TypeCheckError
 
 from cmmlib import functional as F
 from cmmlib.errors import InputError
-from cmmlib.evaluation import evaluation_report
-from cmmlib.functional import accuracy, worst
+from cmmlib.evaluation import evaluation
+from cmmlib.functional import worst
 
 small = settings(deadline=None, derandomize=True, max_examples=60)
 NAN = float("nan")
@@ -81,7 +81,7 @@ def test_predictions_come_as_match_gives_them(dtype):
 @pytest.mark.parametrize("right", [True, False])
 def test_all_right_and_all_wrong(right):
     labels = torch.tensor([0, 0, 1, 2, 2, 2])
-    report = evaluation_report.accuracy_report(labels if right else (labels + 1) % 3, labels, 3, worst_k=2)
+    report = evaluation.accuracy_report(labels if right else (labels + 1) % 3, labels, 3, worst_k=2)
     share = float(right)
     for key in ("overall", "mean_per_class", "harmonic_mean", "geometric_mean"):
         assert report[key] == share
@@ -164,7 +164,7 @@ def test_a_k_below_one_is_refused(k):
         lambda: F.true_worst(accuracy, k),
         lambda: F.detection_scores(accuracy, accuracy, k),
         lambda: F.worst_split_half(labels == 0, labels, 2, [1, k]),
-        lambda: evaluation_report.accuracy_report(labels, labels, 2, k),
+        lambda: evaluation.accuracy_report(labels, labels, 2, k),
     ):
         with pytest.raises(InputError, match=f"1 or more, got {k}"):
             call()
@@ -243,7 +243,7 @@ def simulated() -> dict[str, np.ndarray]:
     labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
     errors = {"naive": [], "split_half": [], "bootstrap": []}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accuracy, "N_SPLITS", 2)
+        patch.setattr(worst, "N_SPLITS", 2)
         for seed in range(SETS):
             truth = random.beta(4, 2, CLASSES)
             true_worst = [np.sort(truth)[:k].mean() for k in KS]
@@ -280,7 +280,7 @@ def test_a_bootstrap_that_picks_again_doubles_the_bias(simulated):
 
 def test_split_half_stays_high_where_some_classes_have_one_image(monkeypatch):
     """Five classes of one image look like the worst. They cannot be measured, so they must not be chosen either."""
-    monkeypatch.setattr(accuracy, "N_SPLITS", 2)
+    monkeypatch.setattr(worst, "N_SPLITS", 2)
     random = np.random.default_rng(1)
     truth = np.array([0.5] * 5 + [0.2] * 2 + [0.9] * 13)
     labels = torch.arange(20).repeat_interleave(torch.tensor([1] * 5 + [30] * 15))
@@ -395,13 +395,13 @@ def test_different_classes_are_no_duplicates():
 def test_accuracy_report_by_hand(case, k):
     prediction, labels, n_classes = case
     twins = [{"classes": [0, 1], "names": ["a", "A"], "by": "name"}]
-    report = evaluation_report.accuracy_report(prediction, labels, n_classes, k, twins, seed=1)
+    report = evaluation.accuracy_report(prediction, labels, n_classes, k, twins, seed=1)
     values = by_hand(*case)
     for key, kept in (("worst", values), ("worst_without_duplicates", values[2:])):
         known = sorted(defined(kept))
-        for worst in F.WORST_KS:
-            expected = mean(known[:worst]) if worst <= len(known) else None
-            assert report[key][str(worst)] == pytest.approx(expected)
+        for size in F.WORST_KS:
+            expected = mean(known[:size]) if size <= len(known) else None
+            assert report[key][str(size)] == pytest.approx(expected)
     halves = F.worst_split_half(prediction == labels, labels, n_classes, F.WORST_KS, seed=1)
     assert list(report["worst_split_half"].values()) == halves
     assert report["base_worst_classes"] == F.worst_classes(torch.tensor(values), k).tolist()

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cmmlib.report import formatting, pages
+from cmmlib.report.display_names import display_name
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,11 @@ from cmmlib.report import formatting, pages
         (formatting.join_names(["black and white", "b"]), "black and white; and b"),
         (formatting.join_names(["a"]), "a"),
         (formatting.join_names([]), ""),
-        (pages.spoken("soft_probability"), "soft probability"),
-        (pages.spoken("enriched_cmm_prior"), "enriched CMM prior"),
-        (pages.spoken("label_shift_em"), "label shift EM"),
-        (pages.spoken("waffle"), "WaffleCLIP"),
-        (pages.spoken("in %"), "in %"),
+        (display_name("soft_probability"), "soft probability"),
+        (display_name("enriched_cmm_prior"), "enriched CMM prior"),
+        (display_name("label_shift_em"), "label shift EM"),
+        (display_name("waffle"), "WaffleCLIP"),
+        (display_name("in %"), "in %"),
     ],
 )
 def test_numbers_are_shown(made, expected):

@@ -96,7 +96,7 @@ def repair_figures(n: int) -> dict[str, Figure]:
     some = range(min(n, 30))
     return {
         "described": plots.described_classes([names[c] for c in some], known[: len(some)], score[: len(some)] / 2),
-        "contenders": plots.contenders(METHODS[: max(2, n)]),
+        "contenders": plots.compare_methods(METHODS[: max(2, n)]),
         "weights": plots.weight_map(weights, names[: len(weights)], 6),
         "gains": plots.who_gains(accuracy, known[::-1], worst, names, "enriched cmm"),
         "counts": plots.two_curves(curve, "count", "How many", "classes", chosen=n // 2),
@@ -151,24 +151,26 @@ def unlabelled_figures(n: int) -> dict[str, Figure]:
     curve = pd.DataFrame({"count": [1, 5] * 2, "method": [*"aabb"], "overall": 0.5, "worst_10": [None, 0.1] * 2})
     risks = np.stack([accuracy, accuracy / 2])
     return {
-        "hub": plots.hub_and_starved(hub, starved, 1.5, (names[0], names[1])),
-        "hub with labels": plots.hub_and_starved(hub, starved, 1.5, (names[0], names[1]), worst),
+        "hub": plots.hub_and_under_predicted(hub, starved, 1.5, (names[0], names[1])),
+        "hub with labels": plots.hub_and_under_predicted(hub, starved, 1.5, (names[0], names[1]), worst),
         "counts": plots.predicted_counts(np.arange(n), np.full(n, 3), 3.0),
-        "neighbours": plots.contenders(METHODS, sorts),
-        "price": plots.price_of_imbalance(drawn.set_axis(["kind", "method", "change"], axis=1)),
+        "neighbours": plots.compare_methods(METHODS, sorts),
+        "price": plots.cost_of_imbalance(drawn.set_axis(["kind", "method", "change"], axis=1)),
         "curves": plots.two_curves(curve, "count", "How many", "images", base=(0.4, None)),
         "risk": plots.risk_over_coverage({"margin": np.linspace(0, 0.5, n)}, [0.5, 1.0], risks, worst),
     }
 
 
 def test_the_bias_moves_the_images_between_the_lines():
-    figure = plots.hub_and_starved(np.array([5.0, 5.0, 5.0]), np.array([4.5, 3.0, 6.0]), 1.0, ("hub", "starved"))
+    figure = plots.hub_and_under_predicted(
+        np.array([5.0, 5.0, 5.0]), np.array([4.5, 3.0, 6.0]), 1.0, ("hub", "starved")
+    )
     assert figure.axes[0].get_title(loc="left") == "A bias of 1.0 logits moves 1 image across"
 
 
 def test_the_price_is_the_lowest_mean():
     rows = [("even", "a", 0.1), ("odd", "a", -0.1), ("odd", "a", -0.3)]
-    figure = plots.price_of_imbalance(pd.DataFrame(rows, columns=["kind", "method", "change"]))
+    figure = plots.cost_of_imbalance(pd.DataFrame(rows, columns=["kind", "method", "change"]))
     assert figure.axes[0].get_title(loc="left") == "Unequal classes cost up to 20 points on average"
 
 
@@ -197,7 +199,7 @@ def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
 
 
 def test_methods_are_told_apart_by_weights_and_descriptions():
-    figure = plots.contenders(METHODS)
+    figure = plots.compare_methods(METHODS)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "base prompt",
@@ -214,10 +216,10 @@ def test_methods_are_told_apart_by_weights_and_descriptions():
 
 def test_methods_of_other_kinds_are_counted_against_the_base_prompt():
     kinds = ["hub remedies and published methods"] * 5 + ["this chapter's corrections"]
-    figure = plots.contenders(METHODS, kinds)
+    figure = plots.compare_methods(METHODS, kinds)
     assert figure.get_suptitle() == "Better than the base prompt on both: 2 of 5 methods"
     with pytest.raises(KeyError, match="another"):
-        plots.contenders(METHODS, ["another"] * 6)
+        plots.compare_methods(METHODS, ["another"] * 6)
 
 
 @pytest.mark.parametrize("place", [(50, 50), (100, 0), (0, 100)])

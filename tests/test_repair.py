@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cmmlib.study.study.run import Run
 from finished_runs import by_name, near_texts, opened, unit, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
@@ -19,7 +18,8 @@ from cmmlib.evaluation import methods
 from cmmlib.evaluation.methods import compare_methods
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.similarity import similarity_pass
-from cmmlib.study.study import enrich
+from cmmlib.study import enrich
+from cmmlib.study.run import Run
 from cmmlib.texts import llm
 from cmmlib.texts.enrichment import Enrichment
 from cmmlib.texts.transcripts import Record

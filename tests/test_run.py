@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cmmlib.study.study.run import Run
 from data_sets import web_data_set
 from finished_runs import read_through, write_embeddings
 from PIL import Image
@@ -21,6 +20,7 @@ from synthetic_embeddings import CLASSES, synthetic_arrays
 from cmmlib import InputError, Study, open_run
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.report import pages
+from cmmlib.study.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = (ROOT / "book" / "results.md").read_text()

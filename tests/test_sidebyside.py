@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cmmlib.study.study.run import other_weights
 from finished_runs import cmm, opened, read_through, write_embeddings
 from scipy import stats
 from synthetic_embeddings import CLASSES
@@ -20,6 +19,7 @@ from test_run import documented, strict_json, words
 from cmmlib import InputError, Study
 from cmmlib.evaluation import run_comparison
 from cmmlib.evaluation.run_comparison import RunSummary
+from cmmlib.study.run import other_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 NAN = float("nan")

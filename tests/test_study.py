@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from cmmlib.study.study.study import CONTENTS, PLACES, Study, slugify
 from pydantic import ValidationError
 
 from cmmlib.errors import InputError
+from cmmlib.study.study import CONTENTS, PLACES, Study, slugify
 
 DIGESTS = {"data": "d1", "weights": "w1", "templates": "t1"}
 

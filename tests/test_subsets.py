@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cmmlib.study.study.open_run import study_data
 from finished_runs import write_embeddings
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
@@ -15,6 +14,7 @@ from cmmlib import Study
 from cmmlib.data.load import load_dataset
 from cmmlib.data.subsets import draw, only_classes, read_classes
 from cmmlib.errors import InputError
+from cmmlib.study.open_run import study_data
 
 NAMES = ["cat", "dog", "1", "Sea Lion", "twin", "Twin"]
 

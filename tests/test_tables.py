@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
-from cmmlib.study.study.run import Run
 from finished_runs import write_embeddings
 from synthetic_embeddings import CLASSES
 
 from cmmlib import Study, open_run
 from cmmlib import functional as F
-from cmmlib.evaluation import evaluation_report, tables
+from cmmlib.evaluation import evaluation, tables
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
+from cmmlib.study.run import Run
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_accuracies_under_two_lists_of_names_stand_side_by_side():
     labels = torch.arange(60) % 6
     prediction = torch.where((labels == 1) & (torch.arange(60) < 30), 3, torch.where(labels == 2, 5, labels))
     twins = [{"classes": [2, 5], "names": ["x", "x"], "by": "name"}]
-    reports = [evaluation_report.accuracy_report(p, labels, 6, 1, twins) for p in (prediction, labels)]
+    reports = [evaluation.accuracy_report(p, labels, 6, 1, twins) for p in (prediction, labels)]
     table = tables.names_table(*reports).set_index("accuracy")
     assert table.index.tolist() == ["overall", "worst@1", "worst@5", "worst@10", "worst@20"]
     assert table.loc["worst@1"].tolist() == [0, 0.5, 1]

@@ -34,7 +34,7 @@ def test_every_step_that_takes_a_run_is_guarded():
 
 def test_contenders_are_the_base_its_neighbours_and_the_corrections(synthetic):
     pytest.importorskip("ot")
-    found = by_name(corrections.compare_corrections(synthetic.blind, corrections.corrections(synthetic.blind)))
+    found = by_name(corrections.compare_corrections(synthetic.blind, corrections.fit_corrections(synthetic.blind)))
     assert list(found) == ["base", *NEIGHBOURS, "prior_matching", "prototypes"]
     assert found["base"].prediction.equal(predict(synthetic.images, synthetic.base))
     assert all(one.prediction.shape == (IMAGES,) and one.label_free for one in found.values())
@@ -51,7 +51,7 @@ def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
 
 
 def test_the_hub_gives_most_images_to_the_starved(synthetic):
-    matched = corrections.corrections(synthetic.blind)["prior_matching"]
+    matched = corrections.fit_corrections(synthetic.blind)["prior_matching"]
     hub, starved, rows = corrections.hub_and_under_predicted(synthetic.blind, matched)
     before = predict(synthetic.images, synthetic.base).numpy()
     after = matched.predict(synthetic.images, synthetic.base).numpy()
@@ -74,7 +74,7 @@ def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
 def test_both_orders_are_what_they_say(synthetic):
     candidates = Candidates.of_templates(synthetic.heads)
     classifier = methods.weighted_ensemble(synthetic.blind, candidates)
-    found = by_name(corrections.orders(synthetic.blind, candidates, classifier))
+    found = by_name(corrections.compare_orders(synthetic.blind, candidates, classifier))
     assert len(found) == 7
     tau = 1 / synthetic.logit_scale
     after = F.fit_prior_matching(synthetic.images, classifier, tau).predict(synthetic.images, classifier)
@@ -89,7 +89,7 @@ def test_both_orders_are_what_they_say(synthetic):
 
 def test_the_report_has_both_ways(synthetic):
     labels = synthetic.labels
-    found = corrections.corrections(synthetic.blind)["prototypes"]
+    found = corrections.fit_corrections(synthetic.blind)["prototypes"]
     followed = {10: torch.tensor([1, 3]), 20: torch.tensor([5])}
     section = prior_shift.report(synthetic.blind, labels, "prototypes", found, followed)
     inside = section["inductive"]
@@ -107,7 +107,7 @@ def test_the_report_has_both_ways(synthetic):
 def test_draws_measure_the_change_on_the_drawn_images(synthetic):
     table = prior_shift.draws(synthetic.blind, synthetic.labels, seed=0, n_draws=2)
     assert len(table) == len(prior_shift.KINDS) * 2 * 3
-    kept = prior_shift.resampling.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
+    kept = F.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
     x, y = synthetic.images[kept], synthetic.labels[kept]
     matched = F.fit_prior_matching(x, synthetic.base, 1 / synthetic.logit_scale)
     right = [float((p == y).double().mean()) for p in (predict(x, synthetic.base), matched.predict(x, synthetic.base))]
@@ -119,7 +119,7 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
     assert prior_shift.reference_counts(synthetic.labels) == [1, 2, 5, 10, 20, 30]
     assert prior_shift.reference_counts(torch.arange(3)) == [1]
     rows = prior_shift.sizes(synthetic.blind, synthetic.labels, [5], seed=0)
-    reference = prior_shift.resampling.few_a_class(synthetic.labels, 5, 0)
+    reference = F.few_per_class(synthetic.labels, 5, 0)
     others = np.setdiff1d(np.arange(IMAGES), reference.numpy())
     matched = F.fit_prior_matching(synthetic.images[reference], synthetic.base, 1 / synthetic.logit_scale)
     hit = matched.predict(synthetic.images[others], synthetic.base) == synthetic.labels[others]

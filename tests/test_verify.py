@@ -10,11 +10,11 @@ from pathlib import Path
 import open_clip
 import pandas as pd
 import pytest
-from cmmlib.study.study.study import Study
 from finished_runs import cmm
 
 from cmmlib import InputError, open_run
 from cmmlib.evaluation.reference import COLUMNS, REFERENCE, load_reference, matching, verify
+from cmmlib.study.study import Study
 
 SIZE = 200_000  # bytes that the shipped figures may take
 
@@ -165,12 +165,12 @@ def test_other_pictures_are_named_as_the_cause(default_run, tmp_path):
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["dtd_vitb32", "pets25_vitb32"])
 def test_real_embeddings_give_the_figures_that_ship(name, real_data, tmp_path):
-    from cmmlib.evaluation import evaluation_report
+    from cmmlib.evaluation import evaluation
     from cmmlib.functional.zero_shot import predict
 
     run = open_run(Study.of({"dataset": f"embeddings:{os.fspath(real_data / name)}.npz", "out": str(tmp_path)}))
     assert run.labels is not None
-    report = evaluation_report.accuracy_report(predict(run.images, run.base), run.labels, run.n_classes, run.worst_k)
+    report = evaluation.accuracy_report(predict(run.images, run.base), run.labels, run.n_classes, run.worst_k)
     run.write_manifest({})
     run.record(accuracy=report)
     checks = verify(run.folder)

@@ -22,9 +22,8 @@ from cmmlib.data.webdataset import load_webdataset
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import cache_folder, cached
 from cmmlib.storage.text_files import read_lines
-from cmmlib.study.open_run import study_data
 
-__all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShields", "load_dataset", "study_data"]
+__all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShields", "load_dataset"]
 
 
 @dataclass(frozen=True)

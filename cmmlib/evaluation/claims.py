@@ -52,7 +52,7 @@ def _row(claim: str, measure: str, value: float, low: float, high: float, than: 
     }
 
 
-def rows(
+def claim_rows(
     images: Float[Tensor, "N D"],
     base: Float[Tensor, "C D"],
     heads: Float[Tensor, "P C D"],

@@ -17,7 +17,7 @@ from cmmlib.functional import ensemble as ens
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
-from cmmlib.study.study.run import Run, label_free
+from cmmlib.study.run import Run, label_free
 
 CORRECTIONS: dict[str, Callable[..., Correction]] = {
     "prior_matching": F.fit_prior_matching,
@@ -26,7 +26,7 @@ CORRECTIONS: dict[str, Callable[..., Correction]] = {
 
 
 @label_free
-def corrections(run: Run) -> dict[str, Correction]:
+def fit_corrections(run: Run) -> dict[str, Correction]:
     """Every correction, fitted on all images under the base prompt: uniform prior, strength 1."""
     return {name: fit(run.images, run.base, 1 / run.logit_scale) for name, fit in CORRECTIONS.items()}
 
@@ -85,7 +85,7 @@ def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[Metho
 
 
 @label_free
-def orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[MethodResult]:
+def compare_orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[MethodResult]:
     """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
     found = [MethodResult("ensemble", predict(run.images, ensemble))]
     for name, fit in CORRECTIONS.items():

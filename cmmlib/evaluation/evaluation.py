@@ -1,4 +1,4 @@
-"""What the classifiers of `cmmlib.evaluation.methods` are worth: evaluations of chapters 3 and 4, with labels as an argument."""
+"""What the classifiers of `methods` are worth: evaluations of chapters 3 and 4, with labels as an argument."""
 
 from __future__ import annotations
 
@@ -14,10 +14,39 @@ from cmmlib import functional as F
 from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
 from cmmlib.functional.candidates import TEMPLATE, Candidates
 from cmmlib.functional.zero_shot import predict, similarities
-from cmmlib.study.study.run import Run
+from cmmlib.study.run import Run
 
 WORST = (1, 5, 10, 20)
 NESTED = ("worst", "worst_split_half", "base_worst")
+
+
+def accuracy_report(
+    prediction: Int[Tensor, "N"],
+    labels: Int[Tensor, "N"],
+    n_classes: int,
+    worst_k: int,
+    duplicates: Sequence[dict[str, Any]] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The `accuracy` section of results.json: fractions, None where something is undefined."""
+    accuracy = F.class_accuracy(prediction, labels, n_classes)
+    twins = {c for group in duplicates for c in group["classes"]}
+    single = torch.tensor([c for c in range(n_classes) if c not in twins], dtype=torch.long)
+    halves = F.worst_split_half(prediction == labels, labels, n_classes, F.WORST_KS, seed)
+    return {
+        "overall": accuracy.overall,
+        "overall_interval": list(F.wilson_interval(int(accuracy.correct.sum()), int(accuracy.count.sum()))),
+        "mean_per_class": accuracy.mean_per_class,
+        "worst": {str(k): F.worst_at_k(accuracy.value, k) for k in F.WORST_KS},
+        "worst_split_half": {str(k): half for k, half in zip(F.WORST_KS, halves, strict=True)},
+        "worst_without_duplicates": {str(k): F.worst_at_k(accuracy.value[single], k) for k in F.WORST_KS},
+        "zero_classes": F.zero_classes(accuracy.value),
+        "harmonic_mean": F.harmonic_mean(accuracy.value),
+        "harmonic_mean_floored": F.harmonic_mean(F.floored(accuracy)),
+        "geometric_mean": F.geometric_mean(accuracy.value),
+        "geometric_mean_floored": F.geometric_mean(F.floored(accuracy)),
+        "base_worst_classes": F.worst_classes(accuracy.value, worst_k).tolist(),
+    }
 
 
 def ensemble_rows(

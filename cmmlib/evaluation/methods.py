@@ -18,8 +18,7 @@ from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.enrich import encode_descriptions, enrich_all
-from cmmlib.study.run import label_free
-from cmmlib.study.study.run import Run
+from cmmlib.study.run import Run, label_free
 
 # ---------------------------------------------------------------- every classifier that is compared
 

@@ -38,7 +38,7 @@ def measure(weights: Path, seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
         seeds: of the evaluation images. The book's default study uses seed 0.
 
     Returns:
-        `logit_scale`, `linear_probe_accuracy` (accuracy of a logistic regression fitted on other rendered images, on the first
+        `logit_scale`, `linear_probe` (accuracy of a logistic regression fitted on other rendered images, on the first
         seed's), and `by_seed`, a dictionary for each seed: `overall`, `worst_10`, `worst_20`, `below_30` (classes
         under 30 %), `hardly_predicted` (classes predicted for fewer than a tenth of N / C images), `auroc` and
         `spearman` (soft CMM against accuracy, worst 20), `described_overall`, `described_worst_10` (clean plain

@@ -19,7 +19,7 @@ from cmmlib.evaluation.evaluation import WORST, ensemble_rows
 from cmmlib.evaluation.methods import MethodResult
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
-from cmmlib.study.study.run import Run
+from cmmlib.study.run import Run
 
 KINDS = ("balanced", "Dirichlet 5", "Dirichlet 1", "Dirichlet 0.3", "long tail")
 DRAWS = 20

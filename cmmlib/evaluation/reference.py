@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from cmmlib.errors import InputError
-from cmmlib.study.study.run_files import read_run
-from cmmlib.study.study.study import Study
+from cmmlib.study.run_files import read_run
+from cmmlib.study.study import Study
 
 REFERENCE = Path(__file__).parent / "reference.csv"
 COLUMNS = ("backbone", "pretrained", "dataset", "split", "prompts", "metric", "data", "source", "commit")

@@ -20,11 +20,11 @@ from cmmlib import functional as F
 from cmmlib.errors import InputError
 from cmmlib.evaluation import evaluation, methods
 from cmmlib.functional.similarity import similarity_pass
-from cmmlib.study.study import enrich
-from cmmlib.study.study.open_run import open_run
-from cmmlib.study.study.run import Run, other_weights
-from cmmlib.study.study.run_files import read_run
-from cmmlib.study.study.study import Study
+from cmmlib.study import enrich
+from cmmlib.study.open_run import open_run
+from cmmlib.study.run import Run, other_weights
+from cmmlib.study.run_files import read_run
+from cmmlib.study.study import Study
 
 
 @dataclass(frozen=True)

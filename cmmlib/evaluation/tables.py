@@ -13,7 +13,7 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.functional.similarity import SimilarityPass
-from cmmlib.study.study.run import Run
+from cmmlib.study.run import Run
 
 
 def accuracy_columns(
@@ -43,7 +43,7 @@ def names_table(published: Mapping[str, Any], told_apart: Mapping[str, Any]) -> 
     """Accuracy under class names as published, without the classes that share a name, and with these told apart.
 
     Args:
-        published: accuracy report of the names as they are (`metrics.accuracy_report`, given the duplicates).
+        published: accuracy report of the names as they are (`evaluation.accuracy_report`, given the duplicates).
         told_apart: the report of the same images under names that tell all classes apart.
     """
     rows = {"overall": (published["overall"], None, told_apart["overall"])}

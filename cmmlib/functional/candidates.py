@@ -201,9 +201,9 @@ def _add_soft_sums(
         power: what a similarity is multiplied with before it is the power of two.
     """
     if _is_compiled(similarity.device):
-        from cmmlib import functional as F  # numba takes a moment to import
+        from cmmlib.functional._kernels import candidates_numba  # numba takes a moment to import
 
-        F.add_soft_sums(similarity, top, rest, power, mass, total)
+        candidates_numba.add_soft_sums(similarity, top, rest, power, HIGHEST_POWER, mass, total)
         return
     margin = similarity - top[:, None]
     own = (margin * power).clamp_max(HIGHEST_POWER).exp2()

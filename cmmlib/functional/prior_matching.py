@@ -167,7 +167,7 @@ class Correction:
     """
 
     text_scale: float
-    fit_prototypes: Float[Tensor, "C D"]
+    prototypes: Float[Tensor, "C D"]
     bias: Float[Tensor, "C"]
     converged: bool
     rounds: int

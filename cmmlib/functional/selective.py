@@ -60,15 +60,10 @@ def most_confident_by_class(
     return kept
 
 
-def promised_risk(probability: Float[Tensor, "N"], kept: Bool[Tensor, "N"]) -> float:
-    """The risk that the classifier itself expects, without labels: 1 - mean probability of its answers."""
-    return 1 - float(probability[kept].double().mean())
-
-
 def coverage_for_risk(probability: Float[Tensor, "N"], risk: float) -> float:
-    """The largest coverage whose promised risk is no higher than asked: a label-free threshold. 0 where none is.
+    """The largest coverage whose expected risk is no higher than asked: a label-free threshold. 0 where none is.
 
-    It keeps its promise only if probabilities are calibrated.
+    The expected risk is 1 - the mean probability of the answers. It keeps its promise only if probabilities are calibrated.
     """
     expected = 1 - probability.double().sort(descending=True).values.cumsum(0) / torch.arange(1, len(probability) + 1)
     return float((expected <= risk).double().mean())  # expected risk grows with coverage

@@ -1,8 +1,8 @@
 """The one hot pass: embeddings -> predictions, margins, rivals and the sums that every CMM assignment needs.
 
 Images stream through in blocks; one block of similarities, [B, C], is alive at a time, never [P, N, C]. What comes
-out is small, [P, N] and [P, C], and `cmmlib.functional.cmm` turns it into every form of the Class-wise Matching Margin. No label
-enters this module.
+out is small, [P, N] and [P, C], and `cmm` turns it into every form of the Class-wise Matching Margin. No label enters
+this module.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def _match_prompts(
 class Steps(Protocol):
     """What is done with the blocks of one prompt.
 
-    Made from the fields of `SimilarityPass`, which it fills; from m, the number of images to retrieve for each class; and from
-    what a similarity is multiplied with before it is the power of two: `exp2` takes a third of the time of `exp`.
+    Made from the fields of `SimilarityPass`, which it fills; from m, the number of images to retrieve for each class;
+    and from the factor of a similarity before it is the power of two: `exp2` takes a third of the time of `exp`.
     """
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import ChapterError, InputError
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.study.study.study import Study
+from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
-    from cmmlib.study.study.run import Run
+    from cmmlib.study.run import Run
 
 KERNEL = "python3"
 COLAB = "colab"  # tag of the cell that installs this package there; no study runs it
@@ -29,7 +29,7 @@ repository = ""  # in Colab: the address of the repository that you came from
 if importlib.util.find_spec("cmmlib") is None:
     package = f"cmmlib[book] @ git+{repository}"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", package])"""
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 # ---------------------------------------------------------------- where the sources are
@@ -75,7 +75,7 @@ def run_study(study: Study, only: str = "") -> Path:
         InputError: whatever is wrong with the study's inputs.
         ChapterError: a chapter failed; it is named with its cell and error.
     """
-    from cmmlib.study.study.open_run import open_run
+    from cmmlib.study.open_run import open_run
 
     wanted = chapters(only)
     run = open_run(study)
@@ -110,8 +110,8 @@ def belongs(chapter: Path, known: dict[str, bool]) -> bool:
 def plan(study: Study, only: str = "") -> str:
     """What `run_study` would do, without doing it."""
     from cmmlib.data.load import ImageSet
-    from cmmlib.study.study.open_run import study_data
-    from cmmlib.study.study.run import is_blazon
+    from cmmlib.study.open_run import study_data
+    from cmmlib.study.run import is_blazon
 
     data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.images)

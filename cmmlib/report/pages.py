@@ -21,45 +21,21 @@ from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import (
     MISSING,
     decimal,
-    interval,
-    join_names,
-    percent,
-    percent_number,
     points,
     points_interval,
-    signed,
 )
 from cmmlib.storage.cache import whole_file
-from cmmlib.study.study.run import Run
+from cmmlib.study.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "MISSING",
-    "percent_number",
-    "decimal",
-    "show_dialogue",
-    "evidence_table",
-    "gallery_rows",
-    "interval",
-    "join_names",
-    "percent",
-    "points",
-    "points_interval",
-    "glue_texts",
-    "show_figure",
-    "signed",
-    "spoken",
-    "study_table",
-    "table",
-]
 FIRST_COLUMN, PAGE_WIDTH = 32, 92  # characters of a table's text: an unbroken first column at most, and the page
 _NUMBERS = re.compile(r"(?:n/a|points|to|%|[+-]?[\d.,]+| )+")  # a cell of nothing but numbers and their units
 
 
 def evidence_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of `cmmlib.evaluation.claims` as a page shows them: correlations and AUROC as decimals, accuracies in points."""
+    """Rows of `evaluation.claims` as a page shows them: correlations and AUROC as decimals, accuracies in points."""
     return pd.DataFrame([_evidence_row(row) for row in rows])
 
 

@@ -11,9 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.evaluation.methods import label_free
 from cmmlib.functional.similarity import similarity_pass
-from cmmlib.study.study.run import Run
+from cmmlib.study.run import Run, label_free
 from cmmlib.texts.enrichment import RECORDED, Enrichment, replay
 from cmmlib.texts.questions import N_RIVALS, Question, ask_about
 from cmmlib.texts.transcripts import Transcript, find_domain, known_answers, own_transcript_path

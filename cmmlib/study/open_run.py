@@ -11,13 +11,12 @@ from torch import Tensor
 
 from cmmlib.data.embeddings import EmbeddingFile
 from cmmlib.data.images import ImageSet
-from cmmlib.data.load import EmbeddingFile, ImageSet, load_dataset
+from cmmlib.data.load import load_dataset
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.errors import InputError
-from cmmlib.study.study.open_run import study_data
-from cmmlib.study.study.run import Run, is_blazon
-from cmmlib.study.study.run_files import read_run
-from cmmlib.study.study.study import Study
+from cmmlib.study.run import Run, is_blazon
+from cmmlib.study.run_files import read_run
+from cmmlib.study.study import Study
 from cmmlib.texts.templates import PromptBank, load_templates
 from cmmlib.texts.transcripts import answers_digest
 

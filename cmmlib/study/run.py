@@ -23,9 +23,8 @@ from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.data.load import ImageSet
 from cmmlib.errors import InputError
 from cmmlib.functional.worst import default_worst_k
-from cmmlib.study.study.run import Run
-from cmmlib.study.study.run_files import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
-from cmmlib.study.study.study import Study
+from cmmlib.study.run_files import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
+from cmmlib.study.study import Study
 from cmmlib.texts.questions import default_n_described
 
 if TYPE_CHECKING:

@@ -9,16 +9,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from cmmlib.errors import InputError
-from cmmlib.texts.questions import DEFAULT_DOMAIN
 
-if TYPE_CHECKING:
-    from cmmlib.texts.questions import Question
-if TYPE_CHECKING:
-    pass
-
+VERSION = "1"  # of the wording below: answers to another wording are not answers to this one
+DEFAULT_DOMAIN = "photographs"
 Style = Literal["describe", "contrast"]
 STYLES: tuple[str, ...] = get_args(Style)
 FEWEST, MOST = 3, 8  # sentences of an answer
@@ -119,7 +115,3 @@ def _plain(sentence: str) -> str:
     text = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
     text = re.sub(r"[*_`#|<>\[\]{}\\$]+", " ", text)
     return " ".join(re.sub(r"^\s*(?:(?:[-\u2022]|\d+[.)])\s+)+", "", text).split())
-
-
-VERSION = "1"  # of the questions' wording in `cmmlib.texts.enrichment`: answers to another wording are not answers to this one
-DEFAULT_DOMAIN = "photographs"

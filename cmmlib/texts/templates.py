@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cmmlib.errors import InputError
 from cmmlib.storage.text_files import read_lines
-from cmmlib.texts.templates import BLAZON_ODD_TEMPLATES, BLAZON_TEMPLATES
 
 SLOT = "{}"
 BASE_TEMPLATE = "a photo of a {}."  # of a study that names no other

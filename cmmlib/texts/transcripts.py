@@ -1,6 +1,6 @@
 """Transcripts: recorded answers of language models, a JSON line each. They are the cache and the record.
 
-Those that come with the package lie in `cmmlib/transcripts/`; one's own live answers in the cache, or in a named file.
+Those that come with the package lie in `texts/recorded/`; one's own live answers in the cache, or in a named file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cmmlib.texts.questions import DEFAULT_DOMAIN, VERSION
 if TYPE_CHECKING:
     from cmmlib.texts.questions import Question
 
-SHIPPED = Path(__file__).parent / "transcripts"
+SHIPPED = Path(__file__).parent / "recorded"
 
 
 @dataclass(frozen=True)

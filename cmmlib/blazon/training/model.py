@@ -17,7 +17,7 @@ from typing import Any
 from cmmlib.storage.cache import cache_folder, whole_file, write_text
 
 NAME, TAG = "blazon-mini", "shipped"
-SHIPPED = Path(__file__).parent / "shipped"  # weights, configuration and record of the training run that ships
+SHIPPED = Path(__file__).parents[1] / "shipped"  # weights, configuration and record of the training run that ships
 EARLY_TAG = "early"
 WEIGHTS = SHIPPED / "open_clip_model.safetensors"
 EARLY = SHIPPED / EARLY_TAG

@@ -1,7 +1,7 @@
 """What the pass does with a block of similarities besides making them, compiled by numba for the processor.
 
 Between the matrix product and the sums over images lie a dozen small steps. Here an image's similarities are read once,
-and stay in the nearest cache until all steps are done; the same steps in torch (`cmmlib.functional._kernels.similarity_torch`) go through
+and stay in the nearest cache until all steps are done; the same steps in torch (`similarity_torch`) go through
 a block twenty times. Floats are compared as integers of the same order, since such loops vectorise.
 """
 
