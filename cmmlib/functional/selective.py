@@ -63,7 +63,7 @@ def most_confident_by_class(
 def coverage_for_risk(probability: Float[Tensor, "N"], risk: float) -> float:
     """The largest coverage whose expected risk is no higher than asked: a label-free threshold. 0 where none is.
 
-    The expected risk is 1 - the mean probability of the answers. It keeps its promise only if probabilities are calibrated.
+    The expected risk is 1 - the mean probability of the answers: right only where probabilities are calibrated.
     """
     expected = 1 - probability.double().sort(descending=True).values.cumsum(0) / torch.arange(1, len(probability) + 1)
     return float((expected <= risk).double().mean())  # expected risk grows with coverage
