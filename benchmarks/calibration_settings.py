@@ -71,8 +71,8 @@ def real_sets(folder: Path) -> Iterator[Data]:
     for path in sorted(folder.glob("*_vitb32.npz")):
         data = load_embeddings(path)
         name = path.stem.partition("_")[0].rstrip("0123456789")
-        for head in data.heads:
-            yield Data(name, data.images, data.labels, head, data.logit_scale)
+        for head in data.text_features:
+            yield Data(name, data.image_features, data.labels, head, data.logit_scale)
 
 
 def fits(images: Tensor, head: Tensor, tau: float) -> Iterator[tuple[dict, F.Correction]]:
@@ -98,9 +98,14 @@ def judged(data: Data, prediction: Tensor) -> dict[str, float]:
 def setting_rows(data: Data) -> list[dict]:
     """Accuracies of every setting on every reference."""
     return [
-        {"data": data.name, "reference": reference, **setting, **judged(data, found.predict(data.images, data.head))}
+        {
+            "data": data.name,
+            "reference": reference,
+            **setting,
+            **judged(data, found.predict(data.image_features, data.head)),
+        }
         for reference, kept in references(data.labels).items()
-        for setting, found in fits(data.images[kept], data.head, 1 / data.logit_scale)
+        for setting, found in fits(data.image_features[kept], data.head, 1 / data.logit_scale)
     ]
 
 
@@ -153,7 +158,7 @@ def step_rows(data: Data) -> Iterator[dict]:
     """Rounds and time of each step, and how far its bias is from Newton's."""
     tau = 1 / data.logit_scale
     for kept in references(data.labels).values():
-        blocks = SimilarityBlocks(data.images[kept], data.head)
+        blocks = SimilarityBlocks(data.image_features[kept], data.head)
         newton, unit = timed(lambda blocks=blocks: F.match_prior(blocks, tau, max_rounds=STEP_CAP))
         found = {NEWTON: (newton, unit)}
         for step, damping in DAMPINGS.items():
@@ -193,8 +198,8 @@ def stops(images: Tensor, data: Data) -> Iterator[tuple[dict, F.Correction]]:
 def stopping_rows(data: Data) -> Iterator[dict]:
     for kept in references(data.labels).values():
         strictest: dict[str, Tensor] = {}
-        for rule, found in stops(data.images[kept], data):
-            prediction = found.predict(data.images, data.head)
+        for rule, found in stops(data.image_features[kept], data):
+            prediction = found.predict(data.image_features, data.head)
             first = strictest.setdefault(rule["stops at"].split()[0] == "gap", prediction)
             differ = 100 * float((prediction != first).double().mean())
             counts = {"settled": found.converged, "rounds": found.rounds, "differ (%)": differ}

@@ -99,15 +99,15 @@ def described_world(list_seed: int, seed: int, backbone) -> World:
 
 def embedded_world(list_seed: int, seed: int, backbone) -> list[dict]:
     world = described_world(list_seed, seed, backbone)
-    rows = scores(world.images, world.labels, world.candidates, world.others, world.logit_scale)
+    rows = scores(world.image_features, world.labels, world.candidates, world.others, world.logit_scale)
     return [{"data": world.name, "seed": seed, **row} for row in rows]
 
 
 def real_heads(path: Path) -> list[dict]:
     data = load_embeddings(path)
-    candidates = Candidates.of_templates(data.heads)
+    candidates = Candidates.of_templates(data.text_features)
     assert data.labels is not None
-    rows = scores(data.images, data.labels, candidates, uniform_mean(data.heads), data.logit_scale)
+    rows = scores(data.image_features, data.labels, candidates, uniform_mean(data.text_features), data.logit_scale)
     return [{"data": path.stem, "seed": None, **row} for row in rows]
 
 

@@ -62,7 +62,9 @@ def main() -> None:
     if PETS.is_file():
         data = load_embeddings(PETS)
         assert data.labels is not None
-        pets = pd.DataFrame(rows(data.images, data.labels, data.heads, data.logit_scale, 6)).set_index(KEPT)
+        pets = pd.DataFrame(rows(data.image_features, data.labels, data.text_features, data.logit_scale, 6)).set_index(
+            KEPT
+        )
         mean["pets"] = pets["overall"]
     mean.reset_index().to_csv(given.out, index=False, float_format="%.1f")
     print(mean.to_string(float_format="%.2f"))

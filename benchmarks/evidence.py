@@ -36,8 +36,10 @@ def main() -> None:
         data = load_embeddings(folder / file)
         assert data.labels is not None
         k = min(10, F.default_worst_k(len(data.classnames)))
-        rows = claims.claim_rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
-        rows.append(claims.sight(data.images, data.heads[0], data.labels))
+        rows = claims.claim_rows(
+            data.image_features, data.text_features[0], data.text_features, data.labels, data.logit_scale, k
+        )
+        rows.append(claims.sight(data.image_features, data.text_features[0], data.labels))
         shown = pages.evidence_table(rows)
         shown.insert(0, "data", name)
         tables.append(shown)

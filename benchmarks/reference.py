@@ -104,7 +104,7 @@ def computed(study: Study, dataset: str, split: str, prompts: str, tolerance: fl
     """What this package measures on the run's base prompt."""
     run = open_run(study)
     assert run.labels is not None
-    found = F.class_accuracy(predict(run.images, run.base), run.labels, run.n_classes)
+    found = F.class_accuracy(predict(run.image_features, run.base_text_features), run.labels, run.n_classes)
     values: dict[str, float | None] = {"accuracy": found.overall, "mean_per_class": found.mean_per_class}
     values |= {f"worst_{k}": F.worst_at_k(found.value, k) for k in (5, 10, 20)}
     rows = pd.DataFrame(values.items(), columns=["metric", "value"])

@@ -72,18 +72,18 @@ def stages(images: Tensor, heads: Tensor, labels: Tensor, precision: str) -> dic
     kept: dict = {}
 
     def one_pass() -> None:
-        kept["matches"] = similarity_pass(images, heads, SCALE, precision=precision)
+        kept["passed"] = similarity_pass(images, heads, SCALE, precision=precision)
 
     def scores() -> None:
-        matches = kept["matches"]
-        forms = [F.class_matching_margin(matches, form) for form in F.ASSIGNMENTS]
-        for score in (forms[1], F.scale_free_cmm(matches)):
+        passed = kept["passed"]
+        forms = [F.class_matching_margin(passed, form) for form in F.ASSIGNMENTS]
+        for score in (forms[1], F.scale_free_cmm(passed)):
             F.prompt_scores(score), F.rank_classes(score[0])
-        F.accuracy_estimate(matches), F.predicted_count(matches), F.mean_top_probability(matches)
+        F.accuracy_estimate(passed), F.predicted_count(passed), F.mean_top_probability(passed)
 
     def ensemble() -> None:
         candidates, others = Candidates.of_templates(heads), F.uniform_mean(heads)
-        first = F.class_matching_margin(kept["matches"]).flatten()
+        first = F.class_matching_margin(kept["passed"]).flatten()
         classifier = F.cmm_ensemble(images, candidates, others, SCALE, scores=first, precision=precision)
         kept["prediction"] = predict(images, classifier)
 

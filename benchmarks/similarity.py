@@ -91,8 +91,8 @@ def status(field: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field + ":"))
 
 
-def output_size(matches: SimilarityPass) -> float:
-    return sum(x.numel() * x.element_size() for x in vars(matches).values() if isinstance(x, Tensor)) / 2**20
+def output_size(passed: SimilarityPass) -> float:
+    return sum(x.numel() * x.element_size() for x in vars(passed).values() if isinstance(x, Tensor)) / 2**20
 
 
 def measure_memory_here(args: argparse.Namespace) -> dict:
@@ -100,8 +100,8 @@ def measure_memory_here(args: argparse.Namespace) -> dict:
     similarity_pass(images[:64], heads[:1], SCALE, precision=args.precision)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = status("VmRSS")
-    matches = similarity_pass(images, heads, SCALE, precision=args.precision)
-    return {"peak_mib": status("VmHWM") - before, "outputs_mib": output_size(matches)}
+    passed = similarity_pass(images, heads, SCALE, precision=args.precision)
+    return {"peak_mib": status("VmHWM") - before, "outputs_mib": output_size(passed)}
 
 
 def measure_memory(args: argparse.Namespace) -> dict:

@@ -166,8 +166,8 @@ def synthetic(tmp_path) -> Run:
 
 def near_texts(run: Run, sizes: dict[int, int]) -> dict[int, torch.Tensor]:
     """Made-up descriptions: so many vectors around the class's text."""
-    width = run.base.shape[1]
-    vectors = {c: run.base[c] + 0.5 * unit(k, width, seed=c) for c, k in sizes.items()}
+    width = run.base_text_features.shape[1]
+    vectors = {c: run.base_text_features[c] + 0.5 * unit(k, width, seed=c) for c, k in sizes.items()}
     return {c: torch.nn.functional.normalize(v, dim=1) for c, v in vectors.items()}
 
 

@@ -31,15 +31,15 @@ SHARD = 16
 
 def analyse(run: Run) -> None:
     """What chapter 1 and the start of chapter 2 record."""
-    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
-    prediction = matches.prediction[0].long()
+    passed = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
+    prediction = passed.prediction[0].long()
     assert run.labels is not None
     accuracy = F.class_accuracy(prediction, run.labels, run.n_classes)
     run.record(accuracy=evaluation.accuracy_report(prediction, run.labels, run.n_classes, run.worst_k))
     taken = F.taken_for(prediction, run.labels, run.n_classes)
     columns = tables.accuracy_columns(run, accuracy, F.wilson_intervals(accuracy), *taken)
     run.record_table("per_class.csv", columns, "class_index")
-    score = F.class_matching_margin(matches, "soft")[0]
+    score = F.class_matching_margin(passed, "soft")[0]
     columns = columns[["class_index"]].assign(cmm_soft=score.tolist())
     run.record_table("per_class.csv", columns, "class_index")
 

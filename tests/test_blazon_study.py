@@ -332,7 +332,7 @@ def test_the_default_study_opened_twice_is_one_run(tmp_path):
     study = Study.of({"out": str(tmp_path)})
     first, second = open_run(study), open_run(study)
     assert first.id == second.id
-    assert torch.equal(first.images, second.images)
-    prediction = (first.images @ first.base.T).argmax(1)
+    assert torch.equal(first.image_features, second.image_features)
+    prediction = (first.image_features @ first.base_text_features.T).argmax(1)
     assert F.class_accuracy(prediction, first.labels, 120).overall > 0.5
-    assert torch.equal(embed_images(load_backbone("blazon-mini", None), first.pictures), first.images)
+    assert torch.equal(embed_images(load_backbone("blazon-mini", None), first.pictures), first.image_features)

@@ -224,10 +224,10 @@ REAL = {  # plain, prior matching, prototypes: overall and worst-10, measured be
 @pytest.mark.parametrize("name", REAL)
 def test_both_corrections_gain_on_real_embeddings(real_data, name):
     data = load_embeddings(real_data / f"{name}.npz")
-    head, tau, n_classes = data.heads[0], 1 / data.logit_scale, data.heads.shape[1]
-    plain = fit_prior_matching(data.images, head, tau, strength=0.0)
-    ways = plain, fit_prior_matching(data.images, head, tau), fit_prototypes(data.images, head, tau)
+    head, tau, n_classes = data.text_features[0], 1 / data.logit_scale, data.text_features.shape[1]
+    plain = fit_prior_matching(data.image_features, head, tau, strength=0.0)
+    ways = plain, fit_prior_matching(data.image_features, head, tau), fit_prototypes(data.image_features, head, tau)
     for found, (overall, worst) in zip(ways, REAL[name], strict=True):
-        accuracy = F.class_accuracy(found.predict(data.images, head), data.labels, n_classes)
+        accuracy = F.class_accuracy(found.predict(data.image_features, head), data.labels, n_classes)
         assert 100 * accuracy.overall == pytest.approx(overall, abs=0.3)
         assert 100 * F.worst_at_k(accuracy.value, 10) == pytest.approx(worst, abs=0.7)

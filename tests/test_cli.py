@@ -300,7 +300,7 @@ def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, o
     study = Study.of({"dataset": flags[1], "backbone": flags[3]})
     run = open_run(study)
     assert [len(rows) for rows in encoded] == [2, 2]
-    assert len(run.images) == 10
+    assert len(run.image_features) == 10
 
 
 def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):

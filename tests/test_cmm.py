@@ -121,21 +121,21 @@ CASES = [
 
 def assert_all_forms(images, heads, scale=SCALE) -> None:
     """Every function of `Matches`, under every prompt."""
-    matches, slow = similarity_pass(images, heads, scale), [Slow(images, head, scale) for head in heads]
+    passed, slow = similarity_pass(images, heads, scale), [Slow(images, head, scale) for head in heads]
     n, n_classes = len(images), heads.shape[1]
     for assignment in F.ASSIGNMENTS:
-        assert_close(F.class_matching_margin(matches, assignment), [one.cmm(assignment) for one in slow])
+        assert_close(F.class_matching_margin(passed, assignment), [one.cmm(assignment) for one in slow])
     count = [[one.prediction.count(c) for c in range(n_classes)] for one in slow]
-    assert F.predicted_count(matches).tolist() == count
+    assert F.predicted_count(passed).tolist() == count
     confidence = [one.average(one.hard(one.prediction), one.q) for one in slow]
-    assert_close(F.mean_top_probability(matches), confidence)
+    assert_close(F.mean_top_probability(passed), confidence)
     estimate = np.nan_to_num(np.array(confidence)) * np.array(count) * n_classes / n
-    assert_close(F.accuracy_estimate(matches), estimate.clip(0, 1))
+    assert_close(F.accuracy_estimate(passed), estimate.clip(0, 1))
     scaled = [
         one.average(one.q, [[v / d for v in row] for row, d in zip(one.margin, one.deviation, strict=True)])
         for one in slow
     ]
-    assert_close(F.scale_free_cmm(matches), np.array(scaled) * np.mean([one.deviation for one in slow]))
+    assert_close(F.scale_free_cmm(passed), np.array(scaled) * np.mean([one.deviation for one in slow]))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -163,21 +163,21 @@ def test_cmm_by_labels_equals_loops(name):
 
 def test_right_labels_make_the_oracle_the_pseudo_form():
     images, heads = case("uneven")
-    matches = similarity_pass(images, heads[:1], SCALE)
-    found = F.cmm_by_labels(matches, images, heads[:1], matches.prediction[0].long())
-    torch.testing.assert_close(found, F.class_matching_margin(matches, "pseudo"), equal_nan=True)
+    passed = similarity_pass(images, heads[:1], SCALE)
+    found = F.cmm_by_labels(passed, images, heads[:1], passed.prediction[0].long())
+    torch.testing.assert_close(found, F.class_matching_margin(passed, "pseudo"), equal_nan=True)
 
 
 def test_a_class_that_is_never_predicted():
     images, heads = case("class never predicted")
-    matches = similarity_pass(images, heads[:1], SCALE)
-    assert F.predicted_count(matches)[0, 3] == 0
-    assert F.class_matching_margin(matches, "pseudo")[0, 3].isnan()
-    assert F.mean_top_probability(matches)[0, 3].isnan()
-    assert F.accuracy_estimate(matches)[0, 3] == 0
+    passed = similarity_pass(images, heads[:1], SCALE)
+    assert F.predicted_count(passed)[0, 3] == 0
+    assert F.class_matching_margin(passed, "pseudo")[0, 3].isnan()
+    assert F.mean_top_probability(passed)[0, 3].isnan()
+    assert F.accuracy_estimate(passed)[0, 3] == 0
     for assignment in ("soft", "soft_probability", "retrieval"):
-        assert F.class_matching_margin(matches, assignment)[0, 3] < 0
-    assert F.rank_classes(F.class_matching_margin(matches, "pseudo")[0], F.class_matching_margin(matches)[0])[0] == 3
+        assert F.class_matching_margin(passed, assignment)[0, 3] < 0
+    assert F.rank_classes(F.class_matching_margin(passed, "pseudo")[0], F.class_matching_margin(passed)[0])[0] == 3
 
 
 def test_a_scale_free_margin_does_not_see_how_close_the_texts_lie():
@@ -185,9 +185,9 @@ def test_a_scale_free_margin_does_not_see_how_close_the_texts_lie():
     images, texts = unit(40, 8), unit(5, 8, seed=1)
     images = torch.nn.functional.pad(images, (0, 1))  # nothing along the shared direction
     wide, close = (torch.nn.functional.pad(r * texts, (0, 1), value=math.sqrt(1 - r * r)) for r in (0.8, 0.4))
-    matches = similarity_pass(images, torch.stack([wide, close]), 1e-3)  # all but equal weights under both
+    passed = similarity_pass(images, torch.stack([wide, close]), 1e-3)  # all but equal weights under both
     plain, scale_free = (
-        F.prompt_scores(form(matches)).tolist() for form in (F.class_matching_margin, F.scale_free_cmm)
+        F.prompt_scores(form(passed)).tolist() for form in (F.class_matching_margin, F.scale_free_cmm)
     )
     assert plain[0] == pytest.approx(2 * plain[1], rel=1e-2)
     assert scale_free[0] == pytest.approx(scale_free[1], rel=1e-2)
@@ -213,13 +213,13 @@ def far_apart() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("scale", [1e-3, 50.0, 80.0, 88.0, 92.0, 100.0, 1e3, 1e6])
 def test_underflow_never_makes_nan(scale):
     images, heads = far_apart()
-    matches = similarity_pass(images, heads, scale)
+    passed = similarity_pass(images, heads, scale)
     lowest = {"soft": -2, "soft_probability": -1, "retrieval": -2}
     for name, low in lowest.items():
         assert (
-            (F.class_matching_margin(matches, name) >= low) & (F.class_matching_margin(matches, name) <= -low)
+            (F.class_matching_margin(passed, name) >= low) & (F.class_matching_margin(passed, name) <= -low)
         ).all(), name
-    assert F.scale_free_cmm(matches).isfinite().all()
+    assert F.scale_free_cmm(passed).isfinite().all()
     rival, share = F.rivals(images, heads[0], scale)
     assert (rival != torch.arange(5)).all()
     assert ((share >= 0) & (share <= 1)).all()
@@ -230,12 +230,12 @@ def test_underflow_never_makes_nan(scale):
 
 def test_a_class_without_probability_ranks_worst_in_every_form():
     images, heads = far_apart()
-    matches = similarity_pass(images, heads, 1e3)
-    assert matches.soft_mass[0, 4] == 0
-    soft = F.class_matching_margin(matches)[0]
-    assert soft[4] == F.class_matching_margin(matches, "retrieval")[0, 4]
-    assert F.class_matching_margin(matches, "soft_probability")[0, 4] == -1
-    for score in (soft, F.class_matching_margin(matches, "soft_probability")[0], F.scale_free_cmm(matches)[0]):
+    passed = similarity_pass(images, heads, 1e3)
+    assert passed.soft_mass[0, 4] == 0
+    soft = F.class_matching_margin(passed)[0]
+    assert soft[4] == F.class_matching_margin(passed, "retrieval")[0, 4]
+    assert F.class_matching_margin(passed, "soft_probability")[0, 4] == -1
+    for score in (soft, F.class_matching_margin(passed, "soft_probability")[0], F.scale_free_cmm(passed)[0]):
         assert score[4] == score.min()
     rival, share = F.rivals(images, heads[0], 1e3)
     assert share[4] == 0
@@ -405,17 +405,17 @@ def real(real_data):
         with np.load(real_data / f"{name}_vitb32.npz", allow_pickle=False) as file:
             images, heads, labels = (torch.from_numpy(file[k]) for k in ("image_features", "text_features", "labels"))
         heads = heads.reshape(-1, *heads.shape[-2:])
-        matches = similarity_pass(images, heads, 100.0)
-        accuracy = [F.class_accuracy(row, labels, heads.shape[1]) for row in matches.prediction]
-        found[name] = matches, images, heads, labels, accuracy
+        passed = similarity_pass(images, heads, 100.0)
+        accuracy = [F.class_accuracy(row, labels, heads.shape[1]) for row in passed.prediction]
+        found[name] = passed, images, heads, labels, accuracy
     return found
 
 
-def label_free_scores(matches, head) -> dict[str, torch.Tensor]:
-    soft = F.class_matching_margin(matches)[0]
-    scores = {name: F.fill_undefined(F.class_matching_margin(matches, name)[0], soft) for name in F.ASSIGNMENTS}
-    scores["accuracy_estimate"] = F.accuracy_estimate(matches)[0]
-    scores["predicted_count"] = F.predicted_count(matches)[0].double()
+def label_free_scores(passed, head) -> dict[str, torch.Tensor]:
+    soft = F.class_matching_margin(passed)[0]
+    scores = {name: F.fill_undefined(F.class_matching_margin(passed, name)[0], soft) for name in F.ASSIGNMENTS}
+    scores["accuracy_estimate"] = F.accuracy_estimate(passed)[0]
+    scores["predicted_count"] = F.predicted_count(passed)[0].double()
     scores["nearest_text_distance"] = F.nearest_text_distance(head)
     return scores
 
@@ -430,8 +430,8 @@ TABLE = {  # Spearman, precision at k, AUROC
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "k", "n_true"), TABLE)
 def test_the_detection_table(real, name, k, n_true):
-    matches, _, heads, _, accuracy = real[name]
-    scores = label_free_scores(matches, heads[0])
+    passed, _, heads, _, accuracy = real[name]
+    scores = label_free_scores(passed, heads[0])
     for score, row in zip(ORDER, TABLE[name, k, n_true].split(), strict=True):
         found = F.detection_scores(scores[score], accuracy[0].value, k)
         told = "/".join(f"{found[key]:.2f}" for key in ("spearman", "precision_at_k", "auroc"))
@@ -444,11 +444,11 @@ def test_the_detection_table(real, name, k, n_true):
 
 @pytest.mark.real
 def test_dtd_accuracies(real):
-    matches, _, _, labels, (accuracy,) = real["dtd"]
+    passed, _, _, labels, (accuracy,) = real["dtd"]
     assert accuracy.overall == pytest.approx(0.44787, abs=5e-6)
     assert F.worst_at_k(accuracy.value, 5) == pytest.approx(0.01667, abs=5e-6)
     assert F.worst_at_k(accuracy.value, 10) == pytest.approx(0.06500, abs=5e-6)
-    report = evaluation.accuracy_report(matches.prediction[0].long(), labels, 47, 10)
+    report = evaluation.accuracy_report(passed.prediction[0].long(), labels, 47, 10)
     for k in F.WORST_KS:
         assert report["worst"][str(k)] < report["worst_split_half"][str(k)]
     assert report["harmonic_mean"] == report["geometric_mean"] == 0 < report["harmonic_mean_floored"]
@@ -457,18 +457,18 @@ def test_dtd_accuracies(real):
 
 @pytest.mark.real
 def test_the_better_of_two_pets_prompts_has_the_higher_mean_cmm(real):
-    matches, _, _, _, accuracy = real["pets25"]
+    passed, _, _, _, accuracy = real["pets25"]
     assert [a.overall for a in accuracy] == pytest.approx([0.87515, 0.92066], abs=5e-6)
     for form in (F.class_matching_margin, F.scale_free_cmm):
-        worse, better = F.prompt_scores(form(matches)).tolist()
+        worse, better = F.prompt_scores(form(passed)).tolist()
         assert worse < better
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["dtd", "pets25"])
 def test_the_accuracy_estimate_is_off_by_what_method_says(real, name):
-    matches, _, _, _, accuracy = real[name]
-    error = F.accuracy_estimate(matches)[0] - accuracy[0].value
+    passed, _, _, _, accuracy = real[name]
+    error = F.accuracy_estimate(passed)[0] - accuracy[0].value
     assert 0.07 <= round(float(error.abs().mean()), 2) <= 0.14
     assert error.mean() < 0
 
@@ -476,15 +476,15 @@ def test_the_accuracy_estimate_is_off_by_what_method_says(real, name):
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["dtd", "pets25"])
 def test_cmm_on_real_embeddings_equals_a_direct_computation(real, name):
-    matches, images, heads, labels, _ = real[name]
+    passed, images, heads, labels, _ = real[name]
     s = (images.double() @ heads[0].double().T).numpy()
     q = np.exp(100 * (s - s.max(1, keepdims=True)))
     q /= q.sum(1, keepdims=True)
     others = np.stack([np.delete(s, c, 1).max(1) for c in range(s.shape[1])], 1)
     expected = (q * (s - others)).sum(0) / q.sum(0)
-    np.testing.assert_allclose(F.class_matching_margin(matches)[0], expected, atol=2e-6)
+    np.testing.assert_allclose(F.class_matching_margin(passed)[0], expected, atol=2e-6)
     oracle = [(s - others)[labels == c, c].mean() for c in range(s.shape[1])]
-    np.testing.assert_allclose(F.cmm_by_labels(matches, images, heads, labels)[0], oracle, atol=2e-6)
+    np.testing.assert_allclose(F.cmm_by_labels(passed, images, heads, labels)[0], oracle, atol=2e-6)
     votes = [np.bincount(np.where(np.arange(s.shape[1]) == c, -2, s).argmax(1), q[:, c]) for c in range(s.shape[1])]
     rival, share = F.rivals(images, heads[0], 100.0)
     assert rival.tolist() == [int(v.argmax()) for v in votes]

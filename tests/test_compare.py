@@ -22,11 +22,11 @@ from cmmlib.study.run import Run
 def test_the_best_template_is_the_one_of_highest_accuracy(synthetic):
     (found,) = best_template(synthetic.blind, synthetic.labels)
     labels = synthetic.labels.numpy()
-    s = [synthetic.images.double().numpy() @ head.double().numpy().T for head in synthetic.heads]
+    s = [synthetic.image_features.double().numpy() @ head.double().numpy().T for head in synthetic.text_features]
     accuracy = [(one.argmax(1) == labels).mean() for one in s]
     assert accuracy[0] != accuracy[1]
     assert not found.label_free
-    assert found.classifier.equal(synthetic.heads[int(np.argmax(accuracy))])
+    assert found.classifier.equal(synthetic.text_features[int(np.argmax(accuracy))])
     assert (found.prediction.numpy() == labels).mean() == pytest.approx(max(accuracy), abs=2e-3)
 
 
@@ -113,7 +113,11 @@ def test_one_class_replaced_alone_equals_a_whole_new_classifier(synthetic):
     rivals = {1: 0, 3: 2, 5: 4, 10: 1}
     found = evaluation.replaced_alone(synthetic.blind, synthetic.labels, described, rivals)
     assert list(found) == [1, 3, 5, 10]
-    images, base, labels = synthetic.images.double().numpy(), synthetic.base.double().numpy(), synthetic.labels.numpy()
+    images, base, labels = (
+        synthetic.image_features.double().numpy(),
+        synthetic.base_text_features.double().numpy(),
+        synthetic.labels.numpy(),
+    )
     before = (images @ base.T).argmax(1)
     for c, numbers in found.items():
         classifier = base.copy()
@@ -138,7 +142,7 @@ def test_a_class_without_images_is_left_out_and_such_a_rival_has_no_accuracy(jud
 def direct_scores(run: Run, classifier: torch.Tensor) -> tuple[float, float]:
     """Overall and worst-10."""
     labels = run.labels.numpy()
-    hit = (run.images.double().numpy() @ classifier.double().numpy().T).argmax(1) == labels
+    hit = (run.image_features.double().numpy() @ classifier.double().numpy().T).argmax(1) == labels
     return hit.mean(), np.sort([hit[labels == c].mean() for c in range(CLASSES)])[:10].mean()
 
 
@@ -149,16 +153,16 @@ def test_the_curve_describes_the_first_of_the_ranking(synthetic):
         (count, method) for count in (0, 3) for method in ("CMM weights", "uniform", "in place of the name")
     ]
     part = {5: everything[5], 1: everything[1]}  # class 0 has no description
-    candidates = Candidates.of_templates(synthetic.heads).with_descriptions(part)
+    candidates = Candidates.of_templates(synthetic.text_features).with_descriptions(part)
     expected = [
         methods.weighted_ensemble(synthetic.blind, candidates),
         F.combine_candidates(candidates, F.uniform_weights(candidates)),
-        F.replace_classes(synthetic.base, part),
+        F.replace_classes(synthetic.base_text_features, part),
     ]
     for row, classifier in zip(rows[3:], expected, strict=True):
         assert (row["overall"], row["worst_10"]) == pytest.approx(direct_scores(synthetic, classifier), abs=2e-3)
     assert (rows[2]["overall"], rows[2]["worst_10"]) == pytest.approx(
-        direct_scores(synthetic, synthetic.base), abs=2e-3
+        direct_scores(synthetic, synthetic.base_text_features), abs=2e-3
     )
 
 
@@ -185,7 +189,7 @@ def test_the_ablation_changes_one_part_at_a_time(synthetic):
 
 
 def test_descriptions_alone_leave_other_classes_with_the_uniform_mean(synthetic):
-    uniform, described = F.uniform_mean(synthetic.heads), near_texts(synthetic, {1: 1, 3: 5})
+    uniform, described = F.uniform_mean(synthetic.text_features), near_texts(synthetic, {1: 1, 3: 5})
     found = evaluation._descriptions_only(synthetic.blind, described, uniform)
     others = [c for c in range(CLASSES) if c not in described]
     torch.testing.assert_close(found[others], uniform[others])
@@ -204,7 +208,7 @@ def test_weighing_two_pets_prompts_by_class_costs_little_of_the_better_one(real_
     run = opened(f"embeddings:{real_data / 'pets25_vitb32.npz'}")
     found = [*compare_methods(run.blind, {}), *best_template(run.blind, run.labels)]
     rows = {row["name"]: row for row in ensemble_rows(found, run.labels, run.n_classes, {})}
-    heads = [float((predict(run.images, head) == run.labels).double().mean()) for head in run.heads]
+    heads = [float((predict(run.image_features, head) == run.labels).double().mean()) for head in run.text_features]
     assert rows["best_template"]["overall"] == pytest.approx(max(heads)) == pytest.approx(0.92066, abs=5e-6)
     assert rows["cmm_templates"]["overall"] >= max(heads) - 0.005
     assert rows["cmm_templates"]["overall"] >= rows["uniform"]["overall"]

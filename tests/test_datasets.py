@@ -89,24 +89,24 @@ def test_both_formats_say_the_same(npz, safetensors):
         assert data.labels.tolist() == [0, 1, 2, 2, 1]
         assert data.stored_as == "float32"
         assert data.assumed == []
-    assert torch.equal(one.images, two.images)
-    assert torch.equal(one.heads, two.heads)
+    assert torch.equal(one.image_features, two.image_features)
+    assert torch.equal(one.text_features, two.text_features)
     assert one.digest != two.digest
 
 
 def test_rows_are_scaled_to_unit_norm_and_keep_their_direction(written):
     raw = arrays()
     data = load_dataset(written())
-    assert data.images.dtype == data.heads.dtype == torch.float32
+    assert data.image_features.dtype == data.text_features.dtype == torch.float32
     expected = raw["image_features"] / np.linalg.norm(raw["image_features"], axis=1, keepdims=True)
-    np.testing.assert_allclose(data.images.numpy(), expected, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(data.heads.numpy(), axis=-1), 1, atol=1e-6)
+    np.testing.assert_allclose(data.image_features.numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(data.text_features.numpy(), axis=-1), 1, atol=1e-6)
 
 
 def test_one_head_may_come_without_a_prompt_axis(written):
     texts = arrays()["text_features"][0]
     data = load_dataset(written(text_features=texts, prompts=None))
-    assert data.heads.shape == (1, 3, 4)
+    assert data.text_features.shape == (1, 3, 4)
     assert data.prompts == ["head 0"]
 
 
@@ -130,8 +130,8 @@ def test_the_stored_number_format_is_recorded(written, dtype):
     images = arrays()["image_features"].astype(dtype)
     data = load_dataset(written(image_features=images))
     assert data.stored_as == dtype
-    assert data.images.dtype == torch.float32
-    np.testing.assert_allclose(data.images.norm(dim=1), 1, atol=1e-6)
+    assert data.image_features.dtype == torch.float32
+    np.testing.assert_allclose(data.image_features.norm(dim=1), 1, atol=1e-6)
 
 
 def test_large_float16_rows_do_not_overflow(written):
@@ -151,7 +151,7 @@ def test_numbers_and_text_in_other_layouts_are_read(npz):
     assert data.classnames == ["cat", "dog", "sea lion"]
     assert data.labels.tolist() == [0, 1, 2, 2, 1]
     assert data.logit_scale == 50
-    assert torch.equal(data.images, load_dataset(npz()).images)
+    assert torch.equal(data.image_features, load_dataset(npz()).images)
 
 
 def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
@@ -268,7 +268,7 @@ def test_class_names_may_come_from_a_file_with_comments_of_no_kind(npz, tmp_path
     name = npz()
     renamed = load_dataset(name, str(names))
     assert renamed.classnames == ["tabby cat", "dog", "#1 sea lion"]
-    assert torch.equal(renamed.images, load_dataset(name).images)
+    assert torch.equal(renamed.image_features, load_dataset(name).images)
 
 
 def test_class_names_that_do_not_fit_are_refused(npz, tmp_path):
@@ -396,18 +396,18 @@ def test_rows_too_short_to_be_scaled_count_as_zero_length():
 )
 def test_the_real_embeddings_load(real_data, file, images, heads):
     data = load_dataset(f"embeddings:{real_data / file}")
-    assert data.images.shape == images
-    assert data.heads.shape == heads
+    assert data.image_features.shape == images
+    assert data.text_features.shape == heads
     assert len(data.classnames) == heads[1]
     assert len(data.prompts) == heads[0]
     assert len(torch.unique(data.labels)) == heads[1]
     assert data.stored_as == "float16"
     assert data.logit_scale == 100
-    assert torch.allclose(data.images.norm(dim=1), torch.ones(images[0]), atol=1e-6)
+    assert torch.allclose(data.image_features.norm(dim=1), torch.ones(images[0]), atol=1e-6)
 
 
 @pytest.mark.real
 def test_the_real_textures_have_the_accuracy_that_their_source_states(real_data):
     data = load_dataset(f"embeddings:{real_data / 'dtd_vitb32.npz'}")
-    right = (data.images @ data.heads[0].T).argmax(1) == data.labels
+    right = (data.image_features @ data.text_features[0].T).argmax(1) == data.labels
     assert round(float(right.double().mean()), 5) == 0.44787

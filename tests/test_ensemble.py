@@ -177,11 +177,11 @@ def around_one_direction() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("scale", [1.0, 20.0, 80.0, 100.0, 1000.0])
 def test_the_text_in_use_has_the_cmm_of_its_class(scale):
     images, head = around_one_direction()
-    candidates, matches = Candidates.of_templates(head[None]), similarity_pass(images, head[None], scale)
+    candidates, passed = Candidates.of_templates(head[None]), similarity_pass(images, head[None], scale)
     for way in WAYS:
         found = candidate_cmm(images, candidates, head, scale, way)
-        expected = F.class_matching_margin(matches, way)[0]
-        told = (matches.soft_mass[0] > 1e-30) | (matches.soft_mass[0] == 0)  # between them, float32 loses images
+        expected = F.class_matching_margin(passed, way)[0]
+        told = (passed.soft_mass[0] > 1e-30) | (passed.soft_mass[0] == 0)  # between them, float32 loses images
         assert told[:4].all()
         np.testing.assert_allclose(found[told], expected[told], atol=2e-5, err_msg=way)
 
@@ -434,8 +434,8 @@ def test_bf16_products_change_a_candidates_cmm_little(name):
 @pytest.mark.parametrize("name", ["dtd_vitb32", "pets25_vitb32"])
 def test_bf16_on_real_embeddings_stays_within_its_bound(real_data, name):
     data = load_embeddings(real_data / f"{name}.npz")
-    candidates, others = Candidates.of_templates(data.heads), F.uniform_mean(data.heads)
-    given_ = data.images, candidates, others, data.logit_scale
+    candidates, others = Candidates.of_templates(data.text_features), F.uniform_mean(data.text_features)
+    given_ = data.image_features, candidates, others, data.logit_scale
     exact, rounded = (candidate_cmm(*given_, precision=precision) for precision in ("fp32", "bf16"))
     assert 0 < (exact - rounded).abs().max() < BF16_CMM
 

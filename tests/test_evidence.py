@@ -106,8 +106,10 @@ def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, f
     data = load_embeddings(real_data / file)
     committed = pd.read_csv(Path(__file__).parents[1] / "book" / "_static" / "evidence_real.csv", dtype=str)
     k = min(10, len(data.classnames) // 4)
-    rows = claims.claim_rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
-    rows.append(claims.sight(data.images, data.heads[0], data.labels))
+    rows = claims.claim_rows(
+        data.image_features, data.text_features[0], data.text_features, data.labels, data.logit_scale, k
+    )
+    rows.append(claims.sight(data.image_features, data.text_features[0], data.labels))
     mine = pages.evidence_table(rows).astype(str)
     theirs = committed[committed["data"] == name].drop(columns="data").reset_index(drop=True)
     assert json.loads(mine[["claim", "measure", "did it hold?"]].to_json()) == json.loads(

@@ -99,7 +99,7 @@ def test_the_chapter_shows_both_sets_of_names_side_by_side(tmp_path, tiny_clip):
     assert told["names"] == {"2": "missile, projectile", "3": "sunglasses, sunglass"}
     assert told.keys() == {"names", "overall", "worst", "zero_classes"}
     texts = run.encode(["a photo of a tench.", *(f"a photo of a {name}." for name in run.disambiguated[1:])])
-    right = (run.images @ texts.T).argmax(1) == run.labels
+    right = (run.image_features @ texts.T).argmax(1) == run.labels
     assert told["overall"] == pytest.approx(float(right.double().mean()))
     per_class = pd.read_csv(run.folder / "per_class.csv")["accuracy"]
     assert per_class[2] == per_class[4] == 0  # as published, by construction

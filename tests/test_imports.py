@@ -10,7 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # From the lowest to the highest. CONTRIBUTING.md draws it; this is the one place that says it.
-FLOORS = ("errors", "storage", "functional", "texts", "blazon", "data", "models", "study", "evaluation", "report", "cli")
+FLOORS = (
+    "errors",
+    "storage",
+    "functional",
+    "texts",
+    "blazon",
+    "data",
+    "models",
+    "study",
+    "evaluation",
+    "report",
+    "cli",
+)
 
 
 def module_name(file: Path) -> str:
@@ -61,5 +73,7 @@ def test_no_import_runs_in_a_circle():
 
 def test_the_drawing_in_contributing_has_the_floors_in_order():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    drawn = [line.split()[0].rstrip("/").removesuffix(".py") for line in text.split("```")[1].splitlines() if line.strip()]
+    drawn = [
+        line.split()[0].rstrip("/").removesuffix(".py") for line in text.split("```")[1].splitlines() if line.strip()
+    ]
     assert drawn[1:] == list(reversed(FLOORS))

@@ -181,7 +181,7 @@ def test_the_chapters_hold_for_a_folder_that_nobody_labelled(tmp_path, tiny_clip
     fields = {"class_names": str(tmp_path / "names.txt"), "max_broken": 1, "out": str(tmp_path / "runs")}
     fields |= {"dataset": f"folder:{image_folder / 'noise'}", "backbone": f"local-dir:{tiny_clip}"}
     run = open_run(Study.of(fields))
-    assert (run.labels, len(run.images)) == (None, 3)
+    assert (run.labels, len(run.image_features)) == (None, 3)
     for chapter in (path for path in NOTEBOOKS if belongs(path, run.conditions)):
         said = read_through(run, chapter)
         assert not {name: text for name, text in said.items() if text in ("nan", "None")}

@@ -34,9 +34,9 @@ ANSWER = ("It is round.", "It is grey.", "It has a rim.", "It lies on sand.")
 
 
 def test_suspects_are_the_classes_of_lowest_cmm_under_the_base_prompt(synthetic):
-    score = F.class_matching_margin(similarity_pass(synthetic.images, synthetic.base[None], synthetic.logit_scale))[
-        0
-    ].tolist()
+    score = F.class_matching_margin(
+        similarity_pass(synthetic.image_features, synthetic.base_text_features[None], synthetic.logit_scale)
+    )[0].tolist()
     order = sorted(range(CLASSES), key=lambda c: score[c])
     assert enrich.suspects(synthetic.blind) == order[:3]  # a quarter of 12
     assert enrich.suspects(synthetic.blind, 5) == order[:5]
@@ -53,7 +53,7 @@ def test_questions_name_the_rivals_only_in_contrast(tmp_path, question):
     run = opened(write_embeddings(tmp_path / "x.npz"), question=question, domain="made-up vectors")
     asked = enrich.questions(run.blind, [5, 1])
     assert list(asked) == [5, 1]
-    rivals = F.top_rivals(run.images, run.base, run.logit_scale)
+    rivals = F.top_rivals(run.image_features, run.base_text_features, run.logit_scale)
     for c, one in asked.items():
         assert (one.class_name, one.domain, one.style) == (run.classnames[c], "made-up vectors", question)
         assert list(one.rivals) == ([run.classnames[r] for r in rivals[c]] if question == "contrast" else [])
@@ -73,10 +73,10 @@ def test_heads_without_a_text_tower_are_compared_in_every_way_that_needs_none(sy
         assert one.prediction.shape == (IMAGES,)
         if one.classifier is not None:
             np.testing.assert_allclose(one.classifier.norm(dim=1), 1, atol=1e-5, err_msg=name)
-            s = synthetic.images.double().numpy() @ one.classifier.double().numpy().T
+            s = synthetic.image_features.double().numpy() @ one.classifier.double().numpy().T
             best = s[np.arange(IMAGES), one.prediction.numpy()]
             assert (best >= s.max(1) - 1e-6).all(), name
-    assert found["base"].classifier.equal(synthetic.base)
+    assert found["base"].classifier.equal(synthetic.base_text_features)
 
 
 def test_one_prompt_alone_leaves_nothing_to_weigh(tmp_path):
@@ -95,32 +95,34 @@ def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
     assert {name: one.requests for name, one in found.items() if one.requests} == dict.fromkeys(ENRICHED, 3)
     others = [c for c in range(CLASSES) if c not in described]
     replaced, flat, weighted = (found[name].classifier for name in ENRICHED[:3])
-    assert replaced[others].equal(synthetic.base[others])
-    uniform = F.uniform_mean(synthetic.heads)
+    assert replaced[others].equal(synthetic.base_text_features[others])
+    uniform = F.uniform_mean(synthetic.text_features)
     torch.testing.assert_close(flat[others], uniform[others])
-    mean = torch.cat([synthetic.heads[:, 3], described[3]]).mean(0)
+    mean = torch.cat([synthetic.text_features[:, 3], described[3]]).mean(0)
     torch.testing.assert_close(flat[3], torch.nn.functional.normalize(mean, dim=0))
     assert not torch.allclose(weighted[3], found["cmm_templates"].classifier[3], atol=1e-3)
 
 
 def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synthetic):
-    candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 6}))
-    uniform = F.uniform_mean(synthetic.heads)
+    candidates = Candidates.of_templates(synthetic.text_features).with_descriptions(near_texts(synthetic, {3: 6}))
+    uniform = F.uniform_mean(synthetic.text_features)
     found = methods.weighted_ensemble(synthetic.blind, candidates, temperature=2.0, cut=None, rounds=1)
-    score = candidate_cmm(synthetic.images, candidates, uniform, synthetic.logit_scale)
+    score = candidate_cmm(synthetic.image_features, candidates, uniform, synthetic.logit_scale)
     weights = F.weigh_candidates(candidates, score, temperature=2.0, cut=None)
     torch.testing.assert_close(found, F.combine_candidates(candidates, weights), rtol=0, atol=1e-7)
-    score = candidate_cmm(synthetic.images, candidates, synthetic.base, synthetic.logit_scale)
+    score = candidate_cmm(synthetic.image_features, candidates, synthetic.base_text_features, synthetic.logit_scale)
     other = F.combine_candidates(candidates, F.weigh_candidates(candidates, score, temperature=2.0, cut=None))
     assert not torch.allclose(found, other, atol=1e-4)
 
 
 def test_weights_of_whole_templates_make_one_classifier(synthetic):
     found = by_name(compare_methods(synthetic.blind, {}))
-    heads = synthetic.heads.double().numpy()
-    zpe = F.zpe(synthetic.images, synthetic.heads, synthetic.logit_scale)
-    score = F.class_matching_margin(similarity_pass(synthetic.images, synthetic.heads, synthetic.logit_scale))
-    for name, weights in (("zpe", zpe), ("cmm_global", F.weigh_prompts(synthetic.heads, score))):
+    heads = synthetic.text_features.double().numpy()
+    zpe = F.zpe(synthetic.image_features, synthetic.text_features, synthetic.logit_scale)
+    score = F.class_matching_margin(
+        similarity_pass(synthetic.image_features, synthetic.text_features, synthetic.logit_scale)
+    )
+    for name, weights in (("zpe", zpe), ("cmm_global", F.weigh_prompts(synthetic.text_features, score))):
         expected = sum(float(w) * head for w, head in zip(weights, heads, strict=True))
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(found[name].classifier, expected, atol=1e-5, err_msg=name)
@@ -130,8 +132,8 @@ def test_the_base_row_predicts_as_chapter_1_does(tmp_path):
     texts = synthetic_arrays()["text_features"]
     texts[:, 11] = texts[:, 0]
     run = opened(write_embeddings(tmp_path / "x.npz", text_features=texts))
-    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
-    assert by_name(compare_methods(run.blind, {}))["base"].prediction.equal(matches.prediction[0].long())
+    passed = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
+    assert by_name(compare_methods(run.blind, {}))["base"].prediction.equal(passed.prediction[0].long())
 
 
 # ---------------------------------------------------------------- labels
@@ -157,12 +159,12 @@ def test_a_blind_run_differs_in_its_labels_alone(synthetic):
     blind = synthetic.blind
     assert blind.labels is None
     assert synthetic.labels is not None
-    assert blind.images is synthetic.images
+    assert blind.image_features is synthetic.image_features
     assert blind.id == synthetic.id
 
 
 def test_an_ensemble_that_is_there_is_not_computed_again(synthetic, monkeypatch):
-    described, ready = near_texts(synthetic, {1: 4}), unit(CLASSES, synthetic.base.shape[1])
+    described, ready = near_texts(synthetic, {1: 4}), unit(CLASSES, synthetic.base_text_features.shape[1])
     found = by_name(compare_methods(synthetic.blind, described, ready))
     assert found["enriched_cmm"].classifier.equal(ready)
     assert not found["cmm_templates"].classifier.equal(ready)
@@ -210,7 +212,10 @@ def test_descriptions_are_encoded_class_by_class(towered, monkeypatch):
     run = towered(2)
     enrichment = Enrichment([1, 3], {}, {3: list(ANSWER[:3]), 1: list(ANSWER[1:3])})
     found = enrich.encode_descriptions(run.blind, enrichment)
-    assert {c: v.shape for c, v in found.items()} == {3: (3, run.base.shape[1]), 1: (2, run.base.shape[1])}
+    assert {c: v.shape for c, v in found.items()} == {
+        3: (3, run.base_text_features.shape[1]),
+        1: (2, run.base_text_features.shape[1]),
+    }
     torch.testing.assert_close(found[1], run.encode(ANSWER[1:3]))
     torch.testing.assert_close(found[3], run.encode(ANSWER[:3]))
     monkeypatch.setattr(Run, "encode", lambda *_: pytest.fail("nothing to encode"))

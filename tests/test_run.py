@@ -245,7 +245,7 @@ def test_batch_size_does_not_change_a_prediction(tmp_path, tiny_clip, monkeypatc
     for size in (7, 4096):
         monkeypatch.setenv("CMM_CACHE", str(tmp_path / f"cache-{size}"))
         run = opened(many, backbone=f"local-dir:{tiny_clip}", batch_size=size)
-        predictions.append(similarity_pass(run.images, run.heads, run.logit_scale).prediction)
+        predictions.append(similarity_pass(run.image_features, run.text_features, run.logit_scale).prediction)
     assert predictions[0].shape == (7, 240)
     assert len(predictions[0].unique()) > 1
     assert predictions[0].equal(predictions[1])
@@ -265,12 +265,12 @@ def write_many(folder: Path) -> str:
 def test_float16_storage_changes_only_near_ties(tmp_path, tiny_clip):
     many = write_many(tmp_path / "many")
     full, half = (opened(many, backbone=f"local-dir:{tiny_clip}", storage=s) for s in ("float32", "float16"))
-    assert not torch.equal(full.images, half.images)
-    x, text = full.images[:40], full.base[0]
+    assert not torch.equal(full.image_features, half.image_features)
+    x, text = full.image_features[:40], full.base_text_features[0]
     mirrored = 2 * (x @ text)[:, None] * x - text  # [40, D], each as similar to its image as the text is
     ties = torch.stack([text.expand_as(x), mirrored], 1)  # [40, 2, D]
-    for heads in (ties, full.heads):
-        wide, narrow = (similarity_pass(run.images, heads, run.logit_scale) for run in (full, half))
+    for heads in (ties, full.text_features):
+        wide, narrow = (similarity_pass(run.image_features, heads, run.logit_scale) for run in (full, half))
         differ = wide.prediction != narrow.prediction
         assert differ.any() or heads is not ties
         assert (wide.margin[differ] < 1e-3).all()
@@ -281,8 +281,10 @@ def test_near_ties_bound_what_float16_storage_changes(labelled, tmp_path):
     """The synthetic images are stored as float16; brought to a coarser grid, only counted images may change sides."""
     ties = strict_json(labelled / "results.json")["near_ties"]
     run = opened(write_embeddings(tmp_path / "x.npz"))
-    exact = similarity_pass(run.images, run.base[None], run.logit_scale)
-    rounded = similarity_pass(torch.nn.functional.normalize(run.images.half().float()), run.base[None], run.logit_scale)
+    exact = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
+    rounded = similarity_pass(
+        torch.nn.functional.normalize(run.image_features.half().float()), run.base_text_features[None], run.logit_scale
+    )
     assert ties == {"margin_below": 1e-3, "n_images": int((exact.margin[0] < 1e-3).sum())}
     assert 0 < ties["n_images"] < 60
     assert int((exact.prediction != rounded.prediction).sum()) <= ties["n_images"]

@@ -58,21 +58,21 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.normalize(x, dim=-1)
 
 
-def assert_same(matches, images, heads, scale=SCALE):
+def assert_same(passed, images, heads, scale=SCALE):
     expected = brute_force(images, heads, scale)
     sure = expected[3] > 1e-6
-    for field, want in zip(fields(matches), expected, strict=False):
-        got = getattr(matches, field.name).numpy()
+    for field, want in zip(fields(passed), expected, strict=False):
+        got = getattr(passed, field.name).numpy()
         assert got.shape == want.shape, field.name
         if field.name == "prediction":
             np.testing.assert_array_equal(got[sure], want[sure])
         elif field.name != "rival":  # a rival is checked by its similarity: it may tie with the third
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=field.name)
     rival = np.stack([images.float().numpy() @ head.float().numpy().T for head in heads])
-    rival = np.take_along_axis(rival, matches.rival.numpy()[:, :, None].astype(int), 2)[:, :, 0]
+    rival = np.take_along_axis(rival, passed.rival.numpy()[:, :, None].astype(int), 2)[:, :, 0]
     np.testing.assert_allclose(rival, expected[2] - expected[3], atol=1e-5)
-    assert (matches.rival != matches.prediction).all()
-    assert matches.n_retrieved == min(len(images), max(1, round(len(images) / heads.shape[1])))
+    assert (passed.rival != passed.prediction).all()
+    assert passed.n_retrieved == min(len(images), max(1, round(len(images) / heads.shape[1])))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 63, 64, 65, 127, 128, 129, 130, 191, 192, 193, 333])
@@ -133,23 +133,23 @@ def test_top_two_takes_a_strided_input():
 def test_a_duplicate_text_is_never_predicted_and_is_the_rival(n_classes, precision):
     images, heads = unit(333, 32), unit(1, n_classes, 32, seed=1)
     heads[0, -1] = heads[0, 0]
-    matches = similarity_pass(images, heads, SCALE, precision=precision, block=50)
-    assert not (matches.prediction == n_classes - 1).any()
-    original = matches.prediction == 0
+    passed = similarity_pass(images, heads, SCALE, precision=precision, block=50)
+    assert not (passed.prediction == n_classes - 1).any()
+    original = passed.prediction == 0
     assert original.any()
-    assert (matches.rival[original] == n_classes - 1).all()
-    assert (matches.margin[original] == 0).all()
+    assert (passed.rival[original] == n_classes - 1).all()
+    assert (passed.margin[original] == 0).all()
 
 
 @pytest.mark.parametrize("n_classes", [2, 7, 130])
 def test_all_texts_alike(n_classes):
-    matches = similarity_pass(unit(20, 8), unit(1, 1, 8, seed=1).expand(1, n_classes, 8), SCALE)
-    assert (matches.prediction == 0).all()
-    assert (matches.rival == 1).all()
-    assert (matches.spread == 1).all()
+    passed = similarity_pass(unit(20, 8), unit(1, 1, 8, seed=1).expand(1, n_classes, 8), SCALE)
+    assert (passed.prediction == 0).all()
+    assert (passed.rival == 1).all()
+    assert (passed.spread == 1).all()
     for key in ("margin", "soft_margin", "soft_scaled_margin", "retrieval_margin"):
-        assert not getattr(matches, key).any()
-    torch.testing.assert_close(matches.soft_mass, torch.full_like(matches.soft_mass, 20 / n_classes))
+        assert not getattr(passed, key).any()
+    torch.testing.assert_close(passed.soft_mass, torch.full_like(passed.soft_mass, 20 / n_classes))
 
 
 @pytest.mark.parametrize(("n", "n_classes"), [(60, 4), (400, 130), (700, 5)])
@@ -166,9 +166,9 @@ def test_a_tie_among_retrieved_images_goes_to_the_lowest_index(n_classes):
     images = torch.zeros(n, n_classes)
     images[:, 0] = 0.5
     images[torch.arange(n), 1 + torch.arange(n) % (n_classes - 1)] = torch.linspace(0.6, 0.9, n)
-    matches = similarity_pass(images, heads, SCALE, block=5)
-    assert matches.n_retrieved == 2
-    assert matches.retrieval_margin[0, 0].item() == pytest.approx(0.5 - 0.6 + 0.5 - images[1, 2].item(), abs=1e-6)
+    passed = similarity_pass(images, heads, SCALE, block=5)
+    assert passed.n_retrieved == 2
+    assert passed.retrieval_margin[0, 0].item() == pytest.approx(0.5 - 0.6 + 0.5 - images[1, 2].item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("m", [1, 2, 63, 64, 65, 66, 69, 70, 150, 400])
@@ -192,9 +192,9 @@ def test_the_first_of_equally_similar_images_are_retrieved(m, values):
 
 def test_half_precision_inputs():
     images, heads = unit(150, 32).half(), unit(2, 70, 32, seed=1).half()
-    matches = similarity_pass(images, heads, SCALE, block=64)
-    assert_same(matches, images, heads)
-    assert matches.top_similarity.dtype == torch.float32
+    passed = similarity_pass(images, heads, SCALE, block=64)
+    assert_same(passed, images, heads)
+    assert passed.top_similarity.dtype == torch.float32
 
 
 def test_inputs_are_left_alone():
@@ -264,7 +264,7 @@ def test_bf16_on_dtd_stays_within_its_bounds(dtd):
     differs = exact.prediction != rounded.prediction
     assert (exact.margin[differs] < 2 * BF16_SIMILARITY).all()
     assert differs.float().mean() < 0.01
-    cmm = [matches.soft_margin / matches.soft_mass for matches in (exact, rounded)]
+    cmm = [passed.soft_margin / passed.soft_mass for passed in (exact, rounded)]
     assert (cmm[0] - cmm[1]).abs().max() < BF16_CMM
 
 

@@ -68,8 +68,8 @@ def test_chosen_classes_of_embeddings_keep_their_vectors(tmp_path):
     data = load_dataset(write_embeddings(tmp_path / "x.npz"))
     part = only_classes(data, [2, 7])
     rows = (data.labels == 2) | (data.labels == 7)
-    assert torch.equal(part.images, data.images[rows])
-    assert torch.equal(part.heads, data.heads[:, [2, 7]])
+    assert torch.equal(part.image_features, data.image_features[rows])
+    assert torch.equal(part.text_features, data.text_features[:, [2, 7]])
     assert torch.equal(part.labels, (data.labels[rows] == 7).long())
     assert len({data.digest, part.digest, only_classes(data, [2, 8]).digest}) == 3
 
@@ -77,8 +77,8 @@ def test_chosen_classes_of_embeddings_keep_their_vectors(tmp_path):
 def test_without_labels_chosen_classes_keep_all_images(tmp_path):
     data = load_dataset(write_embeddings(tmp_path / "x.npz", labels=None))
     part = only_classes(data, [2, 7])
-    assert (len(part.images), part.classnames, part.labels) == (
-        len(data.images),
+    assert (len(part.image_features), part.classnames, part.labels) == (
+        len(data.image_features),
         [data.classnames[c] for c in (2, 7)],
         None,
     )
@@ -96,9 +96,9 @@ def test_a_draw_is_balanced_seeded_and_in_order(tmp_path):
     data = load_dataset(write_embeddings(tmp_path / "x.npz"))
     few = draw(data, 3, seed=0)
     assert few.labels.bincount(minlength=CLASSES).tolist() == [3] * CLASSES
-    where = [(data.images == x).all(1).nonzero()[0].item() for x in few.images]
+    where = [(data.image_features == x).all(1).nonzero()[0].item() for x in few.image_features]
     assert where == sorted(set(where))
-    assert torch.equal(few.images, draw(data, 3, seed=0).images)
+    assert torch.equal(few.image_features, draw(data, 3, seed=0).images)
     assert few.digest == draw(data, 3, seed=0).digest
     assert few.digest != draw(data, 3, seed=1).digest
 
@@ -119,8 +119,8 @@ def test_image_ids_follow_the_images(tmp_path):
     ids = np.array([f"{i}.jpg" for i in range(len(synthetic_arrays()["labels"]))])
     data = load_dataset(write_embeddings(tmp_path / "x.npz", image_ids=ids))
     few = draw(data, 1, 0)
-    for x, name in zip(few.images, few.image_ids, strict=True):
-        assert torch.equal(data.images[data.image_ids.index(name)], x)
+    for x, name in zip(few.image_features, few.image_ids, strict=True):
+        assert torch.equal(data.image_features[data.image_ids.index(name)], x)
 
 
 def test_a_study_chooses_classes_by_names_of_its_own_before_it_draws(image_folder, tmp_path):

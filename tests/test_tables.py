@@ -21,8 +21,8 @@ def run(tmp_path) -> Run:
 
 
 @pytest.fixture
-def matches(run) -> SimilarityPass:
-    return similarity_pass(run.images, run.base[None], run.logit_scale)
+def passed(run) -> SimilarityPass:
+    return similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
 
 
 def test_accuracy_columns_are_empty_for_a_class_without_images_and_name_no_rival_without_an_error(run):
@@ -67,16 +67,16 @@ def test_names_and_numbers_come_through_a_file_as_they_are(run, tmp_path):
     assert after.splitlines() == [f"{line},{rank}" for line, rank in zip(before.splitlines(), ranks, strict=True)]
 
 
-def test_the_suspect_rank_is_the_order_of_suspicion(run, matches):
-    soft = F.class_matching_margin(matches, "soft")[0]
+def test_the_suspect_rank_is_the_order_of_suspicion(run, passed):
+    soft = F.class_matching_margin(passed, "soft")[0]
     order = F.rank_classes(soft, soft)
-    rival, share = F.rivals(run.images, run.base, run.logit_scale)
-    scores = {"soft": soft, "predicted_count": F.predicted_count(matches)[0].double()}
+    rival, share = F.rivals(run.image_features, run.base_text_features, run.logit_scale)
+    scores = {"soft": soft, "predicted_count": F.predicted_count(passed)[0].double()}
     table = tables.cmm_columns(run, scores, order, rival, share)
     assert table.sort_values("suspect_rank")["class_index"].tolist() == order.tolist()
     assert table.sort_values("cmm_soft")["suspect_rank"].tolist() == list(range(1, CLASSES + 1))
     assert "cmm_predicted_count" not in table
-    assert table["predicted_count"].sum() == len(run.images)
+    assert table["predicted_count"].sum() == len(run.image_features)
     assert (table["rival_index"] != table["class_index"]).all()
     assert table["rival"].tolist() == [run.classnames[c] for c in rival.tolist()]
 
@@ -84,7 +84,8 @@ def test_the_suspect_rank_is_the_order_of_suspicion(run, matches):
 def test_the_prompt_table_has_accuracies_only_with_labels(run, tmp_path):
     unlabelled = open_run(Study.of({"dataset": write_embeddings(tmp_path / "u.npz", labels=None)}))
     with_labels, without = (
-        tables.prompt_table(r, similarity_pass(r.images, r.heads, r.logit_scale)) for r in (run, unlabelled)
+        tables.prompt_table(r, similarity_pass(r.image_features, r.text_features, r.logit_scale))
+        for r in (run, unlabelled)
     )
     assert with_labels["prompt"].tolist() == run.prompts
     assert with_labels["overall"].between(0, 1).all()

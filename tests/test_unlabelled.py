@@ -36,7 +36,7 @@ def test_contenders_are_the_base_its_neighbours_and_the_corrections(synthetic):
     pytest.importorskip("ot")
     found = by_name(corrections.compare_corrections(synthetic.blind, corrections.fit_corrections(synthetic.blind)))
     assert list(found) == ["base", *NEIGHBOURS, "prior_matching", "prototypes"]
-    assert found["base"].prediction.equal(predict(synthetic.images, synthetic.base))
+    assert found["base"].prediction.equal(predict(synthetic.image_features, synthetic.base_text_features))
     assert all(one.prediction.shape == (IMAGES,) and one.label_free for one in found.values())
 
 
@@ -45,16 +45,18 @@ def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
     order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(synthetic.study.seed))
     first, second = order[: IMAGES // 2], order[IMAGES // 2 :]
     for fitted_on, judged in ((first, second), (second, first)):
-        matched = F.fit_prior_matching(synthetic.images[fitted_on], synthetic.base, 1 / synthetic.logit_scale)
-        assert found[judged].equal(matched.predict(synthetic.images[judged], synthetic.base))
+        matched = F.fit_prior_matching(
+            synthetic.image_features[fitted_on], synthetic.base_text_features, 1 / synthetic.logit_scale
+        )
+        assert found[judged].equal(matched.predict(synthetic.image_features[judged], synthetic.base_text_features))
     assert converged
 
 
 def test_the_hub_gives_most_images_to_the_starved(synthetic):
     matched = corrections.fit_corrections(synthetic.blind)["prior_matching"]
     hub, starved, rows = corrections.hub_and_under_predicted(synthetic.blind, matched)
-    before = predict(synthetic.images, synthetic.base).numpy()
-    after = matched.predict(synthetic.images, synthetic.base).numpy()
+    before = predict(synthetic.image_features, synthetic.base_text_features).numpy()
+    after = matched.predict(synthetic.image_features, synthetic.base_text_features).numpy()
     moves = np.zeros((CLASSES, CLASSES), int)
     np.add.at(moves, (before, after), 1)
     np.fill_diagonal(moves, 0)
@@ -64,24 +66,28 @@ def test_the_hub_gives_most_images_to_the_starved(synthetic):
 
 
 def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
-    candidates = Candidates.of_templates(synthetic.heads).with_descriptions(near_texts(synthetic, {3: 4}))
-    nothing = F.fit_prior_matching(synthetic.images, synthetic.base, 1 / synthetic.logit_scale).at(0.0)
+    candidates = Candidates.of_templates(synthetic.text_features).with_descriptions(near_texts(synthetic, {3: 4}))
+    nothing = F.fit_prior_matching(
+        synthetic.image_features, synthetic.base_text_features, 1 / synthetic.logit_scale
+    ).at(0.0)
     found = corrections.corrected_ensemble(synthetic.blind, candidates, nothing)
     plain = methods.weighted_ensemble(synthetic.blind, candidates)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-4)
 
 
 def test_both_orders_are_what_they_say(synthetic):
-    candidates = Candidates.of_templates(synthetic.heads)
+    candidates = Candidates.of_templates(synthetic.text_features)
     classifier = methods.weighted_ensemble(synthetic.blind, candidates)
     found = by_name(corrections.compare_orders(synthetic.blind, candidates, classifier))
     assert len(found) == 7
     tau = 1 / synthetic.logit_scale
-    after = F.fit_prior_matching(synthetic.images, classifier, tau).predict(synthetic.images, classifier)
+    after = F.fit_prior_matching(synthetic.image_features, classifier, tau).predict(
+        synthetic.image_features, classifier
+    )
     assert found["ensemble, then prior_matching"].prediction.equal(after)
-    first = F.fit_prototypes(synthetic.images, synthetic.base, tau)
+    first = F.fit_prototypes(synthetic.image_features, synthetic.base_text_features, tau)
     weighed = corrections.corrected_ensemble(synthetic.blind, candidates, first)
-    assert found["prototypes, then ensemble"].prediction.equal(first.predict(synthetic.images, weighed))
+    assert found["prototypes, then ensemble"].prediction.equal(first.predict(synthetic.image_features, weighed))
 
 
 # ---------------------------------------------------------------- with labels
@@ -95,7 +101,7 @@ def test_the_report_has_both_ways(synthetic):
     inside = section["inductive"]
     assert set(section) == {*prior_shift.REPORTED, "strength", "converged", "inductive"}
     assert set(inside) == {*prior_shift.REPORTED, "strength", "converged"}
-    hit = (found.predict(synthetic.images, synthetic.base) == labels).numpy()
+    hit = (found.predict(synthetic.image_features, synthetic.base_text_features) == labels).numpy()
     accuracy = np.array([hit[labels.numpy() == c].mean() for c in range(CLASSES)])
     assert section["overall"] == pytest.approx(hit.mean())
     assert section["worst"]["5"] == pytest.approx(np.sort(accuracy)[:5].mean())
@@ -108,9 +114,12 @@ def test_draws_measure_the_change_on_the_drawn_images(synthetic):
     table = prior_shift.draws(synthetic.blind, synthetic.labels, seed=0, n_draws=2)
     assert len(table) == len(prior_shift.KINDS) * 2 * 3
     kept = F.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
-    x, y = synthetic.images[kept], synthetic.labels[kept]
-    matched = F.fit_prior_matching(x, synthetic.base, 1 / synthetic.logit_scale)
-    right = [float((p == y).double().mean()) for p in (predict(x, synthetic.base), matched.predict(x, synthetic.base))]
+    x, y = synthetic.image_features[kept], synthetic.labels[kept]
+    matched = F.fit_prior_matching(x, synthetic.base_text_features, 1 / synthetic.logit_scale)
+    right = [
+        float((p == y).double().mean())
+        for p in (predict(x, synthetic.base_text_features), matched.predict(x, synthetic.base_text_features))
+    ]
     row = table[(table["kind"] == "balanced") & (table["draw"] == 1) & (table["method"] == "prior matching")]
     assert float(row["change"].iloc[0]) == pytest.approx(right[1] - right[0])
 
@@ -121,14 +130,16 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
     rows = prior_shift.sizes(synthetic.blind, synthetic.labels, [5], seed=0)
     reference = F.few_per_class(synthetic.labels, 5, 0)
     others = np.setdiff1d(np.arange(IMAGES), reference.numpy())
-    matched = F.fit_prior_matching(synthetic.images[reference], synthetic.base, 1 / synthetic.logit_scale)
-    hit = matched.predict(synthetic.images[others], synthetic.base) == synthetic.labels[others]
+    matched = F.fit_prior_matching(
+        synthetic.image_features[reference], synthetic.base_text_features, 1 / synthetic.logit_scale
+    )
+    hit = matched.predict(synthetic.image_features[others], synthetic.base_text_features) == synthetic.labels[others]
     assert rows[0]["overall"] == pytest.approx(float(hit.double().mean()))
     assert [row["method"] for row in rows] == ["prior matching", "prototypes"]
 
 
 def test_strength_zero_is_the_plain_classifier(synthetic):
     rows = prior_shift.strengths(synthetic.blind, synthetic.labels, [0.0, 1.0])
-    plain = F.class_accuracy(predict(synthetic.images, synthetic.base), synthetic.labels, CLASSES)
+    plain = F.class_accuracy(predict(synthetic.image_features, synthetic.base_text_features), synthetic.labels, CLASSES)
     assert rows[0]["overall"] == plain.overall
     assert rows[2]["overall"] > plain.overall

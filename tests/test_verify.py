@@ -170,7 +170,9 @@ def test_real_embeddings_give_the_figures_that_ship(name, real_data, tmp_path):
 
     run = open_run(Study.of({"dataset": f"embeddings:{os.fspath(real_data / name)}.npz", "out": str(tmp_path)}))
     assert run.labels is not None
-    report = evaluation.accuracy_report(predict(run.images, run.base), run.labels, run.n_classes, run.worst_k)
+    report = evaluation.accuracy_report(
+        predict(run.image_features, run.base_text_features), run.labels, run.n_classes, run.worst_k
+    )
     run.write_manifest({})
     run.record(accuracy=report)
     checks = verify(run.folder)

@@ -24,7 +24,7 @@ class EmbeddingFile:
     """Image and text embeddings of one file, unit norm, float32.
 
     Attributes:
-        heads: one text embedding a prompt and class, [P, C, D].
+        text_features: one embedding a prompt and class, [P, C, D].
         labels: class index of each image, [N], or None.
         stored_as: number format of the images in the file.
         assumed: what the file does not say and this package assumed.
@@ -32,8 +32,8 @@ class EmbeddingFile:
 
     name: str
     classnames: list[str]
-    images: Float[Tensor, "N D"]
-    heads: Float[Tensor, "P C D"]
+    image_features: Float[Tensor, "N D"]
+    text_features: Float[Tensor, "P C D"]
     labels: Int[Tensor, "N"] | None
     prompts: list[str]
     logit_scale: float
@@ -49,7 +49,7 @@ class EmbeddingFile:
         rows = list(rows)
         return replace(
             self,
-            images=self.images[rows],
+            image_features=self.image_features[rows],
             labels=None if self.labels is None else self.labels[rows],
             image_ids=self.image_ids and [self.image_ids[i] for i in rows],
             digest=digest(self.digest, "images", rows),
@@ -61,7 +61,7 @@ class EmbeddingFile:
         return replace(
             self,
             classnames=[self.classnames[c] for c in classes],
-            heads=self.heads[:, classes],
+            text_features=self.text_features[:, classes],
             labels=labels,
             digest=digest(self.digest, "classes", classes),
         )
@@ -81,29 +81,29 @@ def load_embeddings(path: Path) -> EmbeddingFile:
     missing = [key for key in ("image_features", "text_features", "classnames") if key not in raw]
     if missing:
         raise InputError(f"{path.name} lacks {', '.join(missing)}: it has {', '.join(sorted(raw))}")
-    images, texts = _features(raw, "image_features", path), _features(raw, "text_features", path)
-    heads = texts[None] if texts.ndim == 2 else texts
+    image_features, texts = _features(raw, "image_features", path), _features(raw, "text_features", path)
+    text_features = texts[None] if texts.ndim == 2 else texts
     classnames = _strings(raw["classnames"])
-    prompts = _strings(raw["prompts"]) if "prompts" in raw else [f"head {p}" for p in range(len(heads))]
-    _check_fit(path, images, heads, classnames, prompts)
-    check_embeddings(images, f"{path.name}: image_features")
+    prompts = _strings(raw["prompts"]) if "prompts" in raw else [f"prompt {p}" for p in range(len(text_features))]
+    _check_fit(path, image_features, text_features, classnames, prompts)
+    check_embeddings(image_features, f"{path.name}: image_features")
     check_embeddings(texts, f"{path.name}: text_features")
     ids = _strings(raw["image_ids"]) if "image_ids" in raw else None
-    if ids is not None and len(ids) != len(images):
-        raise InputError(f"{path.name}: {len(ids)} image_ids for {len(images)} images")
+    if ids is not None and len(ids) != len(image_features):
+        raise InputError(f"{path.name}: {len(ids)} image_ids for {len(image_features)} images")
     return EmbeddingFile(
         name=path.stem,
         classnames=classnames,
-        images=torch.nn.functional.normalize(images.float(), dim=-1),
-        heads=torch.nn.functional.normalize(heads.float(), dim=-1),
-        labels=_labels(raw, len(images), len(classnames), path),
+        image_features=torch.nn.functional.normalize(image_features.float(), dim=-1),
+        text_features=torch.nn.functional.normalize(text_features.float(), dim=-1),
+        labels=_labels(raw, len(image_features), len(classnames), path),
         prompts=prompts,
         logit_scale=_logit_scale(raw, path),
         backbone=_first_string(raw, "backbone"),
         pretrained=_first_string(raw, "pretrained"),
         image_ids=ids,
         digest=file_digests(path, [path])[0],
-        stored_as=str(images.dtype).removeprefix("torch."),
+        stored_as=str(image_features.dtype).removeprefix("torch."),
         assumed=[] if "logit_scale" in raw else ["logit_scale = 100"],
     )
 
@@ -154,14 +154,22 @@ def _tensor(array: Any, name: str) -> Tensor:
         raise InputError(f"{name} holds {array.dtype}, which torch cannot read: save floats or integers") from None
 
 
-def _check_fit(path: Path, images: Tensor, heads: Tensor, classnames: Sequence[str], prompts: Sequence[str]) -> None:
-    shapes = f"image_features {list(images.shape)}, text_features {list(heads.shape)}, {len(classnames)} classnames"
-    if images.ndim != 2 or heads.ndim != 3 or images.shape[1] != heads.shape[2] or heads.shape[1] != len(classnames):
+def _check_fit(
+    path: Path, image_features: Tensor, text_features: Tensor, classnames: Sequence[str], prompts: Sequence[str]
+) -> None:
+    shapes = f"image_features {list(image_features.shape)}, text_features {list(text_features.shape)}"
+    shapes += f", {len(classnames)} classnames"
+    if (
+        image_features.ndim != 2
+        or text_features.ndim != 3
+        or image_features.shape[1] != text_features.shape[2]
+        or text_features.shape[1] != len(classnames)
+    ):
         raise InputError(f"{path.name}: shapes disagree: {shapes}; expected [N, D], [C, D] or [P, C, D], and C names")
-    if not images.numel() or not heads.numel() or len(classnames) < 2:
+    if not image_features.numel() or not text_features.numel() or len(classnames) < 2:
         raise InputError(f"{path.name}: needs one or more images and two or more classes: {shapes}")
-    if len(prompts) != len(heads):
-        raise InputError(f"{path.name}: {len(prompts)} prompts for {len(heads)} heads of text_features")
+    if len(prompts) != len(text_features):
+        raise InputError(f"{path.name}: {len(prompts)} prompts for {len(text_features)} prompts' text_features")
 
 
 def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> Tensor | None:

@@ -64,7 +64,7 @@ def _index(word: str, classnames: Sequence[str], path: Path) -> int:
 
 def draw(data: Dataset, limit: int, seed: int) -> Dataset:
     """At most `limit` images of every class, drawn by the seed; without labels, `limit` times C images of all."""
-    n_classes, n_images = len(data.classnames), len(data.images if isinstance(data, EmbeddingFile) else data)
+    n_classes, n_images = len(data.classnames), len(data.image_features if isinstance(data, EmbeddingFile) else data)
     order = np.random.default_rng(seed).permutation(n_images)
     if data.labels is None:
         drawn = order[: limit * n_classes]

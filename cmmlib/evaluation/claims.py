@@ -53,9 +53,9 @@ def _row(claim: str, measure: str, value: float, low: float, high: float, than: 
 
 
 def claim_rows(
-    images: Float[Tensor, "N D"],
-    base: Float[Tensor, "C D"],
-    heads: Float[Tensor, "P C D"],
+    image_features: Float[Tensor, "N D"],
+    base_text_features: Float[Tensor, "C D"],
+    text_features: Float[Tensor, "P C D"],
     labels: Int[Tensor, "N"],
     logit_scale: float,
     k: int,
@@ -64,21 +64,21 @@ def claim_rows(
     """Every claim that embeddings alone can check.
 
     Args:
-        base: texts of the base prompt, which all rows but one are about.
-        heads: texts of the pool, to be rated.
+        base_text_features: texts of the base prompt, which all rows but one are about.
+        text_features: texts of the pool, to be rated.
         k: size of the worst set.
 
     Returns:
         Rows with `claim`, `measure`, `value`, `low`, `high` (95 %, or the bracket of worst@k) and `held`.
     """
-    found = similarity_pass(images, base[None], logit_scale)
-    n_classes, before = len(base), found.prediction[0].long()
+    found = similarity_pass(image_features, base_text_features[None], logit_scale)
+    n_classes, before = len(base_text_features), found.prediction[0].long()
     accuracy = F.class_accuracy(before, labels, n_classes)
     table = [phenomenon(before, labels, n_classes, k, seed), *detection(found, accuracy.value, k, seed)]
-    if len(heads) > 2:
-        table.append(prompt_rating(similarity_pass(images, heads, logit_scale), labels, seed))
+    if len(text_features) > 2:
+        table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
     for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-        after = fit(images, base, 1 / logit_scale).predict(images, base)
+        after = fit(image_features, base_text_features, 1 / logit_scale).predict(image_features, base_text_features)
         table += lift(name, before, after, labels, n_classes, k, seed)
     return table
 
@@ -133,16 +133,18 @@ def _over_classes(of: Callable[[Tensor], float | None], n: int, seed: int) -> tu
     return value, float(low), float(high)
 
 
-def sight(images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], labels: Int[Tensor, "N"], seed: int = 0) -> Row:
+def sight(
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], labels: Int[Tensor, "N"], seed: int = 0
+) -> Row:
     """Rank correlation of class accuracy with what the eye can tell: minus the cross-entropy of a linear probe.
 
     The probe is fitted on one half of each class's images and judged on the other, in both directions.
     """
-    accuracy = F.class_accuracy(predict(images, head), labels, len(head)).value
+    accuracy = F.class_accuracy(predict(image_features, text_features), labels, len(text_features)).value
     first, losses = F.random_half(labels, seed), []
     for half in (first, ~first):
-        probe = fit_linear_probe(images[half].float(), labels[half])
-        losses.append(visual_confusability(probe, images[~half].float(), labels[~half]))
+        probe = fit_linear_probe(image_features[half].float(), labels[half])
+        losses.append(visual_confusability(probe, image_features[~half].float(), labels[~half]))
     clear = -torch.stack(losses).nanmean(0)
     known = ~accuracy.isnan() & ~clear.isnan()
     a, s = accuracy[known], clear[known]

@@ -28,7 +28,9 @@ CORRECTIONS: dict[str, Callable[..., Correction]] = {
 @label_free
 def fit_corrections(run: Run) -> dict[str, Correction]:
     """Every correction, fitted on all images under the base prompt: uniform prior, strength 1."""
-    return {name: fit(run.images, run.base, 1 / run.logit_scale) for name, fit in CORRECTIONS.items()}
+    return {
+        name: fit(run.image_features, run.base_text_features, 1 / run.logit_scale) for name, fit in CORRECTIONS.items()
+    }
 
 
 @label_free
@@ -38,12 +40,12 @@ def cross_fitted(run: Run, name: str) -> tuple[Int[Tensor, "N"], bool]:
     Returns:
         A prediction for each image, and whether both fits converged. One image alone is its own other half.
     """
-    order = torch.randperm(len(run.images), generator=torch.Generator().manual_seed(run.study.seed))
+    order = torch.randperm(len(run.image_features), generator=torch.Generator().manual_seed(run.study.seed))
     halves = order.chunk(2) if len(order) > 1 else (order, order)
     prediction, converged = torch.empty_like(order), True
     for fitted_on, judged in (halves, halves[::-1]):
-        found = CORRECTIONS[name](run.images[fitted_on], run.base, 1 / run.logit_scale)
-        prediction[judged] = found.predict(run.images[judged], run.base)
+        found = CORRECTIONS[name](run.image_features[fitted_on], run.base_text_features, 1 / run.logit_scale)
+        prediction[judged] = found.predict(run.image_features[judged], run.base_text_features)
         converged &= found.converged
     return prediction, converged
 
@@ -55,7 +57,10 @@ def hub_and_under_predicted(run: Run, matched: Correction) -> tuple[int, int, In
     Returns:
         The class that gives, the class that takes (of highest and of lowest bias where no image moves), image indices.
     """
-    before, after = predict(run.images, run.base), matched.predict(run.images, run.base)
+    before, after = (
+        predict(run.image_features, run.base_text_features),
+        matched.predict(run.image_features, run.base_text_features),
+    )
     moves = torch.stack([before, after], 1)[before != after]
     order = matched.bias.argsort(stable=True)
     hub, starved = int(order[0]), int(order[-1])
@@ -69,17 +74,17 @@ def hub_and_under_predicted(run: Run, matched: Correction) -> tuple[int, int, In
 @label_free
 def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[MethodResult]:
     """The base prompt, what is near in print, and the corrections, all on all images of the run and without a label."""
-    x, head, scale = run.images, run.base, run.logit_scale
+    x, texts, scale = run.image_features, run.base_text_features, run.logit_scale
     predictions = {
-        "base": predict(x, head),
-        "mean_centred": F.mean_centred(x, head),
-        "z_scored": F.z_scored(x, head),
-        "label_shift_em": F.label_shift_em(x, head, scale),
-        "zlap": F.zlap(x, head),
-        "transclip": F.transclip(x, head, scale),
-        "inmap": F.inmap(x, head, scale),
-        "otter": F.otter(x, head),
-        **{name: correction.predict(x, head) for name, correction in found.items()},
+        "base": predict(x, texts),
+        "mean_centred": F.mean_centred(x, texts),
+        "z_scored": F.z_scored(x, texts),
+        "label_shift_em": F.label_shift_em(x, texts, scale),
+        "zlap": F.zlap(x, texts),
+        "transclip": F.transclip(x, texts, scale),
+        "inmap": F.inmap(x, texts, scale),
+        "otter": F.otter(x, texts),
+        **{name: correction.predict(x, texts) for name, correction in found.items()},
     }
     return [MethodResult(name, prediction) for name, prediction in predictions.items()]
 
@@ -87,14 +92,14 @@ def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[Metho
 @label_free
 def compare_orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[MethodResult]:
     """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
-    found = [MethodResult("ensemble", predict(run.images, ensemble))]
+    found = [MethodResult("ensemble", predict(run.image_features, ensemble))]
     for name, fit in CORRECTIONS.items():
-        first = fit(run.images, run.base, 1 / run.logit_scale)
-        found.append(MethodResult(f"{name} alone", first.predict(run.images, run.base)))
-        after = fit(run.images, ensemble, 1 / run.logit_scale)
-        found.append(MethodResult(f"ensemble, then {name}", after.predict(run.images, ensemble)))
+        first = fit(run.image_features, run.base_text_features, 1 / run.logit_scale)
+        found.append(MethodResult(f"{name} alone", first.predict(run.image_features, run.base_text_features)))
+        after = fit(run.image_features, ensemble, 1 / run.logit_scale)
+        found.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features, ensemble)))
         weighed = corrected_ensemble(run, candidates, first)
-        found.append(MethodResult(f"{name}, then ensemble", first.predict(run.images, weighed)))
+        found.append(MethodResult(f"{name}, then ensemble", first.predict(run.image_features, weighed)))
     return found
 
 
@@ -104,11 +109,11 @@ def corrected_ensemble(run: Run, candidates: Candidates, correction: Correction)
 
     A bias is one more dimension, in which every image is 1; so the margins are those of corrected logits.
     """
-    x = torch.nn.functional.pad(run.images.float(), (0, 1), value=1.0)
+    x = torch.nn.functional.pad(run.image_features.float(), (0, 1), value=1.0)
     own = correction.prototypes[candidates.classes], correction.bias[candidates.classes]
     vectors = _with_bias(correction.text_scale * candidates.vectors + own[0], own[1])
     corrected = Candidates(vectors, candidates.classes, candidates.groups, candidates.n_classes)
-    others = F.uniform_mean(run.heads)
+    others = F.uniform_mean(run.text_features)
     for _ in range(ens.ROUNDS):
         rivals = _with_bias(correction.vectors(others), correction.bias)
         score = candidate_cmm(x, corrected, rivals, 1.0)

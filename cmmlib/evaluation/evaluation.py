@@ -99,14 +99,14 @@ def described_curve(
     run: Run, labels: Int[Tensor, "N"], everything: Mapping[int, Tensor], ranking: list[int], counts: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Overall and worst-10 when the first `counts` of the ranking are described, by each way to use descriptions."""
-    candidates, rows = Candidates.of_templates(run.heads), []
+    candidates, rows = Candidates.of_templates(run.text_features), []
     for count in counts:
         part = {c: everything[c] for c in ranking[:count] if c in everything}
         enriched = candidates.with_descriptions(part)
         ways = {
             "CMM weights": weighted_ensemble(run, enriched),
             "uniform": F.combine_candidates(enriched, F.uniform_weights(enriched)),
-            "in place of the name": F.replace_classes(run.base, part),
+            "in place of the name": F.replace_classes(run.base_text_features, part),
         }
         rows += [{"count": int(count), "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
     return rows
@@ -114,10 +114,10 @@ def described_curve(
 
 def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]) -> list[dict[str, Any]]:
     """The ensemble with one part changed at a time, in words a table can show."""
-    candidates = Candidates.of_templates(run.heads)
+    candidates = Candidates.of_templates(run.text_features)
     enriched = candidates.with_descriptions(described)
     most = max([len(v) for v in described.values()], default=0)
-    uniform = F.uniform_mean(run.heads)
+    uniform = F.uniform_mean(run.text_features)
     versions = {
         "as it is": weighted_ensemble(run, enriched),
         "templates only": weighted_ensemble(run, candidates),
@@ -145,10 +145,10 @@ def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor
 
 
 def _scores(run: Run, labels: Tensor, classifier: Tensor, followed: bool = False) -> dict[str, Any]:
-    accuracy = F.class_accuracy(predict(run.images, classifier), labels, run.n_classes)
+    accuracy = F.class_accuracy(predict(run.image_features, classifier), labels, run.n_classes)
     scores = {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}
     if followed:
-        base = F.class_accuracy(predict(run.images, run.base), labels, run.n_classes)
+        base = F.class_accuracy(predict(run.image_features, run.base_text_features), labels, run.n_classes)
         scores["base_worst_10"] = _mean(accuracy.value[F.worst_classes(base.value, 10)])
     return scores
 
@@ -159,12 +159,12 @@ def _mean(values: Tensor) -> float | None:
 
 def best_template(run: Run, labels: Int[Tensor, "N"]) -> list[MethodResult]:
     """The template with the highest overall accuracy, known only from the labels; nothing where there is one prompt."""
-    if len(run.heads) < 2:
+    if len(run.text_features) < 2:
         return []
-    predictions = [predict(run.images, head) for head in run.heads]
+    predictions = [predict(run.image_features, texts) for texts in run.text_features]
     right = torch.stack([(prediction == labels).double().mean() for prediction in predictions])
     best = int(right.argmax())
-    return [MethodResult("best_template", predictions[best], label_free=False, classifier=run.heads[best])]
+    return [MethodResult("best_template", predictions[best], label_free=False, classifier=run.text_features[best])]
 
 
 def replaced_alone(
@@ -176,13 +176,13 @@ def replaced_alone(
         For each class with images: its accuracy before and after, and its rival's before and after (NaN for a rival
         without images).
     """
-    similarity = torch.cat(list(similarities(run.images, run.base, 8192)))
+    similarity = torch.cat(list(similarities(run.image_features, run.base_text_features, 8192)))
     before = similarity.argmax(1)
-    new = F.replace_classes(run.base, described)
+    new = F.replace_classes(run.base_text_features, described)
     changes = {}
     for c in described:
         changed = similarity.clone()
-        changed[:, c] = run.images.float() @ new[c]
+        changed[:, c] = run.image_features.float() @ new[c]
         after = changed.argmax(1)
         own, rival = labels == c, labels == rivals[c]
         if own.any():

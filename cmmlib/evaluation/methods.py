@@ -45,51 +45,53 @@ def compare_methods(
         described: text vectors of the described classes' descriptions.
         ensemble: the weighted ensemble of all candidates, where it was computed already.
     """
-    heads, n = run.heads, len(described)
-    candidates = Candidates.of_templates(heads)
-    found = [_linear(run, "base", run.base)]
+    text_features, n = run.text_features, len(described)
+    candidates = Candidates.of_templates(text_features)
+    found = [_linear(run, "base", run.base_text_features)]
     if run.backbone is not None:
         found.append(_linear(run, "class_name", run.encode(run.classnames)))
-    if len(heads) > 1:
-        found.append(_linear(run, "uniform", F.uniform_mean(heads)))
-        weights = F.zpe(run.images, heads, run.logit_scale)
-        found.append(_linear(run, "zpe", _weighted(heads, weights)))
-        found.append(MethodResult("autoclip", F.autoclip(run.images, heads, run.logit_scale)))
+    if len(text_features) > 1:
+        found.append(_linear(run, "uniform", F.uniform_mean(text_features)))
+        weights = F.zpe(run.image_features, text_features, run.logit_scale)
+        found.append(_linear(run, "zpe", _weighted(text_features, weights)))
+        found.append(MethodResult("autoclip", F.autoclip(run.image_features, text_features, run.logit_scale)))
     if run.backbone is not None:
         waffle = F.waffle_texts(run.classnames, seed=run.study.seed)
         vectors = run.encode([text for texts in waffle for text in texts]).unflatten(0, (len(waffle), run.n_classes))
         found.append(_linear(run, "waffle", F.uniform_mean(vectors)))
-    if len(heads) > 1:
+    if len(text_features) > 1:
         own = None if described else ensemble
         found.append(_linear(run, "cmm_templates", weighted_ensemble(run, candidates) if own is None else own))
-        score = F.class_matching_margin(similarity_pass(run.images, heads, run.logit_scale), "soft")
-        found.append(_linear(run, "cmm_global", _weighted(heads, F.weigh_prompts(heads, score))))
+        score = F.class_matching_margin(similarity_pass(run.image_features, text_features, run.logit_scale), "soft")
+        found.append(_linear(run, "cmm_global", _weighted(text_features, F.weigh_prompts(text_features, score))))
     if run.backbone is not None:
         everything = encode_descriptions(run, enrich_all(run))
         if len(everything) == run.n_classes:
-            found.append(_linear(run, "describe_all", F.replace_classes(run.base, everything), run.n_classes))
+            found.append(
+                _linear(run, "describe_all", F.replace_classes(run.base_text_features, everything), run.n_classes)
+            )
     if described:
         enriched = candidates.with_descriptions(described)
-        found.append(_linear(run, "enriched_replace", F.replace_classes(run.base, described), n))
+        found.append(_linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n))
         found.append(_linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n))
         own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
         found.append(_linear(run, "enriched_cmm", own, n))
         for name, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-            correction = fit(run.images, own, 1 / run.logit_scale)  # chapter 5 explains them
-            found.append(MethodResult(f"enriched_cmm_{name}", correction.predict(run.images, own), True, n))
+            correction = fit(run.image_features, own, 1 / run.logit_scale)  # chapter 5 explains them
+            found.append(MethodResult(f"enriched_cmm_{name}", correction.predict(run.image_features, own), True, n))
     return found
 
 
 @label_free
 def weighted_ensemble(run: Run, candidates: Candidates, **settings: Any) -> Float[Tensor, "C D"]:
     """The project's ensemble of these candidates; the others' classifier is the uniform mean of the templates."""
-    others = F.uniform_mean(run.heads)
-    return F.cmm_ensemble(run.images, candidates, others, run.logit_scale, **settings)
+    others = F.uniform_mean(run.text_features)
+    return F.cmm_ensemble(run.image_features, candidates, others, run.logit_scale, **settings)
 
 
 def _linear(run: Run, name: str, classifier: Float[Tensor, "C D"], requests: int = 0) -> MethodResult:
-    return MethodResult(name, predict(run.images, classifier), True, requests, classifier)
+    return MethodResult(name, predict(run.image_features, classifier), True, requests, classifier)
 
 
-def _weighted(heads: Float[Tensor, "P C D"], weights: Float[Tensor, "P"]) -> Float[Tensor, "C D"]:
-    return torch.nn.functional.normalize(torch.einsum("p,pcd->cd", weights.float(), heads.float()), dim=-1)
+def _weighted(text_features: Float[Tensor, "P C D"], weights: Float[Tensor, "P"]) -> Float[Tensor, "C D"]:
+    return torch.nn.functional.normalize(torch.einsum("p,pcd->cd", weights.float(), text_features.float()), dim=-1)

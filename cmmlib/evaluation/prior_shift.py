@@ -33,7 +33,7 @@ def report(
     """The section of results.json: transductive on all images, and `inductive`, on halves that it was not fitted on."""
     inductive, converged = cross_fitted(run, name)
     ways = [
-        MethodResult("fitted here", found.predict(run.images, run.base)),
+        MethodResult("fitted here", found.predict(run.image_features, run.base_text_features)),
         MethodResult("fitted elsewhere", inductive),
     ]
     here, elsewhere = ensemble_rows(ways, labels, run.n_classes, base_worst, run.study.seed)
@@ -45,12 +45,14 @@ def report(
 
 def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> list[dict[str, Any]]:
     """Overall and worst-10 over the strength of the bias."""
-    matched = F.fit_prior_matching(run.images, run.base, 1 / run.logit_scale)
+    matched = F.fit_prior_matching(run.image_features, run.base_text_features, 1 / run.logit_scale)
     rows = []
     for value in values:
         ways = {
             "prior matching": matched.at(value),
-            "prototypes": F.fit_prototypes(run.images, run.base, 1 / run.logit_scale, strength=value),
+            "prototypes": F.fit_prototypes(
+                run.image_features, run.base_text_features, 1 / run.logit_scale, strength=value
+            ),
         }
         rows += [{"strength": value, "method": way, **_scores(run, labels, found)} for way, found in ways.items()]
     return rows
@@ -71,7 +73,7 @@ def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) 
         others = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, reference, False)
         others = others if others.any() else ~others  # nothing is left: judged on the reference itself
         for name, fit in CORRECTIONS.items():
-            found = fit(run.images[reference], run.base, 1 / run.logit_scale)
+            found = fit(run.image_features[reference], run.base_text_features, 1 / run.logit_scale)
             scores = _scores(run, labels, found, others)
             rows.append({"count": count, "method": name.replace("_", " "), **scores})
     return rows
@@ -86,7 +88,7 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
     Returns:
         A row a draw and method: `kind`, `draw`, `method`, `change` (a difference of fractions).
     """
-    rows, plain = [], predict(run.images, run.base)
+    rows, plain = [], predict(run.image_features, run.base_text_features)
     for kind in KINDS:
         for draw in range(n_draws):
             kept = F.with_frequencies(labels, _frequencies(kind, run.n_classes, seed + draw), seed + draw)
@@ -94,18 +96,20 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
                 continue
             before = float((plain[kept] == labels[kept]).double().mean())
             for method, found in _fitted(run, kept).items():
-                after = float((found.predict(run.images[kept], run.base) == labels[kept]).double().mean())
+                after = float(
+                    (found.predict(run.image_features[kept], run.base_text_features) == labels[kept]).double().mean()
+                )
                 rows.append({"kind": kind, "draw": draw, "method": method, "change": after - before})
     return pd.DataFrame(rows, columns=["kind", "draw", "method", "change"])
 
 
 def _fitted(run: Run, kept: Int[Tensor, "M"]) -> dict[str, Correction]:
-    x, tau = run.images[kept], 1 / run.logit_scale
-    matched = F.fit_prior_matching(x, run.base, tau)
+    x, tau = run.image_features[kept], 1 / run.logit_scale
+    matched = F.fit_prior_matching(x, run.base_text_features, tau)
     return {
         "prior matching, half strength": matched.at(HALF_STRENGTH),
         "prior matching": matched,
-        "prototypes": F.fit_prototypes(x, run.base, tau),
+        "prototypes": F.fit_prototypes(x, run.base_text_features, tau),
     }
 
 
@@ -118,6 +122,6 @@ def _frequencies(kind: str, n_classes: int, seed: int) -> Tensor:
 
 
 def _scores(run: Run, labels: Tensor, found: Correction, rows: Tensor | None = None) -> dict[str, Any]:
-    images, y = (run.images, labels) if rows is None else (run.images[rows], labels[rows])
-    accuracy = F.class_accuracy(found.predict(images, run.base), y, run.n_classes)
+    images, y = (run.image_features, labels) if rows is None else (run.image_features[rows], labels[rows])
+    accuracy = F.class_accuracy(found.predict(images, run.base_text_features), y, run.n_classes)
     return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, WORST[2])}

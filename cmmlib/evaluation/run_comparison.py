@@ -86,14 +86,14 @@ def _numbers(column: Any) -> Tensor:
 
 def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> RunSummary:
     """An opened run, computed here: its base prompt and, with labels, every method of chapter 4."""
-    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
+    passed = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
     facts = {key: run.facts[key] for key in ("data", "model")}
     side = RunSummary(
-        _model_name(facts), run.id, facts, run.classnames, F.class_matching_margin(matches, "soft")[0].double()
+        _model_name(facts), run.id, facts, run.classnames, F.class_matching_margin(passed, "soft")[0].double()
     )
     if labels is None:
         return side
-    accuracy = F.class_accuracy(matches.prediction[0].long(), labels, run.n_classes)
+    accuracy = F.class_accuracy(passed.prediction[0].long(), labels, run.n_classes)
     blind = run.blind
     described = enrich.encode_descriptions(blind, enrich.enrich(blind)) if run.backbone else {}
     followed = {k: F.worst_classes(accuracy.value, k) for k in (10, 20)}

@@ -42,11 +42,11 @@ class Candidates:
     n_classes: int
 
     @classmethod
-    def of_templates(cls, heads: Float[Tensor, "P C D"]) -> Candidates:
+    def of_templates(cls, text_features: Float[Tensor, "P C D"]) -> Candidates:
         """Every prompt of a pool is a candidate for every class, prompt by prompt."""
-        p, c, _ = heads.shape
-        classes = torch.arange(c, device=heads.device).repeat(p)
-        return cls(heads.flatten(0, 1).float(), classes, torch.full_like(classes, TEMPLATE), c)
+        p, c, _ = text_features.shape
+        classes = torch.arange(c, device=text_features.device).repeat(p)
+        return cls(text_features.flatten(0, 1).float(), classes, torch.full_like(classes, TEMPLATE), c)
 
     def with_descriptions(self, described: Mapping[int, Float[Tensor, "K D"]]) -> Candidates:
         """The same and, for some classes, descriptions."""
@@ -79,7 +79,7 @@ class Candidates:
 
 @torch.no_grad()
 def candidate_cmm(
-    images: Float[Tensor, "N D"],
+    image_features: Float[Tensor, "N D"],
     candidates: Candidates,
     others: Float[Tensor, "C D"],
     logit_scale: float,
@@ -90,7 +90,7 @@ def candidate_cmm(
     """CMM of every candidate, with the classifier `others` for all classes but its own.
 
     Args:
-        images: unit-norm image embeddings; no labels.
+        image_features: unit-norm image embeddings; no labels.
         others: text vectors that the rivals have, unit norm.
         logit_scale: 1 / tau of the soft assignment.
         assignment: which images speak for a candidate: all, by its probability among the others (`soft`), or the N / C
@@ -106,7 +106,7 @@ def candidate_cmm(
         raise InputError(f"candidate_cmm: unknown assignment {assignment!r}: use soft or retrieval")
     if precision not in ("fp32", "bf16"):
         raise InputError(f"candidate_cmm: unknown precision {precision!r}: use fp32 or bf16")
-    n, n_classes = len(images), candidates.n_classes
+    n, n_classes = len(image_features), candidates.n_classes
     m = max(1, round(n / n_classes))
     layers = [_Layer(candidates, index, m) for index in _layers(candidates)]
     rounded = precision == "bf16" and assignment == "soft"
@@ -115,8 +115,8 @@ def candidate_cmm(
     centre = others.float().mean(0) if rounded else None
     centred = _centred(others.float(), centre)
     rows = block_rows(4 * n_classes, BLOCK_BYTES)
-    memory = torch.empty(min(n, rows) * n_classes, dtype=number, device=images.device)
-    for block in images.split(rows):
+    memory = torch.empty(min(n, rows) * n_classes, dtype=number, device=image_features.device)
+    for block in image_features.split(rows):
         x = block.float()
         against = _Others.of(x @ centred.T, logit_scale)
         x = x.to(number)
@@ -127,12 +127,12 @@ def candidate_cmm(
                 layer.add(similarity, against, logit_scale)
             else:
                 layer.retrieve(similarity, against)
-    score = torch.empty(len(candidates.classes), dtype=torch.float64, device=images.device)
+    score = torch.empty(len(candidates.classes), dtype=torch.float64, device=image_features.device)
     for layer in layers:
         score[layer.index] = layer.best[1].mean(0, dtype=torch.float64) if layer.best else layer.total / layer.mass
     silent = score.isnan()
     if silent.any():
-        score[silent] = candidate_cmm(images, candidates.where(silent), others, logit_scale, "retrieval")
+        score[silent] = candidate_cmm(image_features, candidates.where(silent), others, logit_scale, "retrieval")
     return score
 
 

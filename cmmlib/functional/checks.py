@@ -33,14 +33,14 @@ def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
             raise InputError(f"{name} row {row[0] if len(row) == 1 else row} has {what}: remove or recompute it")
 
 
-def duplicate_classes(classnames: Sequence[str], head: Float[Tensor, "C D"]) -> list[dict[str, Any]]:
+def duplicate_classes(classnames: Sequence[str], text_features: Float[Tensor, "C D"]) -> list[dict[str, Any]]:
     """Groups of classes that no classifier could tell apart: the same name (case ignored), or the same text embedding.
 
     Returns:
         One entry a group: `classes` (indices), `names`, and `by`, "name" or "text".
     """
     groups: dict[tuple[str, Any], list[int]] = {}
-    _, same_text = torch.unique(head, dim=0, return_inverse=True)
+    _, same_text = torch.unique(text_features, dim=0, return_inverse=True)
     for c, (name, text) in enumerate(zip(classnames, same_text.tolist(), strict=True)):
         groups.setdefault(("name", name.strip().casefold()), []).append(c)
         groups.setdefault(("text", text), []).append(c)

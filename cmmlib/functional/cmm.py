@@ -23,7 +23,7 @@ Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
 ASSIGNMENTS: tuple[Assignment, ...] = ("pseudo", "soft", "soft_probability", "retrieval")
 
 
-def class_matching_margin(matches: SimilarityPass, assignment: Assignment = "soft") -> Float[Tensor, "P C"]:
+def class_matching_margin(passed: SimilarityPass, assignment: Assignment = "soft") -> Float[Tensor, "P C"]:
     """CMM of every class under every prompt, in [-2, 2]; low means confused.
 
     Args:
@@ -40,72 +40,75 @@ def class_matching_margin(matches: SimilarityPass, assignment: Assignment = "sof
     if assignment not in ASSIGNMENTS:
         raise InputError(f"assignment must be one of {', '.join(ASSIGNMENTS)}, got {assignment!r}")
     if assignment == "pseudo":
-        return _by_prediction(matches, matches.margin) / predicted_count(matches)
-    retrieval = matches.retrieval_margin / matches.n_retrieved
+        return _by_prediction(passed, passed.margin) / predicted_count(passed)
+    retrieval = passed.retrieval_margin / passed.n_retrieved
     if assignment == "retrieval":
         return retrieval
     if assignment == "soft":
-        return torch.where(matches.soft_mass > 0, matches.soft_margin / matches.soft_mass, retrieval)
-    return torch.where(matches.soft_mass > 0, matches.soft_probability_margin / matches.soft_mass, -1.0)
+        return torch.where(passed.soft_mass > 0, passed.soft_margin / passed.soft_mass, retrieval)
+    return torch.where(passed.soft_mass > 0, passed.soft_probability_margin / passed.soft_mass, -1.0)
 
 
-def scale_free_cmm(matches: SimilarityPass) -> Float[Tensor, "P C"]:
+def scale_free_cmm(passed: SimilarityPass) -> Float[Tensor, "P C"]:
     """Soft CMM with margins in units of the image's own spread of similarities, for comparing prompts.
 
     A prompt whose class texts lie closer together has smaller margins at the same accuracy. Each margin is divided by
     the standard deviation of its image's similarities over classes; the result is multiplied by the pool's mean
     deviation, so it is a cosine again.
     """
-    scaled = matches.soft_scaled_margin / matches.soft_mass * matches.spread.double().mean()
-    return torch.where(matches.soft_mass > 0, scaled, class_matching_margin(matches, "retrieval"))
+    scaled = passed.soft_scaled_margin / passed.soft_mass * passed.spread.double().mean()
+    return torch.where(passed.soft_mass > 0, scaled, class_matching_margin(passed, "retrieval"))
 
 
 def cmm_by_labels(
-    matches: SimilarityPass, images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], labels: Int[Tensor, "N"]
+    passed: SimilarityPass,
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "P C D"],
+    labels: Int[Tensor, "N"],
 ) -> Float[Tensor, "P C"]:
     """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images."""
-    count = labels.bincount(minlength=matches.n_classes)
+    count = labels.bincount(minlength=passed.n_classes)
     rows = []
-    for p, head in enumerate(heads):
-        own = (images.float() * head.float()[labels]).sum(1)  # similarity with the true class, [N]
-        margin = torch.where(matches.prediction[p] == labels, matches.margin[p], own - matches.top_similarity[p])
-        rows.append(torch.zeros_like(matches.soft_mass[p]).index_add_(0, labels, margin.double()))
+    for p, classifier in enumerate(text_features):
+        own = (image_features.float() * classifier.float()[labels]).sum(1)  # similarity with the true class, [N]
+        margin = torch.where(passed.prediction[p] == labels, passed.margin[p], own - passed.top_similarity[p])
+        rows.append(torch.zeros_like(passed.soft_mass[p]).index_add_(0, labels, margin.double()))
     return torch.stack(rows) / count
 
 
-def accuracy_estimate(matches: SimilarityPass) -> Float[Tensor, "P C"]:
+def accuracy_estimate(passed: SimilarityPass) -> Float[Tensor, "P C"]:
     """Label-free estimate of every class's accuracy, in [0, 1]; too low on average.
 
     r_c = (C / N) sum_n [prediction = c] max_j q[n, j]. Assumes balanced classes and calibrated probabilities.
     """
-    confident = _by_prediction(matches, matches.top_probability)
-    return (confident * matches.n_classes / matches.prediction.shape[1]).clamp(0, 1)
+    confident = _by_prediction(passed, passed.top_probability)
+    return (confident * passed.n_classes / passed.prediction.shape[1]).clamp(0, 1)
 
 
-def predicted_count(matches: SimilarityPass) -> Int[Tensor, "P C"]:
+def predicted_count(passed: SimilarityPass) -> Int[Tensor, "P C"]:
     """Images predicted as each class: the plainest baseline of detection."""
-    return torch.stack([row.bincount(minlength=matches.n_classes) for row in matches.prediction.long()])
+    return torch.stack([row.bincount(minlength=passed.n_classes) for row in passed.prediction.long()])
 
 
-def mean_top_probability(matches: SimilarityPass) -> Float[Tensor, "P C"]:
+def mean_top_probability(passed: SimilarityPass) -> Float[Tensor, "P C"]:
     """Mean probability of the predicted class over the images predicted as it; NaN for a class never predicted."""
-    return _by_prediction(matches, matches.top_probability) / predicted_count(matches)
+    return _by_prediction(passed, passed.top_probability) / predicted_count(passed)
 
 
-def nearest_text_distance(head: Float[Tensor, "C D"]) -> Float[Tensor, "C"]:
+def nearest_text_distance(text_features: Float[Tensor, "C D"]) -> Float[Tensor, "C"]:
     """Cosine distance from each class text to the nearest other one: a baseline that looks at no image."""
-    return (1 - _nearest_text(head)[0].double()).clamp_min(0)  # rounding may put a copy's similarity above 1
+    return (1 - _nearest_text(text_features)[0].double()).clamp_min(0)  # rounding may put a copy's similarity above 1
 
 
-def _nearest_text(head: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C"], Int[Tensor, "C"]]:
+def _nearest_text(text_features: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C"], Int[Tensor, "C"]]:
     """Similarity and index of the nearest other text."""
-    similarity, nearest = (head.float() @ head.float().T).fill_diagonal_(-torch.inf).max(1)
+    similarity, nearest = (text_features.float() @ text_features.float().T).fill_diagonal_(-torch.inf).max(1)
     return similarity, nearest
 
 
-def _by_prediction(matches: SimilarityPass, value: Float[Tensor, "P N"]) -> Float[Tensor, "P C"]:
-    totals = torch.zeros_like(matches.soft_mass)
-    return totals.scatter_add_(1, matches.prediction.long(), value.double())
+def _by_prediction(passed: SimilarityPass, value: Float[Tensor, "P N"]) -> Float[Tensor, "P C"]:
+    totals = torch.zeros_like(passed.soft_mass)
+    return totals.scatter_add_(1, passed.prediction.long(), value.double())
 
 
 def fill_undefined(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> Float[Tensor, "C"]:
@@ -141,7 +144,7 @@ def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, "P"]:
 
 
 def rivals(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, block: int = 1024
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, block: int = 1024
 ) -> tuple[Int[Tensor, "C"], Float[Tensor, "C"]]:
     """The rival of every class: the class that most often attains its margin's maximum, under the soft assignment.
 
@@ -149,29 +152,33 @@ def rivals(
         The rival's index and the share of the class's soft mass, in [0, 1], that it attains. A class whose every
         probability underflows to zero has the nearest other text as rival, with share 0.
     """
-    weight = _rival_mass(images, head, logit_scale, block)
+    weight = _rival_mass(image_features, text_features, logit_scale, block)
     mass = weight.sum(0)
     share, rival = weight.max(0)
-    return rival.where(mass > 0, _nearest_text(head)[1]), torch.where(mass > 0, share / mass, 0.0)
+    return rival.where(mass > 0, _nearest_text(text_features)[1]), torch.where(mass > 0, share / mass, 0.0)
 
 
 def top_rivals(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, n: int = 3, block: int = 1024
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
+    logit_scale: float,
+    n: int = 3,
+    block: int = 1024,
 ) -> list[list[int]]:
     """Up to n rivals of every class, the strongest first: classes that were its rival on some image, or the nearest."""
-    strongest = _rival_mass(images, head, logit_scale, block).topk(min(n, len(head)), dim=0)
+    strongest = _rival_mass(image_features, text_features, logit_scale, block).topk(min(n, len(text_features)), dim=0)
     found = zip(strongest.indices.T.tolist(), strongest.values.T.tolist(), strict=True)
-    nearest = _nearest_text(head)[1].tolist()
+    nearest = _nearest_text(text_features)[1].tolist()
     return [[j for j, mass in zip(*pair, strict=True) if mass > 0] or [nearest[c]] for c, pair in enumerate(found)]
 
 
 def _rival_mass(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, block: int
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, block: int
 ) -> Float[Tensor, "C C"]:
     """Soft mass of each class, by the class that attains its margin's maximum: [rival, class]."""
-    n_classes = len(head)
-    weight = torch.zeros(n_classes, n_classes, device=head.device)
-    for s in similarities(images, head, block):
+    n_classes = len(text_features)
+    weight = torch.zeros(n_classes, n_classes, device=text_features.device)
+    for s in similarities(image_features, text_features, block):
         first, second, *_ = top_two(s)
         q = torch.softmax(s * logit_scale, 1)  # [B, C]
         own = q.gather(1, first[:, None])
@@ -181,11 +188,15 @@ def _rival_mass(
 
 
 def margins_of_class(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, c: int, block: int = 1024
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
+    logit_scale: float,
+    c: int,
+    block: int = 1024,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
     margins, weights = [], []
-    for s in similarities(images, head, block):
+    for s in similarities(image_features, text_features, block):
         others = s.clone()
         others[:, c] = -torch.inf
         margins.append(s[:, c] - others.amax(1))

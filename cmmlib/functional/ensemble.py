@@ -54,7 +54,7 @@ def weigh_candidates(
 
 
 def weigh_prompts(
-    heads: Float[Tensor, "P C D"], cmm: Float[Tensor, "P C"], *, temperature: float = TEMPERATURE
+    text_features: Float[Tensor, "P C D"], cmm: Float[Tensor, "P C"], *, temperature: float = TEMPERATURE
 ) -> Float[Tensor, "P"]:
     """One weight a template for all classes, from its mean CMM over classes; tau_w as in `weigh_candidates`."""
     score = cmm.double().mean(1)
@@ -78,7 +78,7 @@ def combine_candidates(candidates: Candidates, weights: Float[Tensor, "T"]) -> F
 
 
 def cmm_ensemble(
-    images: Float[Tensor, "N D"],
+    image_features: Float[Tensor, "N D"],
     candidates: Candidates,
     others: Float[Tensor, "C D"],
     logit_scale: float,
@@ -98,7 +98,7 @@ def cmm_ensemble(
 
     Args:
         scores: CMM of the candidates, in place of the first round's. A pass over all templates has measured it:
-            `cmm.cmm(matches).flatten()` in the order of `Candidates.of_templates`, there against the other classes
+            `class_matching_margin(passed).flatten()` in the order of `Candidates.of_templates`, there against the other classes
             under the same template. After the second round the ensemble is as good (`benchmarks/ensemble_start.py`).
         precision: see `candidate_cmm`.
 
@@ -110,7 +110,7 @@ def cmm_ensemble(
     for k in range(rounds):
         score = scores if k == 0 and scores is not None else None
         if score is None:
-            score = candidate_cmm(images, candidates, others, logit_scale, assignment, precision=precision)
+            score = candidate_cmm(image_features, candidates, others, logit_scale, assignment, precision=precision)
         others = combine_candidates(
             candidates, weigh_candidates(candidates, score, temperature=temperature, cut=cut, balanced=balanced)
         )

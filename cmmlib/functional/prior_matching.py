@@ -49,13 +49,13 @@ class SimilarityBlocks:
     One block is kept; where there are more, none is: each is computed anew.
     """
 
-    def __init__(self, images: Float[Tensor, "N D"], vectors: Float[Tensor, "C D"]) -> None:
-        self.images, self.vectors = images, vectors
+    def __init__(self, image_features: Float[Tensor, "N D"], vectors: Float[Tensor, "C D"]) -> None:
+        self.image_features, self.vectors = image_features, vectors
         self.rows = max(1, BLOCK_BYTES // (4 * len(vectors)))
-        self.kept = list(similarities(images, vectors, self.rows)) if len(images) <= self.rows else None
+        self.kept = list(similarities(image_features, vectors, self.rows)) if len(image_features) <= self.rows else None
 
     def __iter__(self) -> Iterator[Float[Tensor, "B C"]]:
-        return iter(self.kept) if self.kept is not None else similarities(self.images, self.vectors, self.rows)
+        return iter(self.kept) if self.kept is not None else similarities(self.image_features, self.vectors, self.rows)
 
 
 def match_prior(
@@ -172,17 +172,19 @@ class Correction:
     converged: bool
     rounds: int
 
-    def vectors(self, head: Float[Tensor, "C D"]) -> Float[Tensor, "C D"]:
+    def vectors(self, text_features: Float[Tensor, "C D"]) -> Float[Tensor, "C D"]:
         """What an image is multiplied with: one vector a class, so inference costs what one prompt costs."""
-        return self.text_scale * head.float() + self.prototypes
+        return self.text_scale * text_features.float() + self.prototypes
 
-    def logits(self, images: Float[Tensor, "B D"], head: Float[Tensor, "C D"]) -> Float[Tensor, "B C"]:
+    def logits(self, image_features: Float[Tensor, "B D"], text_features: Float[Tensor, "C D"]) -> Float[Tensor, "B C"]:
         """Corrected logits of any images, [B, C]: for blocks."""
-        return apply_bias(next(similarities(images, self.vectors(head), len(images))), 1.0, self.bias)
+        return apply_bias(
+            next(similarities(image_features, self.vectors(text_features), len(image_features))), 1.0, self.bias
+        )
 
-    def predict(self, images: Float[Tensor, "N D"], head: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
+    def predict(self, image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
         """The class of highest corrected logit for every image, ties to the lowest index."""
-        blocks = similarities(images, self.vectors(head), 8192)
+        blocks = similarities(image_features, self.vectors(text_features), 8192)
         return torch.cat([apply_bias(block, 1.0, self.bias).argmax(1) for block in blocks])
 
     def at(self, strength: float) -> Correction:
@@ -191,28 +193,29 @@ class Correction:
 
 
 def fit_prior_matching(
-    images: Float[Tensor, "N D"],
-    head: Float[Tensor, "C D"],
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
     tau: float,
     prior: Float[Tensor, "C"] | None = None,
     strength: float = 1.0,
 ) -> Correction:
-    """`match_prior` on unlabelled images and a head, as a `Correction`: for images and texts of unit norm.
+    """`match_prior` on unlabelled images and the texts of one prompt, as a `Correction`; both of unit norm.
 
     Raises:
         InputError: as `match_prior`, and for NaN, Inf or zero-length embeddings.
     """
-    _check(images, head, tau)
-    found = match_prior(SimilarityBlocks(images, head), tau, prior, strength)
-    return Correction(1 / tau, torch.zeros_like(head.float()), found.value, found.converged, found.rounds)
+    _check(image_features, text_features, tau)
+    found = match_prior(SimilarityBlocks(image_features, text_features), tau, prior, strength)
+    return Correction(1 / tau, torch.zeros_like(text_features.float()), found.value, found.converged, found.rounds)
 
 
-def _check(images: Tensor, head: Tensor, tau: float) -> None:
+def _check(image_features: Tensor, text_features: Tensor, tau: float) -> None:
     if not 0 < tau < float("inf"):
         raise InputError(f"tau must be positive and finite, got {tau}")
-    if images.ndim != 2 or head.ndim != 2 or images.shape[1] != head.shape[1]:
+    if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
         raise InputError(
-            f"images {list(images.shape)} and head {list(head.shape)} do not fit: expected [N, D] and [C, D]"
+            f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)} do not fit: "
+            "expected [N, D] and [C, D]"
         )
-    check_embeddings(images, "image_features")
-    check_embeddings(head, "text_features")
+    check_embeddings(image_features, "image_features")
+    check_embeddings(text_features, "text_features")

@@ -19,12 +19,14 @@ from cmmlib.functional.zero_shot import predict
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
 
 
-def uniform_mean(heads: Float[Tensor, "P C D"]) -> Float[Tensor, "C D"]:
+def uniform_mean(text_features: Float[Tensor, "P C D"]) -> Float[Tensor, "C D"]:
     """Mean of the unit vectors of all templates, unit norm (Radford et al. 2021, "prompt ensembling")."""
-    return torch.nn.functional.normalize(heads.float().mean(0), dim=-1)
+    return torch.nn.functional.normalize(text_features.float().mean(0), dim=-1)
 
 
-def zpe(images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], logit_scale: float) -> Float[Tensor, "P"]:
+def zpe(
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "P C D"], logit_scale: float
+) -> Float[Tensor, "P"]:
     """Weights of zero-shot prompt ensembling (Allingham et al. 2023, "A simple zero-shot prompt weighting technique").
 
     A template's score is the mean over images of the highest logit, after each class's mean logit is subtracted;
@@ -32,14 +34,17 @@ def zpe(images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], logit_scale
     the test images and over pre-training images; the latter are not at hand, so the test images stand for both.
     """
     scores = []
-    for head in heads:
-        similarity = torch.cat([block.float() @ head.float().T for block in images.split(4096)])
+    for classifier in text_features:
+        similarity = torch.cat([block.float() @ classifier.float().T for block in image_features.split(4096)])
         scores.append((similarity - similarity.mean(0)).amax(1).mean())
     return (logit_scale * torch.stack(scores)).softmax(0)
 
 
 def autoclip(
-    images: Float[Tensor, "N D"], heads: Float[Tensor, "P C D"], logit_scale: float, entropy: float = 0.85
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "P C D"],
+    logit_scale: float,
+    entropy: float = 0.85,
 ) -> Int[Tensor, "N"]:
     """Predictions of AutoCLIP (Metzen et al. 2023), which weighs the templates anew for every image.
 
@@ -48,13 +53,13 @@ def autoclip(
     single classifier, so predictions come out. Deviation: the gradient is taken at uniform weights with the model's own
     temperature.
     """
-    if len(heads) == 1:
-        return predict(images, heads[0])
-    original = _originals(heads)
-    target = entropy * torch.log(torch.tensor(float(len(heads))))
+    if len(text_features) == 1:
+        return predict(image_features, text_features[0])
+    original = _originals(text_features)
+    target = entropy * torch.log(torch.tensor(float(len(text_features))))
     predictions = []
-    for block in images.split(BLOCK):
-        similarity = torch.einsum("nd,pcd->npc", block.float(), heads.float())
+    for block in image_features.split(BLOCK):
+        similarity = torch.einsum("nd,pcd->npc", block.float(), text_features.float())
         mean = (logit_scale * similarity.mean(1)).softmax(-1)  # [B, C]
         gradient = torch.einsum("npc,nc->np", similarity, mean)
         weights = _with_entropy(gradient, target)
@@ -62,9 +67,9 @@ def autoclip(
     return original[torch.cat(predictions)]
 
 
-def _originals(heads: Float[Tensor, "P C D"]) -> Int[Tensor, "C"]:
+def _originals(text_features: Float[Tensor, "P C D"]) -> Int[Tensor, "C"]:
     """The first class with the same texts, for every class: rounding breaks the ties of copies at random."""
-    index = torch.unique(heads.transpose(0, 1), dim=0, return_inverse=True)[1]
+    index = torch.unique(text_features.transpose(0, 1), dim=0, return_inverse=True)[1]
     return (index[:, None] == index).int().argmax(1)
 
 

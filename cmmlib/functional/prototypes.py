@@ -26,8 +26,8 @@ SETTLED = 1e-3  # share of predictions that may still change in the last of thes
 
 @torch.no_grad()
 def fit_prototypes(
-    images: Float[Tensor, "N D"],
-    head: Float[Tensor, "C D"],
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
     tau: float,
     prior: Float[Tensor, "C"] | None = None,
     strength: float = 1.0,
@@ -49,8 +49,8 @@ def fit_prototypes(
     al. 2024).
 
     Args:
-        images: unlabelled reference images, which must follow the prior; unit norm.
-        head: class texts, unit norm.
+        image_features: unlabelled reference images, which must follow the prior; unit norm.
+        text_features: class texts, unit norm.
         tau: temperature of the first probabilities.
         prior: as in `match_prior`.
         strength: of the bias, in every round.
@@ -58,21 +58,21 @@ def fit_prototypes(
     Raises:
         InputError: as `fit_prior_matching`, and for no round or weights that are not positive.
     """
-    _check(images, head, tau)
+    _check(image_features, text_features, tau)
     if rounds < 1 or text_weight <= 0 or image_weight <= 0:
         raise InputError(
             f"prototypes: rounds and weights must be positive, got {rounds}, {text_weight}, {image_weight}"
         )
-    texts, before = head.float(), None
+    texts, before = text_features.float(), None
     index = torch.unique(texts, dim=0, return_inverse=True)[1]
     original = (index[:, None] == index).int().argmax(1)  # copies of a text share a prototype, to the last bit
-    text_scale = text_weight / _deviation(SimilarityBlocks(images, texts))
-    found = fit_prior_matching(images, head, tau, prior, strength)
-    blocks = SimilarityBlocks(images, found.vectors(head))
+    text_scale = text_weight / _deviation(SimilarityBlocks(image_features, texts))
+    found = fit_prior_matching(image_features, text_features, tau, prior, strength)
+    blocks = SimilarityBlocks(image_features, found.vectors(text_features))
     for done in range(1, rounds + 1):
-        centres = _weighted_means(images, blocks, found.bias)[original]
-        scaled = image_weight / _deviation(SimilarityBlocks(images, centres)) * centres
-        blocks = SimilarityBlocks(images, text_scale * texts + scaled)
+        centres = _weighted_means(image_features, blocks, found.bias)[original]
+        scaled = image_weight / _deviation(SimilarityBlocks(image_features, centres)) * centres
+        blocks = SimilarityBlocks(image_features, text_scale * texts + scaled)
         bias = match_prior(blocks, 1.0, prior, strength, start=found.bias)
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
@@ -94,13 +94,13 @@ def _deviation(blocks: Iterable[Float[Tensor, "B C"]]) -> float:
 
 
 def _weighted_means(
-    images: Float[Tensor, "N D"], blocks: Iterable[Float[Tensor, "B C"]], bias: Float[Tensor, "C"]
+    image_features: Float[Tensor, "N D"], blocks: Iterable[Float[Tensor, "B C"]], bias: Float[Tensor, "C"]
 ) -> Float[Tensor, "C D"]:
     """Direction of each class's images, weighted by its probability, over its mass since that alone may underflow."""
     log_share, _ = _shares(blocks, 1.0, bias)
-    total, start = torch.zeros(len(bias), images.shape[1], device=images.device), 0
+    total, start = torch.zeros(len(bias), image_features.shape[1], device=image_features.device), 0
     for block in blocks:
-        x = images[start : start + len(block)].float()
+        x = image_features[start : start + len(block)].float()
         weight = (apply_bias(block, 1.0, bias).log_softmax(1) - log_share).exp().float()  # [B, C], sums to N over all
         total, start = total + weight.T @ x, start + len(block)
     return torch.nn.functional.normalize(total, dim=1)

@@ -57,8 +57,8 @@ class SimilarityPass:
 
 
 def similarity_pass(
-    images: Float[Tensor, "N D"],
-    heads: Float[Tensor, "P C D"],
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "P C D"],
     logit_scale: float,
     *,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -67,8 +67,8 @@ def similarity_pass(
     """Match every image with every class under every prompt, in one streamed pass.
 
     Args:
-        images: unit-norm image embeddings, any float dtype; computed in float32.
-        heads: unit-norm text embeddings, one head [C, D] a prompt, C >= 2.
+        image_features: unit-norm image embeddings, any float dtype; computed in float32.
+        text_features: unit-norm text embeddings, [C, D] of each prompt, C >= 2.
         logit_scale: 1 / tau, positive (100 for OpenAI's CLIP).
         precision: "bf16" multiplies in bfloat16 (class texts centred first) and is faster where the processor has it;
             everything after the product stays float32. Similarities err by less than 1e-3 (measured on CLIP ViT-B/32),
@@ -78,15 +78,15 @@ def similarity_pass(
     Raises:
         InputError: shapes that disagree, fewer than two classes, no image, NaN, Inf or zero-length rows.
     """
-    _check_inputs(images, heads, logit_scale, precision, block)
-    (n, _), (n_prompts, n_classes, _) = images.shape, heads.shape
+    _check_inputs(image_features, text_features, logit_scale, precision, block)
+    (n, _), (n_prompts, n_classes, _) = image_features.shape, text_features.shape
     number = torch.bfloat16 if precision == "bf16" else torch.float32
     block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES))
     m = min(n, max(1, round(n / n_classes)))
-    out = _empty_matches(n_prompts, n, n_classes, m, images.device)
-    workers = min(n_prompts, torch.get_num_threads()) if images.device.type == "cpu" else 1
+    out = _empty_matches(n_prompts, n, n_classes, m, image_features.device)
+    workers = min(n_prompts, torch.get_num_threads()) if image_features.device.type == "cpu" else 1
     shares = [range(first, n_prompts, workers) for first in range(workers)]
-    arguments = (images, heads, logit_scale, number, block, out)
+    arguments = (image_features, text_features, logit_scale, number, block, out)
     if workers == 1:
         _match_prompts(shares[0], *arguments)
         return out
@@ -113,23 +113,33 @@ def _match_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
 
 @torch.no_grad()
 def _match_prompts(
-    prompts: range, images: Tensor, heads: Tensor, scale: float, number: torch.dtype, block: int, out: SimilarityPass
+    prompts: range,
+    image_features: Tensor,
+    text_features: Tensor,
+    scale: float,
+    number: torch.dtype,
+    block: int,
+    out: SimilarityPass,
 ) -> None:
     """The pass for some of the prompts; fills their rows of `out`."""
     fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
-    steps = {p: _steps(images.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
-    copies = {p: _copied_classes(heads[p]) for p in prompts}
-    similarities = torch.empty(block, heads.shape[1], dtype=number, device=images.device)  # the only [B, C] memory
+    steps = {p: _steps(image_features.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
+    copies = {p: _copied_classes(text_features[p]) for p in prompts}
+    similarities = torch.empty(
+        block, text_features.shape[1], dtype=number, device=image_features.device
+    )  # the only [B, C] memory
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
-    means = {p: heads[p].float().mean(0) * (number == torch.bfloat16) for p in prompts}
-    for begin in range(0, len(images), MAX_ROWS):  # prompts take turns, while so many images lie near the processor
-        x = images[begin : begin + MAX_ROWS].float()
+    means = {p: text_features[p].float().mean(0) * (number == torch.bfloat16) for p in prompts}
+    for begin in range(
+        0, len(image_features), MAX_ROWS
+    ):  # prompts take turns, while so many images lie near the processor
+        x = image_features[begin : begin + MAX_ROWS].float()
         parts, offsets = x.to(number).split(block), torch.stack(list(means.values())) @ x.T
         blocks = [(part, similarities[: len(part)]) for part in parts]
         for p, offset in zip(prompts, offsets, strict=True):
-            head, start = (heads[p].float() - means[p]).to(number).T, begin
+            texts, start = (text_features[p].float() - means[p]).to(number).T, begin
             for (part, s), part_offset in zip(blocks, offset.split(block), strict=True):
-                torch.mm(part, head, out=s)
+                torch.mm(part, texts, out=s)
                 if copies[p]:
                     s[:, list(copies[p])] = s[:, list(copies[p].values())]
                 steps[p].add(s, part_offset, start)
@@ -191,11 +201,13 @@ def _add_retrieved(fields: dict[str, Tensor], value: Float[Tensor, "C m"], image
     fields["retrieval_margin"] += torch.where(predicted, fields["margin"][image], margin).sum(1, dtype=torch.float64)
 
 
-def _check_inputs(images: Tensor, heads: Tensor, logit_scale: float, precision: str, block: int | None) -> None:
-    shapes = f"images {list(images.shape)} and heads {list(heads.shape)}"
-    if images.ndim != 2 or heads.ndim != 3 or images.shape[1] != heads.shape[2]:
+def _check_inputs(
+    image_features: Tensor, text_features: Tensor, logit_scale: float, precision: str, block: int | None
+) -> None:
+    shapes = f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)}"
+    if image_features.ndim != 2 or text_features.ndim != 3 or image_features.shape[1] != text_features.shape[2]:
         raise InputError(f"{shapes} do not fit: expected [N, D] and [P, C, D]")
-    if not images.shape[0] or not heads.shape[0] or heads.shape[1] < 2:
+    if not image_features.shape[0] or not text_features.shape[0] or text_features.shape[1] < 2:
         raise InputError(f"need at least one image, one prompt and two classes, got {shapes}")
     if not logit_scale > 0 or logit_scale == float("inf"):
         raise InputError(f"logit_scale must be positive and finite, got {logit_scale}")
@@ -203,8 +215,8 @@ def _check_inputs(images: Tensor, heads: Tensor, logit_scale: float, precision: 
         raise InputError(f"precision must be fp32 or bf16, got {precision!r}")
     if block is not None and block < 1:
         raise InputError(f"block must be at least 1 image, got {block}")
-    check_embeddings(images, "image_features")
-    check_embeddings(heads, "text_features")
+    check_embeddings(image_features, "image_features")
+    check_embeddings(text_features, "text_features")
 
 
 def _empty_matches(n_prompts: int, n: int, n_classes: int, m: int, device: torch.device) -> SimilarityPass:
@@ -214,10 +226,10 @@ def _empty_matches(n_prompts: int, n: int, n_classes: int, m: int, device: torch
     return SimilarityPass(**fields, **sums, n_retrieved=m)
 
 
-def _copied_classes(head: Float[Tensor, "C D"]) -> dict[int, int]:
+def _copied_classes(text_features: Float[Tensor, "C D"]) -> dict[int, int]:
     """Copies and their originals among the texts: a blocked product may give equal texts different last bits."""
-    if len(head[:, 0].unique()) == len(head):
+    if len(text_features[:, 0].unique()) == len(text_features):
         return {}
     first: dict[bytes, int] = {}
-    originals = {c: first.setdefault(row.tobytes(), c) for c, row in enumerate(head.cpu().numpy())}
+    originals = {c: first.setdefault(row.tobytes(), c) for c, row in enumerate(text_features.cpu().numpy())}
     return {c: original for c, original in originals.items() if c != original}

@@ -1,7 +1,8 @@
 """Published corrections from unlabelled images, and two usual remedies for hubs: what chapter 5 compares with.
 
-Each function cites its source and says where it deviates. All take the images to be classified and one head, and return
-a prediction for each image; none takes labels. They hold [N, C] logits (ZLaP and TransCLIP also neighbours of images).
+Each function cites its source and says where it deviates. All take the images to be classified and the texts of one
+prompt, and return a prediction for each image; none takes labels. They hold [N, C] logits (ZLaP and TransCLIP also
+neighbours of images).
 """
 
 from __future__ import annotations
@@ -19,37 +20,37 @@ BLOCK = 1024  # images at a time in the search for nearest images
 TINY = 1e-12
 
 
-def mean_centred(images: Float[Tensor, "N D"], head: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
+def mean_centred(image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
     """Each class's mean similarity over the images subtracted: a usual remedy for hubs (Suzuki et al. 2013)."""
-    s = _similarity(images, head)
+    s = _similarity(image_features, text_features)
     return (s - s.mean(0)).argmax(1)
 
 
-def z_scored(images: Float[Tensor, "N D"], head: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
+def z_scored(image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
     """Centred, and divided by each class's standard deviation over the images, so that no class has the longer tail."""
-    s = _similarity(images, head)
+    s = _similarity(image_features, text_features)
     return ((s - s.mean(0)) / s.std(0, correction=0).clamp_min(TINY)).argmax(1)
 
 
 def label_shift_em(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, rounds: int = 100
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, rounds: int = 100
 ) -> Int[Tensor, "N"]:
     """Prior of the images estimated from the predictions themselves (Saerens et al. 2002), from a uniform one.
 
     pi <- mean_n q[n], q[n, c] proportional to pi_c exp(logit[n, c]). It answers the opposite question to prior
     matching: what it takes for frequent becomes more so. Prediction: argmax of q.
     """
-    logits = logit_scale * _similarity(images, head)
-    log_prior = torch.zeros(len(head), dtype=torch.float64)
+    logits = logit_scale * _similarity(image_features, text_features)
+    log_prior = torch.zeros(len(text_features), dtype=torch.float64)
     for _ in range(rounds):
         log_q = (logits + log_prior.float()).log_softmax(1)
-        log_prior = log_q.logsumexp(0).double() - np.log(len(images))
+        log_prior = log_q.logsumexp(0).double() - np.log(len(image_features))
     return (logits + log_prior.float()).argmax(1)
 
 
 def otter(
-    images: Float[Tensor, "N D"],
-    head: Float[Tensor, "C D"],
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
     prior: Float[Tensor, "C"] | None = None,
 ) -> Int[Tensor, "N"]:
     """OTTER (Shin et al. 2024): optimal transport of images to classes whose sizes are the prior's shares.
@@ -65,16 +66,16 @@ def otter(
         import ot
     except ImportError:
         raise InputError("otter needs POT: pip install 'cmmlib[book]'") from None
-    n, n_classes = len(images), len(head)
+    n, n_classes = len(image_features), len(text_features)
     target = np.full(n_classes, 1 / n_classes) if prior is None else prior.double().numpy()
-    cost = -_similarity(images, head).double().numpy()
+    cost = -_similarity(image_features, text_features).double().numpy()
     plan = ot.emd(np.full(n, 1 / n), target / target.sum(), cost, numItermax=10_000_000)
     return torch.from_numpy(np.asarray(plan).argmax(1))
 
 
 def zlap(
-    images: Float[Tensor, "N D"],
-    head: Float[Tensor, "C D"],
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
     k: int = 5,
     gamma: float = 5.0,
     alpha: float = 0.3,
@@ -87,9 +88,9 @@ def zlap(
     by degrees. Scores solve (1 - alpha W) F = Y. Deviation: by the series sum_r (alpha W)^r Y, whose rest after
     20 terms is of the order of alpha^20, in place of conjugate gradients. Transductive form, texts as the classifier.
     """
-    n, n_classes = len(images), len(head)
-    near, value = _nearest(images, min(k, n))
-    text = _similarity(images, head).topk(min(k, n_classes), 1)
+    n, n_classes = len(image_features), len(text_features)
+    near, value = _nearest(image_features, min(k, n))
+    text = _similarity(image_features, text_features).topk(min(k, n_classes), 1)
     column = np.concatenate([near.numpy() + n_classes, text.indices.numpy()], 1)
     weight = np.concatenate([value.clamp_min(0).numpy(), text.values.clamp_min(0).pow(gamma).numpy()], 1)
     row = np.repeat(np.arange(n) + n_classes, column.shape[1])
@@ -111,7 +112,7 @@ def _normalised(graph: sparse.csr_array) -> sparse.csr_array:
 
 
 def transclip(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], logit_scale: float, rounds: int = 10
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, rounds: int = 10
 ) -> Int[Tensor, "N"]:
     """TransCLIP (Zanella et al. 2024), zero-shot: Gaussians of the images, a Laplacian, and the text's predictions.
 
@@ -120,9 +121,9 @@ def transclip(
     mu begins at the 8 images of highest probability, sigma at 1 / D: the authors' values. Deviation: the temperature is
     the model's own where the paper has 0.01, which is CLIP's.
     """
-    x = images.float()
-    q = (logit_scale * _similarity(images, head)).softmax(1)
-    near, value = _nearest(images, min(4, len(images)))
+    x = image_features.float()
+    q = (logit_scale * _similarity(image_features, text_features)).softmax(1)
+    near, value = _nearest(image_features, min(4, len(image_features)))
     graph = _sparse(near[:, 1:], value[:, 1:])
     top = q.topk(min(8, len(q)), dim=0)
     kept = torch.zeros_like(q).scatter_(0, top.indices, top.values)
@@ -155,8 +156,8 @@ def _log_gaussian(x: Float[Tensor, "N D"], mu: Float[Tensor, "C D"], sigma: Floa
 
 
 def inmap(
-    images: Float[Tensor, "N D"],
-    head: Float[Tensor, "C D"],
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
     logit_scale: float,
     rounds: int = 200,
     alpha: float = 0.6,
@@ -169,15 +170,15 @@ def inmap(
     CLIP ViT-B/32 on DTD and pets by less than a point, and temperatures relative to the model's own (the paper: 0.01
     and 0.04, for CLIP).
     """
-    x, vectors, tau = images.float(), head.float(), 4 / logit_scale
-    labels = _hardened(_sinkhorn((logit_scale * _similarity(images, head)).softmax(1)), alpha)
+    x, vectors, tau = image_features.float(), text_features.float(), 4 / logit_scale
+    labels = _hardened(_sinkhorn((logit_scale * _similarity(image_features, text_features)).softmax(1)), alpha)
     target, step, before = labels.T @ x, 10.0, float("inf")
     for _ in range(rounds):
         gradient = ((x @ vectors.T) / tau).softmax(1).T @ x - target
         size = float(gradient.norm())
         step, before = step / 2 if size > before else step, size
         vectors = torch.nn.functional.normalize(vectors - step / (len(x) * tau) * gradient, dim=1)
-    return _similarity(images, vectors).argmax(1)
+    return _similarity(image_features, vectors).argmax(1)
 
 
 def _sinkhorn(q: Float[Tensor, "N C"], rounds: int = 20) -> Float[Tensor, "N C"]:
@@ -193,13 +194,13 @@ def _hardened(q: Float[Tensor, "N C"], alpha: float) -> Float[Tensor, "N C"]:
     return torch.where(top > alpha, torch.zeros_like(q).scatter_(1, index, 1.0), q)
 
 
-def _similarity(images: Tensor, head: Tensor) -> Float[Tensor, "N C"]:
-    return torch.cat(list(similarities(images, head, 8192)))
+def _similarity(image_features: Tensor, text_features: Tensor) -> Float[Tensor, "N C"]:
+    return torch.cat(list(similarities(image_features, text_features, 8192)))
 
 
-def _nearest(images: Float[Tensor, "N D"], k: int) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
+def _nearest(image_features: Float[Tensor, "N D"], k: int) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
     """The k most similar images of each, itself first, and their similarities."""
-    x = images.float()
+    x = image_features.float()
     found = []
     for start in range(0, len(x), BLOCK):
         s = x[start : start + BLOCK] @ x.T

@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 def similarities(
-    images: Float[Tensor, "N D"], head: Float[Tensor, "C D"], block: int
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], block: int
 ) -> Iterator[Float[Tensor, "B C"]]:
     """Block by block. Copies of a text share one product: rounding would break their ties at random."""
-    texts, index = torch.unique(head.float(), dim=0, return_inverse=True)
-    for x in images.split(block):
+    texts, index = torch.unique(text_features.float(), dim=0, return_inverse=True)
+    for x in image_features.split(block):
         yield (x.float() @ texts.T)[:, index]
 
 
-def predict(images: Float[Tensor, "N D"], classifier: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
+def predict(image_features: Float[Tensor, "N D"], classifier: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
     """The class of highest similarity for every image, ties to the lowest index."""
-    return torch.cat([similarity.argmax(1) for similarity in similarities(images, classifier, 8192)])
+    return torch.cat([similarity.argmax(1) for similarity in similarities(image_features, classifier, 8192)])
 
 
 def top_two(

@@ -114,7 +114,7 @@ def plan(study: Study, only: str = "") -> str:
     from cmmlib.study.run import is_blazon
 
     data = study_data(study)
-    n_images = len(data) if isinstance(data, ImageSet) else len(data.images)
+    n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
     lines = [f"data set {study.public()['dataset']}: {n_images:,} images, {len(data.classnames):,} classes"]
     if isinstance(data, ImageSet):
         from cmmlib.models.backbones import load_backbone

@@ -21,8 +21,8 @@ from cmmlib.texts.transcripts import Transcript, find_domain, known_answers, own
 @label_free
 def suspects(run: Run, n: int | None = None) -> list[int]:
     """The classes of lowest soft CMM under the base prompt, the lowest first: as many as the study describes, or n."""
-    matches = similarity_pass(run.images, run.base[None], run.logit_scale)
-    return F.rank_classes(F.class_matching_margin(matches, "soft")[0])[: n or run.n_described].tolist()
+    passed = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
+    return F.rank_classes(F.class_matching_margin(passed, "soft")[0])[: n or run.n_described].tolist()
 
 
 @label_free
@@ -32,7 +32,7 @@ def questions(run: Run, classes: list[int]) -> dict[int, Question]:
     domain = study.domain or find_domain(run.classnames)
     if study.question == "describe":
         return ask_about(classes, run.classnames, domain)
-    rivals = F.top_rivals(run.images, run.base, run.logit_scale, N_RIVALS)
+    rivals = F.top_rivals(run.image_features, run.base_text_features, run.logit_scale, N_RIVALS)
     return ask_about(classes, run.classnames, domain, "contrast", lambda c: rivals[c])
 
 

@@ -44,7 +44,7 @@ def open_run(study: Study) -> Run:
 
 def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
     facts = {
-        "data": _data_facts(data.name, data.digest, len(data.images), data.stored_as),
+        "data": _data_facts(data.name, data.digest, len(data.image_features), data.stored_as),
         "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
         "assumed": data.assumed,
     }
@@ -53,11 +53,11 @@ def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
         study=study,
         id=run_id,
         folder=Path(study.out) / run_id,
-        images=data.images,
+        image_features=data.image_features,
         labels=data.labels,
         classnames=data.classnames,
-        base=data.heads[0],
-        heads=data.heads,
+        base_text_features=data.text_features[0],
+        text_features=data.text_features,
         prompts=data.prompts,
         base_prompt=data.prompts[0],
         logit_scale=data.logit_scale,
@@ -83,7 +83,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
         raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
     backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
     pool, templates = template_pool(study, data)
-    images = embed_images(
+    image_features = embed_images(
         backbone,
         data,
         batch_size=study.batch_size,
@@ -91,14 +91,14 @@ def _open_images(study: Study, data: ImageSet) -> Run:
         storage=study.storage,
         max_broken=study.max_broken,
     )
-    images, data, broken = _leave_out_broken(images, data)
-    heads = _heads(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
+    image_features, data, broken = _leave_out_broken(image_features, data)
+    text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     scale = backbone.logit_scale
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
     digests["answers"] = answers_digest(study.transcript)
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
     facts = {
-        "data": _data_facts(data.name, data.digest, len(images), study.storage, data.split, broken),
+        "data": _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken),
         "model": {
             "backbone": backbone.public_name,
             "pretrained": backbone.public_pretrained,
@@ -113,11 +113,11 @@ def _open_images(study: Study, data: ImageSet) -> Run:
         study=study,
         id=run_id,
         folder=Path(study.out) / run_id,
-        images=images,
+        image_features=image_features,
         labels=data.labels,
         classnames=data.classnames,
-        base=heads[-1],
-        heads=heads[:-1],
+        base_text_features=text_features[-1],
+        text_features=text_features[:-1],
         prompts=templates,
         base_prompt=study.base_template,
         logit_scale=scale,
@@ -146,7 +146,9 @@ def _leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Ten
     return images[~is_broken], data.pick((~is_broken).nonzero()[:, 0].tolist()), broken
 
 
-def _heads(backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int) -> Float[Tensor, "P C D"]:
+def _text_features(
+    backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int
+) -> Float[Tensor, "P C D"]:
     from cmmlib.models.embed import embed_texts
 
     bank = PromptBank.of_templates(templates, classnames)

@@ -36,13 +36,13 @@ class Run:
     """An opened study.
 
     Attributes:
-        images: unit-norm image embeddings, [N, D].
+        image_features: unit-norm image embeddings, [N, D].
         labels: class indices, [N], or None. Only evaluations may take them.
         classnames: C names. Everything is keyed by class index, never by name.
-        base: the base prompt's text embeddings, [C, D]; head 0 of an embeddings file.
-        heads: text embeddings of the prompt pool, [P, C, D].
-        prompts: the pool's templates, or the heads' names.
-        base_prompt: the base template, or the name of head 0.
+        base_text_features: the base prompt's text embeddings, [C, D]; the first prompt's of an embeddings file.
+        text_features: text embeddings of the prompt pool, [P, C, D].
+        prompts: the pool's templates, or an embeddings file's prompts.
+        base_prompt: the base template, or an embeddings file's first prompt.
         pictures: the data set's images, to look at, where there are images.
         backbone: the model, where there is one: what encodes further texts.
         disambiguated: the names again, of which those that several classes share have a second term; else None.
@@ -52,11 +52,11 @@ class Run:
     study: Study
     id: str
     folder: Path
-    images: Float[Tensor, "N D"]
+    image_features: Float[Tensor, "N D"]
     labels: Int[Tensor, "N"] | None
     classnames: list[str]
-    base: Float[Tensor, "C D"]
-    heads: Float[Tensor, "P C D"]
+    base_text_features: Float[Tensor, "C D"]
+    text_features: Float[Tensor, "P C D"]
     prompts: list[str]
     base_prompt: str
     logit_scale: float
@@ -95,7 +95,7 @@ class Run:
         from cmmlib.models.embed import embed_texts
 
         if self.backbone is None:
-            raise InputError("an embeddings: study has no text tower: it weighs the heads that it brought")
+            raise InputError("an embeddings: study has no text tower: it weighs the prompts that it brought")
         return embed_texts(self.backbone, texts, batch_size=self.study.batch_size)
 
     @property
