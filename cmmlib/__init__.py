@@ -1,7 +1,7 @@
 """cmmlib: find the categories that CLIP gets wrong without labels, and repair part of them.
 
-One module a step of the data's way: study, datasets, backbones, prompts -> embed -> similarity -> cmm, metrics ->
-plots, book. `open_run(Study.of({...}))` opens a study; the rest are functions of its tensors.
+`cmmlib.functional` has the method as pure functions of tensors; `open_run(Study.of({...}))` opens a whole study.
+CONTRIBUTING.md draws the packages.
 """
 
 from importlib import import_module

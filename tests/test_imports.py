@@ -1,4 +1,4 @@
-"""The package is a stack of floors: a module imports only from below, and nothing runs in a circle."""
+"""The order of the packages: a module imports from its own or from lower ones only, and nothing runs in a circle."""
 
 from __future__ import annotations
 
