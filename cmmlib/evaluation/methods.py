@@ -77,7 +77,7 @@ def compare_methods(
         own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
         found.append(_linear(run, "enriched_cmm", own, n))
         for name, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-            correction = fit(run.image_features, own, 1 / run.logit_scale)  # chapter 5 explains them
+            correction = fit(run.image_features, own, run.logit_scale)  # chapter 5 explains them
             found.append(MethodResult(f"enriched_cmm_{name}", correction.predict(run.image_features, own), True, n))
     return found
 

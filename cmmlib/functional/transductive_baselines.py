@@ -195,7 +195,7 @@ def _hardened(q: Float[Tensor, "N C"], alpha: float) -> Float[Tensor, "N C"]:
 
 
 def _similarity(image_features: Tensor, text_features: Tensor) -> Float[Tensor, "N C"]:
-    return torch.cat(list(similarities(image_features, text_features, 8192)))
+    return torch.cat(list(similarities(image_features, text_features)))
 
 
 def _nearest(image_features: Float[Tensor, "N D"], k: int) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:

@@ -236,6 +236,6 @@ def test_a_study_does_not_import_torch():
     import sys
 
     program = "import sys, cmmlib.study.study, cmmlib.storage.cache, cmmlib.errors; print('torch' in sys.modules)"
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

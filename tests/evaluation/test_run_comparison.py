@@ -21,7 +21,7 @@ from cmmlib.evaluation import run_comparison
 from cmmlib.evaluation.run_comparison import RunSummary
 from cmmlib.study.run import other_weights
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAN = float("nan")
 
 

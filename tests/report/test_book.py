@@ -14,7 +14,7 @@ from finished_runs import cmm
 from cmmlib.errors import ChapterError
 from cmmlib.report import book
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
