@@ -135,7 +135,9 @@ def plain_fixed_point(blocks: Iterable[Tensor], logit_scale: float, damping: flo
     """b <- b - damping log(mean_n q[n] C), centred: `calibrate.fit` without Newton, for a uniform prior."""
     bias, rounds, gap = torch.zeros(1, dtype=torch.float64), 0, torch.full((2,), torch.inf)
     while rounds < STEP_CAP:
-        mass = torch.stack([F.apply_bias(block, logit_scale, bias).softmax(1).sum(0).double() for block in blocks]).sum(0)
+        mass = torch.stack([F.apply_bias(block, logit_scale, bias).softmax(1).sum(0).double() for block in blocks]).sum(
+            0
+        )
         gap, rounds = mass.log() - mass.log().mean(), rounds + 1
         if float(gap.max() - gap.min()) < prior_matching.TOLERANCE:
             break

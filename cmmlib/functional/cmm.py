@@ -127,8 +127,19 @@ def fill_undefined(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> F
     return score.double().masked_scatter(undefined, below - below.max() - 1 + lowest)
 
 
-def rank_classes(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"] | None = None) -> Int[Tensor, "C"]:
-    """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`."""
+def rank_classes(score: Float[Tensor, "*P C"], fallback: Float[Tensor, "C"] | None = None) -> Int[Tensor, "C"]:
+    """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`.
+
+    Args:
+        score: [C], or [1, C] as a pass with one prompt gives.
+
+    Raises:
+        InputError: scores of several prompts.
+    """
+    if score.ndim == 2:
+        if len(score) != 1:
+            raise InputError(f"rank_classes: scores of {len(score)} prompts: pass those of one, as in score[0]")
+        score = score[0]
     return fill_undefined(score, score if fallback is None else fallback).argsort(stable=True)
 
 

@@ -59,7 +59,7 @@ class SimilarityPass:
 
 def similarity_pass(
     image_features: Float[Tensor, "N D"],
-    text_features: Float[Tensor, "P C D"],
+    text_features: Float[Tensor, "*P C D"],
     logit_scale: float,
     *,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -69,7 +69,7 @@ def similarity_pass(
 
     Args:
         image_features: unit-norm image embeddings, any float dtype; computed in float32.
-        text_features: unit-norm text embeddings, [C, D] of each prompt, C >= 2.
+        text_features: unit-norm text embeddings, [P, C, D], or [C, D] of one prompt; C >= 2.
         logit_scale: 1 / tau, positive (100 for OpenAI's CLIP).
         precision: "bf16" multiplies in bfloat16 (class texts centred first) and is faster where the processor has it;
             everything after the product stays float32. Similarities err by less than 1e-3 (measured on CLIP ViT-B/32),
@@ -79,6 +79,7 @@ def similarity_pass(
     Raises:
         InputError: shapes that disagree, fewer than two classes, no image, NaN, Inf or zero-length rows.
     """
+    text_features = text_features[None] if text_features.ndim == 2 else text_features
     _check_inputs(image_features, text_features, logit_scale, precision, block)
     (n, _), (n_prompts, n_classes, _) = image_features.shape, text_features.shape
     number = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -200,7 +201,7 @@ def _check_inputs(
 ) -> None:
     shapes = f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)}"
     if image_features.ndim != 2 or text_features.ndim != 3 or image_features.shape[1] != text_features.shape[2]:
-        raise InputError(f"{shapes} do not fit: expected [N, D] and [P, C, D]")
+        raise InputError(f"{shapes} do not fit: expected [N, D] and [C, D] or [P, C, D]")
     if not image_features.shape[0] or not text_features.shape[0] or text_features.shape[1] < 2:
         raise InputError(f"need at least one image, one prompt and two classes, got {shapes}")
     if not logit_scale > 0 or logit_scale == float("inf"):

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.functional.similarity import similarity_pass
 from cmmlib.study.run import Run, label_free
 from cmmlib.texts.enrichment import RECORDED, Enrichment, replay
 from cmmlib.texts.questions import N_RIVALS, Question, ask_about
@@ -21,7 +20,7 @@ from cmmlib.texts.transcripts import Transcript, find_domain, known_answers, own
 @label_free
 def suspects(run: Run, n: int | None = None) -> list[int]:
     """The classes of lowest soft CMM under the base prompt, the lowest first: as many as the study describes, or n."""
-    passed = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
+    passed = run.similarity_pass()
     return F.rank_classes(F.class_matching_margin(passed, "soft")[0])[: n or run.n_described].tolist()
 
 
