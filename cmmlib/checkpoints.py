@@ -36,7 +36,7 @@ TOKENIZER_KEYS = (
     "clean",
     "language",
     "strip_sep_token",
-)  # of open_clip's tokenizers; the others read files, or draw lots
+)  # the others read files, or draw lots
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 

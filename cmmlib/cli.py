@@ -194,8 +194,9 @@ def list_cache() -> None:
     from cmmlib import housekeeping
     from cmmlib.cache import cache_folder
 
-    print(cache_folder())
-    print(housekeeping.summary(housekeeping.entries(cache_folder())).to_string(index=False))
+    folder = cache_folder()
+    print(folder)
+    print(housekeeping.summary(housekeeping.entries(folder), housekeeping.others(folder)).to_string(index=False))
 
 
 @cache_app.command("verify")
