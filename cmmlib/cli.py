@@ -194,8 +194,13 @@ def list_cache() -> None:
     from cmmlib.storage import cache_maintenance
     from cmmlib.storage.cache import cache_folder
 
-    print(cache_folder())
-    print(cache_maintenance.summary(cache_maintenance.entries(cache_folder())).to_string(index=False))
+    folder = cache_folder()
+    print(folder)
+    print(
+        cache_maintenance.summary(cache_maintenance.entries(folder), cache_maintenance.others(folder)).to_string(
+            index=False
+        )
+    )
 
 
 @cache_app.command("verify")

@@ -2,9 +2,9 @@
 
     import cmmlib.functional as F
 
-Letters, here and in every signature: N images, C classes, P prompts, D embedding width, k worst classes. Every function
-takes numpy arrays where its signature says Tensor, and gives tensors. Those named in `ON_ANY_DEVICE` compute where their
-tensors lie; the others refuse what does not lie in the processor's memory.
+Letters, here and in every signature: N images, C classes, P prompts, D embedding width, k worst classes. Every
+function takes numpy arrays where its signature says Tensor, and gives tensors. Those named in `ON_ANY_DEVICE` compute
+where their tensors lie; the others refuse what does not lie in the processor's memory.
 """
 
 from types import FunctionType

@@ -99,7 +99,8 @@ def cmm_ensemble(
     Args:
         scores: CMM of the candidates, in place of the first round's. A pass over all templates has measured it:
             `class_matching_margin(passed).flatten()` in the order of `Candidates.of_templates`, there against the
-            other classes under the same template. After the second round the ensemble is as good (`benchmarks/ensemble_start.py`).
+            other classes under the same template. After the second round the ensemble is as good
+            (`benchmarks/ensemble_start.py`).
         precision: see `candidate_cmm`.
 
     Raises:

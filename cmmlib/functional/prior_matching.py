@@ -1,9 +1,10 @@
 """Corrections learnt from unlabelled images: prior matching, and prototypes. No label and no further text enters.
 
 Prior matching adds a bias to every class, in units of logits (logit_scale * similarity), such that the mean
-probability of each class equals its prior. Its plain fixed point is Sinkhorn's algorithm; OTTER (Shin et al. 2024) is its limit at
-temperature zero. Prototypes add what the images say a class looks like. Both assume that the images they are fitted
-on follow the prior, and both are fitted once and applied anywhere: what comes out is one vector and one number a class.
+probability of each class equals its prior. Its plain fixed point is Sinkhorn's algorithm; OTTER (Shin et al. 2024) is
+its limit at temperature zero. Prototypes add what the images say a class looks like. Both assume that the images they
+are fitted on follow the prior, and both are fitted once and applied anywhere: what comes out is one vector and one
+number for each class.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from cmmlib.data.load import ImageSet
+from cmmlib.data.images import ImageSet
 from cmmlib.errors import InputError
 from cmmlib.models.backbones import Backbone, load_backbone
-from cmmlib.storage.cache import cache_folder, cached, digest, load_tensors, save_tensors
+from cmmlib.storage.cache import cache_folder, cached, digest, is_entry, load_tensors, save_tensors
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost
 TEXT_SHARD = 4096
@@ -218,8 +218,8 @@ def _text_key(text: str) -> str:
 
 def _known_texts(folder: Path, wanted: set[str]) -> dict[str, Tensor]:
     known: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("[!.]*.safetensors")):
-        shard = load_tensors(path)
+    for path in sorted(folder.glob("*.safetensors")):
+        shard = load_tensors(path) if is_entry(path, cache_folder()) else None
         if shard is not None:
             keys = (bytes(row).hex() for row in shard["key"].tolist())
             known.update({key: x for key, x in zip(keys, shard["x"], strict=True) if key in wanted})

@@ -100,7 +100,7 @@ class Run:
         return embed_texts(self.backbone, texts, batch_size=self.study.batch_size)
 
     def similarity_pass(self, text_features: Float[Tensor, "*P C D"] | None = None) -> SimilarityPass:
-        """The pass over all images with the base prompt's texts, or with others, at the study's `analysis_precision`."""
+        """The pass over all images with the base prompt's texts, or with others; at `analysis_precision`."""
         texts = self.base_text_features if text_features is None else text_features
         return similarity_pass(self.image_features, texts, self.logit_scale, precision=self.study.analysis_precision)
 

@@ -12,8 +12,8 @@ import torch
 def use_one_thread() -> None:
     """Torch's products in the calling thread run on it alone; the other threads of the process keep theirs.
 
-    `torch.set_num_threads` would change them too. OpenMP and MKL keep such a setting for each thread; torch does not hand
-    it on, so its library is asked. Where that has no such functions, products take as many threads as before.
+    `torch.set_num_threads` would change them too. OpenMP and MKL keep such a setting for each thread; torch has no call
+    for it, so its library is asked. Where that has no such functions, products take as many threads as before.
     """
     torch.get_num_threads()  # torch's own settings for this thread are made at its first call
     library = next((Path(torch.__file__).parent / "lib").glob("*torch_cpu.*"), None)
