@@ -196,11 +196,8 @@ def list_cache() -> None:
 
     folder = cache_folder()
     print(folder)
-    print(
-        cache_maintenance.summary(cache_maintenance.entries(folder), cache_maintenance.others(folder)).to_string(
-            index=False
-        )
-    )
+    entries, others = cache_maintenance.entries(folder), cache_maintenance.others(folder)
+    print(cache_maintenance.summary(entries, others).to_string(index=False))
 
 
 @cache_app.command("verify")

@@ -1,4 +1,4 @@
-"""What labels say: accuracy of every class, worst@k with its bracket, intervals, and how well a score found the worst.
+"""Accuracy of every class, its means over classes, and what a class is confused with.
 
 Every function here is an evaluation: it takes labels, or accuracies made from labels. Undefined values are NaN in
 tensors, None where one number is returned, null in files; a class without images is undefined and stays out of means.
@@ -72,14 +72,14 @@ def floored(accuracy: ClassAccuracy) -> Float[Tensor, "C"]:
 
 def harmonic_mean(accuracy: Float[Tensor, "C"]) -> float | None:
     """Harmonic mean of class accuracies; 0 as soon as one class is 0, None where no class has images."""
-    known = accuracy[~accuracy.isnan()].double()
-    return float(1 / (1 / known).mean()) if len(known) else None  # 1 / 0 is inf, and 1 / inf is 0
+    defined = accuracy[~accuracy.isnan()].double()
+    return float(1 / (1 / defined).mean()) if len(defined) else None  # 1 / 0 is inf, and 1 / inf is 0
 
 
 def geometric_mean(accuracy: Float[Tensor, "C"]) -> float | None:
     """Geometric mean of class accuracies; 0 as soon as one class is 0, None where no class has images."""
-    known = accuracy[~accuracy.isnan()].double()
-    return float(known.log().mean().exp()) if len(known) else None  # log 0 is -inf, and exp -inf is 0
+    defined = accuracy[~accuracy.isnan()].double()
+    return float(defined.log().mean().exp()) if len(defined) else None  # log 0 is -inf, and exp -inf is 0
 
 
 def gains_and_losses(

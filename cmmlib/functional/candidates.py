@@ -102,12 +102,12 @@ def candidate_cmm(
         Mean margin of each candidate, float64. Where every probability underflows to zero, `soft` falls back to
         `retrieval`, as in `cmmlib.functional.cmm`.
     """
-    for name, value, known in (
+    for name, value, choices in (
         ("assignment", assignment, ("soft", "retrieval")),
         ("precision", precision, ("fp32", "bf16")),
     ):
-        if value not in known:
-            raise InputError(f"candidate_cmm: unknown {name} {value!r}: use {' or '.join(known)}")
+        if value not in choices:
+            raise InputError(f"candidate_cmm: unknown {name} {value!r}: use {' or '.join(choices)}")
     m = max(1, round(len(image_features) / candidates.n_classes))
     layers = [_Layer(candidates, index, m) for index in _layers(candidates)]
     rounded = precision == "bf16" and assignment == "soft"
@@ -193,11 +193,11 @@ class _Layer:
 
     def retrieve(self, similarity: Float[Tensor, "B K"], others: _Others) -> None:
         """The m most similar images so far."""
-        found = [similarity, similarity - self._own(others.rival)]
+        best = [similarity, similarity - self._own(others.rival)]
         if self.best:
-            found = [torch.cat(pair) for pair in zip(self.best, found, strict=True)]
-        index = found[0].topk(min(self.m, len(found[0])), dim=0).indices
-        self.best = [part.gather(0, index) for part in found]
+            best = [torch.cat(pair) for pair in zip(self.best, best, strict=True)]
+        index = best[0].topk(min(self.m, len(best[0])), dim=0).indices
+        self.best = [part.gather(0, index) for part in best]
 
 
 def _add_soft_sums(

@@ -212,8 +212,8 @@ def fit_prior_matching(
         InputError: as `match_prior`, and for NaN, Inf or zero-length embeddings.
     """
     _check(image_features, text_features, logit_scale)
-    found = match_prior(SimilarityBlocks(image_features, text_features), logit_scale, prior, strength)
-    return Correction(logit_scale, torch.zeros_like(text_features.float()), found.value, found.converged, found.rounds)
+    bias = match_prior(SimilarityBlocks(image_features, text_features), logit_scale, prior, strength)
+    return Correction(logit_scale, torch.zeros_like(text_features.float()), bias.value, bias.converged, bias.rounds)
 
 
 def _check(image_features: Tensor, text_features: Tensor, logit_scale: float) -> None:

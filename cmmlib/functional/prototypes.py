@@ -67,20 +67,20 @@ def fit_prototypes(
     texts, before = text_features.float(), None
     first = first_with_equal_texts(texts)  # copies of a text share a prototype, to the last bit
     text_scale = text_weight / _deviation(SimilarityBlocks(image_features, texts))
-    found = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
-    blocks = SimilarityBlocks(image_features, found.vectors(text_features))
+    correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
+    blocks = SimilarityBlocks(image_features, correction.vectors(text_features))
     for done in range(1, rounds + 1):
-        centres = _weighted_means(image_features, blocks, found.bias)[first]
+        centres = _weighted_means(image_features, blocks, correction.bias)[first]
         scaled = image_weight / _deviation(SimilarityBlocks(image_features, centres)) * centres
         blocks = SimilarityBlocks(image_features, text_scale * texts + scaled)
-        bias = match_prior(blocks, 1.0, prior, strength, start=found.bias)
+        bias = match_prior(blocks, 1.0, prior, strength, start=correction.bias)
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
-        found = Correction(text_scale, scaled, bias.value, bias.converged and settled, done)
+        correction = Correction(text_scale, scaled, bias.value, bias.converged and settled, done)
         if settled:
             break
         before = now
-    return found
+    return correction
 
 
 def _deviation(blocks: Iterable[Float[Tensor, "B C"]]) -> float:
