@@ -75,7 +75,7 @@ def real_sets(folder: Path) -> Iterator[Data]:
             yield Data(name, data.image_features, data.labels, head, data.logit_scale)
 
 
-def fits(images: Tensor, head: Tensor, logit_scale: float) -> Iterator[tuple[dict, F.Correction]]:
+def settings_and_fits(images: Tensor, head: Tensor, logit_scale: float) -> Iterator[tuple[dict, F.Correction]]:
     whole = F.fit_prior_matching(images, head, logit_scale)
     for strength in STRENGTHS:
         yield {"method": "prior matching", "strength": strength}, whole.with_strength(strength)
@@ -105,7 +105,7 @@ def setting_rows(data: Data) -> list[dict]:
             **judged(data, found.predict(data.image_features, data.head)),
         }
         for reference, kept in references(data.labels).items()
-        for setting, found in fits(data.image_features[kept], data.head, data.logit_scale)
+        for setting, found in settings_and_fits(data.image_features[kept], data.head, data.logit_scale)
     ]
 
 

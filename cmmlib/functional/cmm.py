@@ -180,7 +180,10 @@ def top_rivals(
     strongest = _rival_mass(image_features, text_features, logit_scale, block).topk(min(n, len(text_features)), dim=0)
     strongest_of_classes = zip(strongest.indices.T.tolist(), strongest.values.T.tolist(), strict=True)
     nearest = _nearest_text(text_features)[1].tolist()
-    return [[j for j, mass in zip(*pair, strict=True) if mass > 0] or [nearest[c]] for c, pair in enumerate(strongest_of_classes)]
+    return [
+        [j for j, mass in zip(*pair, strict=True) if mass > 0] or [nearest[c]]
+        for c, pair in enumerate(strongest_of_classes)
+    ]
 
 
 def _rival_mass(

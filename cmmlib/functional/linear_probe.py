@@ -23,7 +23,7 @@ def linear_probe_accuracy(
 def fit_linear_probe(
     image_features: Float[Tensor, "M D"], labels: Int[Tensor, "M"], weight_decay: float = 1e-5
 ) -> LogisticRegression:
-    """A multinomial logistic regression that minimises mean cross-entropy + weight_decay * the squared norm of the weights."""
+    """The logistic regression of least mean cross-entropy + weight_decay * the squared norm of its weights."""
     return LogisticRegression(C=1 / (2 * weight_decay * len(labels)), max_iter=300).fit(image_features, labels)
 
 

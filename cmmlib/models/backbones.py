@@ -141,7 +141,7 @@ class Backbone:
                 f"backbone: the tokenizer of {self.public_name} cannot be read: {one_line(error)}"
             ) from None
 
-    def fits(self, text: str) -> bool:
+    def fits_context(self, text: str) -> bool:
         """Whether the text tower reads a text to its end, with room to spare: one more word changes its tokens."""
         return not torch.equal(self.tokenizer([text]), self.tokenizer([text + " a"]))
 

@@ -100,8 +100,8 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
     files = [Path(weights), folder / CONFIG]
     if tokenizer == str(folder):
         files += [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
-    found = digest(file_digests(folder, files))
-    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", found, configuration, tokenizer=tokenizer)
+    content = digest(file_digests(folder, files))
+    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, tokenizer=tokenizer)
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -175,24 +175,24 @@ def _of_architecture(name: str, pretrained: str | None) -> Checkpoint:
     # a tag's weights are handed to open_clip as a file, so their own preprocessing goes with them
     preprocessing = {f"image_{key}": tag[key] for key in _PREPROCESSING if key in tag}
     quick_gelu = bool(tag.get("quick_gelu"))
-    found = digest(file_digests(path.parent, [path]), configuration, quick_gelu, preprocessing)
-    return Checkpoint(path, name, found, configuration, quick_gelu, preprocessing, tokenizer)
+    content = digest(file_digests(path.parent, [path]), configuration, quick_gelu, preprocessing)
+    return Checkpoint(path, name, content, configuration, quick_gelu, preprocessing, tokenizer)
 
 
 def _weights(name: str, pretrained: str | None, configuration: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The weights file of an architecture, and what is known about it: preprocessing, QuickGELU."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not pretrained:
-        known = f"a tag ({', '.join(tags[:4])}) or " if tags else ""
-        raise InputError(f"pretrained: {name} without weights is a random model: give {known}the path of a checkpoint")
+        hint = f"a tag ({', '.join(tags[:4])}) or " if tags else ""
+        raise InputError(f"pretrained: {name} without weights is a random model: give {hint}the path of a checkpoint")
     if pretrained in tags:
         tag: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained)
         return _fetch(name, pretrained, tag), tag
     path = Path(pretrained)
     if path.is_file():
         return path, _openai(name, path) if torchscript.is_archive(path) else _beside(name, path, configuration)
-    known = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags, so give the path of a checkpoint"
-    raise InputError(f"pretrained: no tag or file {path.name!r}: {known}")
+    hint = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags, so give the path of a checkpoint"
+    raise InputError(f"pretrained: no tag or file {path.name!r}: {hint}")
 
 
 def _openai(name: str, path: Path) -> dict[str, Any]:
@@ -203,9 +203,9 @@ def _openai(name: str, path: Path) -> dict[str, Any]:
     """
     (own,) = file_digests(path.parent, [path])
     models = open_clip.list_pretrained_models_by_tag("openai")
-    known = [model for model in models if own in open_clip.get_pretrained_url(model, "openai").split("/")]
-    if known and name not in known:
-        raise InputError(f"pretrained: {path.name} is OpenAI's {known[0]}, not {name}: use --backbone {known[-1]}")
+    models = [model for model in models if own in open_clip.get_pretrained_url(model, "openai").split("/")]
+    if models and name not in models:
+        raise InputError(f"pretrained: {path.name} is OpenAI's {models[0]}, not {name}: use --backbone {models[-1]}")
     return {"quick_gelu": True}
 
 
@@ -253,9 +253,9 @@ def _from_hub(repo: str, file: str, subject: str) -> Path:
         subject: begins the line that says why it cannot be had.
     """
     files = [*_get_safe_alternatives(file), file]
-    found = _in_cache(repo, files)
-    if found:
-        return found
+    cached = _in_cache(repo, files)
+    if cached:
+        return cached
     _require_hub(subject)
     for candidate in files:
         try:

@@ -138,16 +138,16 @@ def file_digests(root: Path, files: Iterable[Path]) -> list[str]:
     """
     memo_path = cache_folder() / "digests" / f"{digest(str(root))[:32]}.json"
     memo = _read_memo(memo_path)
-    found = {}
+    entries = {}
     for file in files:
         status = file.stat()
-        known = memo.get(str(file))
+        remembered = memo.get(str(file))
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # a copy may keep the first two, not the third
-        found[str(file)] = known if known and known[:3] == stamp else [*stamp, _sha256(file)]
-    if found != {key: memo.get(key) for key in found}:
+        entries[str(file)] = remembered if remembered and remembered[:3] == stamp else [*stamp, _sha256(file)]
+    if entries != {key: memo.get(key) for key in entries}:
         with suppress(OSError):  # a memo that cannot be written costs time, nothing else
-            write_text(memo_path, json.dumps({**memo, **found}))
-    return [entry[3] for entry in found.values()]
+            write_text(memo_path, json.dumps({**memo, **entries}))
+    return [entry[3] for entry in entries.values()]
 
 
 def _read_memo(path: Path) -> dict[str, list]:

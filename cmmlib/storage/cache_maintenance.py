@@ -45,8 +45,8 @@ class Entry:
 
 def entries(folder: Path) -> list[Entry]:
     """Every entry of a cache folder, the one that was used longest ago first; without those being written."""
-    found = [entry for entry in _files(folder, KINDS) if is_entry(entry.path, folder)]
-    return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
+    own = [entry for entry in _files(folder, KINDS) if is_entry(entry.path, folder)]
+    return sorted(own, key=lambda entry: (entry.used, str(entry.path)))
 
 
 def others(folder: Path) -> list[Entry]:
@@ -68,10 +68,10 @@ def _files(folder: Path, kinds: Sequence[str] | None = None) -> Iterator[Entry]:
                     yield Entry(path, path.relative_to(folder).parts[0], status.st_size, used)
 
 
-def summary(found: Sequence[Entry], foreign: Sequence[Entry] = ()) -> pd.DataFrame:
+def summary(own: Sequence[Entry], foreign: Sequence[Entry] = ()) -> pd.DataFrame:
     """A row a kind: files, megabytes and the day of last use, and the sum; then, where there are, others' files."""
-    rows = {kind: [entry for entry in found if entry.kind == kind] for kind in sorted({entry.kind for entry in found})}
-    rows |= {"total": found, **({OTHER: foreign} if foreign else {})}
+    rows = {kind: [entry for entry in own if entry.kind == kind] for kind in sorted({entry.kind for entry in own})}
+    rows |= {"total": own, **({OTHER: foreign} if foreign else {})}
     table = []
     for kind, part in rows.items():
         used = max((entry.used for entry in part), default=None)
@@ -80,10 +80,10 @@ def summary(found: Sequence[Entry], foreign: Sequence[Entry] = ()) -> pd.DataFra
     return pd.DataFrame(table, columns=["kind", "files", "MB", "last used"])
 
 
-def drop_damaged(found: Sequence[Entry]) -> list[Path]:
+def drop_damaged(own: Sequence[Entry]) -> list[Path]:
     """Read every tensor file and compare it with its checksum; damaged ones are removed and returned."""
     damaged = []
-    for entry in found:
+    for entry in own:
         if not entry.is_tensors:
             continue
         with warnings.catch_warnings(), suppress(FileNotFoundError):
@@ -105,14 +105,14 @@ def drop_left_behind(folder: Path) -> list[Path]:
     return dropped
 
 
-def prune(found: Sequence[Entry], size: int) -> list[Entry]:
+def prune(own: Sequence[Entry], size: int) -> list[Entry]:
     """Remove tensor files, the one used longest ago first, until all entries together have at most `size` bytes.
 
     Returns:
         What was removed. Entries that are no tensors stay, so the cache can remain above a small size.
     """
-    total, removed = sum(entry.size for entry in found), []
-    for entry in found:
+    total, removed = sum(entry.size for entry in own), []
+    for entry in own:
         if total <= size:
             break
         if entry.is_tensors:
@@ -131,7 +131,7 @@ def parse_size(text: str) -> int:
     Raises:
         InputError: no size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", text.strip().upper())
-    if not found:
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", text.strip().upper())
+    if not parts:
         raise InputError(f"--size: {text!r} is no size: write one as in 500MB or 20GB")
-    return round(float(found[1]) * UNITS[found[2]])
+    return round(float(parts[1]) * UNITS[parts[2]])
