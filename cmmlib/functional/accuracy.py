@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -83,10 +82,10 @@ def geometric_mean(accuracy: Float[Tensor, "C"]) -> float | None:
 
 
 def gains_and_losses(
-    before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], by: float = 0.05
-) -> tuple[Bool[np.ndarray, "C"], Bool[np.ndarray, "C"]]:
+    before: Float[Tensor, "C"], after: Float[Tensor, "C"], by: float = 0.05
+) -> tuple[Bool[Tensor, "C"], Bool[Tensor, "C"]]:
     """Masks of the classes that gain, and that lose, more than `by`; a change of just that much counts as neither."""
-    change = (after - before).round(9)  # 0.55 - 0.5 is more than 0.05 in binary
+    change = (after - before).round(decimals=9)  # 0.55 - 0.5 is more than 0.05 in binary
     return change > by, change < -by
 
 

@@ -194,7 +194,7 @@ class Correction:
         blocks = similarities(image_features, self.vectors(text_features))
         return torch.cat([apply_bias(block, 1.0, self.bias).argmax(1) for block in blocks])
 
-    def at(self, strength: float) -> Correction:
+    def with_strength(self, strength: float) -> Correction:
         """The same with the bias scaled: for prior matching, the fit at that strength."""
         return replace(self, bias=strength * self.bias)
 

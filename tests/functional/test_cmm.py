@@ -373,9 +373,8 @@ def test_only_the_oracle_takes_labels():
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if kind.__module__ == module.__name__:
                 functions |= {f"{kind.__name__}.{n}": f for n, f in inspect.getmembers(kind, inspect.isfunction)}
-    assert {"match", "top_two", "cmm", "scale_free_cmm", "rivals", "margins_of_class", "Matches.__init__"} <= set(
-        functions
-    )
+    names = {"similarity_pass", "class_matching_margin", "scale_free_cmm", "rivals", "SimilarityPass.__init__"}
+    assert names <= set(functions)
     words = ("label", "target", "truth", "true", "accuracy", "correct", "answer")
     takes = {
         name

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cmmlib import InputError
 from cmmlib import functional as F
 from cmmlib.data.load import load_embeddings
-from cmmlib.functional import prior_matching
+from cmmlib.functional import prototypes
 from cmmlib.functional.prior_matching import SimilarityBlocks, apply_bias, fit_prior_matching, match_prior
 from cmmlib.functional.prototypes import fit_prototypes
 
@@ -197,7 +197,7 @@ def test_no_function_takes_labels():
 @pytest.mark.parametrize(("n", "n_classes"), [(3, 7), (40, 2), (120, 9)])
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_prototypes_equal_loops_in_numpy(n, n_classes, rounds, monkeypatch):
-    monkeypatch.setattr(prior_matching, "SETTLED", -1.0)  # all rounds are made
+    monkeypatch.setattr(prototypes, "SETTLED", -1.0)  # all rounds are made
     images, head = unit(n, 6), unit(n_classes, 6, seed=1)
     found = fit_prototypes(images, head, 20.0, rounds=rounds)
     expected = slow_prototypes(images.double().numpy(), head.double().numpy(), 20.0, rounds)
