@@ -1,7 +1,8 @@
 """The cache looked after: what it holds, whether it is sound, and how it is cut to a size.
 
-Entries are the safetensors files that embeddings and rendered images are kept in; every one of them can be computed
-again. Everything else in the cache folder (digests, a language model's answers) is listed and never removed.
+What may go are the safetensors files that embeddings and rendered images are kept in; every one of them can be computed
+again. Everything else (digests, a language model's answers, and whatever of somebody else's lies in a folder that was
+named as the cache) is listed and never removed.
 """
 
 from __future__ import annotations
@@ -22,21 +23,25 @@ from cmmlib.cache import load_tensors
 from cmmlib.errors import InputError
 
 LEFT_BEHIND = 3600  # seconds after which a temporary file is a killed process's, not one being written
+# Both are named by SHA-256, see `digest` and `whole_file` in cache.py. A suffix says too little: `CMM_CACHE` may be a
+# folder that holds other models' weights, or a project with files that begin with a dot.
+ENTRY = re.compile(r"(images|blazon|texts/[0-9a-f]{64})/[0-9a-f]{64}\.safetensors")
+HALF = re.compile(r"[a-z0-9/]+/\.[0-9a-f]{32}([0-9a-f]{8}|\.json)-[a-z0-9_]{8}\.(safetensors|json)")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the cache: its kind is its folder's name, `used` the time of its last use in seconds."""
+    """A file of the cache: its kind is its folder's name, `used` the time of its last use in seconds.
+
+    `is_tensors`: it holds embeddings or rendered images, which can be computed again.
+    """
 
     path: Path
     kind: str
     size: int
     used: float
-
-    @property
-    def is_tensors(self) -> bool:
-        return self.path.suffix == ".safetensors"
+    is_tensors: bool
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -49,7 +54,9 @@ def entries(folder: Path) -> list[Entry]:
             continue  # another process was faster
         if path.is_file() and not path.name.startswith("."):
             used = max(status.st_atime, status.st_mtime)
-            found.append(Entry(path, path.relative_to(folder).parts[0], status.st_size, used))
+            inside = path.relative_to(folder)
+            is_tensors = ENTRY.fullmatch(inside.as_posix()) is not None
+            found.append(Entry(path, inside.parts[0], status.st_size, used, is_tensors))
     return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
 
 
@@ -84,7 +91,8 @@ def drop_damaged(found: Sequence[Entry]) -> list[Path]:
 def drop_left_behind(folder: Path) -> list[Path]:
     """Remove the temporary files of processes that were killed while they wrote; returns them."""
     now = time.time()
-    dropped = [p for p in folder.rglob(".*") if p.is_file() and now - p.stat().st_mtime > LEFT_BEHIND]
+    hidden = [p for p in folder.rglob(".*") if HALF.fullmatch(p.relative_to(folder).as_posix()) and p.is_file()]
+    dropped = [p for p in hidden if now - p.stat().st_mtime > LEFT_BEHIND]
     for path in dropped:
         path.unlink(missing_ok=True)
     return dropped

@@ -11,7 +11,7 @@ import torch
 from finished_runs import cmm
 
 from cmmlib import InputError
-from cmmlib.cache import cached, save_tensors
+from cmmlib.cache import cached, digest, save_tensors, whole_file
 from cmmlib.housekeeping import LEFT_BEHIND, drop_damaged, drop_left_behind, entries, parse_size, prune, summary
 
 DAY = 86_400
@@ -20,7 +20,8 @@ DAY = 86_400
 @pytest.fixture
 def filled(own_cache) -> list[Path]:
     """Four tensor files, used one day after the other, and a transcript older than all of them."""
-    names = ["images/a", "texts/model/b", "images/c", "blazon/d"]
+    names = [f"images/{digest('a')}", f"texts/{digest('model')}/{digest('b')}", f"images/{digest('c')}"]
+    names.append(f"blazon/{digest('d')}")
     paths = [own_cache / f"{name}.safetensors" for name in names]
     for day, path in enumerate(paths):
         save_tensors(path, {"x": torch.zeros(1000)})
@@ -79,19 +80,58 @@ def test_a_damaged_entry_is_found_removed_and_named(filled, own_cache):
     filled[1].write_bytes(content)
     done = cmm("cache", "verify")
     assert (done.code, done.out) == (0, "4 entries, 1 damaged\n")
-    assert done.err == "damaged, removed: texts/model/b.safetensors\n"
+    assert done.err == f"damaged, removed: {filled[1].relative_to(own_cache)}\n"
     assert not filled[1].exists()
     assert drop_damaged(entries(own_cache)) == []
 
 
+def half_written(path: Path) -> Path:
+    """What a kill leaves of a file that was being written."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(b"half")
+    return path.rename(temporary)
+
+
+def make_old(path: Path) -> None:
+    os.utime(path, (0, time.time() - LEFT_BEHIND - 60))
+
+
 def test_what_killed_processes_left_behind_goes_when_it_is_old(filled, own_cache):
-    old, fresh = own_cache / "images" / ".a-1.safetensors", own_cache / "images" / ".b-2.safetensors"
-    for path in (old, fresh):
-        path.write_bytes(b"half")
-    os.utime(old, (0, time.time() - LEFT_BEHIND - 60))
-    assert drop_left_behind(own_cache) == [old]
+    name = f"{digest('x')}.safetensors"
+    places = [f"images/{name}", f"texts/{digest('m')}/{name}", f"digests/{digest('x')[:32]}.json"]
+    old = [half_written(own_cache / place) for place in (*places, f"webdatasets/{digest('x')}.json")]
+    fresh = half_written(own_cache / "images" / name)
+    for path in old:
+        make_old(path)
+    assert sorted(drop_left_behind(own_cache)) == sorted(old)
     assert fresh.exists()
     assert fresh not in [entry.path for entry in entries(own_cache)]
+
+
+def test_files_of_somebody_else_stay(filled, own_cache):
+    """`CMM_CACHE` may name any folder: a project, or one with the weights of other models."""
+    places = [
+        ".env",
+        ".git/HEAD",
+        ".git/.hidden",
+        "src/.gitignore",
+        ".x-12345678.json",
+        "images/.a-12345678.safetensors",
+    ]
+    places += ["model.safetensors", "images/cats.safetensors", "texts/model.safetensors", "hub/model/w.safetensors"]
+    places += [
+        f"{digest('w')}.safetensors",
+        f"data/{digest('w')}.safetensors",
+        f"images/deep/{digest('w')}.safetensors",
+    ]
+    for place in places:
+        (own_cache / place).parent.mkdir(parents=True, exist_ok=True)
+        (own_cache / place).write_bytes(b"no tensors of this cache")
+        make_old(own_cache / place)
+    assert cmm("cache", "verify").out == "4 entries, 0 damaged\n"
+    assert cmm("cache", "prune", "--size", "0").out.startswith("4 entries removed")
+    assert [place for place in places if not (own_cache / place).exists()] == []
+    assert not any(path.exists() for path in filled)
 
 
 def test_the_commands_list_and_prune(filled, own_cache):
