@@ -175,12 +175,12 @@ def compare(
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
     from cmmlib import sidebyside
-    from cmmlib.cache import write_text
+    from cmmlib.records import replace_table
 
     sides = sidebyside.read_sides(runs)
     table = sidebyside.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
-        write_text(out, table)
+        replace_table(out, table)
     print(table if out == Path("-") else sidebyside.spoken(sides, worst_k), end="")
 
 
