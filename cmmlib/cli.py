@@ -175,12 +175,12 @@ def compare(
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
     from cmmlib.evaluation import run_comparison
-    from cmmlib.storage.cache import write_text
+    from cmmlib.study.run_files import replace_table
 
     sides = run_comparison.read_summaries(runs)
     table = run_comparison.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
-        write_text(out, table)
+        replace_table(out, table)
     print(table if out == Path("-") else run_comparison.comparison_text(sides, worst_k), end="")
 
 

@@ -6,8 +6,10 @@ clip-benchmark package where it is installed, else from the data set itself.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
+import os
 import re
 import tempfile
 from contextlib import suppress
@@ -161,6 +163,8 @@ def _open(name: str, source: Source, root: Path, split: str | None) -> Any:
     try:
         _download(source, root, split)
         return _build(source, root, split)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     except Exception as error:  # the network's errors, and torchvision's for a wrong checksum
         raise InputError(f"{name}: could not be fetched from {source.host}: {one_line(error)}") from None
 
@@ -182,11 +186,19 @@ def _build(source: Source, root: Path, split: str | None, download: bool = False
 
 
 def _download(source: Source, root: Path, split: str | None) -> None:
-    """Fetch into a folder beside, then move: a download that is cut short leaves nothing that looks whole."""
+    """Fetch into a folder beside, then move: a download that is cut short leaves nothing that looks whole.
+
+    Raises:
+        InputError: a file that is there already is not the published one; it may be somebody's work, and stays.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
         _build(source, Path(temporary), split, download=True)
-        for file in sorted(path for path in Path(temporary).rglob("*") if path.is_file()):
-            target = root / file.relative_to(temporary)
+        files = sorted(path for path in Path(temporary).rglob("*") if path.is_file())
+        moves = {file: root / file.relative_to(temporary) for file in files}
+        for file, target in moves.items():
+            if os.path.lexists(target) and not (target.is_file() and filecmp.cmp(file, target, shallow=False)):
+                raise InputError(f"{target} is not the published file: move it away, or name another --data-root")
+        for file, target in moves.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)

@@ -13,6 +13,7 @@ from finished_runs import cmm
 
 from cmmlib.errors import ChapterError
 from cmmlib.report import book
+from cmmlib.storage import own_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +23,6 @@ def rebuilt(labelled_book, tmp_path, monkeypatch) -> Path:
     """A finished book; a further build of it takes finished pages in place of jupyter-book's."""
     place = tmp_path / "out"
     shutil.copytree(labelled_book / "html", place / "html")
-    shutil.copy(labelled_book / "stamp", place / "stamp")
     shutil.copytree(labelled_book / "html", tmp_path / "fresh")
     monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: tmp_path / "fresh")
     return place
@@ -122,3 +122,143 @@ def test_a_wheel_carries_the_sources_that_the_package_looks_for():
     assert asked == {"notebooks", "book", "_config.yml"}
     assert {name: carried[name] for name in asked} == {name: f"cmmlib/share/{name}" for name in asked}
     assert all((ROOT / name).exists() for name in asked)
+
+
+# ---------------------------------------------------------------- where a book may be built
+
+
+def contents(folder: Path) -> dict[Path, object]:
+    """Every path in a folder: what a link points to, what a file holds."""
+    return {p: p.readlink() if p.is_symlink() else p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def place(labelled, tmp_path, monkeypatch) -> Path:
+    """A folder with a clone's sources in clone/, from which books are made here, and a finished run in runs/run."""
+    for name in ("book", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / "clone" / name)
+    shutil.copy(ROOT / "_config.yml", tmp_path / "clone")
+    (tmp_path / "clone" / "cmmlib").mkdir()
+    shutil.copytree(labelled, tmp_path / "runs" / "run")
+    for module in ("chapters", "book"):
+        monkeypatch.setattr(f"cmmlib.{module}.PACKAGE", tmp_path / "clone" / "cmmlib")
+    monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: pytest.fail("built"))
+    return tmp_path
+
+
+def write(path: Path, text: str = "mine") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+SOURCES = ("clone", "clone/book", "clone/book/html", "clone/notebooks/new", "clone/cmmlib", ".")
+RUNS = ("runs", "runs/run", "runs/run/figures", "runs/run/new/book")
+
+
+@pytest.mark.parametrize("way", ["itself", "a link", "by dots"])
+@pytest.mark.parametrize("out", [*SOURCES, *RUNS])
+def test_a_book_is_never_built_over_what_it_is_made_from(out, way, place):
+    given = place / out
+    if way == "a link":
+        (place / "links").mkdir()
+        given = place / "links" / "link"
+        given.symlink_to(place / out)
+    elif way == "by dots":
+        given = place / "clone" / ".." / out
+    before = contents(place)
+    said = cmm("book", place / "runs" / "run", "--out", given)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert f"--out: {given} overlaps {place}/" in said.err
+    assert contents(place) == before
+
+
+def test_a_book_is_not_built_over_its_second_run(place, labelled):
+    said = cmm("book", labelled, place / "runs" / "run", "--out", place / "runs")
+    assert (said.code, f"overlaps {place / 'runs' / 'run'}" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize("made_here", [False, True])
+@pytest.mark.parametrize("part", ["book", "work", "html"])
+@pytest.mark.parametrize("kind", ["folder", "folder in a folder", "file", "link", "dangling link"])
+def test_what_somebody_else_put_there_is_left_alone(kind, part, made_here, place):
+    out, mine = place / "out", place / "out" / part
+    if made_here:  # an earlier book, one of whose folders was replaced since
+        for name in {*book.PARTS} - {part}:
+            own_folders.mark(out / name)
+    if kind.startswith("folder"):
+        write(mine / ("deep/index.html" if "in" in kind else "index.html"))
+    elif kind == "file":
+        write(mine)
+    else:
+        out.mkdir(exist_ok=True)
+        mine.symlink_to(place / "elsewhere")
+        if kind == "link":
+            own_folders.mark(place / "elsewhere")
+            write(place / "elsewhere" / "index.html")
+    before = contents(place)
+    said = cmm("book", place / "runs" / "run", "--out", out)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert f"--out: {mine} was not made by `cmm book`" in said.err
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("stamp", ["", "touched by make\n", "0" * 63])
+def test_a_stamp_of_another_program_is_no_mark(stamp, place):
+    write(place / "out" / "html" / "index.html")
+    write(place / "out" / "stamp", stamp)
+    before = contents(place)
+    assert cmm("book", place / "runs" / "run", "--out", place / "out").code == 2
+    assert contents(place) == before
+
+
+def test_a_file_is_no_place_for_a_book(place):
+    out = write(place / "notes.txt")
+    said = cmm("book", place / "runs" / "run", "--out", out)
+    assert (said.code, said.err) == (2, f"cmm: --out: {out} is a file: choose a folder\n")
+    assert out.read_text() == "mine"
+
+
+def built_from(pages: Path):
+    """In place of Jupyter Book: the same pages every time."""
+    return lambda staged, work: shutil.copytree(pages, own_folders.emptied(work) / "_build" / "html")
+
+
+def test_a_book_is_built_beside_what_a_folder_holds_and_again(place, labelled_book, monkeypatch):
+    monkeypatch.setattr(book, "_jupyter_book", built_from(labelled_book / "html"))
+    mine = [write(place / "out" / "notes.txt"), write(place / "out" / "stamp"), write(place / "out" / "docs" / "a.md")]
+    (place / "out" / "work").mkdir()  # nothing in it, nothing to lose
+    for address in ("https://example.org/us/one", "https://example.org/us/two"):
+        monkeypatch.setenv("CMM_REPOSITORY_URL", address)
+        assert cmm("book", place / "runs" / "run", "--out", place / "out").code == 0
+        assert all(own_folders.noted(place / "out" / part) is not None for part in book.PARTS)
+        write(place / "out" / "html" / "left over.html")
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert cmm("book", place / "runs" / "run", "--out", place / "out").err == "book: up to date\n"
+
+
+def test_a_book_of_an_earlier_version_is_built_again(place, labelled_book, monkeypatch):
+    """It has a file `stamp` and no marks."""
+    monkeypatch.setattr(book, "_jupyter_book", built_from(labelled_book / "html"))
+    out = place / "clone" / "_build"
+    for part in book.PARTS:
+        write(out / part / "index.html", "old")
+    write(out / "stamp", "0" * 64)
+    for said in (cmm("book", place / "runs" / "run", "--out", out) for _ in range(2)):
+        assert said.code == 0, said.err
+        assert sorted(path.name for path in out.iterdir()) == ["book", "html", "work"]
+        assert (out / "html" / "method.html").is_file()
+    (out / "html" / own_folders.MARK).unlink()
+    assert cmm("book", place / "runs" / "run", "--out", out).code == 2  # the stamp went with the old book
+
+
+def test_a_failed_build_of_an_earlier_version_s_place_can_be_tried_again(place, labelled_book, monkeypatch):
+    out = place / "out"
+    write(out / "html" / "index.html", "old")
+    write(out / "stamp", "0" * 64)
+    monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: write(place / "no" / "index.html").parent)
+    for _ in range(2):
+        assert cmm("book", place / "runs" / "run", "--out", out).code == 1
+        assert (out / "html" / "index.html").read_text() == "old"
+    monkeypatch.setattr(book, "_jupyter_book", built_from(labelled_book / "html"))
+    assert cmm("book", place / "runs" / "run", "--out", out).code == 0
