@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cmmlib.errors import ChapterError, InputError
-from cmmlib.report.chapters import belongs, chapters, note, source
+from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, source
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
 

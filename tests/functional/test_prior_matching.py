@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cmmlib import InputError
 from cmmlib import functional as F
 from cmmlib.data.load import load_embeddings
-from cmmlib.functional import prototypes
+from cmmlib.functional import prior_matching, prototypes
 from cmmlib.functional.prior_matching import SimilarityBlocks, apply_bias, fit_prior_matching, match_prior
 from cmmlib.functional.prototypes import fit_prototypes
 
