@@ -78,7 +78,7 @@ def compare_methods(
         found.append(_linear(run, "enriched_cmm", own, n))
         for name, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
             correction = fit(run.image_features, own, 1 / run.logit_scale)  # chapter 5 explains them
-            found.append(MethodResult(f"enriched_cmm_{name}", correction.predict(run.image_features, own), True, n))
+            found.append(MethodResult(f"enriched_cmm_{name}", correction.predict(run.image_features), True, n))
     return found
 
 

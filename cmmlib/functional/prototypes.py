@@ -68,7 +68,7 @@ def fit_prototypes(
     original = (index[:, None] == index).int().argmax(1)  # copies of a text share a prototype, to the last bit
     text_scale = text_weight / _deviation(SimilarityBlocks(image_features, texts))
     found = fit_prior_matching(image_features, text_features, tau, prior, strength)
-    blocks = SimilarityBlocks(image_features, found.vectors(text_features))
+    blocks = SimilarityBlocks(image_features, found.vectors)
     for done in range(1, rounds + 1):
         centres = _weighted_means(image_features, blocks, found.bias)[original]
         scaled = image_weight / _deviation(SimilarityBlocks(image_features, centres)) * centres
@@ -76,7 +76,7 @@ def fit_prototypes(
         bias = match_prior(blocks, 1.0, prior, strength, start=found.bias)
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
-        found = Correction(text_scale, scaled, bias.value, bias.converged and settled, done)
+        found = Correction(text_features, text_scale, scaled, bias.value, bias.converged and settled, done)
         if settled:
             break
         before = now
