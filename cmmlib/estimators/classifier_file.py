@@ -104,13 +104,13 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
 
 def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
     """Refuse parts that do not belong together, or numbers that are none."""
-    shapes = ", ".join(f"{key} {list(x.shape)}" for key, x in tensors.items())
+    shapes = ", ".join(f"{key} {list(x.shape)}" for key, x in sorted(tensors.items()))
     if not REQUIRED <= tensors.keys() <= {*REQUIRED, "prototypes"}:
         raise InputError(f"{name} holds {shapes or 'no tensor'}: expected text_features, bias and perhaps prototypes")
     texts, bias, moved = tensors["text_features"], tensors["bias"], tensors.get("prototypes", tensors["text_features"])
-    n_classes = len(bias)
+    n_classes = bias.numel()
     if texts.ndim != 2 or moved.shape != texts.shape or bias.shape != texts.shape[:1] or n_classes < 2:
-        raise InputError(f"{name}: shapes disagree: {shapes}; expected [C, D], [C] and [C, D] of two or more classes")
+        raise InputError(f"{name}: shapes disagree: {shapes}; expected [C, D] and [C] of two or more classes")
     if header.class_names is not None and len(header.class_names) != n_classes:
         raise InputError(f"{name}: {len(header.class_names)} class names for {n_classes} classes")
     if not set(header.suspects) <= set(range(n_classes)):

@@ -65,7 +65,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     tensors = {key: t.contiguous() for key, t in tensors.items()}
     with whole_file(path) as temporary:
         # safetensors' own save_file tells a full disk by an error that is no OSError
-        temporary.write_bytes(save(tensors, metadata={**(metadata or {}), "sha256": _checksum(tensors)}))
+        temporary.write_bytes(_in_order(save(tensors, metadata={**(metadata or {}), "sha256": _checksum(tensors)})))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The file with its header's keys sorted: safetensors writes several metadata in a random order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of eight bytes
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load_tensors(path: Path) -> dict[str, Tensor] | None:
