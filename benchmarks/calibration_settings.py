@@ -75,14 +75,14 @@ def real_sets(folder: Path) -> Iterator[Data]:
             yield Data(name, data.image_features, data.labels, head, data.logit_scale)
 
 
-def fits(images: Tensor, head: Tensor, tau: float) -> Iterator[tuple[dict, F.Correction]]:
-    whole = F.fit_prior_matching(images, head, tau)
+def settings_and_fits(images: Tensor, head: Tensor, logit_scale: float) -> Iterator[tuple[dict, F.Correction]]:
+    whole = F.fit_prior_matching(images, head, logit_scale)
     for strength in STRENGTHS:
-        yield {"method": "prior matching", "strength": strength}, whole.at(strength)
+        yield {"method": "prior matching", "strength": strength}, whole.with_strength(strength)
     for (text, image), rounds in itertools.product(WEIGHTS, ROUNDS):
         setting = {"method": "prototypes", "strength": 1.0, "weights": f"{text:g} : {image:g}", "rounds": rounds}
         weights = {"text_weight": text, "image_weight": image}
-        yield setting, F.fit_prototypes(images, head, tau, rounds=rounds, **weights)
+        yield setting, F.fit_prototypes(images, head, logit_scale, rounds=rounds, **weights)
 
 
 def references(labels: Tensor) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def setting_rows(data: Data) -> list[dict]:
             **judged(data, found.predict(data.image_features)),
         }
         for reference, kept in references(data.labels).items()
-        for setting, found in fits(data.image_features[kept], data.head, 1 / data.logit_scale)
+        for setting, found in settings_and_fits(data.image_features[kept], data.head, data.logit_scale)
     ]
 
 
@@ -131,11 +131,13 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
 # ---------------------------------------------------------------- steps of prior matching, and when to stop
 
 
-def plain_fixed_point(blocks: Iterable[Tensor], tau: float, damping: float) -> F.Bias:
+def plain_fixed_point(blocks: Iterable[Tensor], logit_scale: float, damping: float) -> F.Bias:
     """b <- b - damping log(mean_n q[n] C), centred: `calibrate.fit` without Newton, for a uniform prior."""
     bias, rounds, gap = torch.zeros(1, dtype=torch.float64), 0, torch.full((2,), torch.inf)
     while rounds < STEP_CAP:
-        mass = torch.stack([F.apply_bias(block, tau, bias).softmax(1).sum(0).double() for block in blocks]).sum(0)
+        mass = torch.stack([F.apply_bias(block, logit_scale, bias).softmax(1).sum(0).double() for block in blocks]).sum(
+            0
+        )
         gap, rounds = mass.log() - mass.log().mean(), rounds + 1
         if float(gap.max() - gap.min()) < prior_matching.TOLERANCE:
             break
@@ -156,13 +158,13 @@ def timed(fit: Callable[[], F.Bias]) -> tuple[F.Bias, float]:
 
 def step_rows(data: Data) -> Iterator[dict]:
     """Rounds and time of each step, and how far its bias is from Newton's."""
-    tau = 1 / data.logit_scale
+    scale = data.logit_scale
     for kept in references(data.labels).values():
         blocks = SimilarityBlocks(data.image_features[kept], data.head)
-        newton, unit = timed(lambda blocks=blocks: F.match_prior(blocks, tau, max_rounds=STEP_CAP))
+        newton, unit = timed(lambda blocks=blocks: F.match_prior(blocks, scale, max_rounds=STEP_CAP))
         found = {NEWTON: (newton, unit)}
         for step, damping in DAMPINGS.items():
-            found[step] = timed(lambda blocks=blocks, d=damping: plain_fixed_point(blocks, tau, d))
+            found[step] = timed(lambda blocks=blocks, d=damping: plain_fixed_point(blocks, scale, d))
         for step, (bias, seconds) in found.items():
             apart = float((bias.value - newton.value).abs().max())
             row = {"data": data.name, "step": step, "converged": bias.converged, "rounds": bias.rounds}
@@ -184,14 +186,14 @@ def steps(rows: list[dict]) -> pd.DataFrame:
 
 def stops(images: Tensor, data: Data) -> Iterator[tuple[dict, F.Correction]]:
     """Fits that end at several tolerances, for each method the strictest first."""
-    tau = 1 / data.logit_scale
+    scale = data.logit_scale
     for tolerance in (STRICTEST, *TOLERANCES):
         with patch.object(prior_matching, "TOLERANCE", tolerance):
-            found = F.fit_prior_matching(images, data.head, tau)
+            found = F.fit_prior_matching(images, data.head, scale)
         yield {"stops at": f"gap {tolerance:g}", "at most": prior_matching.MAX_ROUNDS}, found
     for cap, settled in itertools.product(sorted(PROTOTYPE_CAPS, reverse=True), SETTLED):
         with patch.object(prior_matching, "SETTLED", settled):
-            found = F.fit_prototypes(images, data.head, tau, rounds=cap)
+            found = F.fit_prototypes(images, data.head, scale, rounds=cap)
         yield {"stops at": f"{100 * settled:g} % change", "at most": cap}, found
 
 

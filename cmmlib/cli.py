@@ -175,12 +175,12 @@ def compare(
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
     from cmmlib.evaluation import run_comparison
-    from cmmlib.storage.cache import write_text
+    from cmmlib.study.run_files import replace_table
 
     sides = run_comparison.read_summaries(runs)
     table = run_comparison.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
-        write_text(out, table)
+        replace_table(out, table)
     print(table if out == Path("-") else run_comparison.comparison_text(sides, worst_k), end="")
 
 
@@ -208,20 +208,20 @@ def classify(
     numbers = {"batch_size": batch_size, "workers": workers, "max_broken": max_broken}
     study = Study.of({"dataset": images, **choices, **numbers})
     from cmmlib.estimators.classifier_file import load_classifier
-    from cmmlib.storage.cache import write_text
     from cmmlib.study import classify as classifying
+    from cmmlib.study.run_files import replace_table
 
-    fitted, place = load_classifier(classifier), classifying.place_for(out, overwrite)
+    fitted, to_file = load_classifier(classifier), out != Path("-")
+    if to_file:
+        classifying.require_place(out, overwrite)
     found = classifying.new_images(study, fitted)
     table = classifying.predictions(fitted, found)
     for line in (*found.remarks, classifying.warning(fitted, table)):
         _progress(line)
     text = table.to_csv(index=False, float_format="%.6g")
-    if place == Path("-"):
-        print(text, end="")
-        return
-    write_text(place, text)
-    print(place)
+    if to_file:
+        replace_table(out, text)
+    print(out if to_file else text, end="\n" if to_file else "")
 
 
 cache_app = typer.Typer(rich_markup_mode=None, help="The cache of embeddings: what it holds, is it sound, how large.")
@@ -234,8 +234,10 @@ def list_cache() -> None:
     from cmmlib.storage import cache_maintenance
     from cmmlib.storage.cache import cache_folder
 
-    print(cache_folder())
-    print(cache_maintenance.summary(cache_maintenance.entries(cache_folder())).to_string(index=False))
+    folder = cache_folder()
+    print(folder)
+    entries, others = cache_maintenance.entries(folder), cache_maintenance.others(folder)
+    print(cache_maintenance.summary(entries, others).to_string(index=False))
 
 
 @cache_app.command("verify")

@@ -43,8 +43,8 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
             "name the classes with --class-names FILE, or sort the images into a folder a class"
         )
     if len(folders) < 2 or not any(files):
-        found = f"{len(folders)} class folders, {sum(map(len, files))} images"
-        raise InputError(f"folder {name} holds {found}: it needs two or more class folders with images")
+        contents = f"{len(folders)} class folders, {sum(map(len, files))} images"
+        raise InputError(f"folder {name} holds {contents}: it needs two or more class folders with images")
     paths = [path for group in files for path in group]
     labels = torch.repeat_interleave(torch.arange(len(files)), torch.tensor([len(group) for group in files]))
     spoken = [folder.name.replace("_", " ") for folder in folders]

@@ -119,15 +119,15 @@ def decode(file: Path | BytesIO, called: str) -> Image.Image:
         raise InputError(f"cannot read image {called}: {reason}; repair or remove it") from None
 
 
-def choose_split(name: str, asked: str | None, known: Sequence[str]) -> str | None:
+def choose_split(name: str, asked: str | None, splits: Sequence[str]) -> str | None:
     """The split asked for, or the first known one, which is the one that is usually evaluated.
 
     Raises:
         InputError: a split that the data set does not have.
     """
     if asked is None:
-        return known[0] if known else None
-    if asked not in known:
-        remedy = f"it has {', '.join(known)}" if known else "it has none, so leave it out"
+        return splits[0] if splits else None
+    if asked not in splits:
+        remedy = f"it has {', '.join(splits)}" if splits else "it has none, so leave it out"
         raise InputError(f"split: {name} has no split {asked!r}: {remedy}")
     return asked

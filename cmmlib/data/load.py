@@ -104,8 +104,8 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
         return load_imagenet(root, split)
     if name.lower() in {*SOURCES, *ALIASES}:
         return load_torchvision(name, root, split, names)
-    known = ", ".join(["blazon", "imagenet", *SOURCES])
-    raise InputError(f"unknown data set {name!r}: use {known}, folder:PATH, wds:PATH or embeddings:FILE")
+    names_of_sets = ", ".join(["blazon", "imagenet", *SOURCES])
+    raise InputError(f"unknown data set {name!r}: use {names_of_sets}, folder:PATH, wds:PATH or embeddings:FILE")
 
 
 def _read_names(path: Path) -> list[str]:

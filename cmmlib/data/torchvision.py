@@ -6,8 +6,10 @@ clip-benchmark package where it is installed, else from the data set itself.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
+import os
 import re
 import tempfile
 from contextlib import suppress
@@ -78,42 +80,44 @@ def load_torchvision(name: str, root: Path, split: str | None = None, names: lis
     name = ALIASES.get(name.lower(), name.lower())
     source = SOURCES[name]
     split = choose_split(name, split, source.splits)
-    found = _open(name, source, root, split)
-    files, labels = _files_and_labels(name, found)
+    opened = _open(name, source, root, split)
+    files, labels = _files_and_labels(name, opened)
     words, templates = benchmark_words(name, source.skip)
-    classnames = _class_names(name, source, found, names, words)
+    classnames = _class_names(name, source, opened, names, words)
     if max(labels) >= len(classnames):
         raise InputError(f"class_names: {len(classnames)} names, but {name} has labels up to {max(labels)}")
-    known: dict[str, Any] = {"name": name, "classnames": classnames, "labels": torch.tensor(labels)}
-    known |= {"split": split, "templates": templates}
+    fields: dict[str, Any] = {"name": name, "classnames": classnames, "labels": torch.tensor(labels)}
+    fields |= {"split": split, "templates": templates}
     if files is None:
-        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in found.data]
-        return PixelArray(**known, digests=digests, pixels=found.data)
-    return ImageFolder(**known, digests=image_digests(root / name, files), root=root, paths=files)
+        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in opened.data]
+        return PixelArray(**fields, digests=digests, pixels=opened.data)
+    return ImageFolder(**fields, digests=image_digests(root / name, files), root=root, paths=files)
 
 
-def _files_and_labels(name: str, found: Any) -> tuple[list[Path] | None, list[int]]:
+def _files_and_labels(name: str, opened: Any) -> tuple[list[Path] | None, list[int]]:
     """Files and labels as torchvision's classes keep them, each in its own way; no files for images in one array."""
-    if hasattr(found, "data"):  # CIFAR
-        return None, found.targets
-    if hasattr(found, "categories"):  # Caltech101
-        folder = Path(found.root) / "101_ObjectCategories"
-        files = (folder / found.categories[y] / f"image_{i:04d}.jpg" for i, y in zip(found.index, found.y, strict=True))
-        pairs = zip(files, found.y, strict=True)
-    elif hasattr(found, "_labels"):
-        files = found._images if hasattr(found, "_images") else found._image_files
-        pairs = zip(files, found._labels, strict=True)
+    if hasattr(opened, "data"):  # CIFAR
+        return None, opened.targets
+    if hasattr(opened, "categories"):  # Caltech101
+        folder = Path(opened.root) / "101_ObjectCategories"
+        files = (
+            folder / opened.categories[y] / f"image_{i:04d}.jpg" for i, y in zip(opened.index, opened.y, strict=True)
+        )
+        pairs = zip(files, opened.y, strict=True)
+    elif hasattr(opened, "_labels"):
+        files = opened._images if hasattr(opened, "_images") else opened._image_files
+        pairs = zip(files, opened._labels, strict=True)
     else:
-        pairs = found.samples if hasattr(found, "samples") else found._samples
+        pairs = opened.samples if hasattr(opened, "samples") else opened._samples
     ordered = sorted((int(label), Path(file)) for file, label in pairs)  # SUN397 comes in the file system's order
     if not ordered:
         raise InputError(f"{name}: its files list no image")
     return [file for _, file in ordered], [label for label, _ in ordered]
 
 
-def _class_names(name: str, source: Source, found: Any, given: list[str] | None, words: list[str] | None) -> list[str]:
+def _class_names(name: str, source: Source, opened: Any, given: list[str] | None, words: list[str] | None) -> list[str]:
     """Given names, else clip-benchmark's where they fit, else the set's own, with spaces for _ and /."""
-    own = getattr(found, "classes", None) or getattr(found, "categories", None)
+    own = getattr(opened, "classes", None) or getattr(opened, "categories", None)
     if given:
         return given
     if words and (own is None or len(own) == len(words)):
@@ -159,6 +163,8 @@ def _open(name: str, source: Source, root: Path, split: str | None) -> Any:
     try:
         _download(source, root, split)
         return _build(source, root, split)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     except Exception as error:  # the network's errors, and torchvision's for a wrong checksum
         raise InputError(f"{name}: could not be fetched from {source.host}: {one_line(error)}") from None
 
@@ -180,11 +186,19 @@ def _build(source: Source, root: Path, split: str | None, download: bool = False
 
 
 def _download(source: Source, root: Path, split: str | None) -> None:
-    """Fetch into a folder beside, then move: a download that is cut short leaves nothing that looks whole."""
+    """Fetch into a folder beside, then move: a download that is cut short leaves nothing that looks whole.
+
+    Raises:
+        InputError: a file that is there already is not the published one; it may be somebody's work, and stays.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
         _build(source, Path(temporary), split, download=True)
-        for file in sorted(path for path in Path(temporary).rglob("*") if path.is_file()):
-            target = root / file.relative_to(temporary)
+        files = sorted(path for path in Path(temporary).rglob("*") if path.is_file())
+        moves = {file: root / file.relative_to(temporary) for file in files}
+        for file, target in moves.items():
+            if os.path.lexists(target) and not (target.is_file() and filecmp.cmp(file, target, shallow=False)):
+                raise InputError(f"{target} is not the published file: move it away, or name another --data-root")
+        for file, target in moves.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)

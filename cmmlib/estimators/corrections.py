@@ -56,7 +56,7 @@ class PriorMatching(ZeroShotEstimator):
         """
         x, texts = self._inputs(image_features, text_features)
         prior = as_prior(self.prior, texts.shape[1])
-        found = fit_prior_matching(x, one_prompt(texts), 1 / as_scale(self.logit_scale), prior, self.strength)
+        found = fit_prior_matching(x, one_prompt(texts), as_scale(self.logit_scale), prior, self.strength)
         return self._keep(found, x, image_features)
 
 
@@ -105,7 +105,7 @@ class Prototypes(ZeroShotEstimator):
         found = fit_prototypes(
             x,
             one_prompt(texts),
-            1 / as_scale(self.logit_scale),
+            as_scale(self.logit_scale),
             as_prior(self.prior, texts.shape[1]),
             self.strength,
             text_weight=self.text_weight,

@@ -78,7 +78,7 @@ def claim_rows(
     if len(text_features) > 2:
         table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
     for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-        after = fit(image_features, base_text_features, 1 / logit_scale).predict(image_features)
+        after = fit(image_features, base_text_features, logit_scale).predict(image_features)
         table += lift(name, before, after, labels, n_classes, k, seed)
     return table
 
@@ -144,7 +144,7 @@ def sight(
     first, losses = F.random_half(labels, seed), []
     for half in (first, ~first):
         probe = fit_linear_probe(image_features[half].float(), labels[half])
-        losses.append(visual_confusability(probe, image_features[~half].float(), labels[~half]))
+        losses.append(visual_confusability(probe, image_features[~half].float(), labels[~half], len(text_features)))
     clear = -torch.stack(losses).nanmean(0)
     known = ~accuracy.isnan() & ~clear.isnan()
     a, s = accuracy[known], clear[known]

@@ -28,9 +28,7 @@ CORRECTIONS: dict[str, Callable[..., Correction]] = {
 @label_free
 def fit_corrections(run: Run) -> dict[str, Correction]:
     """Every correction, fitted on all images under the base prompt: uniform prior, strength 1."""
-    return {
-        name: fit(run.image_features, run.base_text_features, 1 / run.logit_scale) for name, fit in CORRECTIONS.items()
-    }
+    return {name: fit(run.image_features, run.base_text_features, run.logit_scale) for name, fit in CORRECTIONS.items()}
 
 
 @label_free
@@ -44,7 +42,7 @@ def cross_fitted(run: Run, name: str) -> tuple[Int[Tensor, "N"], bool]:
     halves = order.chunk(2) if len(order) > 1 else (order, order)
     prediction, converged = torch.empty_like(order), True
     for fitted_on, judged in (halves, halves[::-1]):
-        found = CORRECTIONS[name](run.image_features[fitted_on], run.base_text_features, 1 / run.logit_scale)
+        found = CORRECTIONS[name](run.image_features[fitted_on], run.base_text_features, run.logit_scale)
         prediction[judged] = found.predict(run.image_features[judged])
         converged &= found.converged
     return prediction, converged
@@ -91,9 +89,9 @@ def compare_orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C 
     """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
     found = [MethodResult("ensemble", predict(run.image_features, ensemble))]
     for name, fit in CORRECTIONS.items():
-        first = fit(run.image_features, run.base_text_features, 1 / run.logit_scale)
+        first = fit(run.image_features, run.base_text_features, run.logit_scale)
         found.append(MethodResult(f"{name} alone", first.predict(run.image_features)))
-        after = fit(run.image_features, ensemble, 1 / run.logit_scale)
+        after = fit(run.image_features, ensemble, run.logit_scale)
         found.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features)))
         weighed = corrected_ensemble(run, candidates, first)
         found.append(MethodResult(f"{name}, then ensemble", first.with_texts(weighed).predict(run.image_features)))

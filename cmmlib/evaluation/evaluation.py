@@ -176,7 +176,7 @@ def replaced_alone(
         For each class with images: its accuracy before and after, and its rival's before and after (NaN for a rival
         without images).
     """
-    similarity = torch.cat(list(similarities(run.image_features, run.base_text_features, 8192)))
+    similarity = torch.cat(list(similarities(run.image_features, run.base_text_features)))
     before = similarity.argmax(1)
     new = F.replace_classes(run.base_text_features, described)
     changes = {}

@@ -16,7 +16,6 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.prior_matching import Correction
-from cmmlib.functional.similarity import similarity_pass
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.enrich import encode_descriptions, enrich_all
 from cmmlib.study.run import Run, label_free
@@ -67,7 +66,7 @@ def compare_methods(
     if len(text_features) > 1:
         own = None if described else ensemble
         found.append(_linear(run, "cmm_templates", weighted_ensemble(run, candidates) if own is None else own))
-        score = F.class_matching_margin(similarity_pass(run.image_features, text_features, run.logit_scale), "soft")
+        score = F.class_matching_margin(run.similarity_pass(text_features), "soft")
         found.append(_linear(run, "cmm_global", _weighted(text_features, F.weigh_prompts(text_features, score))))
     if run.backbone is not None:
         everything = encode_descriptions(run, enrich_all(run))
@@ -88,7 +87,7 @@ def _with_corrections(run: Run, name: str, ensemble: Float[Tensor, "C D"], reque
     """The ensemble and, fitted to it, the corrections that chapter 5 explains."""
     found = [_linear(run, name, ensemble, requests)]
     for suffix, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-        fitted = fit(run.image_features, ensemble, 1 / run.logit_scale)
+        fitted = fit(run.image_features, ensemble, run.logit_scale)
         prediction = fitted.predict(run.image_features)
         found.append(MethodResult(f"{name}_{suffix}", prediction, True, requests, correction=fitted))
     return found
@@ -119,6 +118,7 @@ def record_classifiers(
 def weighted_ensemble(run: Run, candidates: Candidates, **settings: Any) -> Float[Tensor, "C D"]:
     """The project's ensemble of these candidates; the others' classifier is the uniform mean of the templates."""
     others = F.uniform_mean(run.text_features)
+    settings = {"precision": run.study.analysis_precision, **settings}
     return F.cmm_ensemble(run.image_features, candidates, others, run.logit_scale, **settings)
 
 

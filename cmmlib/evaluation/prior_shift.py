@@ -45,14 +45,12 @@ def report(
 
 def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> list[dict[str, Any]]:
     """Overall and worst-10 over the strength of the bias."""
-    matched = F.fit_prior_matching(run.image_features, run.base_text_features, 1 / run.logit_scale)
+    matched = F.fit_prior_matching(run.image_features, run.base_text_features, run.logit_scale)
     rows = []
     for value in values:
         ways = {
-            "prior matching": matched.at(value),
-            "prototypes": F.fit_prototypes(
-                run.image_features, run.base_text_features, 1 / run.logit_scale, strength=value
-            ),
+            "prior matching": matched.with_strength(value),
+            "prototypes": F.fit_prototypes(run.image_features, run.base_text_features, run.logit_scale, strength=value),
         }
         rows += [{"strength": value, "method": way, **_scores(run, labels, found)} for way, found in ways.items()]
     return rows
@@ -73,7 +71,7 @@ def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) 
         others = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, reference, False)
         others = others if others.any() else ~others  # nothing is left: judged on the reference itself
         for name, fit in CORRECTIONS.items():
-            found = fit(run.image_features[reference], run.base_text_features, 1 / run.logit_scale)
+            found = fit(run.image_features[reference], run.base_text_features, run.logit_scale)
             scores = _scores(run, labels, found, others)
             rows.append({"count": count, "method": name.replace("_", " "), **scores})
     return rows
@@ -102,12 +100,12 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
 
 
 def _fitted(run: Run, kept: Int[Tensor, "M"]) -> dict[str, Correction]:
-    x, tau = run.image_features[kept], 1 / run.logit_scale
-    matched = F.fit_prior_matching(x, run.base_text_features, tau)
+    x, scale = run.image_features[kept], run.logit_scale
+    matched = F.fit_prior_matching(x, run.base_text_features, scale)
     return {
-        "prior matching, half strength": matched.at(HALF_STRENGTH),
+        "prior matching, half strength": matched.with_strength(HALF_STRENGTH),
         "prior matching": matched,
-        "prototypes": F.fit_prototypes(x, run.base_text_features, tau),
+        "prototypes": F.fit_prototypes(x, run.base_text_features, scale),
     }
 
 

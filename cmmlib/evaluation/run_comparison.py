@@ -19,7 +19,6 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.errors import InputError
 from cmmlib.evaluation import evaluation, methods
-from cmmlib.functional.similarity import similarity_pass
 from cmmlib.study import enrich
 from cmmlib.study.open_run import open_run
 from cmmlib.study.run import Run, other_weights
@@ -86,7 +85,7 @@ def _numbers(column: Any) -> Tensor:
 
 def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> RunSummary:
     """An opened run, computed here: its base prompt and, with labels, every method of chapter 4."""
-    passed = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
+    passed = run.similarity_pass()
     facts = {key: run.facts[key] for key in ("data", "model")}
     side = RunSummary(
         _model_name(facts), run.id, facts, run.classnames, F.class_matching_margin(passed, "soft")[0].double()

@@ -2,9 +2,14 @@
 
     import cmmlib.functional as F
 
-Letters, here and in every signature: N images, C classes, P prompts, D embedding width, k worst classes.
+Letters, here and in every signature: N images, C classes, P prompts, D embedding width, k worst classes. Every
+function takes numpy arrays where its signature says Tensor, and gives tensors. Those named in `ON_ANY_DEVICE` compute
+where their tensors lie; the others refuse what does not lie in the processor's memory.
 """
 
+from types import FunctionType
+
+from cmmlib.functional._arrays import ON_ANY_DEVICE, taking_arrays
 from cmmlib.functional.accuracy import (
     ClassAccuracy,
     class_accuracy,
@@ -85,6 +90,7 @@ from cmmlib.functional.zero_shot import predict
 
 __all__ = [
     "ASSIGNMENTS",
+    "ON_ANY_DEVICE",
     "WORST_KS",
     "Bias",
     "Candidates",
@@ -169,3 +175,7 @@ __all__ = [
     "zlap",
     "zpe",
 ]
+
+for _name in __all__:
+    if isinstance(globals()[_name], FunctionType):
+        globals()[_name] = taking_arrays(globals()[_name])

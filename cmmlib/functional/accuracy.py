@@ -1,4 +1,4 @@
-"""What labels say: accuracy of every class, worst@k with its bracket, intervals, and how well a score found the worst.
+"""Accuracy of every class, its means over classes, and what a class is confused with.
 
 Every function here is an evaluation: it takes labels, or accuracies made from labels. Undefined values are NaN in
 tensors, None where one number is returned, null in files; a class without images is undefined and stays out of means.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -72,21 +71,21 @@ def floored(accuracy: ClassAccuracy) -> Float[Tensor, "C"]:
 
 def harmonic_mean(accuracy: Float[Tensor, "C"]) -> float | None:
     """Harmonic mean of class accuracies; 0 as soon as one class is 0, None where no class has images."""
-    known = accuracy[~accuracy.isnan()].double()
-    return float(1 / (1 / known).mean()) if len(known) else None  # 1 / 0 is inf, and 1 / inf is 0
+    defined = accuracy[~accuracy.isnan()].double()
+    return float(1 / (1 / defined).mean()) if len(defined) else None  # 1 / 0 is inf, and 1 / inf is 0
 
 
 def geometric_mean(accuracy: Float[Tensor, "C"]) -> float | None:
     """Geometric mean of class accuracies; 0 as soon as one class is 0, None where no class has images."""
-    known = accuracy[~accuracy.isnan()].double()
-    return float(known.log().mean().exp()) if len(known) else None  # log 0 is -inf, and exp -inf is 0
+    defined = accuracy[~accuracy.isnan()].double()
+    return float(defined.log().mean().exp()) if len(defined) else None  # log 0 is -inf, and exp -inf is 0
 
 
 def gains_and_losses(
-    before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], by: float = 0.05
-) -> tuple[Bool[np.ndarray, "C"], Bool[np.ndarray, "C"]]:
+    before: Float[Tensor, "C"], after: Float[Tensor, "C"], by: float = 0.05
+) -> tuple[Bool[Tensor, "C"], Bool[Tensor, "C"]]:
     """Masks of the classes that gain, and that lose, more than `by`; a change of just that much counts as neither."""
-    change = (after - before).round(9)  # 0.55 - 0.5 is more than 0.05 in binary
+    change = (after - before).round(decimals=9)  # 0.55 - 0.5 is more than 0.05 in binary
     return change > by, change < -by
 
 

@@ -102,20 +102,39 @@ def candidate_cmm(
         Mean margin of each candidate, float64. Where every probability underflows to zero, `soft` falls back to
         `retrieval`, as in `cmmlib.functional.cmm`.
     """
-    if assignment not in ("soft", "retrieval"):
-        raise InputError(f"candidate_cmm: unknown assignment {assignment!r}: use soft or retrieval")
-    if precision not in ("fp32", "bf16"):
-        raise InputError(f"candidate_cmm: unknown precision {precision!r}: use fp32 or bf16")
-    n, n_classes = len(image_features), candidates.n_classes
-    m = max(1, round(n / n_classes))
+    for name, value, choices in (
+        ("assignment", assignment, ("soft", "retrieval")),
+        ("precision", precision, ("fp32", "bf16")),
+    ):
+        if value not in choices:
+            raise InputError(f"candidate_cmm: unknown {name} {value!r}: use {' or '.join(choices)}")
+    m = max(1, round(len(image_features) / candidates.n_classes))
     layers = [_Layer(candidates, index, m) for index in _layers(candidates)]
     rounded = precision == "bf16" and assignment == "soft"
-    number = torch.bfloat16 if rounded else torch.float32
+    _add_images(image_features, layers, others, logit_scale, torch.bfloat16 if rounded else torch.float32, assignment)
+    score = torch.empty(len(candidates.classes), dtype=torch.float64, device=image_features.device)
+    for layer in layers:
+        score[layer.index] = layer.mean_margin()
+    silent = score.isnan()
+    if silent.any():
+        score[silent] = candidate_cmm(image_features, candidates.where(silent), others, logit_scale, "retrieval")
+    return score
+
+
+def _add_images(
+    image_features: Float[Tensor, "N D"],
+    layers: Sequence[_Layer],
+    others: Float[Tensor, "C D"],
+    logit_scale: float,
+    number: torch.dtype,
+    assignment: str,
+) -> None:
+    """Every layer's sums over the images, block by block."""
     # bfloat16 keeps 8 bits: with a centre taken from all texts, which changes no margin, the products are small
-    centre = others.float().mean(0) if rounded else None
+    centre = others.float().mean(0) if number == torch.bfloat16 else None
     centred = _centred(others.float(), centre)
-    rows = block_rows(4 * n_classes, BLOCK_BYTES)
-    memory = torch.empty(min(n, rows) * n_classes, dtype=number, device=image_features.device)
+    rows = block_rows(4 * len(others), BLOCK_BYTES)
+    memory = torch.empty(min(len(image_features), rows) * len(others), dtype=number, device=image_features.device)
     for block in image_features.split(rows):
         x = block.float()
         against = _Others.of(x @ centred.T, logit_scale)
@@ -127,13 +146,6 @@ def candidate_cmm(
                 layer.add(similarity, against, logit_scale)
             else:
                 layer.retrieve(similarity, against)
-    score = torch.empty(len(candidates.classes), dtype=torch.float64, device=image_features.device)
-    for layer in layers:
-        score[layer.index] = layer.best[1].mean(0, dtype=torch.float64) if layer.best else layer.total / layer.mass
-    silent = score.isnan()
-    if silent.any():
-        score[silent] = candidate_cmm(image_features, candidates.where(silent), others, logit_scale, "retrieval")
-    return score
 
 
 def _centred(vectors: Float[Tensor, "K D"], centre: Float[Tensor, "D"] | None) -> Float[Tensor, "K D"]:
@@ -175,13 +187,17 @@ class _Layer:
         self.mass.index_add_(0, place, q.double())
         self.total.index_add_(0, place, (q * margin).double())
 
+    def mean_margin(self) -> Float[Tensor, "K"]:
+        """CMM of the layer's candidates, float64; NaN where every probability underflowed."""
+        return self.best[1].mean(0, dtype=torch.float64) if self.best else self.total / self.mass
+
     def retrieve(self, similarity: Float[Tensor, "B K"], others: _Others) -> None:
         """The m most similar images so far."""
-        found = [similarity, similarity - self._own(others.rival)]
+        best = [similarity, similarity - self._own(others.rival)]
         if self.best:
-            found = [torch.cat(pair) for pair in zip(self.best, found, strict=True)]
-        index = found[0].topk(min(self.m, len(found[0])), dim=0).indices
-        self.best = [part.gather(0, index) for part in found]
+            best = [torch.cat(pair) for pair in zip(self.best, best, strict=True)]
+        index = best[0].topk(min(self.m, len(best[0])), dim=0).indices
+        self.best = [part.gather(0, index) for part in best]
 
 
 def _add_soft_sums(

@@ -45,9 +45,9 @@ def duplicate_classes(classnames: Sequence[str], text_features: Float[Tensor, "C
         groups.setdefault(("name", name.strip().casefold()), []).append(c)
         groups.setdefault(("text", text), []).append(c)
     seen: set[tuple[int, ...]] = set()
-    found = []
+    duplicates = []
     for (by, _), classes in groups.items():
         if len(classes) > 1 and tuple(classes) not in seen:
             seen.add(tuple(classes))
-            found.append({"classes": classes, "names": [classnames[c] for c in classes], "by": by})
-    return found
+            duplicates.append({"classes": classes, "names": [classnames[c] for c in classes], "by": by})
+    return duplicates

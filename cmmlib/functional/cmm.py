@@ -127,8 +127,19 @@ def fill_undefined(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> F
     return score.double().masked_scatter(undefined, below - below.max() - 1 + lowest)
 
 
-def rank_classes(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"] | None = None) -> Int[Tensor, "C"]:
-    """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`."""
+def rank_classes(score: Float[Tensor, "*P C"], fallback: Float[Tensor, "C"] | None = None) -> Int[Tensor, "C"]:
+    """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`.
+
+    Args:
+        score: [C], or [1, C] as a pass with one prompt gives.
+
+    Raises:
+        InputError: scores of several prompts.
+    """
+    if score.ndim == 2:
+        if len(score) != 1:
+            raise InputError(f"rank_classes: scores of {len(score)} prompts: pass those of one, as in score[0]")
+        score = score[0]
     return fill_undefined(score, score if fallback is None else fallback).argsort(stable=True)
 
 
@@ -167,9 +178,12 @@ def top_rivals(
 ) -> list[list[int]]:
     """Up to n rivals of every class, the strongest first: classes that were its rival on some image, or the nearest."""
     strongest = _rival_mass(image_features, text_features, logit_scale, block).topk(min(n, len(text_features)), dim=0)
-    found = zip(strongest.indices.T.tolist(), strongest.values.T.tolist(), strict=True)
+    strongest_of_classes = zip(strongest.indices.T.tolist(), strongest.values.T.tolist(), strict=True)
     nearest = _nearest_text(text_features)[1].tolist()
-    return [[j for j, mass in zip(*pair, strict=True) if mass > 0] or [nearest[c]] for c, pair in enumerate(found)]
+    return [
+        [j for j, mass in zip(*pair, strict=True) if mass > 0] or [nearest[c]]
+        for c, pair in enumerate(strongest_of_classes)
+    ]
 
 
 def _rival_mass(

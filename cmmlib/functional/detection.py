@@ -24,8 +24,8 @@ def detection_scores(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k:
         score: no NaN among classes with images (see `cmmlib.functional.cmm.fill_undefined`).
     """
     _check_k(k)
-    known = ~accuracy.isnan()
-    s, a = score[known].double(), accuracy[known].double()
+    has_images = ~accuracy.isnan()
+    s, a = score[has_images].double(), accuracy[has_images].double()
     if s.isnan().any():
         raise InputError("a score is undefined for some class: fill it with a fallback first")
     if k > len(a):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional.candidates import Candidates, candidate_cmm
-from cmmlib.functional.similarity import MAX_ROWS
+from cmmlib.functional.zero_shot import BLOCK_ROWS
 
 TEMPERATURE = 0.3  # of the weights, in standard deviations of a class's candidate CMMs
 CUT = 1.0  # candidates this many standard deviations below the class's best are left out
@@ -69,7 +69,7 @@ def combine_candidates(candidates: Candidates, weights: Float[Tensor, "T"]) -> F
     """
     vectors = candidates.vectors
     summed = torch.zeros(candidates.n_classes, vectors.shape[1], dtype=torch.float64, device=vectors.device)
-    for part in torch.arange(len(vectors), device=vectors.device).split(MAX_ROWS):  # doubles of all would be large
+    for part in torch.arange(len(vectors), device=vectors.device).split(BLOCK_ROWS):  # doubles of all would be large
         summed.index_add_(0, candidates.classes[part], weights[part].to(summed)[:, None] * vectors[part].double())
     empty = (summed.norm(dim=1) == 0).nonzero()
     if len(empty):
@@ -98,8 +98,9 @@ def cmm_ensemble(
 
     Args:
         scores: CMM of the candidates, in place of the first round's. A pass over all templates has measured it:
-            `class_matching_margin(passed).flatten()` in the order of `Candidates.of_templates`, there against the other classes
-            under the same template. After the second round the ensemble is as good (`benchmarks/ensemble_start.py`).
+            `class_matching_margin(passed).flatten()` in the order of `Candidates.of_templates`, there against the
+            other classes under the same template. After the second round the ensemble is as good
+            (`benchmarks/ensemble_start.py`).
         precision: see `candidate_cmm`.
 
     Raises:

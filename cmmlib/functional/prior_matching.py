@@ -1,9 +1,10 @@
 """Corrections learnt from unlabelled images: prior matching, and prototypes. No label and no further text enters.
 
-Prior matching adds a bias to every class, in units of logits (similarity / tau), such that the mean probability of
-each class equals its prior. Its plain fixed point is Sinkhorn's algorithm; OTTER (Shin et al. 2024) is its limit at
-temperature zero. Prototypes add what the images say a class looks like. Both assume that the images they are fitted
-on follow the prior, and both are fitted once and applied anywhere: what comes out is one vector and one number a class.
+Prior matching adds a bias to every class, in units of logits (logit_scale * similarity), such that the mean
+probability of each class equals its prior. Its plain fixed point is Sinkhorn's algorithm; OTTER (Shin et al. 2024) is
+its limit at temperature zero. Prototypes add what the images say a class looks like. Both assume that the images they
+are fitted on follow the prior, and both are fitted once and applied anywhere: what comes out is one vector and one
+number for each class.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Bias:
     """What prior matching found.
 
     Attributes:
-        value: added to similarity / tau, in logits, [C], float64, mean 0.
+        value: added to logit_scale * similarity, in logits, [C], float64, mean 0.
         converged: whether the gap between mean probabilities and prior came below `TOLERANCE`.
         rounds: of the fixed point.
     """
@@ -60,14 +61,14 @@ class SimilarityBlocks:
 
 def match_prior(
     similarity: Float[Tensor, "N C"] | Iterable[Float[Tensor, "B C"]],
-    tau: float,
+    logit_scale: float,
     prior: Float[Tensor, "C"] | None = None,
     strength: float = 1.0,
     *,
     start: Float[Tensor, "C"] | None = None,
     max_rounds: int = MAX_ROUNDS,
 ) -> Bias:
-    """Prior matching: the bias at which mean_n softmax_c(similarity / tau + b) equals the prior (reconstruction).
+    """Prior matching: the bias b at which mean_n softmax_c(logit_scale * similarity + b) is the prior (reconstruction).
 
         b <- b - step(log(mean_n q[n] / prior)),  centred,  until those logarithms lie within `TOLERANCE`
 
@@ -79,19 +80,19 @@ def match_prior(
     Args:
         similarity: cosines of reference images and class texts; or blocks of them that can be gone through again
             (`SimilarityBlocks`), so that no [N, C] is held.
-        tau: temperature, 1 / logit scale.
+        logit_scale: 1 / temperature, positive.
         prior: positive class frequencies, scaled to sum to 1; uniform by default.
         strength: in [0, 1], multiplies the bias; 0 is the plain classifier.
 
     Raises:
-        InputError: no image, fewer than two classes, NaN or Inf, or a prior, tau or strength out of range.
+        InputError: no image, fewer than two classes, NaN or Inf, or a prior, logit_scale or strength out of range.
     """
     blocks = _split(similarity) if isinstance(similarity, Tensor) else similarity
-    log_prior = _log_prior(blocks, tau, prior, strength)
+    log_prior = _log_prior(blocks, logit_scale, prior, strength)
     kept = bias = torch.zeros_like(log_prior) if start is None else start.double()
     size, careful, rounds, kept_gap = float("inf"), 0, 0, torch.zeros_like(log_prior)
     while rounds < max_rounds:
-        log_share, overlap = _shares(blocks, tau, bias)
+        log_share, overlap = _shares(blocks, logit_scale, bias)
         gap, rounds = log_share - log_prior, rounds + 1
         if float(gap.max() - gap.min()) < size:
             kept, kept_gap, size = bias, gap, float(gap.max() - gap.min())
@@ -116,17 +117,19 @@ def _split(similarity: Float[Tensor, "N C"]) -> tuple[Tensor, ...]:
     return similarity.split(max(1, BLOCK_BYTES // (4 * max(1, similarity.shape[1]))))
 
 
-def apply_bias(similarity: Float[Tensor, "B C"], tau: float, bias: Float[Tensor, "C"]) -> Float[Tensor, "B C"]:
-    """Corrected logits, similarity / tau + bias, of any images, one at a time if need be. Float32."""
-    return similarity.float() / tau + bias.to(similarity.device, torch.float32)
+def apply_bias(similarity: Float[Tensor, "B C"], logit_scale: float, bias: Float[Tensor, "C"]) -> Float[Tensor, "B C"]:
+    """Corrected logits, logit_scale * similarity + bias, of any images, one at a time if need be. Float32."""
+    return logit_scale * similarity.float() + bias.to(similarity.device, torch.float32)
 
 
-def _shares(blocks: Iterable[Tensor], tau: float, bias: Tensor) -> tuple[Float[Tensor, "C"], Float[Tensor, "C C"]]:
+def _shares(
+    blocks: Iterable[Tensor], logit_scale: float, bias: Tensor
+) -> tuple[Float[Tensor, "C"], Float[Tensor, "C C"]]:
     """Log of the mean probability of every class, finite where the probability underflows; mean of q q^T."""
     total, n = torch.full_like(bias, -torch.inf), 0
     overlap = torch.zeros(len(bias), len(bias), dtype=torch.float64, device=bias.device)
     for block in blocks:
-        logits = apply_bias(block, tau, bias)
+        logits = apply_bias(block, logit_scale, bias)
         q = logits.softmax(1)
         mass = q.sum(0).double().log()
         if float(mass.min()) < FAINT:  # too close to what float32 can hold
@@ -136,14 +139,18 @@ def _shares(blocks: Iterable[Tensor], tau: float, bias: Tensor) -> tuple[Float[T
     return total - log(n), overlap / n
 
 
-def _log_prior(blocks: Iterable[Tensor], tau: float, prior: Tensor | None, strength: float) -> Float[Tensor, "C"]:
+def _log_prior(
+    blocks: Iterable[Tensor], logit_scale: float, prior: Tensor | None, strength: float
+) -> Float[Tensor, "C"]:
     sizes = [(tuple(block.shape), bool(block.isfinite().all())) for block in blocks]
     if not sizes or not sizes[0][0][0] or sizes[0][0][1] < 2:
         raise InputError("prior matching needs at least one image and two classes")
     if not all(finite for _, finite in sizes):
         raise InputError("prior matching: a similarity is NaN or Inf: recompute the embeddings")
-    if not 0 < tau < float("inf") or not 0 <= strength <= 1:
-        raise InputError(f"prior matching: tau must be positive and strength in [0, 1], got {tau} and {strength}")
+    if not 0 < logit_scale < float("inf") or not 0 <= strength <= 1:
+        raise InputError(
+            f"prior matching: logit_scale must be positive and strength in [0, 1], got {logit_scale} and {strength}"
+        )
     n_classes = sizes[0][0][1]
     prior = torch.full((n_classes,), 1 / n_classes) if prior is None else prior
     if len(prior) != n_classes or not bool((prior > 0).all()) or not bool(prior.isfinite().all()):
@@ -162,7 +169,7 @@ class Correction:
 
     Attributes:
         text_features: that it was fitted to, [C, D].
-        text_scale: what text similarities are multiplied by; 1 / tau for prior matching alone.
+        text_scale: what text similarities are multiplied by; the logit scale for prior matching alone.
         prototypes: scaled prototypes, [C, D]; zero for prior matching alone.
         bias: in logits, [C].
         converged: whether the rounds settled; it is right to use it where they did not, and to say so.
@@ -187,10 +194,10 @@ class Correction:
 
     def predict(self, image_features: Float[Tensor, "N D"]) -> Int[Tensor, "N"]:
         """The class of highest corrected logit for every image, ties to the lowest index."""
-        blocks = similarities(image_features, self.vectors, 8192)
+        blocks = similarities(image_features, self.vectors)
         return torch.cat([apply_bias(block, 1.0, self.bias).argmax(1) for block in blocks])
 
-    def at(self, strength: float) -> Correction:
+    def with_strength(self, strength: float) -> Correction:
         """The same with the bias scaled: for prior matching, the fit at that strength."""
         return replace(self, bias=strength * self.bias)
 
@@ -202,7 +209,7 @@ class Correction:
 def fit_prior_matching(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
-    tau: float,
+    logit_scale: float,
     prior: Float[Tensor, "C"] | None = None,
     strength: float = 1.0,
 ) -> Correction:
@@ -211,15 +218,15 @@ def fit_prior_matching(
     Raises:
         InputError: as `match_prior`, and for NaN, Inf or zero-length embeddings.
     """
-    _check(image_features, text_features, tau)
-    found = match_prior(SimilarityBlocks(image_features, text_features), tau, prior, strength)
+    _check(image_features, text_features, logit_scale)
+    bias = match_prior(SimilarityBlocks(image_features, text_features), logit_scale, prior, strength)
     none = torch.zeros_like(text_features.float())
-    return Correction(text_features, 1 / tau, none, found.value, found.converged, found.rounds)
+    return Correction(text_features, logit_scale, none, bias.value, bias.converged, bias.rounds)
 
 
-def _check(image_features: Tensor, text_features: Tensor, tau: float) -> None:
-    if not 0 < tau < float("inf"):
-        raise InputError(f"tau must be positive and finite, got {tau}")
+def _check(image_features: Tensor, text_features: Tensor, logit_scale: float) -> None:
+    if not 0 < logit_scale < float("inf"):
+        raise InputError(f"logit_scale must be positive and finite, got {logit_scale}")
     if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
         raise InputError(
             f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)} do not fit: "

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.functional.zero_shot import predict
+from cmmlib.functional.zero_shot import first_with_equal_texts, predict, similarities
 
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
 
@@ -35,7 +35,7 @@ def zpe(
     """
     scores = []
     for classifier in text_features:
-        similarity = torch.cat([block.float() @ classifier.float().T for block in image_features.split(4096)])
+        similarity = torch.cat(list(similarities(image_features, classifier)))
         scores.append((similarity - similarity.mean(0)).amax(1).mean())
     return (logit_scale * torch.stack(scores)).softmax(0)
 
@@ -55,7 +55,7 @@ def autoclip(
     """
     if len(text_features) == 1:
         return predict(image_features, text_features[0])
-    original = _originals(text_features)
+    first = first_with_equal_texts(text_features)
     target = entropy * torch.log(torch.tensor(float(len(text_features))))
     predictions = []
     for block in image_features.split(BLOCK):
@@ -64,13 +64,7 @@ def autoclip(
         gradient = torch.einsum("npc,nc->np", similarity, mean)
         weights = _with_entropy(gradient, target)
         predictions.append(torch.einsum("np,npc->nc", weights, similarity).argmax(1))
-    return original[torch.cat(predictions)]
-
-
-def _originals(text_features: Float[Tensor, "P C D"]) -> Int[Tensor, "C"]:
-    """The first class with the same texts, for every class: rounding breaks the ties of copies at random."""
-    index = torch.unique(text_features.transpose(0, 1), dim=0, return_inverse=True)[1]
-    return (index[:, None] == index).int().argmax(1)
+    return first[torch.cat(predictions)]
 
 
 def _with_entropy(gradient: Float[Tensor, "B P"], target: Tensor) -> Float[Tensor, "B P"]:

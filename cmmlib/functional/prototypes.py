@@ -18,6 +18,7 @@ from cmmlib.functional.prior_matching import (
     fit_prior_matching,
     match_prior,
 )
+from cmmlib.functional.zero_shot import first_with_equal_texts
 
 TEXT_WEIGHT, IMAGE_WEIGHT = 4.0, 2.0  # of text and prototype similarities, each in standard deviations
 PROTOTYPE_ROUNDS = 8
@@ -28,7 +29,7 @@ SETTLED = 1e-3  # share of predictions that may still change in the last of thes
 def fit_prototypes(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
-    tau: float,
+    logit_scale: float,
     prior: Float[Tensor, "C"] | None = None,
     strength: float = 1.0,
     *,
@@ -51,36 +52,35 @@ def fit_prototypes(
     Args:
         image_features: unlabelled reference images, which must follow the prior; unit norm.
         text_features: class texts, unit norm.
-        tau: temperature of the first probabilities.
+        logit_scale: of the first probabilities.
         prior: as in `match_prior`.
         strength: of the bias, in every round.
 
     Raises:
         InputError: as `fit_prior_matching`, and for no round or weights that are not positive.
     """
-    _check(image_features, text_features, tau)
+    _check(image_features, text_features, logit_scale)
     if rounds < 1 or text_weight <= 0 or image_weight <= 0:
         raise InputError(
             f"prototypes: rounds and weights must be positive, got {rounds}, {text_weight}, {image_weight}"
         )
     texts, before = text_features.float(), None
-    index = torch.unique(texts, dim=0, return_inverse=True)[1]
-    original = (index[:, None] == index).int().argmax(1)  # copies of a text share a prototype, to the last bit
+    first = first_with_equal_texts(texts)  # copies of a text share a prototype, to the last bit
     text_scale = text_weight / _deviation(SimilarityBlocks(image_features, texts))
-    found = fit_prior_matching(image_features, text_features, tau, prior, strength)
-    blocks = SimilarityBlocks(image_features, found.vectors)
+    correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
+    blocks = SimilarityBlocks(image_features, correction.vectors)
     for done in range(1, rounds + 1):
-        centres = _weighted_means(image_features, blocks, found.bias)[original]
+        centres = _weighted_means(image_features, blocks, correction.bias)[first]
         scaled = image_weight / _deviation(SimilarityBlocks(image_features, centres)) * centres
         blocks = SimilarityBlocks(image_features, text_scale * texts + scaled)
-        bias = match_prior(blocks, 1.0, prior, strength, start=found.bias)
+        bias = match_prior(blocks, 1.0, prior, strength, start=correction.bias)
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
-        found = Correction(text_features, text_scale, scaled, bias.value, bias.converged and settled, done)
+        correction = Correction(text_features, text_scale, scaled, bias.value, bias.converged and settled, done)
         if settled:
             break
         before = now
-    return found
+    return correction
 
 
 def _deviation(blocks: Iterable[Float[Tensor, "B C"]]) -> float:

@@ -30,10 +30,10 @@ def predict_with_confidence(logits: Float[Tensor, "N C"]) -> ConfidentPrediction
     return ConfidentPredictions(logits.argmax(1), logits.softmax(1).amax(1), top[:, 0] - top[:, 1])
 
 
-def class_confidence(cmm: Float[Tensor, "C"], found: ConfidentPredictions) -> Float[Tensor, "N"]:
+def class_confidence(cmm: Float[Tensor, "C"], answers: ConfidentPredictions) -> Float[Tensor, "N"]:
     """CMM of the predicted class, ties among its images broken by the image's own margin."""
-    rank = cmm.double().argsort().argsort()[found.prediction].double()
-    return rank + found.margin.double() / (1 + found.margin.double())
+    rank = cmm.double().argsort().argsort()[answers.prediction].double()
+    return rank + answers.margin.double() / (1 + answers.margin.double())
 
 
 def most_confident(confidence: Float[Tensor, "N"], coverage: float) -> Bool[Tensor, "N"]:
@@ -94,8 +94,8 @@ def class_risks(
 
 def worst_risk(risks: Float[Tensor, "C"], k: int) -> float | None:
     """Mean of the k highest class risks, among classes that are still answered; None where these are fewer."""
-    known = risks[~risks.isnan()]
-    return float(known.sort(descending=True).values[:k].mean()) if k <= len(known) else None
+    answered = risks[~risks.isnan()]
+    return float(answered.sort(descending=True).values[:k].mean()) if k <= len(answered) else None
 
 
 def risk_rows(
@@ -107,12 +107,12 @@ def risk_rows(
 ) -> list[dict[str, Any]]:
     """For each confidence and coverage: the risk, and the worst-k class risk with one threshold, and one a class."""
     rows = []
-    for name, (found, confidence) in ways.items():
-        wrong = found.prediction != labels
+    for name, (answers, confidence) in ways.items():
+        wrong = answers.prediction != labels
         for coverage in coverages:
             kept = most_confident(confidence, coverage)
-            by_class = most_confident_by_class(confidence, found.prediction, coverage)
-            risks = [class_risks(found.prediction, labels, mask, n_classes) for mask in (kept, by_class)]
+            by_class = most_confident_by_class(confidence, answers.prediction, coverage)
+            risks = [class_risks(answers.prediction, labels, mask, n_classes) for mask in (kept, by_class)]
             row = {"confidence": name, "coverage": coverage, "risk": float(wrong[kept].double().mean())}
             worst = dict(zip(("worst_risk", "worst_risk_by_class"), (worst_risk(r, k) for r in risks), strict=True))
             silent = int((risks[0].isnan() & ~risks[1].isnan()).sum())
@@ -125,12 +125,12 @@ def promise_rows(
 ) -> list[dict[str, Any]]:
     """For each classifier and risk that is asked for: the coverage of the label-free threshold, and its true risk."""
     rows = []
-    for name, found in ways.items():
+    for name, answers in ways.items():
         for risk in risks:
-            coverage = coverage_for_risk(found.probability, risk)
+            coverage = coverage_for_risk(answers.probability, risk)
             row = {"classifier": name, "asked_risk": risk, "coverage": coverage, "true_risk": None}
             if coverage > 0:
-                kept = most_confident(found.probability, coverage)
-                row["true_risk"] = float((found.prediction != labels)[kept].double().mean())
+                kept = most_confident(answers.probability, coverage)
+                row["true_risk"] = float((answers.prediction != labels)[kept].double().mean())
             rows.append(row)
     return rows

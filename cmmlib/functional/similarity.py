@@ -21,11 +21,12 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional._kernels.similarity_torch import TorchSteps
+from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
+from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
 TILE = 64  # images: products of other numbers of rows leave a rest that is slower
-MAX_ROWS = 8192  # images in a block, and that all prompts see before the next ones
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
 
@@ -58,17 +59,17 @@ class SimilarityPass:
 
 def similarity_pass(
     image_features: Float[Tensor, "N D"],
-    text_features: Float[Tensor, "P C D"],
+    text_features: Float[Tensor, "*P C D"],
     logit_scale: float,
     *,
     precision: Literal["fp32", "bf16"] = "fp32",
     block: int | None = None,
 ) -> SimilarityPass:
-    """Match every image with every class under every prompt, in one streamed pass.
+    """Similarities of every image with every class under every prompt, in one streamed pass, summed up.
 
     Args:
         image_features: unit-norm image embeddings, any float dtype; computed in float32.
-        text_features: unit-norm text embeddings, [C, D] of each prompt, C >= 2.
+        text_features: unit-norm text embeddings, [P, C, D], or [C, D] of one prompt; C >= 2.
         logit_scale: 1 / tau, positive (100 for OpenAI's CLIP).
         precision: "bf16" multiplies in bfloat16 (class texts centred first) and is faster where the processor has it;
             everything after the product stays float32. Similarities err by less than 1e-3 (measured on CLIP ViT-B/32),
@@ -78,41 +79,39 @@ def similarity_pass(
     Raises:
         InputError: shapes that disagree, fewer than two classes, no image, NaN, Inf or zero-length rows.
     """
+    text_features = text_features[None] if text_features.ndim == 2 else text_features
     _check_inputs(image_features, text_features, logit_scale, precision, block)
     (n, _), (n_prompts, n_classes, _) = image_features.shape, text_features.shape
     number = torch.bfloat16 if precision == "bf16" else torch.float32
     block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES))
     m = min(n, max(1, round(n / n_classes)))
-    out = _empty_matches(n_prompts, n, n_classes, m, image_features.device)
+    out = _empty_pass(n_prompts, n, n_classes, m, image_features.device)
     workers = min(n_prompts, torch.get_num_threads()) if image_features.device.type == "cpu" else 1
     shares = [range(first, n_prompts, workers) for first in range(workers)]
     arguments = (image_features, text_features, logit_scale, number, block, out)
     if workers == 1:
-        _match_prompts(shares[0], *arguments)
+        _pass_of_prompts(shares[0], *arguments)
         return out
-    threads = torch.get_num_threads()
-    try:  # a thread a prompt: between the products lie many small steps, which threads cannot share
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(partial(_match_in_thread, torch.is_inference_mode_enabled()), shares, repeat(arguments)))
-    finally:
-        torch.set_num_threads(threads)
+    # a thread a prompt: between the products lie many small steps, which threads cannot share
+    with ThreadPoolExecutor(workers, initializer=use_one_thread) as pool:
+        list(pool.map(partial(_pass_in_thread, torch.is_inference_mode_enabled()), shares, repeat(arguments)))
     return out
 
 
 def block_rows(row_bytes: int, block_bytes: int) -> int:
     """Images in a block of at most so many bytes, if the similarities of one image take `row_bytes`; 1 or more."""
-    rows = min(MAX_ROWS, block_bytes // row_bytes)
+    rows = min(BLOCK_ROWS, block_bytes // row_bytes)
     return max(1, rows // TILE * TILE or rows)
 
 
-def _match_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
+def _pass_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
     """A thread does not inherit inference mode, and without it cannot write to tensors that were made in it."""
     with torch.inference_mode(inference):
-        _match_prompts(prompts, *arguments)
+        _pass_of_prompts(prompts, *arguments)
 
 
 @torch.no_grad()
-def _match_prompts(
+def _pass_of_prompts(
     prompts: range,
     image_features: Tensor,
     text_features: Tensor,
@@ -124,24 +123,20 @@ def _match_prompts(
     """The pass for some of the prompts; fills their rows of `out`."""
     fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
     steps = {p: _steps(image_features.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
-    copies = {p: _copied_classes(text_features[p]) for p in prompts}
-    similarities = torch.empty(
-        block, text_features.shape[1], dtype=number, device=image_features.device
-    )  # the only [B, C] memory
+    copies = {p: _copies(text_features[p]) for p in prompts}
+    shape = block, text_features.shape[1]  # of the only [B, C] memory
+    similarities = torch.empty(shape, dtype=number, device=image_features.device)
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
     means = {p: text_features[p].float().mean(0) * (number == torch.bfloat16) for p in prompts}
-    for begin in range(
-        0, len(image_features), MAX_ROWS
-    ):  # prompts take turns, while so many images lie near the processor
-        x = image_features[begin : begin + MAX_ROWS].float()
+    for begin in range(0, len(image_features), BLOCK_ROWS):  # prompts take turns, while these images lie near
+        x = image_features[begin : begin + BLOCK_ROWS].float()
         parts, offsets = x.to(number).split(block), torch.stack(list(means.values())) @ x.T
         blocks = [(part, similarities[: len(part)]) for part in parts]
         for p, offset in zip(prompts, offsets, strict=True):
             texts, start = (text_features[p].float() - means[p]).to(number).T, begin
             for (part, s), part_offset in zip(blocks, offset.split(block), strict=True):
                 torch.mm(part, texts, out=s)
-                if copies[p]:
-                    s[:, list(copies[p])] = s[:, list(copies[p].values())]
+                s[:, copies[p][0]] = s[:, copies[p][1]]
                 steps[p].add(s, part_offset, start)
                 start += len(part)
     for p in prompts:
@@ -206,7 +201,7 @@ def _check_inputs(
 ) -> None:
     shapes = f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)}"
     if image_features.ndim != 2 or text_features.ndim != 3 or image_features.shape[1] != text_features.shape[2]:
-        raise InputError(f"{shapes} do not fit: expected [N, D] and [P, C, D]")
+        raise InputError(f"{shapes} do not fit: expected [N, D] and [C, D] or [P, C, D]")
     if not image_features.shape[0] or not text_features.shape[0] or text_features.shape[1] < 2:
         raise InputError(f"need at least one image, one prompt and two classes, got {shapes}")
     if not logit_scale > 0 or logit_scale == float("inf"):
@@ -219,17 +214,15 @@ def _check_inputs(
     check_embeddings(text_features, "text_features")
 
 
-def _empty_matches(n_prompts: int, n: int, n_classes: int, m: int, device: torch.device) -> SimilarityPass:
+def _empty_pass(n_prompts: int, n: int, n_classes: int, m: int, device: torch.device) -> SimilarityPass:
     kinds = {key: torch.int32 if key in ("prediction", "rival") else torch.float32 for key in PER_IMAGE}
     fields = {key: torch.empty(n_prompts, n, dtype=dtype, device=device) for key, dtype in kinds.items()}
     sums = {key: torch.zeros(n_prompts, n_classes, dtype=torch.float64, device=device) for key in PER_CLASS}
     return SimilarityPass(**fields, **sums, n_retrieved=m)
 
 
-def _copied_classes(text_features: Float[Tensor, "C D"]) -> dict[int, int]:
-    """Copies and their originals among the texts: a blocked product may give equal texts different last bits."""
-    if len(text_features[:, 0].unique()) == len(text_features):
-        return {}
-    first: dict[bytes, int] = {}
-    originals = {c: first.setdefault(row.tobytes(), c) for c, row in enumerate(text_features.cpu().numpy())}
-    return {c: original for c, original in originals.items() if c != original}
+def _copies(text_features: Float[Tensor, "C D"]) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:
+    """Classes that have another's texts, and the first class that has them."""
+    first = first_with_equal_texts(text_features)
+    copies = (first != torch.arange(len(first), device=first.device)).nonzero()[:, 0]
+    return copies, first[copies]

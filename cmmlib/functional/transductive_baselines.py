@@ -195,20 +195,20 @@ def _hardened(q: Float[Tensor, "N C"], alpha: float) -> Float[Tensor, "N C"]:
 
 
 def _similarity(image_features: Tensor, text_features: Tensor) -> Float[Tensor, "N C"]:
-    return torch.cat(list(similarities(image_features, text_features, 8192)))
+    return torch.cat(list(similarities(image_features, text_features)))
 
 
 def _nearest(image_features: Float[Tensor, "N D"], k: int) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
     """The k most similar images of each, itself first, and their similarities."""
     x = image_features.float()
-    found = []
+    nearest = []
     for start in range(0, len(x), BLOCK):
         s = x[start : start + BLOCK] @ x.T
         own = torch.arange(len(s))
         s[own, own + start] = torch.inf  # rounding, or a copy, must not come before the image itself
-        found.append(s.topk(k, 1))
-    value = torch.cat([f.values for f in found])
-    return torch.cat([f.indices for f in found]), value.where(value.isfinite(), 1.0)
+        nearest.append(s.topk(k, 1))
+    value = torch.cat([f.values for f in nearest])
+    return torch.cat([f.indices for f in nearest]), value.where(value.isfinite(), 1.0)
 
 
 def _sparse(near: Int[Tensor, "N k"], value: Float[Tensor, "N k"]) -> Tensor:

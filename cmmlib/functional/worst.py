@@ -24,8 +24,8 @@ def worst_at_k(accuracy: Float[Tensor, "C"], k: int) -> float | None:
     0.25
     """
     _check_k(k)
-    known = accuracy[~accuracy.isnan()]
-    return float(known.double().sort().values[:k].mean()) if k <= len(known) else None
+    defined = accuracy[~accuracy.isnan()]
+    return float(defined.double().sort().values[:k].mean()) if k <= len(defined) else None
 
 
 def _check_k(k: int) -> None:

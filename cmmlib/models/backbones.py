@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Backbone:
     def _loaded(self) -> tuple[Any, Any]:
         file, opened = self.checkpoint.path, self.checkpoint.opened
         try:
-            with _readable(file) as weights:
+            with _no_foreign_code(), _readable(file) as weights:
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     opened,
                     pretrained=None if opened.startswith(LOCAL_DIR) else str(weights),
@@ -124,21 +125,23 @@ class Backbone:
     def tokenizer(self) -> Any:
         """Texts -> token rows [T, L], as the weights' own configuration says."""
         text, own = self.checkpoint.configuration.get("text_cfg", {}), self.checkpoint.tokenizer
-        if own is None:
-            return open_clip.get_tokenizer(self.checkpoint.opened)
-        try:  # as open_clip does, but from the files that were found: it would ask the hub about them
-            return HFTokenizer(
-                own,
-                context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
-                tokenizer_mode=text.get("tokenizer_mode"),
-                **text.get("tokenizer_kwargs", {}),
-            )
+        try:
+            if own is None:
+                return open_clip.get_tokenizer(self.checkpoint.opened)
+            with _no_foreign_code():  # as open_clip does, but from the files that were found: it would ask the hub
+                return HFTokenizer(
+                    own,
+                    context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
+                    tokenizer_mode=text.get("tokenizer_mode"),
+                    trust_remote_code=False,
+                    **(text.get("tokenizer_kwargs") or {}),
+                )
         except Exception as error:  # transformers raises many kinds
             raise InputError(
                 f"backbone: the tokenizer of {self.public_name} cannot be read: {one_line(error)}"
             ) from None
 
-    def fits(self, text: str) -> bool:
+    def fits_context(self, text: str) -> bool:
         """Whether the text tower reads a text to its end, with room to spare: one more word changes its tokens."""
         return not torch.equal(self.tokenizer([text]), self.tokenizer([text + " a"]))
 
@@ -206,6 +209,21 @@ def _encode_cut(tower: Any, tokens: Tensor) -> Tensor:
 
 
 @contextmanager
+def _no_foreign_code() -> Iterator[None]:
+    """transformers asks at the terminal whether Python code that a model brings may run; here it may not, unasked."""
+    if find_spec("transformers") is None:
+        yield
+        return
+    from transformers import dynamic_module_utils as asking
+
+    seconds, asking.TIME_OUT_REMOTE_CODE = asking.TIME_OUT_REMOTE_CODE, 0
+    try:
+        yield
+    finally:
+        asking.TIME_OUT_REMOTE_CODE = seconds
+
+
+@contextmanager
 def _readable(weights: Path) -> Iterator[Path]:
     """The file itself, or for OpenAI's own format a passing copy of its weights that open_clip reads safely."""
     if not torchscript.is_archive(weights):
@@ -218,7 +236,7 @@ def _readable(weights: Path) -> Iterator[Path]:
 
 
 def load_backbone(name: str | None, pretrained: str | None, device: str = "auto", precision: str = "fp32") -> Backbone:
-    """Find a model and its weights; nothing is loaded yet but a tokenizer that is not CLIP's own.
+    """Find a model and its weights; nothing is loaded yet but a tokenizer that is not just CLIP's own.
 
     Args:
         name: an open_clip architecture (`ViT-B-32-quickgelu`), `blazon-mini`, the embedded world's own model,
@@ -231,7 +249,7 @@ def load_backbone(name: str | None, pretrained: str | None, device: str = "auto"
 
     Raises:
         InputError: an unknown name or tag, no weights, weights or a tokenizer that are not here and cannot be fetched,
-            weights that belong to another configuration.
+            weights that belong to another configuration, a configuration that would run Python code of its own.
     """
     if not name:
         raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
@@ -240,6 +258,6 @@ def load_backbone(name: str | None, pretrained: str | None, device: str = "auto"
         pretrained = pretrained or blazon_mini.TAG
     checkpoint = find_checkpoint(name, pretrained)
     backbone = Backbone(name, pretrained, checkpoint, devices, precision)
-    if checkpoint.tokenizer:
+    if checkpoint.tokenizer or "tokenizer_kwargs" in checkpoint.configuration.get("text_cfg", {}):
         _ = backbone.tokenizer  # what is wrong with it is said now, not after the images
     return backbone

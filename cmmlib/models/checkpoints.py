@@ -19,6 +19,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
 from open_clip.factory import _find_checkpoint_in_dir
+from open_clip.hf_configs import arch_dict
 from open_clip.pretrained import _get_safe_alternatives
 
 from cmmlib.blazon.training import model as blazon_mini
@@ -31,6 +32,11 @@ LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_pytorch_model.bin"  # of a hub's repository that names no file; open_clip prefers safetensors to it
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
+TOKENIZER_KEYS = (
+    "clean",
+    "language",
+    "strip_sep_token",
+)  # the others read files, or draw lots
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -86,22 +92,41 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
         raise InputError(
             f"backbone: {folder} has no weights beside its configuration: put open_clip_model.safetensors there"
         )
-    configuration = _read_config(folder).get("model_cfg")
+    configuration = _read_config(folder / CONFIG).get("model_cfg")
     if not isinstance(configuration, dict):
         raise InputError(f"backbone: {CONFIG} in {folder.name} is no configuration of open_clip: it has no model_cfg")
+    _require_harmless(configuration, f"backbone: {CONFIG} in {folder.name}")
     tokenizer = _tokenizer(configuration, name, folder)
     files = [Path(weights), folder / CONFIG]
     if tokenizer == str(folder):
         files += [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
-    found = digest(file_digests(folder, files))
-    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", found, configuration, tokenizer=tokenizer)
+    content = digest(file_digests(folder, files))
+    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, tokenizer=tokenizer)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"backbone: {CONFIG} in {folder.name} cannot be read: {one_line(error)}") from None
+        raise InputError(f"backbone: {file.name} in {file.parent.name} cannot be read: {one_line(error)}") from None
+
+
+def _require_harmless(configuration: dict[str, Any], subject: str) -> None:
+    """Refuse what lets a folder's configuration run code, or read files that its digest does not know.
+
+    What is left are sizes, switches and names: open_clip's own classes take no other key, and say so.
+    """
+    text, vision = (configuration.get(part, {}) for part in ("text_cfg", "vision_cfg"))
+    options = (text.get("tokenizer_kwargs") or {}) if isinstance(text, dict) else None
+    if not (isinstance(options, dict) and isinstance(vision, dict)):
+        raise InputError(f"{subject} is no configuration of open_clip: text_cfg and vision_cfg must hold keys")
+    for key in options:
+        if key not in TOKENIZER_KEYS:  # they reach transformers, where trust_remote_code runs a folder's Python
+            known = ", ".join(TOKENIZER_KEYS)
+            raise InputError(f"{subject} has {key!r} in tokenizer_kwargs, and only {known} are read: take it out")
+    image_tower = vision.get("timm_model_name")
+    if ":" in str(image_tower):
+        raise InputError(f"{subject} has an image tower that lies elsewhere, {image_tower!r}: name one of timm's own")
 
 
 def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = None) -> str | None:
@@ -115,14 +140,21 @@ def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = N
         return None
     if find_spec("transformers") is None:
         raise InputError(f"backbone: {name} reads texts with the package transformers: pip install 'cmmlib[siglip]'")
-    if tower and not _in_cache(tower, ["config.json"]):
-        _require_hub(f"backbone: the text tower {tower} of {name} is")
+    if tower:
+        _require_known(f"backbone: the text tower {tower} of {name} is", tower)
     if folder is not None and any((folder / file).is_file() for file in TOKENIZER_FILES):
         return str(folder)
     here = _in_cache(tokenizer, TOKENIZER_FILES) if tokenizer else None
     if tokenizer and not here:
         _require_hub(f"backbone: the tokenizer {tokenizer} of {name} is")
     return str(here.parent) if here else tokenizer
+
+
+def _require_known(subject: str, tower: str) -> None:
+    """Refuse a text tower whose kind open_clip does not know; transformers would look for Python code beside it."""
+    kind = _read_config(_from_hub(tower, "config.json", subject)).get("model_type")
+    if kind not in list(arch_dict):
+        raise InputError(f"{subject} of the kind {kind!r}, which open_clip cannot use: it has {', '.join(arch_dict)}")
 
 
 # ---------------------------------------------------------------- an architecture, and a tag or a file
@@ -143,24 +175,24 @@ def _of_architecture(name: str, pretrained: str | None) -> Checkpoint:
     # a tag's weights are handed to open_clip as a file, so their own preprocessing goes with them
     preprocessing = {f"image_{key}": tag[key] for key in _PREPROCESSING if key in tag}
     quick_gelu = bool(tag.get("quick_gelu"))
-    found = digest(file_digests(path.parent, [path]), configuration, quick_gelu, preprocessing)
-    return Checkpoint(path, name, found, configuration, quick_gelu, preprocessing, tokenizer)
+    content = digest(file_digests(path.parent, [path]), configuration, quick_gelu, preprocessing)
+    return Checkpoint(path, name, content, configuration, quick_gelu, preprocessing, tokenizer)
 
 
 def _weights(name: str, pretrained: str | None, configuration: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The weights file of an architecture, and what is known about it: preprocessing, QuickGELU."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not pretrained:
-        known = f"a tag ({', '.join(tags[:4])}) or " if tags else ""
-        raise InputError(f"pretrained: {name} without weights is a random model: give {known}the path of a checkpoint")
+        hint = f"a tag ({', '.join(tags[:4])}) or " if tags else ""
+        raise InputError(f"pretrained: {name} without weights is a random model: give {hint}the path of a checkpoint")
     if pretrained in tags:
         tag: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained)
         return _fetch(name, pretrained, tag), tag
     path = Path(pretrained)
     if path.is_file():
         return path, _openai(name, path) if torchscript.is_archive(path) else _beside(name, path, configuration)
-    known = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags, so give the path of a checkpoint"
-    raise InputError(f"pretrained: no tag or file {path.name!r}: {known}")
+    hint = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags, so give the path of a checkpoint"
+    raise InputError(f"pretrained: no tag or file {path.name!r}: {hint}")
 
 
 def _openai(name: str, path: Path) -> dict[str, Any]:
@@ -171,9 +203,9 @@ def _openai(name: str, path: Path) -> dict[str, Any]:
     """
     (own,) = file_digests(path.parent, [path])
     models = open_clip.list_pretrained_models_by_tag("openai")
-    known = [model for model in models if own in open_clip.get_pretrained_url(model, "openai").split("/")]
-    if known and name not in known:
-        raise InputError(f"pretrained: {path.name} is OpenAI's {known[0]}, not {name}: use --backbone {known[-1]}")
+    models = [model for model in models if own in open_clip.get_pretrained_url(model, "openai").split("/")]
+    if models and name not in models:
+        raise InputError(f"pretrained: {path.name} is OpenAI's {models[0]}, not {name}: use --backbone {models[-1]}")
     return {"quick_gelu": True}
 
 
@@ -184,7 +216,7 @@ def _beside(name: str, path: Path, configuration: dict[str, Any]) -> dict[str, A
     """
     if not (path.parent / CONFIG).is_file() or _find_checkpoint_in_dir(path.parent) != str(path):
         return {}
-    own = _read_config(path.parent)
+    own = _read_config(path.parent / CONFIG)
     if bool(own.get("model_cfg", {}).get("quick_gelu")) != bool(configuration.get("quick_gelu")):
         wants = "without" if configuration.get("quick_gelu") else "with"
         raise InputError(
@@ -221,9 +253,9 @@ def _from_hub(repo: str, file: str, subject: str) -> Path:
         subject: begins the line that says why it cannot be had.
     """
     files = [*_get_safe_alternatives(file), file]
-    found = _in_cache(repo, files)
-    if found:
-        return found
+    cached = _in_cache(repo, files)
+    if cached:
+        return cached
     _require_hub(subject)
     for candidate in files:
         try:

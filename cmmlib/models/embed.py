@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from cmmlib.data.load import ImageSet
+from cmmlib.data.images import ImageSet
 from cmmlib.errors import InputError
 from cmmlib.models.backbones import Backbone, load_backbone
-from cmmlib.storage.cache import cache_folder, cached, digest, load_tensors, save_tensors
+from cmmlib.storage.cache import cache_folder, cached, digest, is_entry, load_tensors, save_tensors
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost
 TEXT_SHARD = 4096
@@ -201,15 +201,15 @@ def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 6
     """
     folder = cache_folder() / "texts" / digest("text", backbone.digest, backbone.precision)
     unique = {_text_key(text): text for text in texts}
-    known = _known_texts(folder, set(unique))
-    missing = sorted(set(unique) - known.keys())
+    vectors_by_key = _known_texts(folder, set(unique))
+    missing = sorted(set(unique) - vectors_by_key.keys())
     for start in range(0, len(missing), TEXT_SHARD):
         keys = missing[start : start + TEXT_SHARD]
         vectors = encode_texts(backbone, [unique[key] for key in keys], batch_size=batch_size)
         names = torch.tensor([list(bytes.fromhex(key)) for key in keys], dtype=torch.uint8)  # [T, 32]
         save_tensors(folder / f"{digest(keys)}.safetensors", {"key": names, "x": vectors})
-        known.update(zip(keys, vectors, strict=True))
-    return torch.stack([known[_text_key(text)] for text in texts])
+        vectors_by_key.update(zip(keys, vectors, strict=True))
+    return torch.stack([vectors_by_key[_text_key(text)] for text in texts])
 
 
 def _text_key(text: str) -> str:
@@ -217,13 +217,13 @@ def _text_key(text: str) -> str:
 
 
 def _known_texts(folder: Path, wanted: set[str]) -> dict[str, Tensor]:
-    known: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("[!.]*.safetensors")):
-        shard = load_tensors(path)
+    vectors_by_key: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shard = load_tensors(path) if is_entry(path, cache_folder()) else None
         if shard is not None:
             keys = (bytes(row).hex() for row in shard["key"].tolist())
-            known.update({key: x for key, x in zip(keys, shard["x"], strict=True) if key in wanted})
-    return known
+            vectors_by_key.update({key: x for key, x in zip(keys, shard["x"], strict=True) if key in wanted})
+    return vectors_by_key
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:

@@ -61,10 +61,10 @@ def _without_program(path: Path) -> tuple[io.BytesIO, str]:
 
 
 def _tensors(module: _Module, prefix: str) -> list[tuple[str, Tensor]]:
-    found = []
+    tensors = []
     for name, value in vars(module).items():
         if isinstance(value, Tensor):
-            found.append((prefix + name, value))
+            tensors.append((prefix + name, value))
         elif isinstance(value, _Module):
-            found += _tensors(value, f"{prefix}{name}.")
-    return found
+            tensors += _tensors(value, f"{prefix}{name}.")
+    return tensors

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from cmmlib.errors import ChapterError, InputError
-from cmmlib.report.chapters import belongs, chapters, note, source
-from cmmlib.storage.cache import digest, file_digests, write_text
+from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, source
+from cmmlib.storage import own_folders
+from cmmlib.storage.cache import digest, file_digests
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
 WORLD = "miniature_world"  # the page that introduces them
@@ -26,10 +27,12 @@ WORLD = "miniature_world"  # the page that introduces them
 def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     """Build the HTML of one or more runs and return its index.html. The first run owns the main chapters.
 
-    The pages are staged in `out`/book, built beside the old HTML and moved into its place when every check has passed.
+    The pages are staged in `out`/book, built in `out`/work and moved into the place of `out`/html when every check has
+    passed. All three are emptied, so they are refused where this program did not make what they hold.
 
     Raises:
-        InputError: no run, or a run without its chapters.
+        InputError: no run, or a run without its chapters; an `out` that overlaps a run or the sources, or whose three
+            folders are somebody else's. Nothing has been touched then.
         ChapterError: Jupyter Book warned or failed, or a page or number is missing.
     """
     folders = [Path(run).resolve() for run in runs] or [_newest_run()]
@@ -43,20 +46,50 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
         raise InputError(
             f"{folders[0].name} lacks {', '.join(lacking)}, which the book's pages quote: run it without --only"
         )
-    stamp = _build_stamp(folders)
-    index, seal = out / "html" / "index.html", out / "stamp"
-    if index.exists() and seal.exists() and seal.read_text() == stamp:
+    _claim(out, folders)
+    stamp, html = _build_stamp(folders), out / "html"
+    index = html / "index.html"
+    if index.exists() and own_folders.noted(html) == stamp:
         note("book: up to date")
         return index
     staged = out / "book"
     _stage(folders, staged)
     page_root = _jupyter_book(staged, out / "work")
     _verify(staged, page_root)
-    seal.unlink(missing_ok=True)
-    shutil.rmtree(out / "html", ignore_errors=True)
-    shutil.move(page_root, out / "html")
-    write_text(seal, stamp)
+    own_folders.mark(page_root, stamp)
+    own_folders.put(page_root, html)
     return index
+
+
+PARTS = ("book", "work", "html")  # of the folder that receives a book
+
+
+def _claim(out: Path, runs: Sequence[Path]) -> None:
+    """Refuse to build where something would be lost. A book of an earlier version gets the marks that it lacks."""
+    place = out.resolve()
+    for kept in (source("book"), source("notebooks"), PACKAGE, *runs):
+        kept = kept.resolve()
+        if place.is_relative_to(kept) or kept.is_relative_to(place):
+            raise InputError(f"--out: {out} overlaps {kept}, which the book is made from: choose a folder beside it")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is a file: choose a folder")
+    earlier = _is_earlier_book(out)
+    unmarked = [part for part in (out / name for name in PARTS) if not own_folders.is_own(part)]
+    for part in unmarked:
+        if not earlier or part.is_symlink() or not part.is_dir():
+            raise InputError(f"--out: {part} was not made by `cmm book`: move it away, or choose another folder")
+    for part in unmarked:
+        own_folders.mark(part)
+    if earlier:
+        (out / "stamp").unlink()
+
+
+def _is_earlier_book(out: Path) -> bool:
+    """Whether a version of this program before the marks built a book here: it left a SHA-256 in a file `stamp`."""
+    seal, index = out / "stamp", out / "html" / "index.html"
+    if not (seal.is_file() and index.is_file()):
+        return False
+    return re.fullmatch("[0-9a-f]{64}", seal.read_text(errors="replace")) is not None
 
 
 def _newest_run() -> Path:
@@ -76,8 +109,8 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
     """Pages, executed chapters and a table of contents, in one folder that Jupyter Book reads."""
     import yaml
 
-    shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(source("book"), staged, ignore=shutil.ignore_patterns("chapters", "_build"))
+    unused = shutil.ignore_patterns("chapters", "_build")
+    shutil.copytree(source("book"), own_folders.emptied(staged), ignore=unused, dirs_exist_ok=True)
     manifest = json.loads((folders[0] / "manifest.json").read_text())
     shutil.copytree(folders[0] / "figures", staged / "figures")
     for page in staged.rglob("*.md"):
@@ -154,7 +187,7 @@ def _keep_blocks(text: str, known: dict[str, bool]) -> str:
 
 
 def _jupyter_book(staged: Path, work: Path) -> Path:
-    shutil.rmtree(work, ignore_errors=True)
+    own_folders.emptied(work)
     program = Path(sys.executable).with_name("jupyter-book")
     command = [str(program), "build", str(staged), "--path-output", str(work), "-W", "--keep-going", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)

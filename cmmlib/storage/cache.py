@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 import warnings
@@ -22,6 +23,28 @@ if TYPE_CHECKING:
 def cache_folder() -> Path:
     """Folder of the cache: `CMM_CACHE` where it is set, else the platform's own cache folder."""
     return Path(os.environ.get("CMM_CACHE") or platformdirs.user_cache_dir("cmmlib"))
+
+
+KINDS = ("images", "texts", "blazon", "blazon-mini", "webdatasets", "digests", "transcripts")  # folders of the cache
+_KEY, _MINI = "[0-9a-f]{64}", r"(?:merges-\d+\.txt\.gz|blazon-mini\.json)"
+_OWN = re.compile(
+    rf"(?:images|texts/{_KEY}|blazon)/{_KEY}\.safetensors|webdatasets/{_KEY}\.json|digests/[0-9a-f]{{32}}\.json|"
+    rf"blazon-mini/{_MINI}|transcripts/answers\.jsonl"
+)
+_UNFINISHED = re.compile(  # names cut at 40 characters, and mkstemp's eight
+    rf"(?:images|texts/{_KEY}|blazon|webdatasets|digests|blazon-mini)/"
+    rf"\.(?:[0-9a-f]{{40}}|[0-9a-f]{{32}}\.json|{_MINI})-[a-z0-9_]{{8}}\.(?:safetensors|json|gz)"
+)
+
+
+def is_entry(path: Path, cache: Path) -> bool:
+    """Whether a file of the cache folder has a name that this package gives; any other is somebody else's."""
+    return _OWN.fullmatch(path.relative_to(cache).as_posix()) is not None
+
+
+def is_unfinished(path: Path, cache: Path) -> bool:
+    """Whether a file has the name of one that `whole_file` writes for an entry of the cache."""
+    return _UNFINISHED.fullmatch(path.relative_to(cache).as_posix()) is not None
 
 
 @contextmanager
@@ -138,16 +161,16 @@ def file_digests(root: Path, files: Iterable[Path]) -> list[str]:
     """
     memo_path = cache_folder() / "digests" / f"{digest(str(root))[:32]}.json"
     memo = _read_memo(memo_path)
-    found = {}
+    entries = {}
     for file in files:
         status = file.stat()
-        known = memo.get(str(file))
+        remembered = memo.get(str(file))
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # a copy may keep the first two, not the third
-        found[str(file)] = known if known and known[:3] == stamp else [*stamp, _sha256(file)]
-    if found != {key: memo.get(key) for key in found}:
+        entries[str(file)] = remembered if remembered and remembered[:3] == stamp else [*stamp, _sha256(file)]
+    if entries != {key: memo.get(key) for key in entries}:
         with suppress(OSError):  # a memo that cannot be written costs time, nothing else
-            write_text(memo_path, json.dumps({**memo, **found}))
-    return [entry[3] for entry in found.values()]
+            write_text(memo_path, json.dumps({**memo, **entries}))
+    return [entry[3] for entry in entries.values()]
 
 
 def _read_memo(path: Path) -> dict[str, list]:

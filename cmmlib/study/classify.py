@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib.data.embeddings import load_image_embeddings
-from cmmlib.data.images import choose_split
 from cmmlib.data.load import load_images
 from cmmlib.errors import InputError
 from cmmlib.estimators.classifier import Classifier, Provenance
 from cmmlib.functional.zero_shot import top_two
 from cmmlib.study.open_run import leave_out_broken
+from cmmlib.study.run_files import require_table
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BLOCK = 8192  # images at a time
 EMBEDDINGS = "embeddings:"
 FILE_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors"}
+COLUMNS = ("image", "prediction", "class_index", "probability", "runner_up", "runner_up_probability", "suspected")
 MOST_NAMES = 3  # of suspected classes in a line
 
 
@@ -51,7 +52,6 @@ def new_images(study: Study, classifier: Classifier) -> NewImages:
             classifier's, by the width of its embeddings or the digest of its weights.
     """
     if study.dataset.startswith(EMBEDDINGS):
-        choose_split("embeddings", study.split, ())
         return _of_file(Path(study.dataset.removeprefix(EMBEDDINGS)), classifier)
     from cmmlib.models.embed import embed_images  # open_clip takes seconds to import; embeddings files do without
 
@@ -130,17 +130,16 @@ def predictions(classifier: Classifier, images: NewImages) -> pd.DataFrame:
     blocks = [_top_two(classifier, block) for block in images.image_features.split(BLOCK)]
     first, second, own, other = (torch.cat(parts).tolist() for parts in zip(*blocks, strict=True))
     names, suspected = classifier.class_names or [str(c) for c in range(classifier.n_classes)], set(classifier.suspects)
-    return pd.DataFrame(
-        {
-            "image": [os.fsencode(name).decode("utf-8", "replace") for name in images.image_ids],
-            "prediction": [names[c] for c in first],
-            "class_index": first,
-            "probability": own,
-            "runner_up": [names[c] for c in second],
-            "runner_up_probability": other,
-            "suspected": ["yes" if c in suspected else "no" for c in first],
-        }
+    columns = (
+        [os.fsencode(name).decode("utf-8", "replace") for name in images.image_ids],
+        [names[c] for c in first],
+        first,
+        own,
+        [names[c] for c in second],
+        other,
+        ["yes" if c in suspected else "no" for c in first],
     )
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def _top_two(classifier: Classifier, image_features: Float[Tensor, "B D"]) -> tuple[Tensor, ...]:
@@ -166,14 +165,12 @@ def _first(words: list[str]) -> str:
     return shown if len(words) <= MOST_NAMES else f"{shown} and {len(words) - MOST_NAMES} more"
 
 
-def place_for(out: Path, overwrite: bool) -> Path:
-    """The CSV's path, refused before anything is embedded where a file is there: it may be somebody's own.
+def require_place(out: Path, overwrite: bool) -> None:
+    """Refuse, before anything is embedded, a place for the CSV where something lies that the command did not write.
 
     Raises:
-        InputError: a folder, or a file that may not be overwritten.
+        InputError: a folder or another file; predictions too, unless they may be overwritten: of other images, perhaps.
     """
-    if out.is_dir():
-        raise InputError(f"out: {out} is a folder: name a file in it")
+    require_table(out, ",".join(COLUMNS))
     if out.exists() and not overwrite:
-        raise InputError(f"out: {out} exists: give --overwrite, or another name with --out")
-    return out
+        raise InputError(f"--out: {out} is there already: name another file, or replace it with --overwrite")

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.functional.similarity import similarity_pass
 from cmmlib.study.run import Run, label_free
 from cmmlib.texts.enrichment import RECORDED, Enrichment, replay
 from cmmlib.texts.questions import N_RIVALS, Question, ask_about
@@ -21,7 +20,7 @@ from cmmlib.texts.transcripts import Transcript, find_domain, known_answers, own
 @label_free
 def suspects(run: Run, n: int | None = None) -> list[int]:
     """The classes of lowest soft CMM under the base prompt, the lowest first: as many as the study describes, or n."""
-    passed = similarity_pass(run.image_features, run.base_text_features[None], run.logit_scale)
+    passed = run.similarity_pass()
     return F.rank_classes(F.class_matching_margin(passed, "soft")[0])[: n or run.n_described].tolist()
 
 
@@ -45,19 +44,21 @@ def enrich(run: Run, classes: list[int] | None = None) -> Enrichment:
     """
     assert run.backbone is not None
     asked = questions(run, suspects(run) if classes is None else classes)
-    known, fits = known_answers(run.study.transcript), run.backbone.fits
+    transcript, fits_context = known_answers(run.study.transcript), run.backbone.fits_context
     if run.study.llm == RECORDED:
-        return replay(asked, known, fits)
-    found = replay(asked, known, fits, run.study.llm)
-    todo = {c: asked[c] for c in (*found.missing, *found.failed)}
+        return replay(asked, transcript, fits_context)
+    recorded = replay(asked, transcript, fits_context, run.study.llm)
+    todo = {c: asked[c] for c in (*recorded.missing, *recorded.failed)}
     if not todo:
-        return found
+        return recorded
     from cmmlib.texts import llm
 
     path = Path(run.study.transcript) if run.study.transcript else own_transcript_path()
     budget = llm.Budget(run.study.max_requests, run.study.max_cost)
-    records, failed, spent = llm.ask(todo, llm.Session(run.study.llm, path, run.study.llm_base_url, budget), fits)
-    answered = replay(asked, known + Transcript(records.values()), fits, run.study.llm)
+    records, failed, spent = llm.ask(
+        todo, llm.Session(run.study.llm, path, run.study.llm_base_url, budget), fits_context
+    )
+    answered = replay(asked, transcript + Transcript(records.values()), fits_context, run.study.llm)
     answered.failed.update(failed)
     answered.missing[:] = [c for c in answered.missing if c not in failed]
     return replace(answered, spent=spent)
@@ -78,4 +79,4 @@ def enrich_all(run: Run) -> Enrichment:
     """Recorded descriptions of all classes, whatever model wrote them; never asks."""
     assert run.backbone is not None
     everything = questions(run, list(range(run.n_classes)))
-    return replay(everything, known_answers(run.study.transcript), run.backbone.fits)
+    return replay(everything, known_answers(run.study.transcript), run.backbone.fits_context)

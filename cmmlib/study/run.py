@@ -26,6 +26,7 @@ from cmmlib.estimators.classifier import Classifier, Provenance, plain
 from cmmlib.estimators.classifier_file import save_classifier
 from cmmlib.estimators.suspects import find_suspects
 from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.worst import default_worst_k
 from cmmlib.study.run_files import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
 from cmmlib.study.study import Study
@@ -101,6 +102,11 @@ class Run:
         if self.backbone is None:
             raise InputError("an embeddings: study has no text tower: it weighs the prompts that it brought")
         return embed_texts(self.backbone, texts, batch_size=self.study.batch_size)
+
+    def similarity_pass(self, text_features: Float[Tensor, "*P C D"] | None = None) -> SimilarityPass:
+        """The pass over all images with the base prompt's texts, or with others; at `analysis_precision`."""
+        texts = self.base_text_features if text_features is None else text_features
+        return similarity_pass(self.image_features, texts, self.logit_scale, precision=self.study.analysis_precision)
 
     @property
     def conditions(self) -> dict[str, bool]:

@@ -26,6 +26,26 @@ PLACES = {
     *("out", "data_root", "device", "batch_size", "workers", "max_broken"),
     *("llm_base_url", "max_requests", "max_cost"),
 }
+# Later than the first run ids: at its default such a field stays out of the id.
+LATER = {"analysis_precision"}
+# Which kinds of data set use a field; every kind uses those that are not named.
+NOT_EMBEDDINGS = frozenset({"blazon", "folder", "wds", "named"})
+USED_BY = {
+    **dict.fromkeys(("backbone", "pretrained", "templates", "base_template", "precision", "storage"), NOT_EMBEDDINGS),
+    **dict.fromkeys(("device", "batch_size", "workers", "max_broken", "class_names"), NOT_EMBEDDINGS),
+    **dict.fromkeys(("n_described", "llm", "llm_base_url", "question", "domain", "transcript"), NOT_EMBEDDINGS),
+    **dict.fromkeys(("max_requests", "max_cost"), NOT_EMBEDDINGS),
+    "split": frozenset({"folder", "wds", "named"}),
+    "data_root": frozenset({"named"}),
+}
+LIVE_ONLY = ("llm_base_url", "max_requests", "max_cost")
+KINDS = {
+    "blazon": "the embedded world, which is rendered and has one split",
+    "embeddings": "embeddings:FILE, which brings its own texts and names and needs no model",
+    "folder": "folder:PATH, which lies where its path says",
+    "wds": "wds:PATH, which lies where its path says",
+    "named": "a data set by its name",
+}
 # These are told by the contents of what they choose or name.
 CONTENTS = {
     *("dataset", "backbone", "pretrained", "class_names", "classes", "split", "limit", "templates", "transcript"),
@@ -69,6 +89,9 @@ class Study(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="fp32, bf16 or fp16: number format in the model"
     )
+    analysis_precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="fp32 or bf16: number format of the similarities"
+    )
     storage: Literal["float32", "float16"] = Field(
         "float32", description="float32 or float16: image embeddings on disk"
     )
@@ -83,10 +106,28 @@ class Study(BaseModel):
     def of(cls, parameters: dict[str, Any]) -> Self:
         """Study from a mapping; unknown names are left to pydantic, which refuses them."""
         try:
-            return cls(**parameters)
+            study = cls(**parameters)
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(_one_line(first)) from None
+        study._refuse_what_is_not_used()
+        return study
+
+    @property
+    def kind(self) -> str:
+        """Which kind of data set it names: a key of `KINDS`."""
+        prefix = self.dataset.partition(":")[0].lower()
+        return prefix if prefix in KINDS else "named"
+
+    def _refuse_what_is_not_used(self) -> None:
+        """What a study would ignore, it refuses: a field that was changed and has no say here."""
+        changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        for name in changed:
+            flag = f"{name}: --{name.replace('_', '-')}"
+            if self.kind not in USED_BY.get(name, KINDS) and getattr(self, name) is not None:
+                raise InputError(f"{flag} has no say over {KINDS[self.kind]}: leave it out")
+            if name in LIVE_ONLY and self.llm == type(self).model_fields["llm"].default:
+                raise InputError(f"{flag} has no say over recorded answers: name a model with --llm, or leave it out")
 
     @classmethod
     def from_cell(cls, names: dict[str, Any]) -> Self:
@@ -140,7 +181,8 @@ class Study(BaseModel):
 
     def run_id(self, slug: str, digests: dict[str, Any]) -> str:
         """A readable slug and a hash of what changes the numbers: contents, never paths, device or batch size."""
-        fields = self.model_dump(exclude=PLACES | CONTENTS)
+        unchanged = {name for name in LATER if getattr(self, name) == type(self).model_fields[name].default}
+        fields = self.model_dump(exclude=PLACES | CONTENTS | unchanged)
         if self.other_runs:
             fields["compare_with"] = [folder.name for folder in self.other_runs]  # names of runs say what is in them
         text = json.dumps({**fields, **digests}, sort_keys=True)

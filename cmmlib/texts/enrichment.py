@@ -58,8 +58,8 @@ class Enrichment:
 
 def replay(
     questions: dict[int, Question],
-    known: Transcript,
-    fits: Callable[[str], bool] = lambda text: True,
+    transcript: Transcript,
+    fits_context: Callable[[str], bool] = lambda text: True,
     model: str | None = None,
 ) -> Enrichment:
     """Answers from a transcript: checked again, since anyone may have written it.
@@ -70,18 +70,18 @@ def replay(
     Args:
         model: only answers of this model; None for any.
     """
-    found = Enrichment(list(questions), questions)
+    enrichment = Enrichment(list(questions), questions)
     for c, question in questions.items():
-        record = known.find(question, model)
+        record = transcript.find(question, model)
         if record is None:
-            found.missing.append(c)
+            enrichment.missing.append(c)
             continue
         try:
-            found.descriptions[c] = checked_sentences(list(record.answer), fits)
+            enrichment.descriptions[c] = checked_sentences(list(record.answer), fits_context)
         except ValueError as error:
-            found.failed[c] = str(error)
+            enrichment.failed[c] = str(error)
             continue
-        found.records[c] = record
+        enrichment.records[c] = record
         if question.style == "contrast" and set(record.rivals) != set(question.rivals):
-            found.other_rivals.append(c)
-    return found
+            enrichment.other_rivals.append(c)
+    return enrichment

@@ -104,7 +104,7 @@ class Unanswered(Exception):
 
 
 def ask(
-    questions: dict[int, Question], session: Session, fits: Callable[[str], bool] = lambda text: True
+    questions: dict[int, Question], session: Session, fits_context: Callable[[str], bool] = lambda text: True
 ) -> tuple[dict[int, Record], dict[int, str], Spent]:
     """Ask every question once, several at a time.
 
@@ -123,7 +123,9 @@ def ask(
     pool = ThreadPoolExecutor(session.concurrency)
     pending: dict[Future, int] = {}
     try:
-        pending = {pool.submit(_answered, q, session, spent, lock, completion, fits): c for c, q in questions.items()}
+        pending = {
+            pool.submit(_answered, q, session, spent, lock, completion, fits_context): c for c, q in questions.items()
+        }
         with tqdm(total=len(pending), desc=f"asking {session.model}", unit="class", disable=None) as progress:
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=0.5)
@@ -142,13 +144,13 @@ def ask(
 
 
 def _answered(
-    question: Question, session: Session, spent: Spent, lock: threading.Lock, completion: Any, fits: Callable
+    question: Question, session: Session, spent: Spent, lock: threading.Lock, completion: Any, fits_context: Callable
 ) -> Record:
     reason = ""
     for _ in range(2):  # a bad answer is asked again once
         text, tokens, cost = _request(question, session, spent, completion)
         try:
-            answer = checked_sentences(text, fits)
+            answer = checked_sentences(text, fits_context)
         except ValueError as error:
             reason = str(error)
             continue

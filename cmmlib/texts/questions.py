@@ -76,12 +76,12 @@ def ask_about(
     return {c: Question(classnames[c], domain, style, named(c)) for c in classes}
 
 
-def checked_sentences(answer: Any, fits: Callable[[str], bool] = lambda text: True) -> list[str]:
+def checked_sentences(answer: Any, fits_context: Callable[[str], bool] = lambda text: True) -> list[str]:
     """The usable sentences of an answer: strings without markup, control characters or duplicates that fit.
 
     Args:
         answer: what a language model wrote (JSON, possibly in a code fence), or the list itself.
-        fits: whether the text tower reads a sentence to its end.
+        fits_context: whether the text tower reads a sentence to its end.
 
     Raises:
         ValueError: fewer than three sentences are left, or the answer is no JSON list of strings; the reason.
@@ -92,7 +92,7 @@ def checked_sentences(answer: Any, fits: Callable[[str], bool] = lambda text: Tr
     unique: dict[str, str] = {}
     for sentence in map(_plain, sentences):
         unique.setdefault(sentence.casefold().rstrip(". "), sentence)
-    kept = [sentence for sentence in unique.values() if any(map(str.isalnum, sentence)) and fits(sentence)]
+    kept = [sentence for sentence in unique.values() if any(map(str.isalnum, sentence)) and fits_context(sentence)]
     if len(kept) < FEWEST:
         raise ValueError(f"{len(kept)} usable sentences, {FEWEST} are needed")
     return kept[:MOST]

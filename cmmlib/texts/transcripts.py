@@ -86,12 +86,12 @@ def _cut_short(line: bytes) -> bool:
 
 
 def _record(raw: dict[str, Any]) -> Record:
-    known = {"class_name": raw["class"], **{k: raw[k] for k in Record.__dataclass_fields__ if k in raw}}
-    strings = (known["class_name"], known["domain"], known["style"], *known["answer"], *known.get("rivals", ()))
-    strings = (*strings, known.get("model") or "", known.get("version", ""))
-    if not all(isinstance(s, str) for s in strings) or isinstance(known["answer"], str):
+    fields = {"class_name": raw["class"], **{k: raw[k] for k in Record.__dataclass_fields__ if k in raw}}
+    strings = (fields["class_name"], fields["domain"], fields["style"], *fields["answer"], *fields.get("rivals", ()))
+    strings = (*strings, fields.get("model") or "", fields.get("version", ""))
+    if not all(isinstance(s, str) for s in strings) or isinstance(fields["answer"], str):
         raise TypeError
-    return Record(**{**known, "answer": tuple(known["answer"]), "rivals": tuple(known.get("rivals", ()))})
+    return Record(**{**fields, "answer": tuple(fields["answer"]), "rivals": tuple(fields.get("rivals", ()))})
 
 
 def shipped_transcripts() -> dict[str, Transcript]:
@@ -109,18 +109,18 @@ def known_answers(path: str | None = None) -> Transcript:
     if path is not None:
         return load_transcript(Path(path)) if Path(path).exists() else Transcript()
     own = own_transcript_path()
-    known = load_transcript(own) if own.exists() else Transcript()
+    all_records = load_transcript(own) if own.exists() else Transcript()
     for transcript in shipped_transcripts().values():
-        known += transcript
-    return known
+        all_records += transcript
+    return all_records
 
 
 def answers_digest(path: str | None = None) -> str:
     """Changes whenever `known_answers` could."""
     own = Path(path) if path is not None else own_transcript_path()
-    known = [own] if own.exists() else []
+    files = [own] if own.exists() else []
     shipped = [] if path is not None else sorted(SHIPPED.glob("*.jsonl"))
-    return digest([file_digests(file.parent, [file]) for file in (*known, *shipped)])
+    return digest([file_digests(file.parent, [file]) for file in (*files, *shipped)])
 
 
 def find_domain(classnames: Sequence[str]) -> str:

@@ -48,7 +48,7 @@ def matched(synthetic) -> Path:
     """A run's file of prior matching on the synthetic embeddings."""
     run = synthetic
     run.record_classifier(
-        "prior_matching", F.fit_prior_matching(run.image_features, run.base_text_features, 1 / run.logit_scale)
+        "prior_matching", F.fit_prior_matching(run.image_features, run.base_text_features, run.logit_scale)
     )
     return run.folder / "classifiers" / "prior_matching.safetensors"
 
@@ -73,7 +73,7 @@ def test_embeddings_are_classified_as_the_run_did(synthetic, matched, work):
     said = cmm("classify", matched, "--images", data)
     assert (said.code, said.out) == (0, "predictions.csv\n")
     rows = read_csv((work / "predictions.csv").read_text("utf-8"))
-    correction = F.fit_prior_matching(synthetic.image_features, synthetic.base_text_features, 1 / synthetic.logit_scale)
+    correction = F.fit_prior_matching(synthetic.image_features, synthetic.base_text_features, synthetic.logit_scale)
     q, order = correction.logits(synthetic.image_features).softmax(1).sort(descending=True, stable=True)
     assert column(rows, "class_index") == [str(c) for c in correction.predict(synthetic.image_features).tolist()]
     assert column(rows, "prediction") == [synthetic.classnames[int(c)] for c in column(rows, "class_index")]
@@ -254,7 +254,10 @@ INPUTS = {
     "no folder": (["{file}", "--images", "folder:nowhere"], "nowhere: give folder:PATH, a folder of images"),
     "an empty folder": (["{file}", "--images", "folder:empty"], "folder empty holds no image"),
     "no split": (["{file}", "--images", "folder:.", "--split", "val"], "val: give folder:PATH"),
-    "a split of embeddings": (["{file}", "--images", "{data}", "--split", "val"], "embeddings has no split 'val'"),
+    "a split of embeddings": (
+        ["{file}", "--images", "{data}", "--split", "val"],
+        "split: --split has no say over embeddings:FILE",
+    ),
     "no embeddings": (["{file}", "--images", "embeddings:nothing.npz"], "nothing.npz: give embeddings:FILE"),
     "texts alone": (["{file}", "--images", "embeddings:texts.npz"], "texts.npz lacks image_features: it has"),
     "flat": (["{file}", "--images", "embeddings:flat.npz"], "flat.npz: image_features has shape [64], expected [N, D]"),
@@ -264,9 +267,20 @@ INPUTS = {
         ["{file}", "--images", "embeddings:narrow.npz"],
         "the embeddings of narrow.npz has width 9, the classifier 64: it was fitted with synthetic none",
     ),
-    "an existing file": (["{file}", "--images", "{data}", "--out", "new.npz"], "new.npz exists: give --overwrite"),
-    "a folder": (["{file}", "--images", "{data}", "--out", "empty", "--overwrite"], "empty is a folder"),
-    "no batch": (["{file}", "--images", "{data}", "--batch-size", "0"], "batch_size: input should be greater"),
+    "an existing file": (
+        ["{file}", "--images", "{data}", "--out", "new.npz"],
+        "new.npz is there already, and no table with these columns",
+    ),
+    "a folder": (
+        ["{file}", "--images", "{data}", "--out", "empty", "--overwrite"],
+        "empty is there already, and no table",
+    ),
+    "somebody's table": (
+        ["{file}", "--images", "{data}", "--out", "own.csv", "--overwrite"],
+        "own.csv is there already",
+    ),
+    "a model for embeddings": (["{file}", "--images", "{data}", "--backbone", "RN50"], "--backbone has no say over"),
+    "no batch": (["{file}", "--images", "folder:.", "--batch-size", "0"], "batch_size: input should be greater"),
     "labels": (["{file}", "--images", "{data}", "--labels", "y"], "No such option: --labels"),
 }
 
@@ -283,6 +297,7 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(what, matched, 
     write_embeddings(work / "nan.npz", image_features=nan)
     write_embeddings(work / "narrow.npz", image_features=np.ones((4, 9)))
     (work / "empty").mkdir()
+    (work / "own.csv").write_text("image,label\n1,cat\n")
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*")}
     refused = cmm("classify", *(argument.format(file=matched, data=data) for argument in arguments))
     assert said in refused.err
@@ -292,11 +307,15 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(what, matched, 
 
 def test_a_table_is_replaced_only_when_told_to(matched, work):
     data = write_embeddings(work / "new.npz")
-    (work / "predictions.csv").write_text("somebody's own")
     command = ["classify", matched, "--images", data]
+    assert cmm(*command).code == 0
+    other = (work / "predictions.csv").read_text("utf-8").replace("yes", "no")
+    (work / "predictions.csv").write_text(other)
     refused = cmm(*command)
-    assert (refused.code, (work / "predictions.csv").read_text()) == (2, "somebody's own")
+    assert (refused.code, (work / "predictions.csv").read_text()) == (2, other)
+    assert "replace it with --overwrite" in refused.err
     assert cmm(*command, "--overwrite").code == 0
+    assert (work / "predictions.csv").read_text("utf-8") != other
     assert len(read_csv((work / "predictions.csv").read_text("utf-8"))) == IMAGES
 
 

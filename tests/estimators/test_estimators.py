@@ -87,7 +87,7 @@ def test_one_prompt_alone_stays_as_it_is():
 def test_a_correction_is_that_of_the_functions(kind, fit, prior, strength):
     x, texts = normalized(IMAGES), normalized(TEXTS[0])
     frequencies = None if prior is None else torch.as_tensor(prior, dtype=torch.float64)
-    expected = fit(x, texts, 1 / SCALE, frequencies, strength)
+    expected = fit(x, texts, SCALE, frequencies, strength)
     found = kind(SCALE, prior=prior, strength=strength).fit(IMAGES, TEXTS[0])
     assert found.bias.equal(expected.bias)
     assert found.text_features.equal(texts)
@@ -98,7 +98,7 @@ def test_a_correction_is_that_of_the_functions(kind, fit, prior, strength):
 
 def test_prototypes_pass_their_parameters_on():
     expected = F.fit_prototypes(
-        normalized(IMAGES), normalized(TEXTS[0]), 1 / SCALE, text_weight=3.0, image_weight=1.0, rounds=2
+        normalized(IMAGES), normalized(TEXTS[0]), SCALE, text_weight=3.0, image_weight=1.0, rounds=2
     )
     found = Prototypes(SCALE, text_weight=3.0, image_weight=1.0, rounds=2).fit(IMAGES, TEXTS[0])
     assert found.classifier.correction.prototypes.equal(expected.prototypes)

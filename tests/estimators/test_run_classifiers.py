@@ -53,7 +53,7 @@ def test_without_a_comparison_the_ensemble_is_written_with_its_corrections(synth
     name = "enriched_cmm" if sizes else "cmm_templates"
     assert written(synthetic.folder) == {"base", name, f"{name}_prior", f"{name}_prototypes"}
     found = load_classifier(synthetic.folder / "classifiers" / f"{name}_prior.safetensors")
-    after = F.fit_prior_matching(synthetic.image_features, own, 1 / synthetic.logit_scale)
+    after = F.fit_prior_matching(synthetic.image_features, own, synthetic.logit_scale)
     assert found.correction.predict(synthetic.image_features).equal(after.predict(synthetic.image_features))
 
 

@@ -207,7 +207,7 @@ def pretrain(
         probe: measured every `probe_every` steps and logged.
 
     Raises:
-        InputError: the folder belongs to another recipe.
+        InputError: the folder belongs to another recipe, or holds files of these names that no training wrote.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _claim(recipe, folder)
@@ -266,11 +266,28 @@ def write_frequencies(recipe: Recipe, folder: Path) -> None:
         table.to_csv(temporary, index=False)
 
 
+FILES = ("images.npy", "tokens.npy", "rendered.json", "checkpoint.pt", "log.jsonl", "frequencies.csv", "record.json")
+FILES += ("open_clip_model.safetensors", "open_clip_config.json")
+
+
 def _claim(recipe: Recipe, folder: Path) -> None:
+    """Write recipe.json, which says whose the other files are. Without it they are somebody else's, and stay."""
     path = folder / "recipe.json"
-    if path.exists() and Recipe(**json.loads(path.read_text())) != recipe:
-        raise InputError(f"{folder.name} holds a run of another recipe: choose another folder with --out")
+    taken = [name for name in FILES if os.path.lexists(folder / name)]
+    if path.exists():
+        if _recipe_of(path) != recipe:
+            raise InputError(f"{folder.name} holds a run of another recipe: choose another folder with --out")
+    elif taken:
+        raise InputError(f"--out: {folder} holds {taken[0]}, which no training wrote there: choose another folder")
     write_text(path, json.dumps(asdict(recipe), indent=1))
+
+
+def _recipe_of(path: Path) -> Recipe | None:
+    """The recipe in a file, or None where it holds something else."""
+    try:
+        return Recipe(**json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        return None
 
 
 def _checkpoint(trainer: Trainer, step: int, folder: Path) -> None:

@@ -33,8 +33,8 @@ class TorchSteps:
         spread = square.sub_(d.mean(1).square_()).clamp_min_(0).sqrt_()
         q = (d * self.power).exp2_()
         q_top = q.sum(1).reciprocal_()
-        found = {"prediction": first, "rival": second, "top_similarity": top, "margin": top - runner_up}
-        for key, value in (found | {"top_probability": q_top, "spread": spread}).items():
+        per_image = {"prediction": first, "rival": second, "top_similarity": top, "margin": top - runner_up}
+        for key, value in (per_image | {"top_probability": q_top, "spread": spread}).items():
             fields[key][start : start + len(d)] = value
         mass, with_top = torch.stack([q_top, q_top.square()]) @ q
         margin, scaled = torch.stack([q_top, q_top / spread.clamp_min(1e-30)]) @ d.mul_(q)

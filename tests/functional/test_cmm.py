@@ -186,9 +186,7 @@ def test_a_scale_free_margin_does_not_see_how_close_the_texts_lie():
     images = torch.nn.functional.pad(images, (0, 1))  # nothing along the shared direction
     wide, close = (torch.nn.functional.pad(r * texts, (0, 1), value=math.sqrt(1 - r * r)) for r in (0.8, 0.4))
     passed = similarity_pass(images, torch.stack([wide, close]), 1e-3)  # all but equal weights under both
-    plain, scale_free = (
-        F.prompt_scores(form(passed)).tolist() for form in (F.class_matching_margin, F.scale_free_cmm)
-    )
+    plain, scale_free = (F.prompt_scores(form(passed)).tolist() for form in (F.class_matching_margin, F.scale_free_cmm))
     assert plain[0] == pytest.approx(2 * plain[1], rel=1e-2)
     assert scale_free[0] == pytest.approx(scale_free[1], rel=1e-2)
 
@@ -375,9 +373,8 @@ def test_only_the_oracle_takes_labels():
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if kind.__module__ == module.__name__:
                 functions |= {f"{kind.__name__}.{n}": f for n, f in inspect.getmembers(kind, inspect.isfunction)}
-    assert {"match", "top_two", "cmm", "scale_free_cmm", "rivals", "margins_of_class", "Matches.__init__"} <= set(
-        functions
-    )
+    names = {"similarity_pass", "class_matching_margin", "scale_free_cmm", "rivals", "SimilarityPass.__init__"}
+    assert names <= set(functions)
     words = ("label", "target", "truth", "true", "accuracy", "correct", "answer")
     takes = {
         name

@@ -277,7 +277,7 @@ def test_a_named_model_is_asked_only_for_what_it_has_not_answered(towered, monke
     run = towered(2, {"model": answered_by}, llm="this/model", max_requests=9)
     asked: list[list[int]] = []
 
-    def ask(questions, session, fits):
+    def ask(questions, session, fits_context):
         asked.append(list(questions))
         assert (session.model, session.budget.max_requests) == ("this/model", 9)
         assert session.transcript == Path(run.study.transcript)

@@ -20,7 +20,7 @@ from cmmlib.models import embed
 from cmmlib.models.backbones import Backbone, load_backbone
 from cmmlib.models.embed import embed_images, embed_texts, encode_texts
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
     "a cat",
     "a photo of a sea lion.",

@@ -21,7 +21,7 @@ from cmmlib.evaluation import run_comparison
 from cmmlib.evaluation.run_comparison import RunSummary
 from cmmlib.study.run import other_weights
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAN = float("nan")
 
 
@@ -159,6 +159,23 @@ def test_the_command_prints_a_comparison_and_writes_a_csv(labelled, tmp_path):
     assert written.code == 0
     assert set(table["run"]) == {run_comparison.of_folder(folder).name for folder in (labelled, other)}
     assert cmm("compare", labelled, other, "--out", "-").out == (tmp_path / "table.csv").read_text()
+
+
+@pytest.mark.parametrize("content", ["mine", "run,method\n", "\n\n", None])
+def test_a_comparison_replaces_a_comparison_and_nothing_else(content, labelled, tmp_path):
+    other, table = another_model(labelled, tmp_path / "another-87654321"), tmp_path / "table.csv"
+    for path in (table, tmp_path / "empty.csv"):
+        path.write_text("")
+        for _ in range(2):
+            assert cmm("compare", labelled, other, "--out", path).code == 0
+    mine = tmp_path / "mine"
+    mine.mkdir() if content is None else mine.write_text(content)
+    for path in (mine, other / "per_class.csv", other / "results.json"):
+        before = None if path.is_dir() else path.read_bytes()
+        said = cmm("compare", labelled, other, "--out", path)
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert f"--out: {path} is there already" in said.err
+        assert (None if path.is_dir() else path.read_bytes()) == before
 
 
 def test_runs_of_other_classes_are_compared_by_their_totals(labelled, twins):

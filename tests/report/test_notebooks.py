@@ -17,7 +17,7 @@ from cmmlib import Study, open_run
 from cmmlib.report import book
 from cmmlib.report.chapters import COLAB, INSTALL_CELL, applies, belongs
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"parameters", "remove-cell", "exercise", "colab"}
 NAMES = ("labels", "images", "pool", "blazon", "tower", "disambiguated", "others")

@@ -359,9 +359,9 @@ def test_replay_tells_described_missing_and_failed_classes_apart():
 
 def test_replay_checks_an_answer_again_and_by_what_fits():
     known = Transcript([record("lion", ("<b>A</b> lion.", "A bear.", "A wolf.", "A very long sentence."))])
-    found = replay({0: Question("lion", "shields")}, known, fits=lambda text: len(text) < 10)
+    found = replay({0: Question("lion", "shields")}, known, fits_context=lambda text: len(text) < 10)
     assert found.descriptions == {0: ["A lion.", "A bear.", "A wolf."]}
-    assert replay({0: Question("lion", "shields")}, known, fits=lambda text: False).failed.keys() == {0}
+    assert replay({0: Question("lion", "shields")}, known, fits_context=lambda text: False).failed.keys() == {0}
 
 
 def test_a_contrast_answer_for_other_rivals_is_used_and_listed():

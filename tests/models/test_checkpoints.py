@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 import time
 import urllib.error
 import warnings
@@ -13,6 +14,7 @@ import open_clip
 import pytest
 import torch
 from conftest import TEXT, VISION, refusal, write_clip, write_openai
+from finished_runs import cmm
 from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -456,3 +458,190 @@ def test_a_text_tower_that_only_a_hub_has_is_told_so_at_once(hub_cache, monkeypa
     monkeypatch.setattr(checkpoints, "find_spec", lambda _name: True)
     message = refusal(load_backbone, f"local-dir:{folder}", None)
     assert message.startswith("backbone: the text tower somebody/reader of local-dir:tower-untrained is not on this")
+
+
+# ---------------------------------------------------------------- Python code that comes with a model
+
+
+def change_config(folder: Path, part: str, **values) -> Path:
+    """Set keys of `text_cfg` or `vision_cfg` in the configuration of a model's folder."""
+    config = json.loads((folder / CONFIG).read_text())
+    config["model_cfg"][part] |= values
+    (folder / CONFIG).write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def sprung(transformers, tmp_path, monkeypatch) -> Path:
+    """The file that a trap writes. Somebody at the terminal says yes to everything."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("builtins.input", lambda *_args: "y")
+    return tmp_path / "sprung"
+
+
+def write_trap(folder: Path, sprung: Path, **config) -> Path:
+    """Python code beside a model that writes a file as soon as it is imported, and what tells transformers of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {"AutoConfig": "trap.Config", "AutoModel": "trap.Model"}
+    (folder / "trap.py").write_text(
+        f"open({str(sprung)!r}, 'w').close()\n"
+        "from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast\n"
+        "class Config(PretrainedConfig):\n    model_type = 'trap'\n"
+        "class Model(PreTrainedModel):\n    config_class = Config\n"
+        "class Tokenizer(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    (folder / "config.json").write_text(json.dumps({"model_type": "trap", "auto_map": kinds, **config}))
+    return folder
+
+
+def write_trapped_tokenizer(folder: Path, sprung: Path, **config) -> Path:
+    """A tokenizer that is a program, or that calls itself by another name (`tokenizer_class`)."""
+    write_trap(write_tokenizer(folder), sprung)
+    own = config or {"auto_map": {"AutoTokenizer": ["trap.Tokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["local-dir:{}", "hf-hub:somebody/siglip"])
+def test_a_model_whose_tokenizer_is_to_be_trusted_is_refused_and_runs_nothing(
+    siglip, sprung, hub_cache, transformers, name
+):
+    write_trapped_tokenizer(siglip, sprung)
+    change_config(siglip, "text_cfg", tokenizer_kwargs={"clean": "lower", "trust_remote_code": True})
+    where = siglip if name.startswith("local") else hub_cache("somebody/siglip", siglip)
+    message = refusal(load_backbone, name.format(where), None)
+    assert f"{CONFIG} in {where.name} has 'trust_remote_code' in tokenizer_kwargs" in message
+    assert not sprung.exists()
+    transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=True)
+    assert sprung.exists()  # a careless reader falls into the trap, so the test can fail
+
+
+def test_the_command_says_so_in_one_line_before_a_run(siglip, sprung, image_folder):
+    write_trapped_tokenizer(siglip, sprung)
+    change_config(siglip, "text_cfg", tokenizer_kwargs={"trust_remote_code": True})
+    said = cmm("run", "--dry-run", "--dataset", f"folder:{image_folder}", "--backbone", f"local-dir:{siglip}")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("cmm: backbone: open_clip_config.json in siglip-untrained has 'trust_remote_code'")
+    assert said.err.count("\n") == 1
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("name", ["AutoTokenizer", "AutoModel", "AutoConfig", None])
+def test_a_tokenizer_that_is_a_program_is_refused_and_nobody_is_asked(siglip, sprung, name):
+    write_trapped_tokenizer(siglip, sprung, **({"tokenizer_class": name} if name else {}))
+    message = refusal(load_backbone, f"local-dir:{siglip}", None)
+    assert "the tokenizer of local-dir:siglip-untrained cannot be read" in message
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bpe_path": "/etc/passwd"},
+        {"reduction_mask": "syntax"},
+        {"additional_special_tokens": ["(a|a)*"]},
+        {"cache_dir": "/"},
+        {"trust_remote_code": False},
+        {"clean": "lower", "": 1},
+    ],
+)
+@pytest.mark.parametrize("kind", ["CLIP's own", "another"])
+def test_an_option_of_a_tokenizer_that_is_not_known_is_refused_by_name(clip_or_siglip, kind, options):
+    folder = change_config(clip_or_siglip(kind), "text_cfg", tokenizer_kwargs=options)
+    message = refusal(load_backbone, f"local-dir:{folder}", None)
+    assert f"{CONFIG} in {folder.name} has {list(options)[-1]!r} in tokenizer_kwargs" in message
+    assert message.endswith("only clean, language, strip_sep_token are read: take it out")
+
+
+@pytest.fixture
+def clip_or_siglip(siglip, transformers, tiny_clip, tmp_path):
+    own = shutil.copytree(tiny_clip, tmp_path / "clip-untrained")
+    return {"CLIP's own": own, "another": write_tokenizer(siglip)}.__getitem__
+
+
+@pytest.mark.parametrize("kind", ["CLIP's own", "another"])
+def test_options_that_open_clip_uses_stay(clip_or_siglip, kind):
+    folder = change_config(clip_or_siglip(kind), "text_cfg", tokenizer_kwargs={"clean": "canonicalize"})
+    canonical = load_backbone(f"local-dir:{folder}", None).tokenizer(["A cat!"])
+    folder = change_config(folder, "text_cfg", tokenizer_kwargs={"clean": "whitespace"})
+    plain = load_backbone(f"local-dir:{folder}", None).tokenizer(["a cat", "A cat!"])
+    assert torch.equal(canonical[0], plain[0])
+    assert not torch.equal(canonical[0], plain[1])
+
+
+@pytest.mark.parametrize("options", [{"clean": "thoroughly"}, {"clean": ["lower"]}, {"clean": None}])
+@pytest.mark.parametrize("kind", ["CLIP's own", "another"])
+def test_an_option_of_no_meaning_is_refused_before_anything_is_embedded(clip_or_siglip, kind, options):
+    folder = change_config(clip_or_siglip(kind), "text_cfg", tokenizer_kwargs=options)
+    assert f"the tokenizer of local-dir:{folder.name} cannot be read" in refusal(
+        load_backbone, f"local-dir:{folder}", None
+    )
+
+
+@pytest.mark.parametrize("configuration", [{"text_cfg": 3}, {"vision_cfg": []}, {"text_cfg": {"tokenizer_kwargs": 3}}])
+def test_a_configuration_of_another_shape_is_refused(tmp_path, tiny_clip, configuration):
+    folder = shutil.copytree(tiny_clip, tmp_path / "odd-untrained")
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": configuration}))
+    assert "is no configuration of open_clip" in refusal(load_backbone, f"local-dir:{folder}", None)
+
+
+def test_every_option_in_open_clips_own_configurations_is_known():
+    used = [
+        open_clip.get_model_config(name)["text_cfg"].get("tokenizer_kwargs", {}) for name in open_clip.list_models()
+    ]
+    used = {key for options in used for key in options} - {"bpe_path"}  # blazon-mini's, if it was registered
+    assert used <= set(checkpoints.TOKENIZER_KEYS)
+    assert used
+
+
+@pytest.mark.parametrize("name", ["hf-hub:somebody/tower", "hf_hub:somebody/tower", "local-dir:/tmp/tower"])
+def test_an_image_tower_that_lies_elsewhere_is_refused(siglip, name):
+    folder = change_config(siglip, "vision_cfg", timm_model_name=name)
+    assert f"an image tower that lies elsewhere, {name!r}" in refusal(load_backbone, f"local-dir:{folder}", None)
+
+
+# A text tower of transformers' own, tiny; open_clip pools and projects what it gives.
+READER = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0}
+READER |= {"intermediate_size": 16, "model_type": "roberta"}
+
+
+@pytest.fixture
+def read_by(tmp_path, hub_cache, sprung, tiny_clip):
+    """A model whose text tower is `somebody/reader` of the hub's cache, with Python code beside it."""
+
+    def made(**config) -> str:
+        folder = write_tokenizer(shutil.copytree(tiny_clip, tmp_path / "read-untrained"))
+        change_config(folder, "text_cfg", hf_model_name="somebody/reader", hf_tokenizer_name="somebody/reader")
+        hub_cache("somebody/reader", write_trap(tmp_path / "reader", sprung, **config))
+        return f"local-dir:{folder}"
+
+    return made
+
+
+def test_a_text_tower_that_is_a_program_is_refused_at_once(read_by, sprung):
+    message = refusal(load_backbone, read_by(), None)
+    assert message.startswith("backbone: the text tower somebody/reader of local-dir:read-untrained is of the kind")
+    assert "'trap', which open_clip cannot use: it has roberta" in message
+    assert not sprung.exists()
+
+
+def test_a_text_tower_of_a_known_kind_is_loaded_without_the_code_beside_it(read_by, sprung):
+    model = read_by(**READER)
+    weights = open_clip.create_model(model, load_weights=False, pretrained_text=False).state_dict()
+    save_file(weights, Path(model.removeprefix("local-dir:")) / WEIGHTS)
+    backbone = load_backbone(model, None, "cpu")
+    name = "text.transformer.embeddings.word_embeddings.weight"
+    assert torch.equal(backbone.model.state_dict()[name], weights[name])
+    assert encode_texts(backbone, ["a cat", "a dog"]).shape == (2, 16)
+    assert not sprung.exists()
+
+
+def test_a_folder_that_has_the_text_towers_name_runs_nothing(read_by, sprung, tmp_path, monkeypatch):
+    model = read_by(**READER)
+    write_trap(tmp_path / "work" / "somebody" / "reader", sprung)
+    monkeypatch.chdir(tmp_path / "work")  # transformers prefers a folder to the hub
+    assert "is no checkpoint of local-dir:read-untrained" in refused_model(model, None)
+    assert not sprung.exists()

@@ -16,7 +16,7 @@ from cmmlib.data.imagenet import disambiguate
 from cmmlib.data.load import load_dataset
 from cmmlib.errors import InputError
 
-CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "01_phenomenon.ipynb"
+CHAPTER = Path(__file__).resolve().parents[2] / "notebooks" / "01_phenomenon.ipynb"
 DOUBLED = (657, 744, 836, 837)
 
 

@@ -33,7 +33,7 @@ METHODS = [
     method("cmm_global", 0.55, 0.0, 0.1),
     method("zpe", 0.45, 0.05, 0.1),
 ]
-STATIC = Path(__file__).parents[1] / "book" / "_static"
+STATIC = Path(__file__).parents[2] / "book" / "_static"
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cmmlib import InputError
 from cmmlib import functional as F
 from cmmlib.data.load import load_embeddings
-from cmmlib.functional import prior_matching
+from cmmlib.functional import prior_matching, prototypes
 from cmmlib.functional.prior_matching import SimilarityBlocks, apply_bias, fit_prior_matching, match_prior
 from cmmlib.functional.prototypes import fit_prototypes
 
@@ -59,11 +59,11 @@ def slow_prototypes(x: np.ndarray, t: np.ndarray, scale: float, rounds: int) -> 
 @pytest.mark.parametrize("scale", [1.0, 20.0])
 def test_the_bias_is_that_of_the_damped_fixed_point(n, n_classes, scale):
     similarity = unit(n, 6) @ unit(n_classes, 6, seed=1).T
-    found = match_prior(similarity, 1 / scale)
+    found = match_prior(similarity, scale)
     uniform = np.full(n_classes, 1 / n_classes)
     assert found.converged
     np.testing.assert_allclose(found.value, slow_fit(scale * similarity.double().numpy(), uniform), atol=2e-2)
-    shares = apply_bias(similarity, 1 / scale, found.value).softmax(1).mean(0)
+    shares = apply_bias(similarity, scale, found.value).softmax(1).mean(0)
     np.testing.assert_allclose(shares, uniform, rtol=2e-4)
     assert float(found.value.mean()) == pytest.approx(0, abs=1e-5)
 
@@ -73,39 +73,39 @@ def test_the_bias_is_that_of_the_damped_fixed_point(n, n_classes, scale):
 def test_any_prior_is_met(seed, n_classes, spread):
     similarity = unit(60, 8, seed=seed) @ unit(n_classes, 8, seed=seed + 1).T
     prior = torch.rand(n_classes, generator=torch.Generator().manual_seed(seed)).mul(spread).exp()
-    found = match_prior(similarity, 0.1, prior)
+    found = match_prior(similarity, 10.0, prior)
     assert found.converged
-    shares = apply_bias(similarity, 0.1, found.value).double().softmax(1).mean(0)
+    shares = apply_bias(similarity, 10.0, found.value).double().softmax(1).mean(0)
     torch.testing.assert_close(shares, (prior / prior.sum()).double(), rtol=3e-4, atol=0)
 
 
 def test_strength_scales_the_bias_down_to_the_plain_classifier():
     similarity = unit(50, 6) @ unit(7, 6, seed=1).T
-    whole = match_prior(similarity, 0.05).value
-    torch.testing.assert_close(match_prior(similarity, 0.05, strength=0.5).value, whole / 2, rtol=0, atol=1e-5)
-    assert match_prior(similarity, 0.05, strength=0.0).value.eq(0).all()
-    found = fit_prior_matching(unit(50, 6), unit(7, 6, seed=1), 0.05)
-    torch.testing.assert_close(found.at(0.5).bias, whole / 2, rtol=0, atol=1e-5)
+    whole = match_prior(similarity, 20.0).value
+    torch.testing.assert_close(match_prior(similarity, 20.0, strength=0.5).value, whole / 2, rtol=0, atol=1e-5)
+    assert match_prior(similarity, 20.0, strength=0.0).value.eq(0).all()
+    found = fit_prior_matching(unit(50, 6), unit(7, 6, seed=1), 20.0)
+    torch.testing.assert_close(found.with_strength(0.5).bias, whole / 2, rtol=0, atol=1e-5)
 
 
 def test_blocks_that_come_again_give_what_the_whole_gives(monkeypatch):
     images, head = unit(100, 6), unit(7, 6, seed=1)
-    whole = fit_prototypes(images, head, 0.05)
+    whole = fit_prototypes(images, head, 20.0)
     monkeypatch.setattr(prior_matching, "BLOCK_BYTES", 4 * 7 * 9)  # nine images a block
     products = SimilarityBlocks(images, head)
     assert products.kept is None
     assert [len(block) for block in products] == [len(block) for block in products] == [9] * 11 + [1]
     torch.testing.assert_close(
-        match_prior(products, 0.05).value, match_prior(images @ head.T, 0.05).value, rtol=0, atol=1e-4
+        match_prior(products, 20.0).value, match_prior(images @ head.T, 20.0).value, rtol=0, atol=1e-4
     )
-    streamed = fit_prototypes(images, head, 0.05)
+    streamed = fit_prototypes(images, head, 20.0)
     torch.testing.assert_close(streamed.bias, whole.bias, rtol=0, atol=1e-3)
     torch.testing.assert_close(streamed.prototypes, whole.prototypes, rtol=0, atol=1e-3)
 
 
 def test_it_is_applied_to_one_image_at_a_time():
     images, head = unit(40, 6), unit(5, 6, seed=1)
-    for found in (fit_prior_matching(images[:20], head, 0.05), fit_prototypes(images[:20], head, 0.05)):
+    for found in (fit_prior_matching(images[:20], head, 20.0), fit_prototypes(images[:20], head, 20.0)):
         whole = found.predict(images)
         assert torch.cat([found.predict(image[None]) for image in images]).equal(whole)
         assert found.logits(images).argmax(1).equal(whole)
@@ -113,7 +113,7 @@ def test_it_is_applied_to_one_image_at_a_time():
 
 def test_a_search_that_stops_early_says_so():
     similarity = unit(50, 6) @ unit(7, 6, seed=1).T
-    found = match_prior(similarity, 0.01, max_rounds=2)
+    found = match_prior(similarity, 100.0, max_rounds=2)
     assert not found.converged
     assert found.rounds == 2
     assert found.value.isfinite().all()
@@ -122,23 +122,23 @@ def test_a_search_that_stops_early_says_so():
 def test_a_class_starved_of_all_probability_gets_its_share():
     """Its probability is below what a float can hold: exp(-300)."""
     similarity = torch.cat([1 + 0.1 * torch.rand(30, 4), -2 + 0.1 * torch.rand(30, 1)], 1)
-    found = match_prior(similarity, 0.01)
+    found = match_prior(similarity, 100.0)
     assert found.converged
-    shares = apply_bias(similarity, 0.01, found.value).softmax(1).mean(0)
+    shares = apply_bias(similarity, 100.0, found.value).softmax(1).mean(0)
     np.testing.assert_allclose(shares, 0.2, rtol=3e-4)
 
 
 def test_copies_of_a_text_tie_and_the_first_wins():
     images, head = unit(90, 6), unit(9, 6, seed=1)
     head[7] = head[2]
-    for found in (fit_prior_matching(images, head, 0.05), fit_prototypes(images, head, 0.05)):
+    for found in (fit_prior_matching(images, head, 20.0), fit_prototypes(images, head, 20.0)):
         assert found.bias[7] == found.bias[2]
         assert not found.predict(images).eq(7).any()
 
 
 @pytest.mark.parametrize("what", ["one image", "all texts alike", "fewer images than classes", "float16", "far apart"])
 def test_odd_inputs_give_numbers(what):
-    images, head, tau = unit(60, 6), unit(5, 6, seed=1), 0.05
+    images, head, scale = unit(60, 6), unit(5, 6, seed=1), 20.0
     if what == "one image":
         images = images[:1]
     elif what == "all texts alike":
@@ -148,8 +148,8 @@ def test_odd_inputs_give_numbers(what):
     elif what == "float16":
         images, head = images.half(), head.half()
     else:
-        tau = 1e-4
-    for found in (fit_prior_matching(images, head, tau), fit_prototypes(images, head, tau)):
+        scale = 1e4
+    for found in (fit_prior_matching(images, head, scale), fit_prototypes(images, head, scale)):
         assert found.bias.isfinite().all()
         assert found.vectors.isfinite().all()
         assert found.predict(images).shape == (len(images),)
@@ -157,7 +157,7 @@ def test_odd_inputs_give_numbers(what):
 
 
 BAD = [
-    ({"tau": 0.0}, "tau must be positive"),
+    ({"logit_scale": 0.0}, "logit_scale must be positive"),
     ({"strength": 1.5}, "strength in"),
     ({"prior": torch.tensor([0.5, 0.5, 0.0])}, "3 positive frequencies"),
     ({"similarity": torch.tensor([[0.1, float("nan"), 0.2]])}, "NaN or Inf"),
@@ -169,16 +169,16 @@ BAD = [
 @pytest.mark.parametrize(("wrong", "said"), BAD)
 def test_bad_input_is_refused_in_one_line(wrong, said):
     with pytest.raises(InputError, match=said):
-        match_prior(**{"similarity": torch.rand(6, 3), "tau": 0.1, **wrong})
+        match_prior(**{"similarity": torch.rand(6, 3), "logit_scale": 10.0, **wrong})
 
 
 def test_bad_embeddings_are_refused():
     images, head = unit(9, 6), unit(3, 6, seed=1)
     images[4] = 0
     with pytest.raises(InputError, match="image_features row 4"):
-        fit_prototypes(images, head, 0.1)
+        fit_prototypes(images, head, 10.0)
     with pytest.raises(InputError, match="rounds and weights must be positive"):
-        fit_prototypes(unit(9, 6), head, 0.1, rounds=0)
+        fit_prototypes(unit(9, 6), head, 10.0, rounds=0)
 
 
 def test_no_function_takes_labels():
@@ -197,9 +197,9 @@ def test_no_function_takes_labels():
 @pytest.mark.parametrize(("n", "n_classes"), [(3, 7), (40, 2), (120, 9)])
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_prototypes_equal_loops_in_numpy(n, n_classes, rounds, monkeypatch):
-    monkeypatch.setattr(prior_matching, "SETTLED", -1.0)  # all rounds are made
+    monkeypatch.setattr(prototypes, "SETTLED", -1.0)  # all rounds are made
     images, head = unit(n, 6), unit(n_classes, 6, seed=1)
-    found = fit_prototypes(images, head, 0.05, rounds=rounds)
+    found = fit_prototypes(images, head, 20.0, rounds=rounds)
     expected = slow_prototypes(images.double().numpy(), head.double().numpy(), 20.0, rounds)
     np.testing.assert_allclose(found.logits(images), expected, atol=0.05)
     assert found.rounds == rounds
@@ -208,10 +208,10 @@ def test_prototypes_equal_loops_in_numpy(n, n_classes, rounds, monkeypatch):
 def test_rounds_end_once_predictions_settle():
     centres = unit(4, 16)
     images = torch.nn.functional.normalize(centres.repeat(30, 1) + 0.1 * unit(120, 16, seed=2), dim=1)
-    found = fit_prototypes(images, centres, 0.05)
+    found = fit_prototypes(images, centres, 20.0)
     assert found.converged
     assert found.rounds == 2  # the second changes nothing
-    assert not fit_prototypes(images, centres, 0.05, rounds=1).converged
+    assert not fit_prototypes(images, centres, 20.0, rounds=1).converged
 
 
 REAL = {  # plain, prior matching, prototypes: overall and worst-10, measured before the package had them
@@ -224,9 +224,9 @@ REAL = {  # plain, prior matching, prototypes: overall and worst-10, measured be
 @pytest.mark.parametrize("name", REAL)
 def test_both_corrections_gain_on_real_embeddings(real_data, name):
     data = load_embeddings(real_data / f"{name}.npz")
-    head, tau, n_classes = data.text_features[0], 1 / data.logit_scale, data.text_features.shape[1]
-    plain = fit_prior_matching(data.image_features, head, tau, strength=0.0)
-    ways = plain, fit_prior_matching(data.image_features, head, tau), fit_prototypes(data.image_features, head, tau)
+    head, scale, n_classes = data.text_features[0], data.logit_scale, data.text_features.shape[1]
+    plain = fit_prior_matching(data.image_features, head, scale, strength=0.0)
+    ways = plain, fit_prior_matching(data.image_features, head, scale), fit_prototypes(data.image_features, head, scale)
     for found, (overall, worst) in zip(ways, REAL[name], strict=True):
         accuracy = F.class_accuracy(found.predict(data.image_features), data.labels, n_classes)
         assert 100 * accuracy.overall == pytest.approx(overall, abs=0.3)

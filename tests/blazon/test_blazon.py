@@ -224,6 +224,32 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path):
         training.pretrain(training.Recipe(seed=1, samples=64, images=64), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["images.npy", "log.jsonl", "open_clip_model.safetensors", "recipe.json"])
+def test_a_folder_with_files_that_no_training_wrote_is_left_alone(name, tmp_path):
+    (tmp_path / name).write_text("{}" if name == "recipe.json" else "mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    flags = ["--images", 32, "--samples", 64, "--captions", 1, "--batch-size", 32, "--seed", 1]
+    said = cmm("blazon", "pretrain", "--out", tmp_path, *flags)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert ("another recipe" if name == "recipe.json" else f"holds {name}, which no training wrote") in said.err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_the_command_leaves_the_weights_that_ship(tmp_path):
+    shipped = training.mini.WEIGHTS
+    before = shipped.stat().st_mtime_ns
+    assert cmm("blazon", "pretrain", "--out", shipped.parent, "--samples", 384, "--images", 384).code == 2
+    assert shipped.stat().st_mtime_ns == before
+    assert not (shipped.parent / "recipe.json").exists()
+
+
+def test_the_files_of_a_training_are_those_that_it_claims(tmp_path):
+    recipe = training.Recipe(samples=64, images=64, captions=1, batch_size=32, warmup_steps=1)
+    training.pretrain(recipe, tmp_path, report=lambda line: None, checkpoint_seconds=0)
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", *training.FILES}
+
+
 def test_the_command_trains_probes_and_refuses(tmp_path):
     flags = ["--images", 32, "--samples", 64, "--captions", 1, "--batch-size", 32]
     said = cmm("blazon", "pretrain", "--out", tmp_path / "run", *flags)

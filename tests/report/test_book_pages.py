@@ -14,6 +14,7 @@ from finished_runs import HOSTILE, Page, cmm, html_pages
 from cmmlib import InputError
 from cmmlib.errors import ChapterError
 from cmmlib.report import book, formatting
+from cmmlib.storage import own_folders
 
 
 def page(book_folder: Path, name: str) -> Page:
@@ -102,6 +103,7 @@ def test_a_page_with_a_warning_is_an_error_and_the_old_book_stays(labelled, tmp_
     old = tmp_path / "out" / "html" / "index.html"
     old.parent.mkdir(parents=True)
     old.write_text("old")
+    own_folders.mark(old.parent)
     with pytest.raises(ChapterError, match="no-such-page"):
         book.build([labelled], tmp_path / "out")
     assert old.read_text() == "old"

@@ -15,7 +15,7 @@ import torch
 from cmmlib.storage import cache
 from cmmlib.storage.cache import cached, digest, file_digests, load_tensors, save_tensors, whole_file, write_text
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def names(folder: Path) -> list[str]:

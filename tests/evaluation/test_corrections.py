@@ -46,7 +46,7 @@ def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
     first, second = order[: IMAGES // 2], order[IMAGES // 2 :]
     for fitted_on, judged in ((first, second), (second, first)):
         matched = F.fit_prior_matching(
-            synthetic.image_features[fitted_on], synthetic.base_text_features, 1 / synthetic.logit_scale
+            synthetic.image_features[fitted_on], synthetic.base_text_features, synthetic.logit_scale
         )
         assert found[judged].equal(matched.predict(synthetic.image_features[judged]))
     assert converged
@@ -68,8 +68,8 @@ def test_the_hub_gives_most_images_to_the_starved(synthetic):
 def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
     candidates = Candidates.of_templates(synthetic.text_features).with_descriptions(near_texts(synthetic, {3: 4}))
     nothing = F.fit_prior_matching(
-        synthetic.image_features, synthetic.base_text_features, 1 / synthetic.logit_scale
-    ).at(0.0)
+        synthetic.image_features, synthetic.base_text_features, synthetic.logit_scale
+    ).with_strength(0.0)
     found = corrections.corrected_ensemble(synthetic.blind, candidates, nothing)
     plain = methods.weighted_ensemble(synthetic.blind, candidates)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-4)
@@ -80,10 +80,10 @@ def test_both_orders_are_what_they_say(synthetic):
     classifier = methods.weighted_ensemble(synthetic.blind, candidates)
     found = by_name(corrections.compare_orders(synthetic.blind, candidates, classifier))
     assert len(found) == 7
-    tau = 1 / synthetic.logit_scale
-    after = F.fit_prior_matching(synthetic.image_features, classifier, tau).predict(synthetic.image_features)
+    scale = synthetic.logit_scale
+    after = F.fit_prior_matching(synthetic.image_features, classifier, scale).predict(synthetic.image_features)
     assert found["ensemble, then prior_matching"].prediction.equal(after)
-    first = F.fit_prototypes(synthetic.image_features, synthetic.base_text_features, tau)
+    first = F.fit_prototypes(synthetic.image_features, synthetic.base_text_features, scale)
     weighed = corrections.corrected_ensemble(synthetic.blind, candidates, first)
     assert found["prototypes, then ensemble"].prediction.equal(
         first.with_texts(weighed).predict(synthetic.image_features)
@@ -115,7 +115,7 @@ def test_draws_measure_the_change_on_the_drawn_images(synthetic):
     assert len(table) == len(prior_shift.KINDS) * 2 * 3
     kept = F.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
     x, y = synthetic.image_features[kept], synthetic.labels[kept]
-    matched = F.fit_prior_matching(x, synthetic.base_text_features, 1 / synthetic.logit_scale)
+    matched = F.fit_prior_matching(x, synthetic.base_text_features, synthetic.logit_scale)
     right = [float((p == y).double().mean()) for p in (predict(x, synthetic.base_text_features), matched.predict(x))]
     row = table[(table["kind"] == "balanced") & (table["draw"] == 1) & (table["method"] == "prior matching")]
     assert float(row["change"].iloc[0]) == pytest.approx(right[1] - right[0])
@@ -128,7 +128,7 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
     reference = F.few_per_class(synthetic.labels, 5, 0)
     others = np.setdiff1d(np.arange(IMAGES), reference.numpy())
     matched = F.fit_prior_matching(
-        synthetic.image_features[reference], synthetic.base_text_features, 1 / synthetic.logit_scale
+        synthetic.image_features[reference], synthetic.base_text_features, synthetic.logit_scale
     )
     hit = matched.predict(synthetic.image_features[others]) == synthetic.labels[others]
     assert rows[0]["overall"] == pytest.approx(float(hit.double().mean()))

@@ -239,7 +239,7 @@ def test_markup_in_an_answer_reaches_no_record(asked, server):
 def test_sentences_that_do_not_fit_are_not_recorded(asked, server):
     said = ["A lion that is far too long for this text tower.", *sentences("lion")]
     server.script["lion"] = [Reply(chat(json.dumps(said)))]
-    records, _, _ = llm.ask(questions(["lion"]), asked.session(), fits=lambda text: len(text) < 40)
+    records, _, _ = llm.ask(questions(["lion"]), asked.session(), fits_context=lambda text: len(text) < 40)
     assert records[0].answer == tuple(sentences("lion"))
 
 

@@ -22,7 +22,7 @@ from cmmlib.functional.similarity import similarity_pass
 from cmmlib.report import pages
 from cmmlib.study.run import Run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "book" / "results.md").read_text()
 
 

@@ -104,7 +104,7 @@ def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, f
     from pathlib import Path
 
     data = load_embeddings(real_data / file)
-    committed = pd.read_csv(Path(__file__).parents[1] / "book" / "_static" / "evidence_real.csv", dtype=str)
+    committed = pd.read_csv(Path(__file__).parents[2] / "book" / "_static" / "evidence_real.csv", dtype=str)
     k = min(10, len(data.classnames) // 4)
     rows = claims.claim_rows(
         data.image_features, data.text_features[0], data.text_features, data.labels, data.logit_scale, k

@@ -226,6 +226,25 @@ def test_files_of_another_format_are_one_line(root, monkeypatch):
     assert "Abyssinian_9.jpg: no such file" in refusal("pets", root)
 
 
+def test_a_download_overwrites_no_file_that_is_there(root, monkeypatch):
+    monkeypatch.setattr(torchvision_sets, "answers", lambda url: True)
+
+    def whole(self):
+        for name in ("Forest/1.jpg", "River/2.jpg"):
+            image(Path(self.root) / "eurosat" / "2750" / name)
+        (Path(self.root) / "eurosat" / "list.txt").write_text("published")
+
+    monkeypatch.setattr(datasets.EuroSAT, "download", whole)
+    mine = root / "eurosat" / "list.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("my own")
+    assert refusal("eurosat", root).startswith(f"eurosat: {mine} is not the published file: move it away")
+    assert [path.name for path in root.rglob("*")] == ["eurosat", "list.txt"]
+    assert mine.read_text() == "my own"
+    mine.write_text("published")
+    assert len(load("eurosat", root)) == 2
+
+
 def test_a_set_is_fetched_once_and_whole(root, monkeypatch):
     """What a download brings is moved into place when it is complete; one that breaks leaves nothing behind."""
     monkeypatch.setattr(torchvision, "answers", lambda url: True)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from cmmlib.errors import InputError
-from cmmlib.study.study import CONTENTS, PLACES, Study, slugify
+from cmmlib.study.study import CONTENTS, KINDS, LIVE_ONLY, PLACES, USED_BY, Study, slugify
 
 DIGESTS = {"data": "d1", "weights": "w1", "templates": "t1"}
 
@@ -21,7 +21,7 @@ def refusal(**parameters) -> str:
 
 
 def study(**parameters) -> Study:
-    return Study.of({"dataset": "embeddings:/data/x.npz", **parameters})
+    return Study.of({"dataset": "dtd", **parameters})
 
 
 def run_id(digests=DIGESTS, **parameters) -> str:
@@ -37,7 +37,6 @@ def test_paths_become_absolute_where_the_user_gave_them(tmp_path, monkeypatch):
         class_names="names.txt",
         classes="few",
         templates="pool.txt",
-        data_root="data",
         out="here",
     )
     monkeypatch.chdir("/")
@@ -47,7 +46,6 @@ def test_paths_become_absolute_where_the_user_gave_them(tmp_path, monkeypatch):
     assert given.class_names == f"{tmp_path}/names.txt"
     assert given.classes == f"{tmp_path}/few"
     assert given.templates == f"{tmp_path}/pool.txt"
-    assert given.data_root == f"{tmp_path}/data"
     assert given.out == f"{tmp_path}/here"
 
 
@@ -93,7 +91,6 @@ def test_what_is_published_shows_no_folder(tmp_path):
         pretrained=f"{tmp_path}/tiny.pt",
         class_names=f"{tmp_path}/names.txt",
         templates=f"{tmp_path}/pool.txt",
-        data_root=str(tmp_path),
         out=str(tmp_path),
     )
     public = given.public()
@@ -108,7 +105,7 @@ def test_what_is_published_shows_no_folder(tmp_path):
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        {"dataset": "embeddings:/other/y.npz"},
+        {"dataset": "folder:/other/y"},
         {"device": "cuda"},
         {"batch_size": 7},
         {"workers": 2},
@@ -145,7 +142,14 @@ def test_the_id_depends_on_what_changes_the_numbers(change):
 
 
 def test_every_field_is_either_a_place_or_told_by_contents_or_part_of_the_id():
-    values = {"precision": "bf16", "storage": "float16", "worst_k": 9, "seed": 9, "base_template": "the {}"}
+    values = {
+        "precision": "bf16",
+        "storage": "float16",
+        "worst_k": 9,
+        "seed": 9,
+        "base_template": "the {}",
+        "analysis_precision": "bf16",
+    }
     values |= {"n_described": 4, "llm": "openai/x", "question": "contrast", "domain": "drawings"}
     assert set(values) | PLACES | CONTENTS == set(Study.model_fields)
     values |= {"compare_with": "runs/other-12345678"}
@@ -190,8 +194,7 @@ def test_the_embedded_world_is_the_default():
 
 
 def test_the_default_model_never_stands_beside_an_embeddings_file_that_it_did_not_make():
-    assert study().backbone is None
-    assert study(backbone="ViT-B-32").backbone == "ViT-B-32"
+    assert study(dataset="embeddings:/x.npz").backbone is None
 
 
 def test_a_study_cannot_be_changed():
@@ -202,7 +205,7 @@ def test_a_study_cannot_be_changed():
 def test_the_parameters_cell_round_trips():
     names = {}
     exec(Study.parameters_cell(), names)
-    names["dataset"] = "embeddings:/data/x.npz"
+    names["dataset"] = "dtd"
     names["np"] = object()  # a notebook's globals hold more than its parameters
     assert Study.from_cell(names) == study()
 
@@ -236,6 +239,81 @@ def test_a_study_does_not_import_torch():
     import sys
 
     program = "import sys, cmmlib.study.study, cmmlib.storage.cache, cmmlib.errors; print('torch' in sys.modules)"
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+# ---------------------------------------------------------------- what a study ignores, it refuses
+
+NAMED = {
+    "blazon": "blazon:7",
+    "embeddings": "embeddings:/x.npz",
+    "folder": "folder:/x",
+    "wds": "wds:/x",
+    "named": "dtd",
+}
+CHANGED = {
+    "backbone": "ViT-B-32",
+    "pretrained": "openai",
+    "class_names": "/names.txt",
+    "classes": "/classes.txt",
+    "split": "val",
+    "limit": 3,
+    "templates": "openai-7",
+    "base_template": "the {}",
+    "worst_k": 2,
+    "n_described": 2,
+    "llm": "openai/x",
+    "llm_base_url": "http://localhost",
+    "question": "contrast",
+    "domain": "drawings",
+    "transcript": "/answers.jsonl",
+    "max_requests": 1,
+    "max_cost": 1.0,
+    "compare_with": "/runs/other",
+    "seed": 1,
+    "precision": "bf16",
+    "analysis_precision": "bf16",
+    "storage": "float16",
+    "device": "cpu",
+    "batch_size": 2,
+    "workers": 1,
+    "max_broken": 1,
+    "data_root": "/data",
+    "out": "/elsewhere",
+}
+
+
+def test_the_table_of_fields_is_about_every_field_and_kind():
+    assert set(CHANGED) | {"dataset"} == set(Study.model_fields)
+    assert set(NAMED) == set(KINDS)
+    assert set(USED_BY) | set(LIVE_ONLY) <= set(Study.model_fields)
+    assert all(kinds < set(KINDS) for kinds in USED_BY.values())
+
+
+@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize("field", CHANGED)
+def test_a_field_is_used_or_refused(field, kind):
+    parameters = {"dataset": NAMED[kind], field: CHANGED[field]}
+    if field in LIVE_ONLY and kind in USED_BY[field]:
+        assert "recorded answers" in refusal(**parameters)
+        parameters["llm"] = "openai/x"
+    if kind in USED_BY.get(field, KINDS):
+        assert str(getattr(Study.of(parameters), field)).endswith(str(CHANGED[field]))
+    else:
+        message = refusal(**parameters)
+        assert message.startswith(f"{field}: --{field.replace('_', '-')} ")
+        assert message.endswith("leave it out")
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_defaults_are_never_refused(kind):
+    values = {name: field.default for name, field in Study.model_fields.items()} | {"dataset": NAMED[kind]}
+    given = Study.of(values)
+    assert Study.of(given.model_dump()) == given
+
+
+def test_a_field_that_came_later_leaves_old_ids_as_they_were():
+    default = Study()
+    assert default.run_id("blazon-mini blazon", {}) == "blazon-mini-blazon-369b39b3"
