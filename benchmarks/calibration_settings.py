@@ -102,7 +102,7 @@ def setting_rows(data: Data) -> list[dict]:
             "data": data.name,
             "reference": reference,
             **setting,
-            **judged(data, found.predict(data.image_features, data.head)),
+            **judged(data, found.predict(data.image_features)),
         }
         for reference, kept in references(data.labels).items()
         for setting, found in settings_and_fits(data.image_features[kept], data.head, data.logit_scale)
@@ -201,7 +201,7 @@ def stopping_rows(data: Data) -> Iterator[dict]:
     for kept in references(data.labels).values():
         strictest: dict[str, Tensor] = {}
         for rule, found in stops(data.image_features[kept], data):
-            prediction = found.predict(data.image_features, data.head)
+            prediction = found.predict(data.image_features)
             first = strictest.setdefault(rule["stops at"].split()[0] == "gap", prediction)
             differ = 100 * float((prediction != first).double().mean())
             counts = {"settled": found.converged, "rounds": found.rounds, "differ (%)": differ}

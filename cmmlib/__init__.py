@@ -1,6 +1,7 @@
 """cmmlib: find the categories that CLIP gets wrong without labels, and repair part of them.
 
-`cmmlib.functional` has the method as pure functions of tensors; `open_run(Study.of({...}))` opens a whole study.
+`cmmlib.functional` has the method as pure functions of tensors; `CMMEnsemble`, `PriorMatching` and `Prototypes` have it
+as estimators for your own embeddings; `open_run(Study.of({...}))` opens a whole study.
 CONTRIBUTING.md draws the packages.
 """
 
@@ -11,15 +12,34 @@ from cmmlib.errors import InputError
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
+    from cmmlib.estimators.classifier_file import load_classifier
+    from cmmlib.estimators.corrections import PriorMatching, Prototypes
+    from cmmlib.estimators.ensemble import CMMEnsemble
     from cmmlib.study.open_run import open_run
     from cmmlib.study.run import Run
 
-LAZY = {"Run": "cmmlib.study.run", "open_run": "cmmlib.study.open_run"}
-__all__ = ["InputError", "Run", "Study", "open_run"]
+LAZY = {
+    "CMMEnsemble": "cmmlib.estimators.ensemble",
+    "PriorMatching": "cmmlib.estimators.corrections",
+    "Prototypes": "cmmlib.estimators.corrections",
+    "Run": "cmmlib.study.run",
+    "load_classifier": "cmmlib.estimators.classifier_file",
+    "open_run": "cmmlib.study.open_run",
+}
+__all__ = [
+    "CMMEnsemble",
+    "InputError",
+    "PriorMatching",
+    "Prototypes",
+    "Run",
+    "Study",
+    "load_classifier",
+    "open_run",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """`open_run` and `Run` on first use, so that `cmm --help` does not wait for torch."""
+    """What needs torch on first use, so that `cmm --help` does not wait for it."""
     if name in LAZY:
         return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module 'cmmlib' has no attribute {name!r}")

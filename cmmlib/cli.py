@@ -184,6 +184,46 @@ def compare(
     print(table if out == Path("-") else run_comparison.comparison_text(sides, worst_k), end="")
 
 
+@app.command()
+def classify(
+    classifier: Annotated[
+        Path, typer.Argument(help="file of a classifier, as in runs/ID/classifiers/METHOD.safetensors")
+    ],
+    images: Annotated[
+        str, typer.Option(help="folder:PATH, embeddings:FILE, wds:PATH or a data set; labels are not read")
+    ],
+    out: Annotated[Path, typer.Option(help="CSV with a row an image; - is standard output")] = Path("predictions.csv"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the CSV where it exists")] = False,
+    backbone: Annotated[str | None, typer.Option(help="model of the images [default: the classifier's]")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="its weights [default: the classifier's]")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test ... [default: the usual one]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="images at a time")] = 64,
+    workers: Annotated[int, typer.Option(help="processes that decode images")] = 0,
+    max_broken: Annotated[int, typer.Option(help="images that cannot be read and are left out; one more stops")] = 0,
+    data_root: Annotated[str | None, typer.Option(help="folder of data sets that have names")] = None,
+) -> None:
+    """Classify new images with a classifier that a run or an estimator wrote; the model that it names embeds them."""
+    choices = {"backbone": backbone, "pretrained": pretrained, "split": split, "device": device, "data_root": data_root}
+    numbers = {"batch_size": batch_size, "workers": workers, "max_broken": max_broken}
+    study = Study.of({"dataset": images, **choices, **numbers})
+    from cmmlib.estimators.classifier_file import load_classifier
+    from cmmlib.study import classify as classifying
+    from cmmlib.study.run_files import replace_table
+
+    fitted, to_file = load_classifier(classifier), out != Path("-")
+    if to_file:
+        classifying.require_place(out, overwrite)
+    found = classifying.new_images(study, fitted)
+    table = classifying.predictions(fitted, found)
+    for line in (*found.remarks, classifying.warning(fitted, table)):
+        _progress(line)
+    text = table.to_csv(index=False, float_format="%.6g")
+    if to_file:
+        replace_table(out, text)
+    print(out if to_file else text, end="\n" if to_file else "")
+
+
 cache_app = typer.Typer(rich_markup_mode=None, help="The cache of embeddings: what it holds, is it sound, how large.")
 app.add_typer(cache_app, name="cache")
 

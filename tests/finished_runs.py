@@ -162,7 +162,7 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture
 def synthetic(tmp_path) -> Run:
     """An opened run of the synthetic embeddings, with labels."""
-    return opened(write_embeddings(tmp_path / "x.npz"))
+    return opened(write_embeddings(tmp_path / "x.npz"), out=str(tmp_path / "runs"))
 
 
 def near_texts(run: Run, sizes: dict[int, int]) -> dict[int, torch.Tensor]:

@@ -14,6 +14,7 @@ FLOORS = (
     "errors",
     "storage",
     "functional",
+    "estimators",
     "texts",
     "blazon",
     "data",

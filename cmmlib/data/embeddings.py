@@ -67,6 +67,36 @@ class EmbeddingFile:
         )
 
 
+@dataclass(frozen=True)
+class ImageEmbeddings:
+    """The images of an embeddings file alone: unit norm, float32, with what each is called."""
+
+    image_features: Float[Tensor, "N D"]
+    image_ids: list[str]
+    backbone: str | None
+    pretrained: str | None
+
+
+def load_image_embeddings(path: Path) -> ImageEmbeddings:
+    """Images to be classified, from a file that `load_embeddings` could read but for texts and names, which may lack.
+
+    Raises:
+        InputError: a missing file or key, another shape, NaN, Inf or zero-length rows.
+    """
+    raw = _read_arrays(path)
+    if "image_features" not in raw:
+        raise InputError(f"{path.name} lacks image_features: it has {', '.join(sorted(raw)) or 'nothing'}")
+    x = _features(raw, "image_features", path)
+    if x.ndim != 2 or not x.numel():
+        raise InputError(
+            f"{path.name}: image_features has shape {list(x.shape)}, expected [N, D] of one or more images"
+        )
+    check_embeddings(x, f"{path.name}: image_features")
+    ids = _image_ids(raw, len(x), path) or [str(i) for i in range(len(x))]
+    x = torch.nn.functional.normalize(x.float(), dim=-1)
+    return ImageEmbeddings(x, ids, _first_string(raw, "backbone"), _first_string(raw, "pretrained"))
+
+
 def load_embeddings(path: Path) -> EmbeddingFile:
     """Embeddings from .npz (without pickles) or .safetensors (strings as JSON in its metadata).
 
@@ -88,9 +118,6 @@ def load_embeddings(path: Path) -> EmbeddingFile:
     _check_fit(path, image_features, text_features, classnames, prompts)
     check_embeddings(image_features, f"{path.name}: image_features")
     check_embeddings(texts, f"{path.name}: text_features")
-    ids = _strings(raw["image_ids"]) if "image_ids" in raw else None
-    if ids is not None and len(ids) != len(image_features):
-        raise InputError(f"{path.name}: {len(ids)} image_ids for {len(image_features)} images")
     return EmbeddingFile(
         name=path.stem,
         classnames=classnames,
@@ -101,7 +128,7 @@ def load_embeddings(path: Path) -> EmbeddingFile:
         logit_scale=_logit_scale(raw, path),
         backbone=_first_string(raw, "backbone"),
         pretrained=_first_string(raw, "pretrained"),
-        image_ids=ids,
+        image_ids=_image_ids(raw, len(image_features), path),
         digest=file_digests(path, [path])[0],
         stored_as=str(image_features.dtype).removeprefix("torch."),
         assumed=[] if "logit_scale" in raw else ["logit_scale = 100"],
@@ -191,6 +218,13 @@ def _strings(value: Any) -> list[str]:
         return [value]
     values: Iterable[Any] = np.atleast_1d(value).tolist() if isinstance(value, np.ndarray) else value
     return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+
+
+def _image_ids(raw: dict[str, Any], n_images: int, path: Path) -> list[str] | None:
+    ids = _strings(raw["image_ids"]) if "image_ids" in raw else None
+    if ids is not None and len(ids) != n_images:
+        raise InputError(f"{path.name}: {len(ids)} image_ids for {n_images} images")
+    return ids
 
 
 def _first_string(raw: dict[str, Any], key: str) -> str | None:

@@ -51,6 +51,21 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
     return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split)
 
 
+def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
+    """Every image of a folder, at any depth, without classes and labels.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    folder = root / split if split else root
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}: give folder:PATH, a folder of images")
+    paths = _images_in(folder)
+    if not paths:
+        raise InputError(f"folder {folder.name} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return ImageFolder(root.name, [], None, image_digests(folder, paths), folder, paths, split=split)
+
+
 def image_digests(root: Path, paths: Sequence[Path]) -> list[str]:
     """SHA-256 of each file.
 

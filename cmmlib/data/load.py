@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cmmlib.blazon.heraldry import Arms, blazon
 from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
-from cmmlib.data.folders import load_folder
+from cmmlib.data.folders import load_folder, load_unlabelled_folder
 from cmmlib.data.imagenet import load_imagenet
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.data.subsets import Dataset
@@ -67,6 +67,25 @@ def load_dataset(
         raise InputError(f"class_names: {file} has {len(names)} names, data set has {len(data.classnames)} classes")
     told_apart = {"disambiguated": None} if isinstance(data, ImageSet) else {}  # of the names that were replaced
     return replace(data, classnames=names, **told_apart)
+
+
+def load_images(name: str, split: str | None = None, root: Path | None = None, seed: int = 0) -> ImageSet:
+    """The images of a data set that `load_dataset` knows, for whoever wants neither its classes nor its labels.
+
+    A folder may be laid out in any way: all images below it are meant.
+
+    Raises:
+        InputError: as `load_dataset`; an embeddings file, which has no images.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "folder" and rest:
+        return load_unlabelled_folder(Path(rest), split)
+    if kind == "wds" and rest:
+        return load_webdataset(rest, split, labelled=False)
+    data = _load(name, None, seed, split, root or cache_folder() / "data")
+    if not isinstance(data, ImageSet):
+        raise InputError(f"{name} holds embeddings and no images")
+    return data
 
 
 def _load(name: str, names: list[str] | None, seed: int, split: str | None, root: Path) -> Dataset:

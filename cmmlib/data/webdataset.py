@@ -62,13 +62,16 @@ class TarImages(ImageSet):
         return replace(super().pick(rows), samples=[self.samples[i] for i in rows])
 
 
-def load_webdataset(where: str, split: str | None = None, names: list[str] | None = None) -> TarImages:
+def load_webdataset(
+    where: str, split: str | None = None, names: list[str] | None = None, labelled: bool = True
+) -> TarImages:
     """A classification set in CLIP_benchmark's layout.
 
     Args:
         where: its folder, or its name on the hub (`owner/name`).
         split: a folder of shards; the usual one is `test`.
         names: of the classes, in place of the set's own.
+        labelled: whether classes and labels are wanted; else neither is read.
 
     Raises:
         InputError: a folder of another layout, a damaged shard, labels out of range, a hub that does not answer.
@@ -84,8 +87,8 @@ def load_webdataset(where: str, split: str | None = None, names: list[str] | Non
     samples = [(f"{split}/{shard.name}", s) for shard in _shards(root / str(split)) for s in _samples(shard)]
     if not samples:
         raise InputError(f"wds: the shards of {root / str(split)} hold no image ({', '.join(IMAGE_KINDS)})")
-    classnames = names or _class_names(root)
-    labels = _labels(samples, len(classnames))
+    classnames = names or (_class_names(root) if labelled else [])
+    labels = _labels(samples, len(classnames)) if labelled else None
     digests = [sample.digest for _, sample in samples]
     more = {"split": split, "templates": _templates(root)}
     return TarImages(root.name, classnames, labels, digests, root, samples, **more)

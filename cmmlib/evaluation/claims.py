@@ -78,7 +78,7 @@ def claim_rows(
     if len(text_features) > 2:
         table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
     for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-        after = fit(image_features, base_text_features, logit_scale).predict(image_features, base_text_features)
+        after = fit(image_features, base_text_features, logit_scale).predict(image_features)
         table += lift(name, before, after, labels, n_classes, k, seed)
     return table
 

@@ -43,7 +43,7 @@ def cross_fitted(run: Run, name: str) -> tuple[Int[Tensor, "N"], bool]:
     prediction, converged = torch.empty_like(order), True
     for fitted_on, judged in (halves, halves[::-1]):
         found = CORRECTIONS[name](run.image_features[fitted_on], run.base_text_features, run.logit_scale)
-        prediction[judged] = found.predict(run.image_features[judged], run.base_text_features)
+        prediction[judged] = found.predict(run.image_features[judged])
         converged &= found.converged
     return prediction, converged
 
@@ -55,10 +55,7 @@ def hub_and_under_predicted(run: Run, matched: Correction) -> tuple[int, int, In
     Returns:
         The class that gives, the class that takes (of highest and of lowest bias where no image moves), image indices.
     """
-    before, after = (
-        predict(run.image_features, run.base_text_features),
-        matched.predict(run.image_features, run.base_text_features),
-    )
+    before, after = predict(run.image_features, run.base_text_features), matched.predict(run.image_features)
     moves = torch.stack([before, after], 1)[before != after]
     order = matched.bias.argsort(stable=True)
     hub, starved = int(order[0]), int(order[-1])
@@ -82,7 +79,7 @@ def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[Metho
         "transclip": F.transclip(x, texts, scale),
         "inmap": F.inmap(x, texts, scale),
         "otter": F.otter(x, texts),
-        **{name: correction.predict(x, texts) for name, correction in found.items()},
+        **{name: correction.predict(x) for name, correction in found.items()},
     }
     return [MethodResult(name, prediction) for name, prediction in predictions.items()]
 
@@ -93,11 +90,11 @@ def compare_orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C 
     found = [MethodResult("ensemble", predict(run.image_features, ensemble))]
     for name, fit in CORRECTIONS.items():
         first = fit(run.image_features, run.base_text_features, run.logit_scale)
-        found.append(MethodResult(f"{name} alone", first.predict(run.image_features, run.base_text_features)))
+        found.append(MethodResult(f"{name} alone", first.predict(run.image_features)))
         after = fit(run.image_features, ensemble, run.logit_scale)
-        found.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features, ensemble)))
+        found.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features)))
         weighed = corrected_ensemble(run, candidates, first)
-        found.append(MethodResult(f"{name}, then ensemble", first.predict(run.image_features, weighed)))
+        found.append(MethodResult(f"{name}, then ensemble", first.with_texts(weighed).predict(run.image_features)))
     return found
 
 
@@ -113,7 +110,7 @@ def corrected_ensemble(run: Run, candidates: Candidates, correction: Correction)
     corrected = Candidates(vectors, candidates.classes, candidates.groups, candidates.n_classes)
     others = F.uniform_mean(run.text_features)
     for _ in range(ens.ROUNDS):
-        rivals = _with_bias(correction.vectors(others), correction.bias)
+        rivals = _with_bias(correction.with_texts(others).vectors, correction.bias)
         score = candidate_cmm(x, corrected, rivals, 1.0)
         others = F.combine_candidates(candidates, F.weigh_candidates(candidates, score))
     return others

@@ -5,7 +5,7 @@ All of it is label-free, and takes `run.blind`, a run without its labels. `cmmli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.enrich import encode_descriptions, enrich_all
 from cmmlib.study.run import Run, label_free
@@ -24,13 +25,17 @@ from cmmlib.study.run import Run, label_free
 
 @dataclass(frozen=True)
 class MethodResult:
-    """A way to classify: its predictions, whether it needed labels, and how many classes' descriptions it uses."""
+    """A way to classify: its predictions, whether it needed labels, and how many classes' descriptions it uses.
+
+    Where it is linear in the image, also its texts, [C, D], or their correction.
+    """
 
     name: str
     prediction: Int[Tensor, "N"]
     label_free: bool = True
     requests: int = 0
     classifier: Float[Tensor, "C D"] | None = None
+    correction: Correction | None = None
 
 
 @label_free
@@ -74,11 +79,39 @@ def compare_methods(
         found.append(_linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n))
         found.append(_linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n))
         own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
-        found.append(_linear(run, "enriched_cmm", own, n))
-        for name, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-            correction = fit(run.image_features, own, run.logit_scale)  # chapter 5 explains them
-            found.append(MethodResult(f"enriched_cmm_{name}", correction.predict(run.image_features, own), True, n))
+        found += _with_corrections(run, "enriched_cmm", own, n)
     return found
+
+
+def _with_corrections(run: Run, name: str, ensemble: Float[Tensor, "C D"], requests: int) -> list[MethodResult]:
+    """The ensemble and, fitted to it, the corrections that chapter 5 explains."""
+    found = [_linear(run, name, ensemble, requests)]
+    for suffix, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
+        fitted = fit(run.image_features, ensemble, run.logit_scale)
+        prediction = fitted.predict(run.image_features)
+        found.append(MethodResult(f"{name}_{suffix}", prediction, True, requests, correction=fitted))
+    return found
+
+
+@label_free
+def record_classifiers(
+    run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"], known: Iterable[MethodResult] = ()
+) -> None:
+    """Put classifiers into the run folder: the base prompt, the ensemble, the ensemble with each correction.
+
+    Args:
+        known: results of `compare_methods`, of which every classifier goes there too.
+    """
+    found = {one.name: one for one in known if one.label_free}
+    if "base" not in found:
+        found["base"] = _linear(run, "base", run.base_text_features)
+    name = "enriched_cmm" if described else "cmm_templates"
+    if (described or len(run.text_features) > 1) and f"{name}_prior" not in found:
+        found |= {one.name: one for one in _with_corrections(run, name, ensemble, len(described))}
+    for one in found.values():
+        own = one.classifier if one.correction is None else one.correction
+        if own is not None:
+            run.record_classifier(one.name, own)
 
 
 @label_free

@@ -33,7 +33,7 @@ def report(
     """The section of results.json: transductive on all images, and `inductive`, on halves that it was not fitted on."""
     inductive, converged = cross_fitted(run, name)
     ways = [
-        MethodResult("fitted here", found.predict(run.image_features, run.base_text_features)),
+        MethodResult("fitted here", found.predict(run.image_features)),
         MethodResult("fitted elsewhere", inductive),
     ]
     here, elsewhere = ensemble_rows(ways, labels, run.n_classes, base_worst, run.study.seed)
@@ -94,9 +94,7 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
                 continue
             before = float((plain[kept] == labels[kept]).double().mean())
             for method, found in _fitted(run, kept).items():
-                after = float(
-                    (found.predict(run.image_features[kept], run.base_text_features) == labels[kept]).double().mean()
-                )
+                after = float((found.predict(run.image_features[kept]) == labels[kept]).double().mean())
                 rows.append({"kind": kind, "draw": draw, "method": method, "change": after - before})
     return pd.DataFrame(rows, columns=["kind", "draw", "method", "change"])
 
@@ -121,5 +119,5 @@ def _frequencies(kind: str, n_classes: int, seed: int) -> Tensor:
 
 def _scores(run: Run, labels: Tensor, found: Correction, rows: Tensor | None = None) -> dict[str, Any]:
     images, y = (run.image_features, labels) if rows is None else (run.image_features[rows], labels[rows])
-    accuracy = F.class_accuracy(found.predict(images, run.base_text_features), y, run.n_classes)
+    accuracy = F.class_accuracy(found.predict(images), y, run.n_classes)
     return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, WORST[2])}

@@ -165,7 +165,10 @@ def _log_prior(
 class Correction:
     """A corrected classifier: logits = x . (text_scale * t_c + prototypes_c) + bias_c, linear in the image.
 
+    It keeps the texts it was fitted to: under other texts its bias says nothing.
+
     Attributes:
+        text_features: that it was fitted to, [C, D].
         text_scale: what text similarities are multiplied by; the logit scale for prior matching alone.
         prototypes: scaled prototypes, [C, D]; zero for prior matching alone.
         bias: in logits, [C].
@@ -173,30 +176,34 @@ class Correction:
         rounds: of the fixed point, or of the prototypes.
     """
 
+    text_features: Float[Tensor, "C D"]
     text_scale: float
     prototypes: Float[Tensor, "C D"]
     bias: Float[Tensor, "C"]
     converged: bool
     rounds: int
 
-    def vectors(self, text_features: Float[Tensor, "C D"]) -> Float[Tensor, "C D"]:
+    @property
+    def vectors(self) -> Float[Tensor, "C D"]:
         """What an image is multiplied with: one vector a class, so inference costs what one prompt costs."""
-        return self.text_scale * text_features.float() + self.prototypes
+        return self.text_scale * self.text_features.float() + self.prototypes
 
-    def logits(self, image_features: Float[Tensor, "B D"], text_features: Float[Tensor, "C D"]) -> Float[Tensor, "B C"]:
+    def logits(self, image_features: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Corrected logits of any images, [B, C]: for blocks."""
-        return apply_bias(
-            next(similarities(image_features, self.vectors(text_features), len(image_features))), 1.0, self.bias
-        )
+        return apply_bias(next(similarities(image_features, self.vectors, len(image_features))), 1.0, self.bias)
 
-    def predict(self, image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
+    def predict(self, image_features: Float[Tensor, "N D"]) -> Int[Tensor, "N"]:
         """The class of highest corrected logit for every image, ties to the lowest index."""
-        blocks = similarities(image_features, self.vectors(text_features))
+        blocks = similarities(image_features, self.vectors)
         return torch.cat([apply_bias(block, 1.0, self.bias).argmax(1) for block in blocks])
 
     def with_strength(self, strength: float) -> Correction:
         """The same with the bias scaled: for prior matching, the fit at that strength."""
         return replace(self, bias=strength * self.bias)
+
+    def with_texts(self, text_features: Float[Tensor, "C D"]) -> Correction:
+        """The same under texts that it was not fitted to: to compare, not to classify with."""
+        return replace(self, text_features=text_features)
 
 
 def fit_prior_matching(
@@ -213,7 +220,8 @@ def fit_prior_matching(
     """
     _check(image_features, text_features, logit_scale)
     bias = match_prior(SimilarityBlocks(image_features, text_features), logit_scale, prior, strength)
-    return Correction(logit_scale, torch.zeros_like(text_features.float()), bias.value, bias.converged, bias.rounds)
+    none = torch.zeros_like(text_features.float())
+    return Correction(text_features, logit_scale, none, bias.value, bias.converged, bias.rounds)
 
 
 def _check(image_features: Tensor, text_features: Tensor, logit_scale: float) -> None:

@@ -68,7 +68,7 @@ def fit_prototypes(
     first = first_with_equal_texts(texts)  # copies of a text share a prototype, to the last bit
     text_scale = text_weight / _deviation(SimilarityBlocks(image_features, texts))
     correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
-    blocks = SimilarityBlocks(image_features, correction.vectors(text_features))
+    blocks = SimilarityBlocks(image_features, correction.vectors)
     for done in range(1, rounds + 1):
         centres = _weighted_means(image_features, blocks, correction.bias)[first]
         scaled = image_weight / _deviation(SimilarityBlocks(image_features, centres)) * centres
@@ -76,7 +76,7 @@ def fit_prototypes(
         bias = match_prior(blocks, 1.0, prior, strength, start=correction.bias)
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
-        correction = Correction(text_scale, scaled, bias.value, bias.converged and settled, done)
+        correction = Correction(text_features, text_scale, scaled, bias.value, bias.converged and settled, done)
         if settled:
             break
         before = now

@@ -77,8 +77,8 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors with a checksum of their bytes, whole or not at all.
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors with a checksum of their bytes, and texts where there are any, whole or not at all.
 
     Raises:
         OSError: a full disk, a folder that cannot be written.
@@ -88,7 +88,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     tensors = {key: t.contiguous() for key, t in tensors.items()}
     with whole_file(path) as temporary:
         # safetensors' own save_file tells a full disk by an error that is no OSError
-        temporary.write_bytes(save(tensors, metadata={"sha256": _checksum(tensors)}))
+        temporary.write_bytes(_in_order(save(tensors, metadata={**(metadata or {}), "sha256": _checksum(tensors)})))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The file with its header's keys sorted: safetensors writes several metadata in a random order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of eight bytes
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load_tensors(path: Path) -> dict[str, Tensor] | None:
@@ -96,21 +104,36 @@ def load_tensors(path: Path) -> dict[str, Tensor] | None:
 
     The time of this use is noted: `cmm cache prune` goes by it.
     """
-    from safetensors.torch import load
-
     try:
         content = path.read_bytes()  # in one go: another process may replace the file at any moment
     except FileNotFoundError:
         return None
-    with suppress(Exception):  # safetensors raises its own error type for a file cut short
-        tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        if header["__metadata__"]["sha256"] == _checksum(tensors):
-            _note_use(path)
-            return tensors
+    with suppress(ValueError):
+        tensors, _ = unpack_tensors(content)
+        _note_use(path)
+        return tensors
     warnings.warn(f"cache entry {path.name} is damaged: dropped, and computed again", stacklevel=2)
     path.unlink(missing_ok=True)
     return None
+
+
+def unpack_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file that `save_tensors` wrote.
+
+    Raises:
+        ValueError: damaged, or another program's.
+    """
+    from safetensors.torch import load
+
+    try:
+        tensors = load(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        whole = metadata["sha256"] == _checksum(tensors)
+    except Exception as error:  # safetensors raises its own error type for a file cut short
+        raise ValueError("no safetensors file with a checksum") from error
+    if not whole:
+        raise ValueError("the checksum is another's")
+    return tensors, metadata
 
 
 def _note_use(path: Path) -> None:

@@ -91,7 +91,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
         storage=study.storage,
         max_broken=study.max_broken,
     )
-    image_features, data, broken = _leave_out_broken(image_features, data)
+    image_features, data, broken = leave_out_broken(image_features, data)
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     scale = backbone.logit_scale
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
@@ -136,7 +136,7 @@ def _data_facts(
     return {**facts, "digest": digest, "stored_as": stored_as}
 
 
-def _leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Tensor, ImageSet, list[str]]:
+def leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Tensor, ImageSet, list[str]]:
     """Embeddings and data without the images that could not be read, and what these are called."""
     is_broken = images.isnan().any(1)
     if not is_broken.any():

@@ -22,6 +22,10 @@ from cmmlib.blazon.training.model import EARLY_TAG, TAG
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.data.load import ImageSet
 from cmmlib.errors import InputError
+from cmmlib.estimators.classifier import Classifier, Provenance, plain
+from cmmlib.estimators.classifier_file import save_classifier
+from cmmlib.estimators.suspects import find_suspects
+from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.worst import default_worst_k
 from cmmlib.study.run_files import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
@@ -126,6 +130,23 @@ class Run:
     def record_table(self, name: str, table: pd.DataFrame, key: str) -> None:
         """Put columns into a CSV of the run folder, beside the columns that other chapters wrote."""
         merge_columns(self.folder / name, table, key)
+
+    def record_classifier(self, method: str, found: Float[Tensor, "C D"] | Correction) -> None:
+        """Put a classifier into the run folder, ready for new images: `classifiers/<method>.safetensors`.
+
+        Its suspects are measured on the run's images; no label enters.
+        """
+        correction = plain(found, self.logit_scale) if isinstance(found, Tensor) else found
+        model, data = self.facts.get("model", {}), self.facts.get("data", {})
+        made = {
+            "backbone": model.get("backbone"),
+            "pretrained": model.get("pretrained"),
+            "weights": model.get("digest"),
+        }
+        provenance = Provenance(**made, data=data.get("name"), run=self.id)
+        suspects = find_suspects(correction, self.image_features, self.n_described)
+        classifier = Classifier(method, correction, suspects, self.classnames, provenance)
+        save_classifier(classifier, self.folder / "classifiers" / f"{method}.safetensors")
 
     def write_manifest(self, chapters: dict[str, Any]) -> None:
         """What was run, with which versions and from what: manifest.json."""

@@ -51,10 +51,19 @@ def replace_table(path: Path, table: str) -> None:
     Raises:
         InputError: something else is there.
     """
-    there = path.read_text("utf-8", errors="replace") if path.is_file() else ""
-    if path.is_dir() or (there and there.splitlines()[0] != table.splitlines()[0]):
-        raise InputError(f"--out: {path} is there already, and no table with these columns: name another file")
+    require_table(path, table.splitlines()[0])
     write_text(path, table)
+
+
+def require_table(path: Path, header: str) -> None:
+    """Refuse a place where something lies that is neither an empty file nor a table with this first line.
+
+    Raises:
+        InputError: something else is there.
+    """
+    there = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    if path.is_dir() or (there and there.splitlines()[0] != header):
+        raise InputError(f"--out: {path} is there already, and no table with these columns: name another file")
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

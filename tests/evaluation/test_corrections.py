@@ -48,7 +48,7 @@ def test_cross_fitted_predictions_come_from_the_other_half(synthetic):
         matched = F.fit_prior_matching(
             synthetic.image_features[fitted_on], synthetic.base_text_features, synthetic.logit_scale
         )
-        assert found[judged].equal(matched.predict(synthetic.image_features[judged], synthetic.base_text_features))
+        assert found[judged].equal(matched.predict(synthetic.image_features[judged]))
     assert converged
 
 
@@ -56,7 +56,7 @@ def test_the_hub_gives_most_images_to_the_starved(synthetic):
     matched = corrections.fit_corrections(synthetic.blind)["prior_matching"]
     hub, starved, rows = corrections.hub_and_under_predicted(synthetic.blind, matched)
     before = predict(synthetic.image_features, synthetic.base_text_features).numpy()
-    after = matched.predict(synthetic.image_features, synthetic.base_text_features).numpy()
+    after = matched.predict(synthetic.image_features).numpy()
     moves = np.zeros((CLASSES, CLASSES), int)
     np.add.at(moves, (before, after), 1)
     np.fill_diagonal(moves, 0)
@@ -81,13 +81,13 @@ def test_both_orders_are_what_they_say(synthetic):
     found = by_name(corrections.compare_orders(synthetic.blind, candidates, classifier))
     assert len(found) == 7
     scale = synthetic.logit_scale
-    after = F.fit_prior_matching(synthetic.image_features, classifier, scale).predict(
-        synthetic.image_features, classifier
-    )
+    after = F.fit_prior_matching(synthetic.image_features, classifier, scale).predict(synthetic.image_features)
     assert found["ensemble, then prior_matching"].prediction.equal(after)
     first = F.fit_prototypes(synthetic.image_features, synthetic.base_text_features, scale)
     weighed = corrections.corrected_ensemble(synthetic.blind, candidates, first)
-    assert found["prototypes, then ensemble"].prediction.equal(first.predict(synthetic.image_features, weighed))
+    assert found["prototypes, then ensemble"].prediction.equal(
+        first.with_texts(weighed).predict(synthetic.image_features)
+    )
 
 
 # ---------------------------------------------------------------- with labels
@@ -101,7 +101,7 @@ def test_the_report_has_both_ways(synthetic):
     inside = section["inductive"]
     assert set(section) == {*prior_shift.REPORTED, "strength", "converged", "inductive"}
     assert set(inside) == {*prior_shift.REPORTED, "strength", "converged"}
-    hit = (found.predict(synthetic.image_features, synthetic.base_text_features) == labels).numpy()
+    hit = (found.predict(synthetic.image_features) == labels).numpy()
     accuracy = np.array([hit[labels.numpy() == c].mean() for c in range(CLASSES)])
     assert section["overall"] == pytest.approx(hit.mean())
     assert section["worst"]["5"] == pytest.approx(np.sort(accuracy)[:5].mean())
@@ -116,10 +116,7 @@ def test_draws_measure_the_change_on_the_drawn_images(synthetic):
     kept = F.with_frequencies(synthetic.labels, torch.full((CLASSES,), 1 / CLASSES).double(), 1)
     x, y = synthetic.image_features[kept], synthetic.labels[kept]
     matched = F.fit_prior_matching(x, synthetic.base_text_features, synthetic.logit_scale)
-    right = [
-        float((p == y).double().mean())
-        for p in (predict(x, synthetic.base_text_features), matched.predict(x, synthetic.base_text_features))
-    ]
+    right = [float((p == y).double().mean()) for p in (predict(x, synthetic.base_text_features), matched.predict(x))]
     row = table[(table["kind"] == "balanced") & (table["draw"] == 1) & (table["method"] == "prior matching")]
     assert float(row["change"].iloc[0]) == pytest.approx(right[1] - right[0])
 
@@ -133,7 +130,7 @@ def test_sizes_judge_on_images_outside_the_reference(synthetic):
     matched = F.fit_prior_matching(
         synthetic.image_features[reference], synthetic.base_text_features, synthetic.logit_scale
     )
-    hit = matched.predict(synthetic.image_features[others], synthetic.base_text_features) == synthetic.labels[others]
+    hit = matched.predict(synthetic.image_features[others]) == synthetic.labels[others]
     assert rows[0]["overall"] == pytest.approx(float(hit.double().mean()))
     assert [row["method"] for row in rows] == ["prior matching", "prototypes"]
 

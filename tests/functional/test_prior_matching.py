@@ -106,9 +106,9 @@ def test_blocks_that_come_again_give_what_the_whole_gives(monkeypatch):
 def test_it_is_applied_to_one_image_at_a_time():
     images, head = unit(40, 6), unit(5, 6, seed=1)
     for found in (fit_prior_matching(images[:20], head, 20.0), fit_prototypes(images[:20], head, 20.0)):
-        whole = found.predict(images, head)
-        assert torch.cat([found.predict(image[None], head) for image in images]).equal(whole)
-        assert found.logits(images, head).argmax(1).equal(whole)
+        whole = found.predict(images)
+        assert torch.cat([found.predict(image[None]) for image in images]).equal(whole)
+        assert found.logits(images).argmax(1).equal(whole)
 
 
 def test_a_search_that_stops_early_says_so():
@@ -133,7 +133,7 @@ def test_copies_of_a_text_tie_and_the_first_wins():
     head[7] = head[2]
     for found in (fit_prior_matching(images, head, 20.0), fit_prototypes(images, head, 20.0)):
         assert found.bias[7] == found.bias[2]
-        assert not found.predict(images, head).eq(7).any()
+        assert not found.predict(images).eq(7).any()
 
 
 @pytest.mark.parametrize("what", ["one image", "all texts alike", "fewer images than classes", "float16", "far apart"])
@@ -151,8 +151,8 @@ def test_odd_inputs_give_numbers(what):
         scale = 1e4
     for found in (fit_prior_matching(images, head, scale), fit_prototypes(images, head, scale)):
         assert found.bias.isfinite().all()
-        assert found.vectors(head).isfinite().all()
-        assert found.predict(images, head).shape == (len(images),)
+        assert found.vectors.isfinite().all()
+        assert found.predict(images).shape == (len(images),)
         assert isinstance(found.converged, bool)
 
 
@@ -201,7 +201,7 @@ def test_prototypes_equal_loops_in_numpy(n, n_classes, rounds, monkeypatch):
     images, head = unit(n, 6), unit(n_classes, 6, seed=1)
     found = fit_prototypes(images, head, 20.0, rounds=rounds)
     expected = slow_prototypes(images.double().numpy(), head.double().numpy(), 20.0, rounds)
-    np.testing.assert_allclose(found.logits(images, head), expected, atol=0.05)
+    np.testing.assert_allclose(found.logits(images), expected, atol=0.05)
     assert found.rounds == rounds
 
 
@@ -228,6 +228,6 @@ def test_both_corrections_gain_on_real_embeddings(real_data, name):
     plain = fit_prior_matching(data.image_features, head, scale, strength=0.0)
     ways = plain, fit_prior_matching(data.image_features, head, scale), fit_prototypes(data.image_features, head, scale)
     for found, (overall, worst) in zip(ways, REAL[name], strict=True):
-        accuracy = F.class_accuracy(found.predict(data.image_features, head), data.labels, n_classes)
+        accuracy = F.class_accuracy(found.predict(data.image_features), data.labels, n_classes)
         assert 100 * accuracy.overall == pytest.approx(overall, abs=0.3)
         assert 100 * F.worst_at_k(accuracy.value, 10) == pytest.approx(worst, abs=0.7)
