@@ -125,6 +125,29 @@ def test_notebooks_in_git_have_no_output():
     assert [name for name, cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
+def undocumented(tree: ast.Module) -> list[str]:
+    """Public functions, classes and methods without a docstring; a method may have that of the class it overrides."""
+    missing, documented = [], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            documented |= {n.name for n in node.body if isinstance(n, ast.FunctionDef) and ast.get_docstring(n)}
+    for node in tree.body:
+        inner = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else []
+        for part in (node, *inner):
+            if isinstance(part, ast.FunctionDef | ast.ClassDef) and not part.name.startswith("_"):
+                missing += [] if ast.get_docstring(part) or part.name in documented else [part.name]
+    return missing
+
+
+INHERITED = {"image_ids", "read", "pick", "with_classes"}  # documented where `ImageSet` is
+INHERITED |= {"add", "retrieved"}  # and `Steps`
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "cmmlib").rglob("*.py")), ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_every_public_name_is_documented(file):
+    assert set(undocumented(ast.parse(file.read_text(encoding="utf-8")))) <= INHERITED
+
+
 def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if key not in STUDY_VARIABLES + PARENT_MAKE}
     command = ["make", "--no-print-directory", *arguments]

@@ -46,6 +46,7 @@ class ImageSet(ABC):
 
     @property
     def digest(self) -> str:
+        """SHA-256 of class names, images and labels: what the set is, wherever it lies."""
         labels = None if self.labels is None else self.labels.tolist()
         return digest(self.classnames, self.digests, labels)
 

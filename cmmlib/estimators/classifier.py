@@ -83,6 +83,7 @@ class Classifier:
 
     @property
     def n_classes(self) -> int:
+        """Number of classes, C."""
         return len(self.bias)
 
     @property

@@ -44,10 +44,12 @@ class Check:
 
     @property
     def agrees(self) -> bool:
+        """Whether the run measured the figure, within the tolerance."""
         return self.found is not None and abs(self.found - self.value) <= self.tolerance
 
     @property
     def sentence(self) -> str:
+        """The figure, what the run measured, and what may explain a difference, in a line."""
         head = f"{self.metric}: reference {100 * self.value:.2f} %, {self.source}"
         if self.found is None:
             return f"{head}: not measured by this run"

@@ -151,6 +151,7 @@ def worst_masks(sides: Sequence[RunSummary], k: int) -> Bool[Tensor, "R C"]:
 
 
 def same_classes(sides: Sequence[RunSummary]) -> bool:
+    """Whether all runs have the same class names, in the same order."""
     return all(side.classnames == sides[0].classnames for side in sides)
 
 

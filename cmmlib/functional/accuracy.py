@@ -41,6 +41,7 @@ class ClassAccuracy:
 
     @property
     def mean_per_class(self) -> float:
+        """Mean over the classes that have images."""
         return float(self.value.nanmean())
 
 

@@ -54,6 +54,7 @@ class SimilarityPass:
 
     @property
     def n_classes(self) -> int:
+        """Number of classes, C."""
         return self.soft_mass.shape[1]
 
 

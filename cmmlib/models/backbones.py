@@ -91,18 +91,22 @@ class Backbone:
 
     @property
     def model(self) -> Any:
+        """The open_clip model, loaded at the first call."""
         return self._loaded[0]
 
     @property
     def device(self) -> torch.device:
+        """The first device: where texts are encoded."""
         return self.devices[0]
 
     @property
     def digest(self) -> str:
+        """SHA-256 of weights, configuration and preprocessing."""
         return self.checkpoint.digest
 
     @property
     def public_name(self) -> str:
+        """The name without the folder of a `local-dir:`."""
         return LOCAL_DIR + Path(self.name).name if self.name.startswith(LOCAL_DIR) else self.name
 
     @property
@@ -171,6 +175,7 @@ class Backbone:
 
     @property
     def text_tower(self) -> Any:
+        """The text encoder, which some models keep in a module of its own."""
         return getattr(self.model, "text", self.model)
 
     @cached_property

@@ -171,6 +171,7 @@ def _execute(source_path: Path, target: Path, run: Run) -> None:
 
 
 def applies(cell: Any, known: dict[str, bool]) -> bool:
+    """Whether a cell's tags ask for nothing that the run lacks."""
     tags = cell.metadata.get("tags", [])
     if COLAB in tags:
         return False
@@ -209,4 +210,5 @@ def _clean(notebook: Any, study: Study) -> None:
 
 
 def note(message: str) -> None:
+    """A line for whoever runs the command, on stderr."""
     print(message, file=sys.stderr)

@@ -68,6 +68,7 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

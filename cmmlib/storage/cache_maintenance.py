@@ -40,6 +40,7 @@ class Entry:
 
     @property
     def is_tensors(self) -> bool:
+        """Whether it holds tensors, which can be computed again."""
         return self.path.suffix == ".safetensors"
 
 

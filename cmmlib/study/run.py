@@ -72,10 +72,12 @@ class Run:
 
     @property
     def n_classes(self) -> int:
+        """Number of classes, C."""
         return len(self.classnames)
 
     @property
     def worst_k(self) -> int:
+        """Size of the worst set: the study's, or a quarter of the classes, 20 at most."""
         return self.study.worst_k or default_worst_k(self.n_classes)
 
     def names(self, classes: Int[Tensor, "n"]) -> list[str]:
@@ -89,6 +91,7 @@ class Run:
 
     @property
     def n_described(self) -> int:
+        """How many suspects are described: the study's number, or a quarter of the classes."""
         return self.study.n_described or default_n_described(self.n_classes)
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "T D"]:
@@ -165,6 +168,7 @@ class Run:
         write_json(self.folder / "manifest.json", manifest)
 
     def read_manifest(self) -> dict[str, Any]:
+        """manifest.json of this run, or nothing where no chapter has run."""
         path = self.folder / "manifest.json"
         return json.loads(path.read_text()) if path.exists() else {}
 

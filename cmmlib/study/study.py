@@ -196,6 +196,7 @@ class Study(BaseModel):
 
 
 def slugify(text: str) -> str:
+    """Lower-case letters, digits and hyphens, 60 at most: fit for a folder's name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "study"
 
 

@@ -68,6 +68,7 @@ class Spent:
             self.requests += 1
 
     def add(self, tokens: int | None, cost: float | None) -> None:
+        """Count one answer's tokens and its cost in US dollars, None where litellm knows no price."""
         with self._lock:
             self.tokens += tokens or 0
             self.cost += cost or 0.0

@@ -43,6 +43,7 @@ class Question:
 
     @property
     def text(self) -> str:
+        """What the language model reads."""
         rivals = " or ".join(f"'{name}'" for name in self.rivals)
         template = CONTRAST if self.style == "contrast" and self.rivals else DESCRIBE
         parts = {"class_name": self.class_name, "domain": self.domain, "rivals": rivals}

@@ -39,6 +39,7 @@ class Record:
     version: str = VERSION
 
     def line(self) -> str:
+        """The record as a line of a transcript."""
         return json.dumps({"class" if k == "class_name" else k: v for k, v in asdict(self).items()}, ensure_ascii=False)
 
 

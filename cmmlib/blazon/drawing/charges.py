@@ -12,6 +12,7 @@ from cmmlib.blazon.drawing.pen import Pen, Point, path_points, polar
 
 
 def star(rays: int, outer: float, inner: float, y: float = 0.5) -> list[Point]:
+    """Points of a star, outer and inner ones in turn."""
     return [polar(inner if i % 2 else outer, i / (2 * rays), y=y) for i in range(2 * rays)]
 
 

@@ -25,15 +25,19 @@ class Pen:
         self._draw = ImageDraw.Draw(self.image)
 
     def reduced(self, size: int) -> Image.Image:
+        """The mask at its final size, eight bits a pixel."""
         return self.image.resize((size, size), Image.Resampling.BOX)
 
     def polygon(self, points: Iterable[Point], ink: int = FULL) -> None:
+        """Fill a polygon."""
         self._draw.polygon([(round(x * GRID), round(y * GRID)) for x, y in points], fill=ink)
 
     def box(self, left: float, top: float, right: float, bottom: float, ink: int = FULL) -> None:
+        """Fill a rectangle."""
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], ink)
 
     def disc(self, x: float, y: float, radius: float, ink: int = FULL) -> None:
+        """Fill a disc."""
         corners = (x - radius, y - radius, x + radius, y + radius)
         self._draw.ellipse([round(c * GRID) for c in corners], fill=ink)
 
@@ -47,6 +51,7 @@ class Pen:
             self.disc(x, y, width / 2, ink)
 
     def path(self, path: str, ink: int = FULL) -> None:
+        """Fill what a path encloses."""
         self.polygon(path_points(path), ink)
 
     def twice(self, path: str, ink: int = FULL) -> None:
@@ -56,6 +61,7 @@ class Pen:
         self.polygon(mirrored(points), ink)
 
     def stroke_twice(self, path: str, width: float, ink: int = FULL) -> None:
+        """Draw a stroke and its mirror image."""
         points = path_points(path)
         self.stroke(points, width, ink)
         self.stroke(mirrored(points), width, ink)
@@ -87,6 +93,7 @@ def _bezier(p: Point, q: Point, r: Point, s: Point, t: float) -> Point:
 
 
 def mirrored(points: Iterable[Point]) -> list[Point]:
+    """The points with left and right exchanged."""
     return [(1 - x, y) for x, y in points]
 
 

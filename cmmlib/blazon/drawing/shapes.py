@@ -60,6 +60,7 @@ def shield_mask(outline: Outline, size: int, inset: float = 0.0) -> Image.Image:
 
 
 def outline_points(outline: Outline, closed: bool = False) -> list[Point]:
+    """Points of a shield's outline."""
     half = path_points(OUTLINE_PATHS[outline])
     points = half + mirrored(half)[::-1]
     return [*points, points[0]] if closed else points

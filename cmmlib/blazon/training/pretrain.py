@@ -69,6 +69,7 @@ class Recipe:
 
     @property
     def steps(self) -> int:
+        """Number of optimiser steps."""
         return self.samples // self.batch_size
 
 
@@ -183,9 +184,11 @@ class Trainer:
         return float(loss.detach())
 
     def state(self, step: int) -> dict[str, Any]:
+        """Everything that a killed training needs to go on exactly."""
         return {"step": step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> int:
+        """Go on from a `state`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         return state["step"]

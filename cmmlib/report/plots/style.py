@@ -39,6 +39,8 @@ STYLE: dict[Any, Any] = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """A decorator: the figure is drawn in the book's style, whatever the user's own settings are."""
+
     @wraps(draw)
     def figure(*args, **kwargs) -> Figure:
         with mpl.rc_context(), sns.axes_style("ticks", STYLE):
@@ -99,6 +101,7 @@ def _drop_collisions(axis: Axes, labels: Sequence[Text]) -> None:
 
 
 def percent_axis(axis: Axes, which: str = "y", low: float = 0, high: float = 100) -> None:
+    """Show the fractions of an axis in percent."""
     pad = 0.03 * (high - low)
     axis.set(**{f"{which}lim": (low - pad, high + pad)})
 
