@@ -94,7 +94,7 @@ REFUSED = {
     "data set that nobody hands out": (["--dataset", "cars"], "cars: no whole copy in"),
     "ImageNet that is not here": (["--dataset", "imagenet", "--data-root", "{}"], "imagenet: no folder"),
     "unknown split": (["--dataset", "cifar100", "--split", "dev"], "cifar100 has no split 'dev': it has test, train"),
-    "split of what has none": ([*GOOD, "--split", "test"], "split: embeddings has no split 'test': it has none"),
+    "split of what has none": ([*GOOD, "--split", "test"], "split: --split has no say over embeddings:FILE"),
     "unknown class": ([*GOOD, "--classes", "{}/pool.txt"], "no class 'a photo of a {}.' (pool.txt)"),
     "no image a class": ([*GOOD, "--limit", "0"], "limit"),
     "no npz": (["--dataset", "embeddings:{}/text.npz"], "text.npz"),
