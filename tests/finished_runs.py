@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_images
+from PIL import Image
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study, open_run
@@ -31,6 +34,7 @@ from cmmlib.report.chapters import applies
 from cmmlib.study.run import Run
 
 CMM = Path(sys.executable).with_name("cmm")
+DOCUMENT = (Path(__file__).parents[1] / "book" / "results.md").read_text()
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -157,6 +161,37 @@ def opened(dataset: str, **parameters: Any) -> Run:
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(x, dim=-1)
+
+
+def strict_json(path: Path) -> Any:
+    """The file as plain JSON: no NaN, no Infinity."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{path.name} holds {word}, which is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def documented(section: str) -> dict[str, str]:
+    """Name -> meaning of every field or column in a table of results.md."""
+    text = DOCUMENT.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.M)
+    return {name: meaning for names, meaning in rows for name in re.findall("`(.+?)`", names)}
+
+
+def words(meaning: str) -> list[str]:
+    return re.findall("`(.+?)`", meaning)
+
+
+def write_many(folder: Path) -> str:
+    """240 small images in 4 classes: coloured noise, each class around a colour of its own."""
+    random = np.random.default_rng(0)
+    for n in range(240):
+        place = folder / f"colour_{n % 4}"
+        place.mkdir(parents=True, exist_ok=True)
+        noise = random.integers(0, 256, (32, 32, 3)) * 0.9 + random.integers(0, 26, 3)
+        Image.fromarray(noise.astype(np.uint8)).save(place / f"{n:03d}.png")
+    return f"folder:{folder}"
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from finished_runs import cmm, opened, read_through, write_embeddings
+from finished_runs import cmm, documented, opened, read_through, strict_json, words, write_embeddings
 from scipy import stats
 from synthetic_embeddings import CLASSES
-from test_run import documented, strict_json, words
 
 from cmmlib import InputError, Study
 from cmmlib.evaluation import run_comparison

@@ -98,11 +98,8 @@ def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, disam
     known |= {"disambiguated": disambiguated, "others": others}
     kept = [cell for cell in nbformat.read(path, as_version=4).cells if applies(cell, known)]
     code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
-    said = set(
-        re.findall(
-            r"(\w+)=", "".join(re.findall(r"pages\.say\((.*?)^\)|pages\.say\((.*)\)$", code, re.M | re.S).__str__())
-        )
-    )
+    calls = re.findall(r"pages\.glue_texts\((.*?)^ *\)|pages\.glue_texts\((.*)\)$", code, re.M | re.S)
+    said = set(re.findall(r"(\w+)=", str(calls)))
     asked = {name for cell in kept if cell.cell_type == "markdown" for _, name in book._GLUE.findall(cell.source)}
     assert asked <= said, asked - said
 

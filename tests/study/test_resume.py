@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from finished_runs import CMM, cmm, write_embeddings
-from test_run import write_many
+from finished_runs import CMM, cmm, write_embeddings, write_many
 
 from cmmlib import Study, open_run
 from cmmlib.models import embed

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from data_sets import web_data_set
-from finished_runs import read_through, write_embeddings
-from PIL import Image
+from finished_runs import documented, read_through, strict_json, words, write_embeddings, write_many
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import InputError, Study, open_run
@@ -30,32 +27,12 @@ def opened(dataset: str, **parameters: Any) -> Run:
     return open_run(Study.of({"dataset": dataset, **parameters}))
 
 
-def strict_json(path: Path) -> Any:
-    """The file as plain JSON: no NaN, no Infinity."""
-
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{path.name} holds {word}, which is no JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
-
-
 def columns(path: Path) -> list[str]:
     with open(path, newline="") as file:
         return next(csv.reader(file))
 
 
 # ---------------------------------------------------------------- what the book documents
-
-
-def documented(section: str) -> dict[str, str]:
-    """Name -> meaning of every field or column in a table of results.md."""
-    text = DOCUMENT.partition(f"## {section}\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.M)
-    return {name: meaning for names, meaning in rows for name in re.findall("`(.+?)`", names)}
-
-
-def words(meaning: str) -> list[str]:
-    return re.findall("`(.+?)`", meaning)
 
 
 def test_results_have_exactly_the_documented_fields(labelled):
@@ -249,17 +226,6 @@ def test_batch_size_does_not_change_a_prediction(tmp_path, tiny_clip, monkeypatc
     assert predictions[0].shape == (7, 240)
     assert len(predictions[0].unique()) > 1
     assert predictions[0].equal(predictions[1])
-
-
-def write_many(folder: Path) -> str:
-    """240 small images in 4 classes: coloured noise, each class around a colour of its own."""
-    random = np.random.default_rng(0)
-    for n in range(240):
-        place = folder / f"colour_{n % 4}"
-        place.mkdir(parents=True, exist_ok=True)
-        noise = random.integers(0, 256, (32, 32, 3)) * 0.9 + random.integers(0, 26, 3)
-        Image.fromarray(noise.astype(np.uint8)).save(place / f"{n:03d}.png")
-    return f"folder:{folder}"
 
 
 def test_float16_storage_changes_only_near_ties(tmp_path, tiny_clip):
