@@ -53,8 +53,8 @@ class CMMEnsemble(ZeroShotEstimator):
         self.cut = cut
         self.balanced = balanced
         self.rounds = rounds
-        self.assignment = assignment
-        self.precision = precision
+        self.assignment: Literal["soft", "retrieval"] = assignment
+        self.precision: Literal["fp32", "bf16"] = precision
         self.n_suspects = n_suspects
 
     def fit(self, image_features: Array, text_features: Array, descriptions: Mapping[int, Array] | None = None) -> Self:
