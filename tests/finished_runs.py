@@ -90,10 +90,11 @@ def small_chapter(folder: Path, *cells: str) -> Path:
     return folder
 
 
-def read_through(run: Run, chapter: Path) -> dict[str, str]:
+def read_through(run: Run, chapter: Path, by_tags: bool = True) -> dict[str, str]:
     """Run a chapter's cells in this process, where a warning is an error; returns what they say for the prose.
 
     Figures are drawn, not kept; tables are made, not shown. What the chapter records goes to the run's folder.
+    Without `by_tags` every cell is run, as "Run all" does in Jupyter, which does not know the tags.
     """
     said: dict[str, str] = {}
 
@@ -109,7 +110,7 @@ def read_through(run: Run, chapter: Path) -> dict[str, str]:
         patch.setattr("myst_nb.glue", lambda *_, **__: None)
         names: dict[str, object] = {}
         for cell in nbformat.read(chapter, as_version=4).cells:
-            if cell.cell_type == "code" and applies(cell, run.conditions):
+            if cell.cell_type == "code" and (not by_tags or applies(cell, run.conditions)):
                 exec(cell.source, names)
                 if "parameters" in cell.metadata.get("tags", []):
                     names.update(run.study.model_dump())

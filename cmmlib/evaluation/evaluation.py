@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib import functional as F
@@ -93,6 +94,14 @@ def flat_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
         nested = {f"{key}_{k}": v for key in NESTED for k, v in row[key].items()}
         flat.append({**head, "overall_low": low, "overall_high": high, **counts, **nested})
     return pd.DataFrame(flat)
+
+
+def gains_and_losses(
+    before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], by: float = 0.05
+) -> tuple[Bool[np.ndarray, "C"], Bool[np.ndarray, "C"]]:
+    """Masks of the classes that gain, and that lose, more than `by`; a change of just that much counts as neither."""
+    change = (after - before).round(9)  # 0.55 - 0.5 is more than 0.05 in binary
+    return change > by, change < -by
 
 
 def described_curve(

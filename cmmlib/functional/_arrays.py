@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 
-Parameters, Result = ParamSpec("Parameters"), TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 ON_ANY_DEVICE = frozenset(
     {
         *("similarity_pass", "class_matching_margin", "scale_free_cmm", "predicted_count", "mean_top_probability"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
@@ -79,14 +79,6 @@ def geometric_mean(accuracy: Float[Tensor, "C"]) -> float | None:
     """Geometric mean of class accuracies; 0 as soon as one class is 0, None where no class has images."""
     defined = accuracy[~accuracy.isnan()].double()
     return float(defined.log().mean().exp()) if len(defined) else None  # log 0 is -inf, and exp -inf is 0
-
-
-def gains_and_losses(
-    before: Float[Tensor, "C"], after: Float[Tensor, "C"], by: float = 0.05
-) -> tuple[Bool[Tensor, "C"], Bool[Tensor, "C"]]:
-    """Masks of the classes that gain, and that lose, more than `by`; a change of just that much counts as neither."""
-    change = (after - before).round(decimals=9)  # 0.55 - 0.5 is more than 0.05 in binary
-    return change > by, change < -by
 
 
 def taken_for(

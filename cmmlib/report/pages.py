@@ -18,12 +18,7 @@ from torch import Tensor
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import (
-    MISSING,
-    decimal,
-    points,
-    points_interval,
-)
+from cmmlib.report.formatting import MISSING, decimal, percent_number, points, points_interval
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.run import Run
 
@@ -173,6 +168,27 @@ def _choice(run: Run) -> dict[str, str]:
         "unreadable images left out": len(data["broken"]),
     }
     return {what: str(value) for what, value in rows.items() if value}
+
+
+def method_table(
+    rows: Sequence[Mapping[str, Any]], ks: Sequence[str] | None = None, counts: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Rows of `evaluation.ensemble_rows` as a page shows them, in percent: overall, worst k, the base worst 10, counts.
+
+    Args:
+        ks: sizes of the worst sets; all that were measured by default.
+        counts: numbers that are no percentages, as `zero_classes`.
+    """
+    return pd.DataFrame(
+        {
+            "in %": display_name(row["name"]),
+            "overall": percent_number(row["overall"]),
+            **{f"worst {k}": percent_number(row["worst"][k]) for k in ks or row["worst"]},
+            "base worst 10": percent_number(row["base_worst"]["10"]),
+            **{key: row[key] for key in counts},
+        }
+        for row in rows
+    )
 
 
 def _is_far_from_home(run: Run) -> bool:

@@ -212,3 +212,11 @@ def test_weighing_two_pets_prompts_by_class_costs_little_of_the_better_one(real_
     assert rows["best_template"]["overall"] == pytest.approx(max(heads)) == pytest.approx(0.92066, abs=5e-6)
     assert rows["cmm_templates"]["overall"] >= max(heads) - 0.005
     assert rows["cmm_templates"]["overall"] >= rows["uniform"]["overall"]
+
+
+def test_a_gain_is_more_than_five_points():
+    before = np.array([0.5, 0.5, 0.55, 0.5, np.nan])
+    after = np.array([0.55, 0.5501, 0.5, 0.4499, 0.5])
+    up, down = evaluation.gains_and_losses(before, after)
+    assert up.tolist() == [False, True, False, False, False]
+    assert down.tolist() == [False, False, False, True, False]

@@ -473,4 +473,12 @@ def test_nothing_here_takes_labels():
                 assert parameter not in {"y", "gt"}, function.__name__
                 assert not any(word in parameter for word in words), function.__name__
         assert "cmmlib.functional.accuracy" not in inspect.getsource(module)
-    assert {"candidate_cmm", "weigh_candidates", "combine_candidates", "cmm_ensemble", "with_descriptions", "zpe", "autoclip"} <= seen
+    assert {
+        "candidate_cmm",
+        "weigh_candidates",
+        "combine_candidates",
+        "cmm_ensemble",
+        "with_descriptions",
+        "zpe",
+        "autoclip",
+    } <= seen

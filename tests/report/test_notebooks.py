@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -14,8 +16,10 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, open_run
+from cmmlib.evaluation import prior_shift
 from cmmlib.report import book
 from cmmlib.report.chapters import COLAB, INSTALL_CELL, applies, belongs
+from cmmlib.study.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -68,6 +72,19 @@ def test_the_first_cell_installs_the_package_in_colab_and_nowhere_else(path, mon
 def test_every_tag_is_known(path):
     used = {tag for kind in ("code", "markdown") for cell in cells(path, kind) for tag in tags(cell)}
     assert used <= TAGS | CONDITIONS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_cell_with_conditions_asks_for_them_itself(path):
+    """Jupyter's "Run all" does not know the tags."""
+    for cell in (cell for cell in cells(path, "code") if CONDITIONS & {*tags(cell)}):
+        *before, guarded = ast.parse(cell.source).body
+        assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in before), cell.source
+        assert isinstance(guarded, ast.If), cell.source
+        assert not guarded.orelse
+        conditions = (tag.split("-") for tag in tags(cell) if tag in CONDITIONS)
+        wanted = [f"has['{name}']" if word == "if" else f"not has['{name}']" for word, name in conditions]
+        assert ast.unparse(guarded.test).split(" and ")[: len(wanted)] == wanted
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -188,3 +205,54 @@ def test_the_chapters_hold_for_a_folder_that_nobody_labelled(tmp_path, tiny_clip
     results = json.loads((run.folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert (results["accuracy"], results["cmm"], results["n_classes"]) == (None, None, 5)
     assert {"suspect_rank", "cmm_soft"} <= set(pd.read_csv(run.folder / "per_class.csv").columns)
+
+
+# ---------------------------------------------------------------- "Run all" in Jupyter, which does not know the tags
+
+
+def tables_of(run: Run) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (run.folder / "results.json", *run.folder.glob("*.csv"))}
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Chapter 5 draws 20 times, for its figure; whether its cells run is seen with two."""
+    monkeypatch.setattr(prior_shift, "draws", partial(prior_shift.draws, n_draws=2))
+
+
+def run_all(run: Run) -> None:
+    """Run a study's chapters by their tags, then every cell of them: nothing stops, and nothing comes to differ."""
+    known = [path for path in NOTEBOOKS if belongs(path, run.conditions)]
+    said = [read_through(run, path) for path in known]
+    recorded = tables_of(run)
+    assert [read_through(run, path, by_tags=False) for path in known] == said
+    assert tables_of(run) == recorded
+
+
+@pytest.mark.usefixtures("few_draws")
+@pytest.mark.parametrize("labels", [True, False])
+def test_run_all_leaves_the_results_of_embeddings(labels, labelled, tmp_path):
+    bare = {"labels": None, "prompts": None, "text_features": synthetic_arrays()["text_features"][0]}
+    data = write_embeddings(tmp_path / "x.npz", **({} if labels else bare))
+    others = {"compare_with": str(labelled)} if labels else {}
+    run = open_run(Study.of({"dataset": data, "out": str(tmp_path / "runs"), **others}))
+    conditions = {"labels", "pool", "others"} if labels else set()
+    assert {name for name, holds in run.conditions.items() if holds} == conditions
+    run_all(run)
+    results = json.loads((run.folder / "results.json").read_text())
+    sections = ("accuracy", "cmm", "ensembles", "prior_matching", "prototypes", "backbones")
+    assert [results[name] is not None for name in sections] == [labels] * 6
+
+
+@pytest.mark.usefixtures("few_draws")
+@pytest.mark.parametrize("labels", [True, False])
+def test_run_all_leaves_the_results_of_images(labels, tmp_path, tiny_clip, image_folder):
+    fields = {"dataset": f"folder:{image_folder}", "backbone": f"local-dir:{tiny_clip}", "out": str(tmp_path / "runs")}
+    if not labels:
+        (tmp_path / "names.txt").write_text("".join(f"class {c}\n" for c in range(5)))
+        fields |= {"dataset": f"folder:{image_folder / 'noise'}", "class_names": str(tmp_path / "names.txt")}
+    run = open_run(Study.of(fields))
+    conditions = {"images", "pool", "tower"} | ({"labels"} if labels else set())
+    assert {name for name, holds in run.conditions.items() if holds} == conditions
+    run_all(run)
+    assert json.loads((run.folder / "results.json").read_text())["enrichment"] is not None

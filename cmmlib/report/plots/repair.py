@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cmmlib import functional as F
+from cmmlib.evaluation.evaluation import gains_and_losses
 from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, percent_axis, plain, styled
 
 
@@ -89,7 +89,7 @@ def who_gains(
     """
     b, a = 100 * before, 100 * after
     known = np.isfinite(b) & np.isfinite(a)
-    up, lost = (known & mask.numpy() for mask in F.gains_and_losses(before, after))
+    up, lost = (known & mask for mask in gains_and_losses(before, after))
     figure, axis = plt.subplots(figsize=(7.6, 5.0))
     kinds = (
         (known & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),
