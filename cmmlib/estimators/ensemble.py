@@ -89,11 +89,11 @@ class CMMEnsemble(ZeroShotEstimator):
 def _described(descriptions: Mapping[int, Array], texts: Tensor) -> dict[int, Tensor]:
     """Descriptions of unit norm on the texts' device, for classes that are there."""
     _, n_classes, width = texts.shape
-    found = {}
+    described = {}
     for c, rows in descriptions.items():
         if c not in range(n_classes):
             raise InputError(f"descriptions: no class {c!r}: keys are class indices, 0 to {n_classes - 1}")
-        found[int(c)] = unit_rows(rows, f"descriptions[{c}]", "K D").to(texts.device)
-        if found[int(c)].shape[1] != width:
+        described[int(c)] = unit_rows(rows, f"descriptions[{c}]", "K D").to(texts.device)
+        if described[int(c)].shape[1] != width:
             raise InputError(f"descriptions[{c}] has width {rows.shape[1]} and text_features {width}")
-    return found
+    return described
