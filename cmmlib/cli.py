@@ -187,7 +187,8 @@ def compare(
 @app.command()
 def classify(
     classifier: Annotated[
-        Path, typer.Argument(help="file of a classifier, as in runs/ID/classifiers/METHOD.safetensors")
+        Path,
+        typer.Argument(metavar="CLASSIFIER", help="file of a classifier, as in runs/ID/classifiers/METHOD.safetensors"),
     ],
     images: Annotated[
         str, typer.Option(help="folder:PATH, embeddings:FILE, wds:PATH or a data set; labels are not read")

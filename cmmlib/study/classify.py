@@ -161,7 +161,7 @@ def warning(classifier: Classifier, table: pd.DataFrame) -> str:
 
 
 def _first(words: list[str]) -> str:
-    shown = ", ".join(words[:MOST_NAMES])
+    shown = "; ".join(words[:MOST_NAMES])  # names may hold commas
     return shown if len(words) <= MOST_NAMES else f"{shown} and {len(words) - MOST_NAMES} more"
 
 

