@@ -127,13 +127,17 @@ def describe(
     run = open_run(study)
     if run.backbone is None:
         raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
-    found = enrich.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
-    for c, reason in found.failed.items():
+    enrichment = enrich.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
+    for c, reason in enrichment.failed.items():
         _progress(f"{run.classnames[c]}: {reason}")
-    if found.spent:
-        cost = f"{found.spent.cost:.4f} US dollars" if found.spent.priced else "at a price that litellm does not know"
-        _progress(f"{found.spent.requests} requests, {found.spent.tokens:,} tokens, {cost}")
-    print(f"{found.requests} of {len(found.asked)} classes described")
+    if enrichment.spent:
+        cost = (
+            f"{enrichment.spent.cost:.4f} US dollars"
+            if enrichment.spent.priced
+            else "at a price that litellm does not know"
+        )
+        _progress(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
+    print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     print(study.transcript or own_transcript_path())
 
 
@@ -161,9 +165,9 @@ def verify(
     """Compare a run with reference figures, published ones and this project's; exit code 1 where one differs."""
     from cmmlib.evaluation import reference as reference_figures
 
-    found = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
-    print("\n".join(check.sentence for check in found))
-    if not all(check.agrees for check in found if check.found is not None):
+    checks = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
+    print("\n".join(check.sentence for check in checks))
+    if not all(check.agrees for check in checks if check.found is not None):
         raise typer.Exit(1)
 
 
@@ -215,9 +219,9 @@ def classify(
     fitted, to_file = load_classifier(classifier), out != Path("-")
     if to_file:
         classifying.require_place(out, overwrite)
-    found = classifying.new_images(study, fitted)
-    table = classifying.predictions(fitted, found)
-    for line in (*found.remarks, classifying.warning(fitted, table)):
+    new_images = classifying.new_images(study, fitted)
+    table = classifying.predictions(fitted, new_images)
+    for line in (*new_images.remarks, classifying.warning(fitted, table)):
         _progress(line)
     text = table.to_csv(index=False, float_format="%.6g")
     if to_file:
@@ -247,11 +251,11 @@ def verify_cache() -> None:
     from cmmlib.storage import cache_maintenance
     from cmmlib.storage.cache import cache_folder
 
-    found = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
-    damaged = cache_maintenance.drop_damaged(found)
+    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
+    damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
         _progress(f"damaged, removed: {path.relative_to(cache_folder())}")
-    print(f"{len(found)} entries, {len(damaged)} damaged")
+    print(f"{len(entries)} entries, {len(damaged)} damaged")
 
 
 @cache_app.command("prune")

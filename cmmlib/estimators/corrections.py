@@ -56,8 +56,8 @@ class PriorMatching(ZeroShotEstimator):
         """
         x, texts = self._inputs(image_features, text_features)
         prior = as_prior(self.prior, texts.shape[1])
-        found = fit_prior_matching(x, one_prompt(texts), as_scale(self.logit_scale), prior, self.strength)
-        return self._keep(found, x, image_features)
+        correction = fit_prior_matching(x, one_prompt(texts), as_scale(self.logit_scale), prior, self.strength)
+        return self._keep(correction, x, image_features)
 
 
 class Prototypes(ZeroShotEstimator):

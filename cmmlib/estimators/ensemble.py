@@ -71,7 +71,7 @@ class CMMEnsemble(ZeroShotEstimator):
         x, texts = self._inputs(image_features, text_features)
         scale = as_scale(self.logit_scale)
         candidates = Candidates.of_templates(texts).with_descriptions(_described(descriptions or {}, texts))
-        found = cmm_ensemble(
+        vectors = cmm_ensemble(
             x,
             candidates,
             uniform_mean(texts),
@@ -83,7 +83,7 @@ class CMMEnsemble(ZeroShotEstimator):
             rounds=self.rounds,
             precision=self.precision,
         )
-        return self._keep(plain(found, scale), x, image_features)
+        return self._keep(plain(vectors, scale), x, image_features)
 
 
 def _described(descriptions: Mapping[int, Array], texts: Tensor) -> dict[int, Tensor]:

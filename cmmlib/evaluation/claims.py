@@ -71,10 +71,10 @@ def claim_rows(
     Returns:
         Rows with `claim`, `measure`, `value`, `low`, `high` (95 %, or the bracket of worst@k) and `held`.
     """
-    found = similarity_pass(image_features, base_text_features[None], logit_scale)
-    n_classes, before = len(base_text_features), found.prediction[0].long()
+    passed = similarity_pass(image_features, base_text_features[None], logit_scale)
+    n_classes, before = len(base_text_features), passed.prediction[0].long()
     accuracy = F.class_accuracy(before, labels, n_classes)
-    table = [phenomenon(before, labels, n_classes, k, seed), *detection(found, accuracy.value, k, seed)]
+    table = [phenomenon(before, labels, n_classes, k, seed), *detection(passed, accuracy.value, k, seed)]
     if len(text_features) > 2:
         table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
     for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
@@ -95,14 +95,14 @@ def phenomenon(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_classes
     return _row(PHENOMENON, f"overall minus worst {k}", gap, low - half, high - worst, FAR)
 
 
-def detection(found: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed: int = 0) -> list[Row]:
+def detection(passed: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed: int = 0) -> list[Row]:
     """Rank correlation with accuracy and AUROC of the true worst set, for every assignment of CMM."""
-    known = ~accuracy.isnan()
-    a, worst = accuracy[known], F.true_worst(accuracy, k)[known]
-    soft = F.class_matching_margin(found, "soft")[0]
+    has_images = ~accuracy.isnan()
+    a, worst = accuracy[has_images], F.true_worst(accuracy, k)[has_images]
+    soft = F.class_matching_margin(passed, "soft")[0]
     table = []
     for assignment in F.ASSIGNMENTS:
-        score = F.fill_undefined(F.class_matching_margin(found, assignment)[0], soft)[known]
+        score = F.fill_undefined(F.class_matching_margin(passed, assignment)[0], soft)[has_images]
         name = assignment.replace("_", " ")
         for measure, of, than in (
             ("rank correlation", lambda i, s=score: F.spearman(s[i], a[i]), 0.0),
@@ -113,10 +113,10 @@ def detection(found: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed:
     return table
 
 
-def prompt_rating(found: SimilarityPass, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
+def prompt_rating(passed: SimilarityPass, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
     """Rank correlation of the scale-free CMM of prompts with their accuracies; the bootstrap is over prompts."""
-    score = F.prompt_scores(F.scale_free_cmm(found))
-    accuracy = (found.prediction.long() == labels).double().mean(1)
+    score = F.prompt_scores(F.scale_free_cmm(passed))
+    accuracy = (passed.prediction.long() == labels).double().mean(1)
     value, low, high = _over_classes(lambda i: F.spearman(score[i], accuracy[i]), len(score), seed)
     return _row(RATES, f"rank correlation over {len(score)} prompts", value, low, high)
 
@@ -146,8 +146,8 @@ def sight(
         probe = fit_linear_probe(image_features[half].float(), labels[half])
         losses.append(visual_confusability(probe, image_features[~half].float(), labels[~half], len(text_features)))
     clear = -torch.stack(losses).nanmean(0)
-    known = ~accuracy.isnan() & ~clear.isnan()
-    a, s = accuracy[known], clear[known]
+    defined = ~accuracy.isnan() & ~clear.isnan()
+    a, s = accuracy[defined], clear[defined]
     value, low, high = _over_classes(lambda i: F.spearman(s[i], a[i]), len(a), seed)
     return _row(SIGHT, "rank correlation, linear probe", value, low, high)
 

@@ -42,9 +42,9 @@ def cross_fitted(run: Run, name: str) -> tuple[Int[Tensor, "N"], bool]:
     halves = order.chunk(2) if len(order) > 1 else (order, order)
     prediction, converged = torch.empty_like(order), True
     for fitted_on, judged in (halves, halves[::-1]):
-        found = CORRECTIONS[name](run.image_features[fitted_on], run.base_text_features, run.logit_scale)
-        prediction[judged] = found.predict(run.image_features[judged])
-        converged &= found.converged
+        correction = CORRECTIONS[name](run.image_features[fitted_on], run.base_text_features, run.logit_scale)
+        prediction[judged] = correction.predict(run.image_features[judged])
+        converged &= correction.converged
     return prediction, converged
 
 
@@ -58,16 +58,16 @@ def hub_and_under_predicted(run: Run, matched: Correction) -> tuple[int, int, In
     before, after = predict(run.image_features, run.base_text_features), matched.predict(run.image_features)
     moves = torch.stack([before, after], 1)[before != after]
     order = matched.bias.argsort(stable=True)
-    hub, starved = int(order[0]), int(order[-1])
+    hub, under_predicted = int(order[0]), int(order[-1])
     if len(moves):
         pairs, counts = moves.unique(dim=0, return_counts=True)
-        hub, starved = pairs[counts.argmax()].tolist()
-    either = torch.stack([p == c for p in (before, after) for c in (hub, starved)]).any(0)
-    return hub, starved, (either if either.any() else ~either).nonzero()[:, 0]
+        hub, under_predicted = pairs[counts.argmax()].tolist()
+    either = torch.stack([p == c for p in (before, after) for c in (hub, under_predicted)]).any(0)
+    return hub, under_predicted, (either if either.any() else ~either).nonzero()[:, 0]
 
 
 @label_free
-def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[MethodResult]:
+def compare_corrections(run: Run, corrections: Mapping[str, Correction]) -> list[MethodResult]:
     """The base prompt, what is near in print, and the corrections, all on all images of the run and without a label."""
     x, texts, scale = run.image_features, run.base_text_features, run.logit_scale
     predictions = {
@@ -79,7 +79,7 @@ def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[Metho
         "transclip": F.transclip(x, texts, scale),
         "inmap": F.inmap(x, texts, scale),
         "otter": F.otter(x, texts),
-        **{name: correction.predict(x) for name, correction in found.items()},
+        **{name: correction.predict(x) for name, correction in corrections.items()},
     }
     return [MethodResult(name, prediction) for name, prediction in predictions.items()]
 
@@ -87,15 +87,15 @@ def compare_corrections(run: Run, found: Mapping[str, Correction]) -> list[Metho
 @label_free
 def compare_orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[MethodResult]:
     """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
-    found = [MethodResult("ensemble", predict(run.image_features, ensemble))]
+    methods = [MethodResult("ensemble", predict(run.image_features, ensemble))]
     for name, fit in CORRECTIONS.items():
         first = fit(run.image_features, run.base_text_features, run.logit_scale)
-        found.append(MethodResult(f"{name} alone", first.predict(run.image_features)))
+        methods.append(MethodResult(f"{name} alone", first.predict(run.image_features)))
         after = fit(run.image_features, ensemble, run.logit_scale)
-        found.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features)))
+        methods.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features)))
         weighed = corrected_ensemble(run, candidates, first)
-        found.append(MethodResult(f"{name}, then ensemble", first.with_texts(weighed).predict(run.image_features)))
-    return found
+        methods.append(MethodResult(f"{name}, then ensemble", first.with_texts(weighed).predict(run.image_features)))
+    return methods
 
 
 @label_free

@@ -51,26 +51,26 @@ def accuracy_report(
 
 
 def ensemble_rows(
-    found: Sequence[MethodResult],
+    methods: Sequence[MethodResult],
     labels: Int[Tensor, "N"],
     n_classes: int,
     base_worst: Mapping[int, Int[Tensor, "k"]],
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """What results.json says of every contender, all on the images of the run.
+    """What results.json says of every method, all on the images of the run.
 
     Args:
         base_worst: k -> the k classes that were worst under the base prompt, to be followed.
         seed: of the split halves.
     """
     rows = []
-    for contender in found:
-        accuracy = F.class_accuracy(contender.prediction, labels, n_classes)
-        halves = F.worst_split_half(contender.prediction == labels, labels, n_classes, list(WORST), seed)
+    for method in methods:
+        accuracy = F.class_accuracy(method.prediction, labels, n_classes)
+        halves = F.worst_split_half(method.prediction == labels, labels, n_classes, list(WORST), seed)
         rows.append(
             {
-                "name": contender.name,
-                "label_free": contender.label_free,
+                "name": method.name,
+                "label_free": method.label_free,
                 "overall": accuracy.overall,
                 "overall_interval": F.wilson_interval(int(accuracy.correct.sum()), len(labels)),
                 "mean_per_class": accuracy.mean_per_class,
@@ -78,7 +78,7 @@ def ensemble_rows(
                 "worst_split_half": dict(zip(map(str, WORST), halves, strict=True)),
                 "base_worst": {str(k): _mean(accuracy.value[index]) for k, index in base_worst.items()},
                 "zero_classes": int((accuracy.value == 0).sum()),
-                "requests": contender.requests,
+                "requests": method.requests,
             }
         )
     return rows

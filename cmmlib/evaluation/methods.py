@@ -51,64 +51,64 @@ def compare_methods(
     """
     text_features, n = run.text_features, len(described)
     candidates = Candidates.of_templates(text_features)
-    found = [_linear(run, "base", run.base_text_features)]
+    methods = [_linear(run, "base", run.base_text_features)]
     if run.backbone is not None:
-        found.append(_linear(run, "class_name", run.encode(run.classnames)))
+        methods.append(_linear(run, "class_name", run.encode(run.classnames)))
     if len(text_features) > 1:
-        found.append(_linear(run, "uniform", F.uniform_mean(text_features)))
+        methods.append(_linear(run, "uniform", F.uniform_mean(text_features)))
         weights = F.zpe(run.image_features, text_features, run.logit_scale)
-        found.append(_linear(run, "zpe", _weighted(text_features, weights)))
-        found.append(MethodResult("autoclip", F.autoclip(run.image_features, text_features, run.logit_scale)))
+        methods.append(_linear(run, "zpe", _weighted(text_features, weights)))
+        methods.append(MethodResult("autoclip", F.autoclip(run.image_features, text_features, run.logit_scale)))
     if run.backbone is not None:
         waffle = F.waffle_texts(run.classnames, seed=run.study.seed)
         vectors = run.encode([text for texts in waffle for text in texts]).unflatten(0, (len(waffle), run.n_classes))
-        found.append(_linear(run, "waffle", F.uniform_mean(vectors)))
+        methods.append(_linear(run, "waffle", F.uniform_mean(vectors)))
     if len(text_features) > 1:
         own = None if described else ensemble
-        found.append(_linear(run, "cmm_templates", weighted_ensemble(run, candidates) if own is None else own))
+        methods.append(_linear(run, "cmm_templates", weighted_ensemble(run, candidates) if own is None else own))
         score = F.class_matching_margin(run.similarity_pass(text_features), "soft")
-        found.append(_linear(run, "cmm_global", _weighted(text_features, F.weigh_prompts(text_features, score))))
+        methods.append(_linear(run, "cmm_global", _weighted(text_features, F.weigh_prompts(text_features, score))))
     if run.backbone is not None:
         everything = encode_descriptions(run, enrich_all(run))
         if len(everything) == run.n_classes:
-            found.append(
+            methods.append(
                 _linear(run, "describe_all", F.replace_classes(run.base_text_features, everything), run.n_classes)
             )
     if described:
         enriched = candidates.with_descriptions(described)
-        found.append(_linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n))
-        found.append(_linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n))
+        methods.append(_linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n))
+        methods.append(_linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n))
         own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
-        found += _with_corrections(run, "enriched_cmm", own, n)
-    return found
+        methods += _with_corrections(run, "enriched_cmm", own, n)
+    return methods
 
 
 def _with_corrections(run: Run, name: str, ensemble: Float[Tensor, "C D"], requests: int) -> list[MethodResult]:
     """The ensemble and, fitted to it, the corrections that chapter 5 explains."""
-    found = [_linear(run, name, ensemble, requests)]
+    methods = [_linear(run, name, ensemble, requests)]
     for suffix, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
         fitted = fit(run.image_features, ensemble, run.logit_scale)
         prediction = fitted.predict(run.image_features)
-        found.append(MethodResult(f"{name}_{suffix}", prediction, True, requests, correction=fitted))
-    return found
+        methods.append(MethodResult(f"{name}_{suffix}", prediction, True, requests, correction=fitted))
+    return methods
 
 
 @label_free
 def record_classifiers(
-    run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"], known: Iterable[MethodResult] = ()
+    run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"], methods: Iterable[MethodResult] = ()
 ) -> None:
     """Put classifiers into the run folder: the base prompt, the ensemble, the ensemble with each correction.
 
     Args:
         known: results of `compare_methods`, of which every classifier goes there too.
     """
-    found = {one.name: one for one in known if one.label_free}
-    if "base" not in found:
-        found["base"] = _linear(run, "base", run.base_text_features)
+    by_name = {one.name: one for one in methods if one.label_free}
+    if "base" not in by_name:
+        by_name["base"] = _linear(run, "base", run.base_text_features)
     name = "enriched_cmm" if described else "cmm_templates"
-    if (described or len(run.text_features) > 1) and f"{name}_prior" not in found:
-        found |= {one.name: one for one in _with_corrections(run, name, ensemble, len(described))}
-    for one in found.values():
+    if (described or len(run.text_features) > 1) and f"{name}_prior" not in by_name:
+        by_name |= {one.name: one for one in _with_corrections(run, name, ensemble, len(described))}
+    for one in by_name.values():
         own = one.classifier if one.correction is None else one.correction
         if own is not None:
             run.record_classifier(one.name, own)

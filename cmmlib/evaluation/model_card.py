@@ -68,10 +68,10 @@ def zero_shot(
     images: Float[Tensor, "N D"], texts: Float[Tensor, "C D"], labels: Int[Tensor, "N"], logit_scale: float
 ) -> dict[str, Any]:
     """Accuracies and detection of one classifier, as `measure` names them."""
-    found = similarity_pass(images, texts[None], logit_scale)
-    prediction, n_classes = found.prediction[0].long(), len(texts)
+    passed = similarity_pass(images, texts[None], logit_scale)
+    prediction, n_classes = passed.prediction[0].long(), len(texts)
     accuracy = F.class_accuracy(prediction, labels, n_classes)
-    detection = F.detection_scores(F.class_matching_margin(found, "soft")[0], accuracy.value, WORST_K)
+    detection = F.detection_scores(F.class_matching_margin(passed, "soft")[0], accuracy.value, WORST_K)
     share = prediction.bincount(minlength=n_classes)
     return {
         "overall": accuracy.overall,

@@ -28,16 +28,16 @@ REPORTED = ("overall", "worst", "worst_split_half", "base_worst", "zero_classes"
 
 
 def report(
-    run: Run, labels: Int[Tensor, "N"], name: str, found: Correction, base_worst: Mapping[int, Int[Tensor, "k"]]
+    run: Run, labels: Int[Tensor, "N"], name: str, correction: Correction, base_worst: Mapping[int, Int[Tensor, "k"]]
 ) -> dict[str, Any]:
     """The section of results.json: transductive on all images, and `inductive`, on halves that it was not fitted on."""
     inductive, converged = cross_fitted(run, name)
     ways = [
-        MethodResult("fitted here", found.predict(run.image_features)),
+        MethodResult("fitted here", correction.predict(run.image_features)),
         MethodResult("fitted elsewhere", inductive),
     ]
     here, elsewhere = ensemble_rows(ways, labels, run.n_classes, base_worst, run.study.seed)
-    section = {key: here[key] for key in REPORTED} | {"strength": 1.0, "converged": found.converged}
+    section = {key: here[key] for key in REPORTED} | {"strength": 1.0, "converged": correction.converged}
     return section | {
         "inductive": {key: elsewhere[key] for key in REPORTED} | {"strength": 1.0, "converged": converged}
     }
@@ -52,7 +52,7 @@ def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> li
             "prior matching": matched.with_strength(value),
             "prototypes": F.fit_prototypes(run.image_features, run.base_text_features, run.logit_scale, strength=value),
         }
-        rows += [{"strength": value, "method": way, **_scores(run, labels, found)} for way, found in ways.items()]
+        rows += [{"strength": value, "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
     return rows
 
 
@@ -71,8 +71,8 @@ def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) 
         others = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, reference, False)
         others = others if others.any() else ~others  # nothing is left: judged on the reference itself
         for name, fit in CORRECTIONS.items():
-            found = fit(run.image_features[reference], run.base_text_features, run.logit_scale)
-            scores = _scores(run, labels, found, others)
+            correction = fit(run.image_features[reference], run.base_text_features, run.logit_scale)
+            scores = _scores(run, labels, correction, others)
             rows.append({"count": count, "method": name.replace("_", " "), **scores})
     return rows
 
@@ -93,8 +93,8 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
             if len(kept) == 0:
                 continue
             before = float((plain[kept] == labels[kept]).double().mean())
-            for method, found in _fitted(run, kept).items():
-                after = float((found.predict(run.image_features[kept]) == labels[kept]).double().mean())
+            for method, correction in _fitted(run, kept).items():
+                after = float((correction.predict(run.image_features[kept]) == labels[kept]).double().mean())
                 rows.append({"kind": kind, "draw": draw, "method": method, "change": after - before})
     return pd.DataFrame(rows, columns=["kind", "draw", "method", "change"])
 
@@ -117,7 +117,7 @@ def _frequencies(kind: str, n_classes: int, seed: int) -> Tensor:
     return F.dirichlet_frequencies(n_classes, float(kind.split()[1]), seed)
 
 
-def _scores(run: Run, labels: Tensor, found: Correction, rows: Tensor | None = None) -> dict[str, Any]:
+def _scores(run: Run, labels: Tensor, correction: Correction, rows: Tensor | None = None) -> dict[str, Any]:
     images, y = (run.image_features, labels) if rows is None else (run.image_features[rows], labels[rows])
-    accuracy = F.class_accuracy(found.predict(images), y, run.n_classes)
+    accuracy = F.class_accuracy(correction.predict(images), y, run.n_classes)
     return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, WORST[2])}

@@ -87,15 +87,15 @@ def load_reference(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, keep_default_na=False, dtype={"data": str})
-        known = table.astype({"value": float, "tolerance": float})
+        figures = table.astype({"value": float, "tolerance": float})
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"--reference: {path.name} cannot be read as reference figures: {error}") from None
     missing = {"backbone", "pretrained", "dataset", "split", "prompts", "metric", "data", "source", "commit"} - set(
-        known
+        figures
     )
     if missing:
         raise InputError(f"--reference: {path.name} lacks the columns {', '.join(sorted(missing))}")
-    return known
+    return figures
 
 
 def matching(manifest: Mapping[str, Any], reference: pd.DataFrame) -> pd.DataFrame:
@@ -120,10 +120,10 @@ def _check(row: dict[str, Any], manifest: Mapping[str, Any], results: Mapping[st
     measured = uniform if row["prompts"] == ENSEMBLE and uniform else results["accuracy"]
     metric = "overall" if row["metric"] == "accuracy" else row["metric"]
     name, _, k = metric.rpartition("_")
-    found = measured["worst"].get(k) if name == "worst" else measured.get(metric)
+    own = measured["worst"].get(k) if name == "worst" else measured.get(metric)
     causes = tuple(_causes(row, manifest, uniform is not None))
     source = " ".join(filter(None, (row["source"], row["commit"])))
-    return Check(row["metric"], found, row["value"], row["tolerance"], f"{source}, {row['split']}", causes)
+    return Check(row["metric"], own, row["value"], row["tolerance"], f"{source}, {row['split']}", causes)
 
 
 def _causes(row: Mapping[str, Any], manifest: Mapping[str, Any], has_mean: bool):

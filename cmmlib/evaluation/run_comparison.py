@@ -181,8 +181,8 @@ def agreement(sides: Sequence[RunSummary], k: int) -> pd.DataFrame:
     for one, other in combinations(sides, 2):
         scores = [s.suspicion if one.accuracy is None or other.accuracy is None else s.accuracy for s in (one, other)]
         x, y = torch.stack([s for s in scores if s is not None]).double()
-        known = ~(x.isnan() | y.isnan())
-        x, y = x[known], y[known]
+        defined = ~(x.isnan() | y.isnan())
+        x, y = x[defined], y[defined]
         lowest = [set(F.worst_classes(s, k).tolist()) for s in (x, y)]
         chance = min(k, len(x)) ** 2 / len(x) if len(x) else None
         shared = len(lowest[0] & lowest[1])

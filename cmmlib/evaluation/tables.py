@@ -39,16 +39,16 @@ def accuracy_columns(
     ).astype({"taken_for_index": "Int64"})
 
 
-def names_table(published: Mapping[str, Any], told_apart: Mapping[str, Any]) -> pd.DataFrame:
+def names_table(published: Mapping[str, Any], distinct: Mapping[str, Any]) -> pd.DataFrame:
     """Accuracy under class names as published, without the classes that share a name, and with these told apart.
 
     Args:
         published: accuracy report of the names as they are (`evaluation.accuracy_report`, given the duplicates).
         told_apart: the report of the same images under names that tell all classes apart.
     """
-    rows = {"overall": (published["overall"], None, told_apart["overall"])}
+    rows = {"overall": (published["overall"], None, distinct["overall"])}
     for k, value in published["worst"].items():
-        rows[f"worst@{k}"] = (value, published["worst_without_duplicates"][k], told_apart["worst"][k])
+        rows[f"worst@{k}"] = (value, published["worst_without_duplicates"][k], distinct["worst"][k])
     columns = ["as published", "without shared names", "disambiguated"]
     return pd.DataFrame(rows, index=columns).T.rename_axis("accuracy").reset_index()
 
@@ -92,7 +92,7 @@ def prompt_table(run: Run, pool: SimilarityPass) -> pd.DataFrame:
         }
     )
     if run.labels is not None:
-        found = [F.class_accuracy(row.long(), run.labels, run.n_classes) for row in pool.prediction]
-        table["overall"] = [accuracy.overall for accuracy in found]
-        table["worst_10"] = [F.worst_at_k(accuracy.value, 10) for accuracy in found]
+        accuracies = [F.class_accuracy(row.long(), run.labels, run.n_classes) for row in pool.prediction]
+        table["overall"] = [accuracy.overall for accuracy in accuracies]
+        table["worst_10"] = [F.worst_at_k(accuracy.value, 10) for accuracy in accuracies]
     return table

@@ -65,12 +65,13 @@ def new_images(study: Study, classifier: Classifier) -> NewImages:
 
 
 def _of_file(path: Path, classifier: Classifier) -> NewImages:
-    found, made = load_image_embeddings(path), classifier.provenance
-    _check_width(found.image_features.shape[1], classifier, f"the embeddings of {path.name}")
+    embeddings, made = load_image_embeddings(path), classifier.provenance
+    _check_width(embeddings.image_features.shape[1], classifier, f"the embeddings of {path.name}")
     remarks = []
-    if found.backbone and made.backbone and found.backbone != made.backbone:
-        remarks.append(f"{path.name} is of backbone {found.backbone}, the classifier was fitted with {made.backbone}")
-    return NewImages(found.image_features, found.image_ids, remarks)
+    own = embeddings.backbone
+    if own and made.backbone and own != made.backbone:
+        remarks.append(f"{path.name} is of backbone {own}, the classifier was fitted with {made.backbone}")
+    return NewImages(embeddings.image_features, embeddings.image_ids, remarks)
 
 
 def _backbone(study: Study, classifier: Classifier) -> tuple[Backbone, list[str]]:

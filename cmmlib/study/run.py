@@ -127,19 +127,19 @@ class Run:
     def record(self, **sections: Any) -> None:
         """Put sections into results.json. NaN becomes null; what other chapters wrote stays."""
         path = self.folder / "results.json"
-        known = json.loads(path.read_text()) if path.exists() else {"schema_version": SCHEMA_VERSION}
-        write_json(path, {**known, **sections})
+        results = json.loads(path.read_text()) if path.exists() else {"schema_version": SCHEMA_VERSION}
+        write_json(path, {**results, **sections})
 
     def record_table(self, name: str, table: pd.DataFrame, key: str) -> None:
         """Put columns into a CSV of the run folder, beside the columns that other chapters wrote."""
         merge_columns(self.folder / name, table, key)
 
-    def record_classifier(self, method: str, found: Float[Tensor, "C D"] | Correction) -> None:
+    def record_classifier(self, method: str, fitted: Float[Tensor, "C D"] | Correction) -> None:
         """Put a classifier into the run folder, ready for new images: `classifiers/<method>.safetensors`.
 
         Its suspects are measured on the run's images; no label enters.
         """
-        correction = plain(found, self.logit_scale) if isinstance(found, Tensor) else found
+        correction = plain(fitted, self.logit_scale) if isinstance(fitted, Tensor) else fitted
         model, data = self.facts.get("model", {}), self.facts.get("data", {})
         made = {
             "backbone": model.get("backbone"),

@@ -37,10 +37,10 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def merge_columns(path: Path, table: pd.DataFrame, key: str) -> None:
     """Put columns into a CSV, beside those that are there; rows belong together by the column `key`."""
     if path.exists():
-        known = pd.read_csv(path, dtype=str, keep_default_na=False).set_index(key)  # text, to go back as it came
+        there = pd.read_csv(path, dtype=str, keep_default_na=False).set_index(key)  # text, to go back as it came
         new = table.set_index(key)
-        known.index = known.index.astype(new.index.dtype)
-        table = known.reindex(new.index).assign(**new).reset_index()
+        there.index = there.index.astype(new.index.dtype)
+        table = there.reindex(new.index).assign(**new).reset_index()
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False)
 

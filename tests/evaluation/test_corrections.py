@@ -15,7 +15,14 @@ from cmmlib.evaluation import corrections, methods, prior_shift
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.zero_shot import predict
 
-STEPS = ["corrections", "cross_fitted", "hub_and_starved", "contenders", "orders", "corrected_ensemble"]
+STEPS = [
+    "fit_corrections",
+    "cross_fitted",
+    "hub_and_under_predicted",
+    "compare_corrections",
+    "compare_orders",
+    "corrected_ensemble",
+]
 NEIGHBOURS = ["mean_centred", "z_scored", "label_shift_em", "zlap", "transclip", "inmap", "otter"]
 
 

@@ -106,10 +106,10 @@ def worst_gallery(rows: Sequence[tuple[str, str, Sequence[Image.Image], Sequence
 @styled
 def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndarray, worst: np.ndarray) -> Figure:
     """Predictions that a class gets for each image it has, against its accuracy. Counts, fractions, mask [C]."""
-    known = actual > 0
-    ratio, a, w = predicted[known] / actual[known], 100 * accuracy[known], worst[known]
-    starved = int((ratio < 0.5).sum())
-    share = 100 * predicted[known][np.argsort(-ratio)][: max(1, len(ratio) // 5)].sum() / predicted.sum()
+    has_images = actual > 0
+    ratio, a, w = predicted[has_images] / actual[has_images], 100 * accuracy[has_images], worst[has_images]
+    under_predicted = int((ratio < 0.5).sum())
+    share = 100 * predicted[has_images][np.argsort(-ratio)][: max(1, len(ratio) // 5)].sum() / predicted.sum()
     figure, axis = plt.subplots(figsize=(7.6, 4.0))
     axis.axvline(1, color="black", lw=1, ls=(0, (4, 3)), label="as many predictions as images")
     for mask, colour, label in ((~w, BLUE, "other classes"), (w, VERMILION, "worst classes")):
@@ -119,13 +119,13 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
         xlim=(-0.05 * ratio.max(), 1.05 * ratio.max()),
         xlabel="predictions a class gets, for each image it has",
         ylabel="accuracy (%)",
-        title=f"{starved} of {len(ratio)} classes get less than half their share; a fifth takes {share:.0f} %",
+        title=f"{under_predicted} of {len(ratio)} classes get less than half their share; a fifth takes {share:.0f} %",
     )
     figure.legend(loc="outside lower center", ncols=3)
     return described(
         figure,
         f"""
-        Each class as a point: predictions it gets for each image it has, against its accuracy. {starved} of
+        Each class as a point: predictions it gets for each image it has, against its accuracy. {under_predicted} of
         {len(ratio)} classes get less than half their share; the worst have {ratio[w].mean():.2f} on average.""",
     )
 

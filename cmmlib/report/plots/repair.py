@@ -88,12 +88,12 @@ def who_gains(
     `marks` says what classes in the mask are, and the others.
     """
     b, a = 100 * before, 100 * after
-    known = np.isfinite(b) & np.isfinite(a)
-    up, lost = (known & mask for mask in gains_and_losses(before, after))
+    defined = np.isfinite(b) & np.isfinite(a)
+    up, lost = (defined & mask for mask in gains_and_losses(before, after))
     figure, axis = plt.subplots(figsize=(7.6, 5.0))
     kinds = (
-        (known & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),
-        (known & asked & ~lost, GREEN, 1.4, marks[0]),
+        (defined & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),
+        (defined & asked & ~lost, GREEN, 1.4, marks[0]),
         (lost, VERMILION, 1.4, "loses more than 5 points"),
     )
     for mask, colour, width, text in kinds:

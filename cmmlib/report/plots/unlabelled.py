@@ -18,38 +18,38 @@ COLOURS = (GREEN, BLUE, ORANGE, GREY, SKY)
 
 @styled
 def hub_and_under_predicted(
-    hub: np.ndarray, starved: np.ndarray, shift: float, names: tuple[str, str], own: np.ndarray | None = None
+    hub: np.ndarray, under_predicted: np.ndarray, shift: float, names: tuple[str, str], own: np.ndarray | None = None
 ) -> Figure:
-    """Logits of a hub class and of a starved class on images, [M] each, and the boundary before and after.
+    """Logits of a hub class and of an under-predicted class on images, [M] each, and the boundary before and after.
 
     Args:
-        shift: how much further the bias raises the starved class than the hub, in logits.
-        names: of the hub and the starved class.
-        own: with labels, mask of the images that are of the starved class.
+        shift: how much further the bias raises the under-predicted class than the hub, in logits.
+        names: of the hub and the under-predicted class.
+        own: with labels, mask of the images that are of the under-predicted class.
     """
     figure, axis = plt.subplots(figsize=(7.6, 4.8))
     kinds = [(np.ones(len(hub), bool), BLUE, "images of either")] if own is None else []
     if own is not None:
         kinds = [(~own, GREY, "other images"), (own, GREEN, f"images of {plain(names[1], 24)}")]
     for mask, colour, label in kinds:
-        axis.scatter(hub[mask], starved[mask], color=colour, s=16, alpha=0.7, label=label, linewidths=0)
-    ends = np.array([min(hub.min(), starved.min()), max(hub.max(), starved.max())])
+        axis.scatter(hub[mask], under_predicted[mask], color=colour, s=16, alpha=0.7, label=label, linewidths=0)
+    ends = np.array([min(hub.min(), under_predicted.min()), max(hub.max(), under_predicted.max())])
     axis.plot(ends, ends, color="black", lw=1.2, label="boundary of the plain classifier")
     axis.plot(ends, ends - shift, color=VERMILION, lw=1.6, ls=(0, (5, 2)), label="boundary with the bias")
-    won = int(((starved > hub - shift) & (starved <= hub)).sum())
+    won = int(((under_predicted > hub - shift) & (under_predicted <= hub)).sum())
     axis.set(
         xlabel=f"logit of {plain(names[0])} (the hub)",
-        ylabel=f"logit of {plain(names[1])} (the starved)",
+        ylabel=f"logit of {plain(names[1])} (under-predicted)",
         xlim=(hub.min() - 0.5, hub.max() + 0.5),
-        ylim=(starved.min() - 0.5, starved.max() + 0.5),
+        ylim=(under_predicted.min() - 0.5, under_predicted.max() + 0.5),
         title=f"A bias of {shift:.1f} logits moves {won} image{'s' if won != 1 else ''} across",
     )
     figure.legend(loc="outside lower center", ncols=2)
     return described(
         figure,
         f"""
-        Logits of the hub class {names[0]} and of the starved class {names[1]} on {len(hub)} images. The boundary moves
-        by {shift:.1f} logits, and {won} images change sides.""",
+        Logits of the hub class {names[0]} and of the under-predicted class {names[1]} on {len(hub)} images. The
+        boundary moves by {shift:.1f} logits, and {won} images change sides.""",
     )
 
 
