@@ -28,6 +28,7 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM
 def main() -> None:
     """Entry point of the console script."""
     logging.getLogger().setLevel(logging.ERROR)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read with torch: threads that wait leave the core to others
     sys.exit(_exit_code(sys.argv[1:]))
 
 

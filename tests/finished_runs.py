@@ -86,12 +86,16 @@ def write_embeddings(file: Path, **changes: object) -> str:
 
 def small_chapter(folder: Path, *cells: str) -> Path:
     """A folder of notebooks that holds one chapter: the parameters and these cells."""
+    folder.mkdir()
+    write_chapter(folder / "01_phenomenon.ipynb", *cells)
+    return folder
+
+
+def write_chapter(file: Path, *cells: str) -> None:
     parameters = nbformat.v4.new_code_cell(Study.parameters_cell(), metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, cells)])
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    folder.mkdir()
-    nbformat.write(notebook, folder / "01_phenomenon.ipynb")
-    return folder
+    nbformat.write(notebook, file)
 
 
 def read_through(run: Run, chapter: Path, by_tags: bool = True) -> dict[str, str]:

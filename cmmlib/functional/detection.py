@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 from torch import Tensor
@@ -47,8 +48,8 @@ def spearman(x: Float[Tensor, "n"], y: Float[Tensor, "n"]) -> float | None:
         raise InputError("a rank correlation needs defined values on both sides, got NaN")
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return None
-    result: Any = stats.spearmanr(x.numpy(), y.numpy())
-    return float(result.statistic)
+    ranks = stats.rankdata(np.column_stack((x.numpy(), y.numpy())), axis=0)
+    return float(np.corrcoef(ranks, rowvar=False)[1, 0])  # scipy's spearmanr without its p-value: bootstraps ask often
 
 
 def auroc(score: Float[Tensor, "C"], worst: Bool[Tensor, "C"]) -> float | None:
@@ -57,5 +58,6 @@ def auroc(score: Float[Tensor, "C"], worst: Bool[Tensor, "C"]) -> float | None:
     """
     if worst.all() or not worst.any():
         return None
-    u = stats.mannwhitneyu(score[~worst].numpy(), score[worst].numpy(), method="asymptotic").statistic
-    return float(u / (int(worst.sum()) * int((~worst).sum())))
+    others, n_worst = stats.rankdata(score.numpy())[~worst.numpy()], int(worst.sum())
+    u = others.sum() - len(others) * (len(others) + 1) / 2
+    return float(u / (n_worst * len(others)))

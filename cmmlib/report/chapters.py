@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import ChapterError, InputError
-from cmmlib.storage.cache import digest, file_digests
+from cmmlib.storage.cache import digest, file_digests, whole_file
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
@@ -75,9 +74,16 @@ def run_study(study: Study, only: str = "") -> Path:
         InputError: whatever is wrong with the study's inputs.
         ChapterError: a chapter failed; it is named with its cell and error.
     """
-    from cmmlib.study.open_run import open_run
+    from cmmlib.report import kernels
 
     wanted = chapters(only)
+    with kernels.forked() as kind:  # imports what chapters need while the study opens
+        return _run_chapters(study, wanted, kind)
+
+
+def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
+    from cmmlib.study.open_run import open_run
+
     run = open_run(study)
     notebooks = [path for path in wanted if belongs(path, run.conditions)]
     if not notebooks:
@@ -91,7 +97,7 @@ def run_study(study: Study, only: str = "") -> Path:
             note(f"{path.stem}: up to date")
             continue
         start = time.perf_counter()
-        _execute(path, target, run)
+        _execute(path, target, run, kernels)
         seconds = round(time.perf_counter() - start, 1)
         done[path.stem] = {"stamp": stamp, "seconds": seconds}
         run.write_manifest(done)
@@ -133,7 +139,7 @@ def _stamp(notebook: Path, run: Run) -> str:
     return digest(file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public())
 
 
-def _execute(source_path: Path, target: Path, run: Run) -> None:
+def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -142,32 +148,31 @@ def _execute(source_path: Path, target: Path, run: Run) -> None:
     notebook = nbformat.read(source_path, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
     _refuse_unknown_parameters(notebook, source_path)
-    work = target.with_name(f".{target.stem}-{os.getpid()}.ipynb")
-    work.parent.mkdir(parents=True, exist_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        nbformat.write(notebook, work)
-        papermill.execute_notebook(
-            work,
-            work,
+        executed = papermill.execute_notebook(
+            notebook,
+            None,
             parameters=run.study.model_dump(),
             kernel_name=KERNEL,
+            kernel_manager_class=kernels,
             cwd=run.folder,
+            shutdown_kernel="immediate",  # it keeps nothing that is not on disk
             progress_bar=False,
             config=Config(KernelManager={"transport_encryption": "auto"}),  # other users of the machine listen in vain
             extra_arguments=["--log-level=50"],  # what fails in a cell is reported below, once
         )
-        executed = nbformat.read(work, as_version=4)
-        _clean(executed, run.study)
-        nbformat.write(executed, work)
-        os.replace(work, target)
     except PapermillExecutionError as error:
         if error.ename == "InputError":
             raise InputError(error.evalue) from None
         if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
             raise OSError(errno.ENOSPC, "no space left", str(run.folder)) from None  # as if it had not been in a kernel
         raise ChapterError(f"{source_path.stem}, cell {error.cell_index}: {error.ename}: {error.evalue}") from None
-    finally:
-        work.unlink(missing_ok=True)
+    except RuntimeError as error:  # of nbclient, jupyter_client or `kernels`
+        raise ChapterError(f"{source_path.stem}: {error}: it may have run out of memory") from None
+    _clean(executed, run.study)
+    with whole_file(target) as temporary:
+        nbformat.write(executed, temporary)
 
 
 def applies(cell: Any, known: dict[str, bool]) -> bool:
