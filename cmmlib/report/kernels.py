@@ -24,7 +24,7 @@ import psutil
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 IMPORTS = (
     *("cmmlib.evaluation.run_comparison", "cmmlib.evaluation.model_card", "cmmlib.models.embed", "cmmlib.report.plots"),
@@ -77,7 +77,9 @@ class _ForkedKernel(Kernel):
 
 
 class _Fork(LocalProvisioner):
-    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+    parent: _ForkedKernel
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
         try:
             self.parent.server.send((cmd[3:], options["env"], os.fspath(options.get("cwd") or os.getcwd())))
             pid = self.parent.server.recv()

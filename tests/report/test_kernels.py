@@ -20,12 +20,12 @@ from finished_runs import Said, cmm, small_chapter, write_chapter, write_embeddi
 WORLD = """\
 import json, os, random, sys, warnings
 import matplotlib as mpl, numpy as np, torch
-import cmmlib.functional.detection
+from cmmlib.functional import detection
 world = {
     "names": sorted(name for name in dir() if not name.startswith("_")),
     "folder": os.getcwd(),
     "environment": sorted(set(os.environ) - {"JPY_SESSION_NAME"}),
-    "modules": [sys.modules["json"].__name__, "left_over" in sys.modules, cmmlib.functional.detection.spearman.__module__],
+    "modules": [sys.modules["json"].__name__, "left_over" in sys.modules, detection.spearman.__module__],
     "filters": len(warnings.filters),
     "settings": {key: str(value) for key, value in mpl.rcParams.items()},
     "backend": mpl.get_backend(),
@@ -40,12 +40,12 @@ with open(FILE, "w") as stream:
 DISORDER = """\
 import json, os, random, sys, types, warnings
 import matplotlib as mpl, numpy as np, torch
-import cmmlib.functional.detection
+from cmmlib.functional import detection
 left_over = 1
 os.chdir("/")
 os.environ["LEFT_OVER"] = "1"
 sys.modules["json"] = sys.modules["left_over"] = types.ModuleType("left_over")
-cmmlib.functional.detection.spearman = print
+detection.spearman = print
 warnings.simplefilter("error")
 mpl.rcParams["figure.dpi"] = 7
 mpl.use("svg")
