@@ -27,7 +27,8 @@ import sys
 repository = ""  # in Colab: the address of the repository that you came from
 if importlib.util.find_spec("cmmlib") is None:
     package = f"cmmlib[book] @ git+{repository}"
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", package])"""
+    command = [sys.executable, "-m", "pip", "install", "-q", package]
+    subprocess.check_call(command)"""
 PACKAGE = Path(__file__).parents[1]
 
 

@@ -41,6 +41,7 @@ class Kernel(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
+        """Of the running interpreter."""
         return KernelSpec(**get_kernel_dict())
 
 
@@ -80,6 +81,7 @@ class _Fork(LocalProvisioner):
     parent: _ForkedKernel
 
     async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
+        """Ask the warm process for a fork in place of starting a command."""
         try:
             self.parent.server.send((cmd[3:], options["env"], os.fspath(options.get("cwd") or os.getcwd())))
             pid = self.parent.server.recv()

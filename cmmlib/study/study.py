@@ -62,10 +62,8 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    dataset: str = Field(
-        "blazon", min_length=1, description="blazon, cifar100 ..., folder:PATH, wds:PATH, embeddings:FILE"
-    )
-    backbone: str | None = Field(BLAZON_MINI, description="or open_clip architecture, local-dir:PATH, hf-hub:NAME")
+    dataset: str = Field("blazon", min_length=1, description="blazon, cifar100, folder:PATH, wds:PATH, embeddings:FILE")
+    backbone: str | None = Field(BLAZON_MINI, description="open_clip name, local-dir:PATH, hf-hub:NAME")
     pretrained: str | None = Field(None, description="open_clip tag or path of a checkpoint")
     class_names: str | None = Field(None, description="text file, one class name a line, in class order")
     classes: str | None = Field(None, description="text file, a class name or index a line [default: all]")

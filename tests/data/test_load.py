@@ -107,11 +107,11 @@ def test_one_head_may_come_without_a_prompt_axis(written):
     texts = arrays()["text_features"][0]
     data = load_dataset(written(text_features=texts, prompts=None))
     assert data.text_features.shape == (1, 3, 4)
-    assert data.prompts == ["head 0"]
+    assert data.prompts == ["prompt 0"]
 
 
 def test_heads_without_prompts_are_numbered(written):
-    assert load_dataset(written(prompts=None)).prompts == ["head 0", "head 1"]
+    assert load_dataset(written(prompts=None)).prompts == ["prompt 0", "prompt 1"]
 
 
 def test_a_file_without_labels_has_none(written):
@@ -135,7 +135,7 @@ def test_the_stored_number_format_is_recorded(written, dtype):
 
 
 def test_large_float16_rows_do_not_overflow(written):
-    assert load_dataset(written(image_features=np.full((5, 4), 60000, np.float16))).images[0].tolist() == [0.5] * 4
+    assert load_dataset(written(image_features=np.full((5, 4), 60000, np.float16))).image_features[0].tolist() == [0.5] * 4
 
 
 def test_numbers_and_text_in_other_layouts_are_read(npz):
@@ -151,7 +151,7 @@ def test_numbers_and_text_in_other_layouts_are_read(npz):
     assert data.classnames == ["cat", "dog", "sea lion"]
     assert data.labels.tolist() == [0, 1, 2, 2, 1]
     assert data.logit_scale == 50
-    assert torch.equal(data.image_features, load_dataset(npz()).images)
+    assert torch.equal(data.image_features, load_dataset(npz()).image_features)
 
 
 def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
@@ -187,7 +187,7 @@ def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
             ["two or more classes"],
         ),
         ({"classnames": np.array(["cat", "dog"])}, ["shapes disagree", "2 classnames"]),
-        ({"prompts": np.array(["a {}"])}, ["1 prompts for 2 heads"]),
+        ({"prompts": np.array(["a {}"])}, ["1 prompts for 2 prompts"]),
         ({"image_ids": np.array(["a"])}, ["1 image_ids for 5 images"]),
         ({"image_features": np.ones((5, 4), np.int64)}, ["image_features holds", "int64", "floating-point"]),
         ({"labels": np.array([0, 1, 3, 0, 0])}, ["labels row 2 is 3", "0..2"]),
@@ -268,7 +268,7 @@ def test_class_names_may_come_from_a_file_with_comments_of_no_kind(npz, tmp_path
     name = npz()
     renamed = load_dataset(name, str(names))
     assert renamed.classnames == ["tabby cat", "dog", "#1 sea lion"]
-    assert torch.equal(renamed.image_features, load_dataset(name).images)
+    assert torch.equal(renamed.image_features, load_dataset(name).image_features)
 
 
 def test_class_names_that_do_not_fit_are_refused(npz, tmp_path):
