@@ -196,7 +196,7 @@ def _check_fit(
     if not image_features.numel() or not text_features.numel() or len(classnames) < 2:
         raise InputError(f"{path.name}: needs one or more images and two or more classes: {shapes}")
     if len(prompts) != len(text_features):
-        raise InputError(f"{path.name}: {len(prompts)} prompts for {len(text_features)} prompts' text_features")
+        raise InputError(f"{path.name}: prompts has {len(prompts)} names, text_features {len(text_features)} prompts")
 
 
 def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> Tensor | None:

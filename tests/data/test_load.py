@@ -187,7 +187,7 @@ def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
             ["two or more classes"],
         ),
         ({"classnames": np.array(["cat", "dog"])}, ["shapes disagree", "2 classnames"]),
-        ({"prompts": np.array(["a {}"])}, ["1 prompts for 2 prompts"]),
+        ({"prompts": np.array(["a {}"])}, ["prompts has 1 names, text_features 2 prompts"]),
         ({"image_ids": np.array(["a"])}, ["1 image_ids for 5 images"]),
         ({"image_features": np.ones((5, 4), np.int64)}, ["image_features holds", "int64", "floating-point"]),
         ({"labels": np.array([0, 1, 3, 0, 0])}, ["labels row 2 is 3", "0..2"]),

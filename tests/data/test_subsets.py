@@ -98,7 +98,7 @@ def test_a_draw_is_balanced_seeded_and_in_order(tmp_path):
     assert few.labels.bincount(minlength=CLASSES).tolist() == [3] * CLASSES
     where = [(data.image_features == x).all(1).nonzero()[0].item() for x in few.image_features]
     assert where == sorted(set(where))
-    assert torch.equal(few.image_features, draw(data, 3, seed=0).images)
+    assert torch.equal(few.image_features, draw(data, 3, seed=0).image_features)
     assert few.digest == draw(data, 3, seed=0).digest
     assert few.digest != draw(data, 3, seed=1).digest
 
@@ -111,7 +111,7 @@ def test_a_class_with_few_images_gives_all_of_them(image_folder):
 
 def test_without_labels_a_draw_takes_as_many_images_in_all(tmp_path):
     data = load_dataset(write_embeddings(tmp_path / "x.npz", labels=None))
-    assert len(draw(data, 2, 0).images) == 2 * CLASSES
+    assert len(draw(data, 2, 0).image_features) == 2 * CLASSES
     assert draw(data, 1000, 0) is data
 
 
