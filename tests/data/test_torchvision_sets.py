@@ -227,7 +227,7 @@ def test_files_of_another_format_are_one_line(root, monkeypatch):
 
 
 def test_a_download_overwrites_no_file_that_is_there(root, monkeypatch):
-    monkeypatch.setattr(torchvision_sets, "answers", lambda url: True)
+    monkeypatch.setattr(torchvision, "host_responds", lambda url: True)
 
     def whole(self):
         for name in ("Forest/1.jpg", "River/2.jpg"):
@@ -247,7 +247,7 @@ def test_a_download_overwrites_no_file_that_is_there(root, monkeypatch):
 
 def test_a_set_is_fetched_once_and_whole(root, monkeypatch):
     """What a download brings is moved into place when it is complete; one that breaks leaves nothing behind."""
-    monkeypatch.setattr(torchvision, "answers", lambda url: True)
+    monkeypatch.setattr(torchvision, "host_responds", lambda url: True)
     folders: list[Path] = []
 
     def broken(self):

@@ -193,7 +193,7 @@ def test_what_the_hub_refuses_is_one_line(hub_cache, monkeypatch):
         raise RuntimeError("404: no such data set\nRequest ID: 1")
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(webdataset, "answers", lambda url: True)
+    monkeypatch.setattr(webdataset, "host_responds", lambda url: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     assert refusal("owner/none") == "wds: owner/none could not be fetched: 404: no such data set Request ID: 1"
 

@@ -98,8 +98,9 @@ def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, disam
     known |= {"disambiguated": disambiguated, "others": others}
     kept = [cell for cell in nbformat.read(path, as_version=4).cells if applies(cell, known)]
     code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
-    calls = re.findall(r"pages\.glue_texts\((.*?)^ *\)|pages\.glue_texts\((.*)\)$", code, re.M | re.S)
-    said = set(re.findall(r"(\w+)=", str(calls)))
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    glued = [call for call in calls if ast.unparse(call.func) == "pages.glue_texts"]
+    said = {keyword.arg for call in glued for keyword in call.keywords}
     asked = {name for cell in kept if cell.cell_type == "markdown" for _, name in book._GLUE.findall(cell.source)}
     assert asked <= said, asked - said
 
