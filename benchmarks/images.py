@@ -39,7 +39,7 @@ CLASSES = 20
 
 
 def of_cmmlib(options: argparse.Namespace) -> dict:
-    from cmmlib.data.load import load_folder
+    from cmmlib.data.folders import load_folder
     from cmmlib.functional.zero_shot import predict
     from cmmlib.models.backbones import Backbone, load_backbone
     from cmmlib.models.embed import embed_images

@@ -163,7 +163,7 @@ def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
         "cmmlib.report.chapters.run_study", lambda study, only: seen.append((study, only)) or Path("there")
     )
     given = {
-        "dataset": f"embeddings:{inputs}/good.npz",
+        "dataset": "dtd",
         "backbone": "ViT-B-32",
         "pretrained": "openai",
         "class_names": "/names.txt",
@@ -184,6 +184,7 @@ def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
         "compare_with": "/runs/other-12345678",
         "seed": 7,
         "precision": "bf16",
+        "analysis_precision": "bf16",
         "storage": "float16",
         "device": "cpu",
         "batch_size": 9,
@@ -248,7 +249,7 @@ def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache
 SLOW = """
 import sys, time
 from pathlib import Path
-from cmmlib import embed
+from cmmlib.models import embed
 embed.IMAGE_SHARD = 2
 ready = Path(sys.argv[1])
 encode, done = embed._encode_shard, []

@@ -33,7 +33,7 @@ NOT_EMBEDDINGS = frozenset({"blazon", "folder", "wds", "named"})
 USED_BY = {
     **dict.fromkeys(("backbone", "pretrained", "templates", "base_template", "precision", "storage"), NOT_EMBEDDINGS),
     **dict.fromkeys(("device", "batch_size", "workers", "max_broken", "class_names"), NOT_EMBEDDINGS),
-    **dict.fromkeys(("n_described", "llm", "llm_base_url", "question", "domain", "transcript"), NOT_EMBEDDINGS),
+    **dict.fromkeys(("llm", "llm_base_url", "question", "domain", "transcript"), NOT_EMBEDDINGS),
     **dict.fromkeys(("max_requests", "max_cost"), NOT_EMBEDDINGS),
     "split": frozenset({"folder", "wds", "named"}),
     "data_root": frozenset({"named"}),

@@ -135,7 +135,9 @@ def test_the_stored_number_format_is_recorded(written, dtype):
 
 
 def test_large_float16_rows_do_not_overflow(written):
-    assert load_dataset(written(image_features=np.full((5, 4), 60000, np.float16))).image_features[0].tolist() == [0.5] * 4
+    assert (
+        load_dataset(written(image_features=np.full((5, 4), 60000, np.float16))).image_features[0].tolist() == [0.5] * 4
+    )
 
 
 def test_numbers_and_text_in_other_layouts_are_read(npz):

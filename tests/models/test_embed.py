@@ -14,7 +14,8 @@ import torch
 from conftest import refusal, write_clip
 from PIL import Image
 
-from cmmlib.data.load import ImageFolder, load_folder
+from cmmlib.data.folders import load_folder
+from cmmlib.data.images import ImageFolder
 from cmmlib.errors import InputError
 from cmmlib.models import embed
 from cmmlib.models.backbones import Backbone, load_backbone
@@ -415,9 +416,9 @@ PROCESS = """
 import sys, warnings
 from pathlib import Path
 import torch
-from cmmlib import embed
+from cmmlib.models import embed
 from cmmlib.models.backbones import load_backbone
-from cmmlib.data.load import ImageFolder, load_folder
+from cmmlib.data.folders import load_folder
 warnings.simplefilter("error")
 embed.IMAGE_SHARD = 2
 folder, model, out = sys.argv[1:]

@@ -516,7 +516,7 @@ def refuse(*args, **kwargs):
     tried.append(args)
     raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-from cmmlib import llm
+from cmmlib.texts import llm
 litellm = llm._litellm()
 print(tried, litellm.telemetry, litellm.suppress_debug_info)
 """
