@@ -112,8 +112,10 @@ def read_through(run: Run, chapter: Path, by_tags: bool = True) -> dict[str, str
         plt.close(figure)
 
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
-        patch.setattr(pages, "say", lambda **texts: said.update({name: str(text) for name, text in texts.items()}))
-        patch.setattr(pages, "show", draw)
+        patch.setattr(
+            pages, "glue_texts", lambda **texts: said.update({name: str(text) for name, text in texts.items()})
+        )
+        patch.setattr(pages, "show_figure", draw)
         patch.setattr("IPython.display.display", lambda *_, **__: None)
         patch.setattr("myst_nb.glue", lambda *_, **__: None)
         names: dict[str, object] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def test_a_study_may_say_how_many_are_described(tmp_path):
 
 @pytest.mark.parametrize("question", ["describe", "contrast"])
 def test_questions_name_the_rivals_only_in_contrast(tmp_path, question):
-    run = opened(write_embeddings(tmp_path / "x.npz"), question=question, domain="made-up vectors")
+    run = opened(write_embeddings(tmp_path / "x.npz"))
+    asked = {"question": question, "domain": "made-up vectors"}
+    run = replace(run, study=run.study.model_copy(update=asked))
     asked = enrich.questions(run.blind, [5, 1])
     assert list(asked) == [5, 1]
     rivals = F.top_rivals(run.image_features, run.base_text_features, run.logit_scale)
@@ -139,19 +142,23 @@ def test_the_base_row_predicts_as_chapter_1_does(tmp_path):
 # ---------------------------------------------------------------- labels
 
 
-STEPS = ["suspects", "questions", "enrich", "enrich_all", "encode_descriptions", "contenders", "weighted_ensemble"]
+STEPS = {
+    enrich: ["suspects", "questions", "enrich", "enrich_all", "encode_descriptions"],
+    methods: ["compare_methods", "record_classifiers", "weighted_ensemble"],
+}
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_no_step_takes_a_run_with_labels(synthetic, name):
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in STEPS for name in STEPS[module]])
+def test_no_step_takes_a_run_with_labels(synthetic, module, name):
     with pytest.raises(TypeError, match=f"{name} takes no labels: pass run.blind"):
-        getattr(methods, name)(synthetic)
+        getattr(module, name)(synthetic)
 
 
-def test_every_step_that_takes_a_run_is_guarded():
-    public = [f for n, f in vars(methods).items() if inspect.isfunction(f) and f.__module__ == methods.__name__]
+@pytest.mark.parametrize("module", STEPS)
+def test_every_step_that_takes_a_run_is_guarded(module):
+    public = [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
     taking = [f for f in public if "run" in inspect.signature(f).parameters and not f.__name__.startswith("_")]
-    assert sorted(f.__name__ for f in taking) == sorted(STEPS)
+    assert sorted(f.__name__ for f in taking) == sorted(STEPS[module])
     assert not [f for f in public if "labels" in inspect.signature(f).parameters]
 
 
