@@ -27,12 +27,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cmmlib import calibrate, metrics
-from cmmlib.backbones import load_backbone
-from cmmlib.cache import whole_file
-from cmmlib.datasets import load_blazon, load_embeddings
-from cmmlib.embed import embed_images, embed_texts
-from cmmlib.resampling import few_a_class
+from cmmlib import functional as F
+from cmmlib.data.load import load_blazon, load_embeddings
+from cmmlib.functional import prior_matching
+from cmmlib.functional.resampling import few_per_class
+from cmmlib.models.backbones import load_backbone
+from cmmlib.models.embed import embed_images, embed_texts
+from cmmlib.storage.cache import whole_file
 
 BASE = "a photo of a {}."
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -70,36 +71,41 @@ def real_sets(folder: Path) -> Iterator[Data]:
     for path in sorted(folder.glob("*_vitb32.npz")):
         data = load_embeddings(path)
         name = path.stem.partition("_")[0].rstrip("0123456789")
-        for head in data.heads:
-            yield Data(name, data.images, data.labels, head, data.logit_scale)
+        for head in data.text_features:
+            yield Data(name, data.image_features, data.labels, head, data.logit_scale)
 
 
-def fits(images: Tensor, head: Tensor, tau: float) -> Iterator[tuple[dict, calibrate.Correction]]:
-    whole = calibrate.prior_matching(images, head, tau)
+def settings_and_fits(images: Tensor, head: Tensor, logit_scale: float) -> Iterator[tuple[dict, F.Correction]]:
+    whole = F.fit_prior_matching(images, head, logit_scale)
     for strength in STRENGTHS:
-        yield {"method": "prior matching", "strength": strength}, whole.at(strength)
+        yield {"method": "prior matching", "strength": strength}, whole.with_strength(strength)
     for (text, image), rounds in itertools.product(WEIGHTS, ROUNDS):
         setting = {"method": "prototypes", "strength": 1.0, "weights": f"{text:g} : {image:g}", "rounds": rounds}
         weights = {"text_weight": text, "image_weight": image}
-        yield setting, calibrate.prototypes(images, head, tau, rounds=rounds, **weights)
+        yield setting, F.fit_prototypes(images, head, logit_scale, rounds=rounds, **weights)
 
 
 def references(labels: Tensor) -> dict[str, Tensor]:
     """The images that are fitted on."""
-    return {"": torch.arange(len(labels)), f", {FEW} a class": few_a_class(labels, FEW)}
+    return {"": torch.arange(len(labels)), f", {FEW} a class": few_per_class(labels, FEW)}
 
 
 def judged(data: Data, prediction: Tensor) -> dict[str, float]:
-    accuracy = metrics.class_accuracy(prediction, data.labels, len(data.head))
-    return {"overall": 100 * accuracy.overall, "worst 10": 100 * (metrics.worst_at_k(accuracy.value, 10) or 0.0)}
+    accuracy = F.class_accuracy(prediction, data.labels, len(data.head))
+    return {"overall": 100 * accuracy.overall, "worst 10": 100 * (F.worst_at_k(accuracy.value, 10) or 0.0)}
 
 
 def setting_rows(data: Data) -> list[dict]:
     """Accuracies of every setting on every reference."""
     return [
-        {"data": data.name, "reference": reference, **setting, **judged(data, found.predict(data.images, data.head))}
+        {
+            "data": data.name,
+            "reference": reference,
+            **setting,
+            **judged(data, found.predict(data.image_features)),
+        }
         for reference, kept in references(data.labels).items()
-        for setting, found in fits(data.images[kept], data.head, 1 / data.logit_scale)
+        for setting, found in settings_and_fits(data.image_features[kept], data.head, data.logit_scale)
     ]
 
 
@@ -125,19 +131,21 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
 # ---------------------------------------------------------------- steps of prior matching, and when to stop
 
 
-def plain_fixed_point(blocks: Iterable[Tensor], tau: float, damping: float) -> calibrate.Bias:
+def plain_fixed_point(blocks: Iterable[Tensor], logit_scale: float, damping: float) -> F.Bias:
     """b <- b - damping log(mean_n q[n] C), centred: `calibrate.fit` without Newton, for a uniform prior."""
     bias, rounds, gap = torch.zeros(1, dtype=torch.float64), 0, torch.full((2,), torch.inf)
     while rounds < STEP_CAP:
-        mass = torch.stack([calibrate.apply(block, tau, bias).softmax(1).sum(0).double() for block in blocks]).sum(0)
+        mass = torch.stack([F.apply_bias(block, logit_scale, bias).softmax(1).sum(0).double() for block in blocks]).sum(
+            0
+        )
         gap, rounds = mass.log() - mass.log().mean(), rounds + 1
-        if float(gap.max() - gap.min()) < calibrate.TOLERANCE:
+        if float(gap.max() - gap.min()) < prior_matching.TOLERANCE:
             break
         bias = bias - damping * gap
-    return calibrate.Bias(bias, float(gap.max() - gap.min()) < calibrate.TOLERANCE, rounds)
+    return F.Bias(bias, float(gap.max() - gap.min()) < prior_matching.TOLERANCE, rounds)
 
 
-def timed(fit: Callable[[], calibrate.Bias]) -> tuple[calibrate.Bias, float]:
+def timed(fit: Callable[[], F.Bias]) -> tuple[F.Bias, float]:
     """What a fit found, and the seconds of its shortest run."""
     seconds, found = float("inf"), None
     for _ in range(REPEATS):
@@ -150,13 +158,13 @@ def timed(fit: Callable[[], calibrate.Bias]) -> tuple[calibrate.Bias, float]:
 
 def step_rows(data: Data) -> Iterator[dict]:
     """Rounds and time of each step, and how far its bias is from Newton's."""
-    tau = 1 / data.logit_scale
+    scale = data.logit_scale
     for kept in references(data.labels).values():
-        blocks = calibrate.Products(data.images[kept], data.head)
-        newton, unit = timed(lambda blocks=blocks: calibrate.fit(blocks, tau, max_rounds=STEP_CAP))
+        blocks = SimilarityBlocks(data.image_features[kept], data.head)
+        newton, unit = timed(lambda blocks=blocks: F.match_prior(blocks, scale, max_rounds=STEP_CAP))
         found = {NEWTON: (newton, unit)}
         for step, damping in DAMPINGS.items():
-            found[step] = timed(lambda blocks=blocks, d=damping: plain_fixed_point(blocks, tau, d))
+            found[step] = timed(lambda blocks=blocks, d=damping: plain_fixed_point(blocks, scale, d))
         for step, (bias, seconds) in found.items():
             apart = float((bias.value - newton.value).abs().max())
             row = {"data": data.name, "step": step, "converged": bias.converged, "rounds": bias.rounds}
@@ -176,24 +184,24 @@ def steps(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def stops(images: Tensor, data: Data) -> Iterator[tuple[dict, calibrate.Correction]]:
+def stops(images: Tensor, data: Data) -> Iterator[tuple[dict, F.Correction]]:
     """Fits that end at several tolerances, for each method the strictest first."""
-    tau = 1 / data.logit_scale
+    scale = data.logit_scale
     for tolerance in (STRICTEST, *TOLERANCES):
-        with patch.object(calibrate, "TOLERANCE", tolerance):
-            found = calibrate.prior_matching(images, data.head, tau)
-        yield {"stops at": f"gap {tolerance:g}", "at most": calibrate.MAX_ROUNDS}, found
+        with patch.object(prior_matching, "TOLERANCE", tolerance):
+            found = F.fit_prior_matching(images, data.head, scale)
+        yield {"stops at": f"gap {tolerance:g}", "at most": prior_matching.MAX_ROUNDS}, found
     for cap, settled in itertools.product(sorted(PROTOTYPE_CAPS, reverse=True), SETTLED):
-        with patch.object(calibrate, "SETTLED", settled):
-            found = calibrate.prototypes(images, data.head, tau, rounds=cap)
+        with patch.object(prior_matching, "SETTLED", settled):
+            found = F.fit_prototypes(images, data.head, scale, rounds=cap)
         yield {"stops at": f"{100 * settled:g} % change", "at most": cap}, found
 
 
 def stopping_rows(data: Data) -> Iterator[dict]:
     for kept in references(data.labels).values():
         strictest: dict[str, Tensor] = {}
-        for rule, found in stops(data.images[kept], data):
-            prediction = found.predict(data.images, data.head)
+        for rule, found in stops(data.image_features[kept], data):
+            prediction = found.predict(data.image_features)
             first = strictest.setdefault(rule["stops at"].split()[0] == "gap", prediction)
             differ = 100 * float((prediction != first).double().mean())
             counts = {"settled": found.converged, "rounds": found.rounds, "differ (%)": differ}

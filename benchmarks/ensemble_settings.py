@@ -20,19 +20,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cmmlib import cmm, metrics
-from cmmlib import ensemble as ens
-from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.baselines import uniform_mean
-from cmmlib.blazon.templates import FITTING
-from cmmlib.blazon.wordily import descriptions
-from cmmlib.candidates import Candidates, candidate_cmm
-from cmmlib.datasets import RenderedShields, load_blazon, load_embeddings
-from cmmlib.embed import embed_images, embed_texts
-from cmmlib.enrich import default_n_described
-from cmmlib.predict import predict
-from cmmlib.prompts import PromptBank
-from cmmlib.similarity import match
+from cmmlib import functional as F
+from cmmlib.blazon.language.noisy_descriptions import descriptions
+from cmmlib.data.load import RenderedShields, load_blazon, load_embeddings
+from cmmlib.functional.candidates import Candidates, candidate_cmm
+from cmmlib.functional.prompt_baselines import uniform_mean
+from cmmlib.functional.similarity import similarity_pass
+from cmmlib.functional.zero_shot import predict
+from cmmlib.models.backbones import Backbone, load_backbone
+from cmmlib.models.embed import embed_images, embed_texts
+from cmmlib.texts.questions import default_n_described
+from cmmlib.texts.templates import BLAZON_TEMPLATES, PromptBank
 
 BASE = "a photo of a {}."
 PETS = Path(os.environ.get("CMM_REAL_DATA", "")) / "pets25_vitb32.npz"
@@ -59,9 +57,9 @@ def scores(images, labels, candidates, others, logit_scale) -> list[dict]:
             score = first[way]
         else:  # the rivals have the texts of the row before, which is a round less
             score = candidate_cmm(images, candidates, classifier, logit_scale, way)
-        classifier = ens.combine(candidates, ens.weigh(candidates, score, **form))
-        accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
-        rows.append({**setting, "overall": accuracy.overall, "worst_10": metrics.worst_at_k(accuracy.value, 10)})
+        classifier = F.combine_candidates(candidates, F.weigh_candidates(candidates, score, **form))
+        accuracy = F.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
+        rows.append({**setting, "overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)})
     return rows
 
 
@@ -81,7 +79,7 @@ def embedded(list_seed: int, seed: int, backbone: Backbone) -> tuple[RenderedShi
     """One class list, its images of one seed [N, D], and the base prompt and the templates filled with it [P, C, D]."""
     data = load_blazon(str(list_seed), seed)
     images = embed_images(backbone, data)
-    templates = [BASE, *FITTING]
+    templates = [BASE, *BLAZON_TEMPLATES]
     texts = PromptBank.of_templates(templates, data.classnames).texts
     heads = embed_texts(backbone, texts).unflatten(0, (len(templates), len(data.classnames)))
     return data, images, heads
@@ -91,8 +89,8 @@ def described_world(list_seed: int, seed: int, backbone) -> World:
     """One class list on the images of one seed, its quarter of lowest CMM described by generated sentences."""
     data, images, heads = embedded(list_seed, seed, backbone)
     base, pool = heads[0], heads[1:]
-    soft = cmm.cmm(match(images, base[None], backbone.logit_scale), "soft")[0]
-    suspects = cmm.rank_classes(soft)[: default_n_described(len(base))].tolist()
+    soft = F.class_matching_margin(similarity_pass(images, base[None], backbone.logit_scale), "soft")[0]
+    suspects = F.rank_classes(soft)[: default_n_described(len(base))].tolist()
     described = {c: embed_texts(backbone, descriptions(data.arms[c], seed)) for c in suspects}
     candidates = Candidates.of_templates(pool).with_descriptions(described)
     name, others = f"blazon:{list_seed}", uniform_mean(pool)
@@ -101,15 +99,15 @@ def described_world(list_seed: int, seed: int, backbone) -> World:
 
 def embedded_world(list_seed: int, seed: int, backbone) -> list[dict]:
     world = described_world(list_seed, seed, backbone)
-    rows = scores(world.images, world.labels, world.candidates, world.others, world.logit_scale)
+    rows = scores(world.image_features, world.labels, world.candidates, world.others, world.logit_scale)
     return [{"data": world.name, "seed": seed, **row} for row in rows]
 
 
 def real_heads(path: Path) -> list[dict]:
     data = load_embeddings(path)
-    candidates = Candidates.of_templates(data.heads)
+    candidates = Candidates.of_templates(data.text_features)
     assert data.labels is not None
-    rows = scores(data.images, data.labels, candidates, uniform_mean(data.heads), data.logit_scale)
+    rows = scores(data.image_features, data.labels, candidates, uniform_mean(data.text_features), data.logit_scale)
     return [{"data": path.stem, "seed": None, **row} for row in rows]
 
 

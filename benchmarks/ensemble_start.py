@@ -17,21 +17,20 @@ import torch
 from ensemble_settings import PETS, arguments, embedded
 from torch import Tensor
 
-from cmmlib import cmm, metrics
-from cmmlib import ensemble as ens
-from cmmlib.backbones import Backbone, load_backbone
-from cmmlib.baselines import uniform_mean
-from cmmlib.candidates import Candidates
-from cmmlib.datasets import load_embeddings
-from cmmlib.predict import predict
-from cmmlib.similarity import match
+from cmmlib import functional as F
+from cmmlib.data.load import load_embeddings
+from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.prompt_baselines import uniform_mean
+from cmmlib.functional.similarity import similarity_pass
+from cmmlib.functional.zero_shot import predict
+from cmmlib.models.backbones import Backbone, load_backbone
 
 KEPT = ["start", "rounds", "precision", "sets of products"]
 
 
 def rows(images: Tensor, labels: Tensor, heads: Tensor, logit_scale: float, worst_k: int) -> list[dict]:
     candidates, mean = Candidates.of_templates(heads), uniform_mean(heads)
-    known = cmm.cmm(match(images, heads, logit_scale)).flatten()
+    known = F.class_matching_margin(similarity_pass(images, heads, logit_scale)).flatten()
     found = []
     ways = (("mean texts", None, (0, 1, 2, 3)), ("scores of a pass", known, (1, 2, 3)))
     for (start, scores, counts), precision in itertools.product(ways, ("fp32", "bf16")):
@@ -40,9 +39,9 @@ def rows(images: Tensor, labels: Tensor, heads: Tensor, logit_scale: float, wors
             if precision == "bf16" and not products:
                 continue
             form = {"scores": scores, "rounds": rounds, "precision": precision}
-            classifier = ens.cmm_ensemble(images, candidates, mean, logit_scale, **form) if rounds else mean
-            accuracy = metrics.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
-            worst = metrics.worst_at_k(accuracy.value, worst_k)
+            classifier = F.cmm_ensemble(images, candidates, mean, logit_scale, **form) if rounds else mean
+            accuracy = F.class_accuracy(predict(images, classifier), labels, candidates.n_classes)
+            worst = F.worst_at_k(accuracy.value, worst_k)
             values = dict(zip(KEPT, (start, rounds, precision, products), strict=True))
             found.append({**values, "overall": 100 * accuracy.overall, "worst": 100 * worst})
     return found
@@ -63,7 +62,9 @@ def main() -> None:
     if PETS.is_file():
         data = load_embeddings(PETS)
         assert data.labels is not None
-        pets = pd.DataFrame(rows(data.images, data.labels, data.heads, data.logit_scale, 6)).set_index(KEPT)
+        pets = pd.DataFrame(rows(data.image_features, data.labels, data.text_features, data.logit_scale, 6)).set_index(
+            KEPT
+        )
         mean["pets"] = pets["overall"]
     mean.reset_index().to_csv(given.out, index=False, float_format="%.1f")
     print(mean.to_string(float_format="%.2f"))

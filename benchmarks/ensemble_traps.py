@@ -23,15 +23,16 @@ import torch
 from ensemble_settings import World, described_world
 from torch import Tensor
 
-from cmmlib import ensemble as ens
-from cmmlib import metrics, repair
-from cmmlib.backbones import load_backbone
-from cmmlib.baselines import uniform_mean
-from cmmlib.cache import whole_file
-from cmmlib.candidates import DESCRIPTION, TEMPLATE, Candidates
-from cmmlib.opening import open_run
-from cmmlib.predict import predict
-from cmmlib.study import Study
+from cmmlib import functional as F
+from cmmlib.functional import ensemble as ens
+from cmmlib.functional.candidates import DESCRIPTION, TEMPLATE, Candidates
+from cmmlib.functional.prompt_baselines import uniform_mean
+from cmmlib.functional.zero_shot import predict
+from cmmlib.models.backbones import load_backbone
+from cmmlib.storage.cache import whole_file
+from cmmlib.study import enrich
+from cmmlib.study.open_run import open_run
+from cmmlib.study.study import Study
 
 OTHER, SHIPPED = "other lists", "shipped list"
 Score = Callable[["World", "Matches"], Tensor]
@@ -42,11 +43,11 @@ def shipped_world(seed: int) -> World:
     """The shipped class list, its suspects described by the recorded answers, as chapters 3 and 4 do."""
     run = open_run(Study.of({"dataset": "blazon", "seed": seed}))
     blind = run.blind
-    described = repair.encode_descriptions(blind, repair.enrich(blind))
-    candidates = Candidates.of_templates(run.heads).with_descriptions(described)
+    described = enrich.encode_descriptions(blind, enrich.enrich(blind))
+    candidates = Candidates.of_templates(run.text_features).with_descriptions(described)
     assert run.labels is not None
-    others = uniform_mean(run.heads)
-    return World("blazon", run.images, run.labels, candidates, others, list(described), run.logit_scale)
+    others = uniform_mean(run.text_features)
+    return World("blazon", run.image_features, run.labels, candidates, others, list(described), run.logit_scale)
 
 
 # ---------------------------------------------------------------- scores of the candidates
@@ -61,9 +62,9 @@ class Matches(NamedTuple):
     log_odds: Tensor  # of each candidate against all other classes, [N, T]
 
 
-def matches(world: World, others: Tensor) -> Matches:
-    similarity, classes = world.images @ world.candidates.vectors.T, world.candidates.classes
-    around = world.images @ others.T
+def passed(world: World, others: Tensor) -> Matches:
+    similarity, classes = world.image_features @ world.candidates.vectors.T, world.candidates.classes
+    around = world.image_features @ others.T
     rival, log_rest = torch.empty_like(around), torch.empty_like(around)
     for c in range(around.shape[1]):
         rest = around.index_fill(1, torch.tensor([c]), -torch.inf)
@@ -155,28 +156,28 @@ def safe_robbers_dropped(world: World, found: Matches) -> Tensor:
 
 def method(world: World, **settings: Any) -> Tensor:
     """The weighted ensemble, with the project's settings or others: [C, D]."""
-    return ens.cmm_ensemble(world.images, world.candidates, world.others, world.logit_scale, **settings)
+    return F.cmm_ensemble(world.image_features, world.candidates, world.others, world.logit_scale, **settings)
 
 
 def changed(world: World, score: Score = plain, kept: Filter = all_kept) -> Tensor:
     """The method with another score of the candidates, or with some left out: [C, D]."""
     others = world.others
     for _ in range(ens.ROUNDS):
-        found = matches(world, others)
+        found = passed(world, others)
         mask = kept(world, found)
         chosen = world.candidates.where(mask)
-        others = ens.combine(chosen, ens.weigh(chosen, score(world, found)[mask]))
+        others = F.combine_candidates(chosen, F.weigh_candidates(chosen, score(world, found)[mask]))
     return others
 
 
 def shift(world: World, head: Tensor) -> Tensor:
     """How much each class's mean similarity with all images lies above that of the uniform mean of templates, [C]."""
-    return (world.images @ (head - world.others).T).mean(0)
+    return (world.image_features @ (head - world.others).T).mean(0)
 
 
 def unshifted(world: World, head: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Predictions of a classifier without the shift of its classes."""
-    similarity, moved = world.images @ head.T, shift(world, head)
+    similarity, moved = world.image_features @ head.T, shift(world, head)
     described = of_suspects(world, torch.arange(len(head)))
     common = described * (moved[described].mean() - moved[~described].mean())
     yield "described classes without their common shift", (similarity - common).argmax(1)
@@ -198,7 +199,7 @@ def variants(world: World) -> Iterator[tuple[str, str, Tensor]]:
         ("robbing", "filter: robs their safe images"): changed(world, kept=safe_robbers_dropped),
     }
     for (trap, name), head in heads.items():
-        yield trap, name, predict(world.images, head)
+        yield trap, name, predict(world.image_features, head)
         if not trap:
             yield from (("shift", variant, prediction) for variant, prediction in unshifted(world, head))
 
@@ -206,16 +207,16 @@ def variants(world: World) -> Iterator[tuple[str, str, Tensor]]:
 def sizes(world: World) -> Iterator[tuple[str, float]]:
     """How large the traps are: measures by name."""
     yield from sizes_of_shift(world)
-    found = matches(world, world.others)
+    found = passed(world, world.others)
     yield from sizes_of_scale(world, plain(world, found))
     for name, kept in (("unsuspected classes", robbers_dropped), ("their safe images", safe_robbers_dropped)):
         dropped = ~kept(world, found)
         own = (world.labels[:, None] == world.candidates.classes)[newly_won(world, found) & dropped]
         yield f"descriptions that rob {name} (%)", percent(dropped[world.candidates.groups == DESCRIPTION])
         yield f"right among what those that rob {name} win (%)", percent(own)
-    right = predict(world.images, world.others) == world.labels
+    right = predict(world.image_features, world.others) == world.labels
     for rounds in (1, 2, 3):
-        after = predict(world.images, method(world, rounds=rounds))
+        after = predict(world.image_features, method(world, rounds=rounds))
         robbed = right & (after != world.labels) & of_suspects(world, after)
         yield f"images lost to described classes, rounds: {rounds} (%)", percent(robbed)
 
@@ -226,8 +227,8 @@ def percent(true: Tensor) -> float:
 
 def sizes_of_shift(world: World) -> Iterator[tuple[str, float]]:
     """Mean shift of described and other classes, in mean deviations of an image's similarities over classes."""
-    deviation = (world.images @ world.others.T).std(1).mean()
-    moved = world.images @ (method(world) - world.others).T / deviation  # [N, C]
+    deviation = (world.image_features @ world.others.T).std(1).mean()
+    moved = world.image_features @ (method(world) - world.others).T / deviation  # [N, C]
     described = of_suspects(world, torch.arange(moved.shape[1]))
     own = world.labels[:, None] == torch.arange(moved.shape[1])
     yield "shift of described classes (deviations)", float(moved[:, described].mean())
@@ -244,7 +245,7 @@ def sizes_of_scale(world: World, cmm: Tensor) -> Iterator[tuple[str, float]]:
         yield f"CMM of {name}, mean", float(own.mean())
         yield f"CMM of {name}, deviation", float(own.std())
     for name, balanced in (("with", True), ("without", False)):
-        weights = ens.weigh(candidates, cmm, balanced=balanced)
+        weights = F.weigh_candidates(candidates, cmm, balanced=balanced)
         mass = weights[candidates.groups == DESCRIPTION].sum() / len(world.suspects)
         yield f"weight of descriptions, groups {name} equal mass (%)", 100 * float(mass)
 
@@ -252,8 +253,8 @@ def sizes_of_scale(world: World, cmm: Tensor) -> Iterator[tuple[str, float]]:
 def accuracies(world: World) -> list[dict]:
     rows = []
     for trap, variant, prediction in variants(world):
-        accuracy = metrics.class_accuracy(prediction, world.labels, world.candidates.n_classes)
-        worst = metrics.worst_at_k(accuracy.value, 10)
+        accuracy = F.class_accuracy(prediction, world.labels, world.candidates.n_classes)
+        worst = F.worst_at_k(accuracy.value, 10)
         scores = {"overall": 100 * accuracy.overall, "worst 10": 100 * (worst or 0.0)}
         rows.append({"trap": trap, "variant": variant, **scores})
     return rows

@@ -16,9 +16,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cmmlib import evidence, metrics, pages
-from cmmlib.cache import whole_file
-from cmmlib.datasets import load_embeddings
+from cmmlib import functional as F
+from cmmlib.data.load import load_embeddings
+from cmmlib.evaluation import claims
+from cmmlib.report import pages
+from cmmlib.storage.cache import whole_file
 
 FILES = {"DTD": "dtd_vitb32.npz", "Pets, 25 breeds": "pets25_vitb32.npz"}
 OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "evidence_real.csv"
@@ -33,9 +35,11 @@ def main() -> None:
     for name, file in FILES.items():
         data = load_embeddings(folder / file)
         assert data.labels is not None
-        k = min(10, metrics.default_worst_k(len(data.classnames)))
-        rows = evidence.rows(data.images, data.heads[0], data.heads, data.labels, data.logit_scale, k)
-        rows.append(evidence.sight(data.images, data.heads[0], data.labels))
+        k = min(10, F.default_worst_k(len(data.classnames)))
+        rows = claims.claim_rows(
+            data.image_features, data.text_features[0], data.text_features, data.labels, data.logit_scale, k
+        )
+        rows.append(claims.sight(data.image_features, data.text_features[0], data.labels))
         shown = pages.evidence_table(rows)
         shown.insert(0, "data", name)
         tables.append(shown)

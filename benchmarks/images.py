@@ -39,10 +39,10 @@ CLASSES = 20
 
 
 def of_cmmlib(options: argparse.Namespace) -> dict:
-    from cmmlib.backbones import Backbone, load_backbone
-    from cmmlib.datasets import load_folder
-    from cmmlib.embed import embed_images
-    from cmmlib.predict import predict
+    from cmmlib.data.folders import load_folder
+    from cmmlib.functional.zero_shot import predict
+    from cmmlib.models.backbones import Backbone, load_backbone
+    from cmmlib.models.embed import embed_images
 
     backbone, data = load_backbone(ARCHITECTURE, str(options.folder / "weights.safetensors"), "cpu"), options.folder
     embed_images(backbone, load_folder(data / "first"), batch_size=options.batch)

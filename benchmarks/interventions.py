@@ -2,9 +2,9 @@
 
     python benchmarks/interventions.py OUT
 
-trains the control and the two interventions of `cmmlib.blazon.interventions` into folders of OUT, some minutes each on
-two cores; a killed run goes on where it was. It writes what the chapter on causes reads, interventions.json among the
-shipped files: accuracy and CMM of every class by name, means over three evaluation seeds.
+trains the control and the two interventions of `blazon.training.interventions` into folders of OUT, some minutes each
+on two cores; a killed run goes on where it was. It writes what the chapter on causes reads, interventions.json among
+the shipped files: accuracy and CMM of every class by name, means over three evaluation seeds.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cmmlib import cmm, metrics
-from cmmlib.backbones import Backbone, load_backbone
+from cmmlib import functional as F
 from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.heraldry import blazon
-from cmmlib.blazon.interventions import FREQUENT, RECIPES, RECORD, SPLIT
-from cmmlib.blazon.model import NAME
-from cmmlib.blazon.pretrain import pretrain
-from cmmlib.cache import write_text
-from cmmlib.datasets import load_blazon
-from cmmlib.embed import embed_images, embed_texts
-from cmmlib.prompts import BASE_TEMPLATE, fill
-from cmmlib.similarity import match
+from cmmlib.blazon.training.interventions import FREQUENT, RECIPES, RECORD, SPLIT
+from cmmlib.blazon.training.model import NAME
+from cmmlib.blazon.training.pretrain import pretrain
+from cmmlib.data.load import load_blazon
+from cmmlib.functional.similarity import similarity_pass
+from cmmlib.models.backbones import Backbone, load_backbone
+from cmmlib.models.embed import embed_images, embed_texts
+from cmmlib.storage.cache import write_text
+from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 SEEDS = (1, 2, 3)
 
@@ -40,10 +40,10 @@ def measure(backbone: Backbone, data: dict[int, Any]) -> dict[str, list[float]]:
     texts = embed_texts(backbone, [fill(BASE_TEMPLATE, blazon(arms)) for arms in load_classes()])
     accuracies, scores = [], []
     for images in data.values():
-        found = match(embed_images(backbone, images), texts[None], backbone.logit_scale)
+        found = similarity_pass(embed_images(backbone, images), texts[None], backbone.logit_scale)
         prediction = found.prediction[0].long()
-        accuracies.append(metrics.class_accuracy(prediction, images.labels, len(texts)).value)
-        scores.append(cmm.cmm(found, "soft")[0])
+        accuracies.append(F.class_accuracy(prediction, images.labels, len(texts)).value)
+        scores.append(F.class_matching_margin(found, "soft")[0])
     means = {"accuracy": torch.stack(accuracies).mean(0), "cmm": torch.stack(scores).mean(0)}
     return {name: [round(value, 5) for value in values.tolist()] for name, values in means.items()}
 

@@ -22,9 +22,10 @@ from pathlib import Path
 import open_clip
 import pandas as pd
 
-from cmmlib import Study, metrics, open_run
-from cmmlib.blazon.model import weights
-from cmmlib.predict import predict
+from cmmlib import Study, open_run
+from cmmlib import functional as F
+from cmmlib.blazon.training.model import weights
+from cmmlib.functional.zero_shot import predict
 
 COLUMNS = ["backbone", "pretrained", "dataset", "split", "prompts", "metric", "value", "tolerance", "data"]
 COLUMNS += ["source", "commit"]
@@ -103,9 +104,9 @@ def computed(study: Study, dataset: str, split: str, prompts: str, tolerance: fl
     """What this package measures on the run's base prompt."""
     run = open_run(study)
     assert run.labels is not None
-    found = metrics.class_accuracy(predict(run.images, run.base), run.labels, run.n_classes)
+    found = F.class_accuracy(predict(run.image_features, run.base_text_features), run.labels, run.n_classes)
     values: dict[str, float | None] = {"accuracy": found.overall, "mean_per_class": found.mean_per_class}
-    values |= {f"worst_{k}": metrics.worst_at_k(found.value, k) for k in (5, 10, 20)}
+    values |= {f"worst_{k}": F.worst_at_k(found.value, k) for k in (5, 10, 20)}
     rows = pd.DataFrame(values.items(), columns=["metric", "value"])
     model = run.facts["model"]
     rows["backbone"] = model["backbone"] or "ViT-B-32-quickgelu"

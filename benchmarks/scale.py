@@ -33,11 +33,11 @@ import torch
 from similarity import products, status, unit
 from torch import Tensor
 
-from cmmlib import baselines, cmm, metrics
-from cmmlib import ensemble as ens
-from cmmlib.candidates import Candidates
-from cmmlib.predict import predict
-from cmmlib.similarity import match
+from cmmlib import functional as F
+from cmmlib.functional import ensemble as ens
+from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.similarity import similarity_pass
+from cmmlib.functional.zero_shot import predict
 
 SCALE = 100.0
 BLOCK = 2000  # images a block of the bare products
@@ -72,24 +72,24 @@ def stages(images: Tensor, heads: Tensor, labels: Tensor, precision: str) -> dic
     kept: dict = {}
 
     def one_pass() -> None:
-        kept["matches"] = match(images, heads, SCALE, precision=precision)
+        kept["passed"] = similarity_pass(images, heads, SCALE, precision=precision)
 
     def scores() -> None:
-        matches = kept["matches"]
-        forms = [cmm.cmm(matches, form) for form in cmm.ASSIGNMENTS]
-        for score in (forms[1], cmm.scale_free_cmm(matches)):
-            cmm.prompt_scores(score), cmm.rank_classes(score[0])
-        cmm.accuracy_estimate(matches), cmm.predicted_count(matches), cmm.mean_top_probability(matches)
+        passed = kept["passed"]
+        forms = [F.class_matching_margin(passed, form) for form in F.ASSIGNMENTS]
+        for score in (forms[1], F.scale_free_cmm(passed)):
+            F.prompt_scores(score), F.rank_classes(score[0])
+        F.accuracy_estimate(passed), F.predicted_count(passed), F.mean_top_probability(passed)
 
     def ensemble() -> None:
-        candidates, others = Candidates.of_templates(heads), baselines.uniform_mean(heads)
-        first = cmm.cmm(kept["matches"]).flatten()
-        classifier = ens.cmm_ensemble(images, candidates, others, SCALE, scores=first, precision=precision)
+        candidates, others = Candidates.of_templates(heads), F.uniform_mean(heads)
+        first = F.class_matching_margin(kept["passed"]).flatten()
+        classifier = F.cmm_ensemble(images, candidates, others, SCALE, scores=first, precision=precision)
         kept["prediction"] = predict(images, classifier)
 
     def evaluation() -> None:
-        accuracy = metrics.class_accuracy(kept["prediction"], labels, heads.shape[1])
-        metrics.worst_at_k(accuracy.value, 10)
+        accuracy = F.class_accuracy(kept["prediction"], labels, heads.shape[1])
+        F.worst_at_k(accuracy.value, 10)
 
     return dict(zip(STAGES, (one_pass, scores, ensemble, evaluation), strict=True))
 
@@ -171,7 +171,7 @@ def main() -> None:
     )
     table.to_csv(options.out, index=False)
     if options.what == "growth":
-        from cmmlib.plots import scaling
+        from cmmlib.report.plots import scaling
 
         scaling(table).savefig(Path(options.out).with_suffix(".png"), dpi=160)
 

@@ -1,4 +1,4 @@
-"""How much `cmmlib.similarity.match` costs beyond the matrix products it cannot do without, and its peak memory.
+"""How much `functional.similarity_pass` costs beyond the matrix products it cannot do without, and its peak memory.
 
 Time: random unit vectors; in every round the bare float32 products (one product a prompt into a preallocated buffer, of
 all images at once and in blocks; in bfloat16 too) and `match` run one after the other in the same process. A ratio is
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cmmlib.similarity import Matches, match
+from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 
 SCALE = 100.0
 BLOCK = 2000  # images a block of the blocked baseline
@@ -67,12 +67,12 @@ def measure_time(args: argparse.Namespace) -> dict:
     calls = {
         "products, all images at once": lambda: products(images, heads, buffer, args.images),
         "products, blocked": lambda: products(images, heads, buffer, min(BLOCK, args.images)),
-        "match fp32": lambda: match(images, heads, SCALE),
+        "match fp32": lambda: similarity_pass(images, heads, SCALE),
     }
     if not no_bf16():
         low = images.bfloat16(), heads.bfloat16(), buffer.bfloat16()
         calls["bare bf16 products"] = lambda: products(*low, min(BLOCK, args.images))
-        calls["match bf16"] = lambda: match(images, heads, SCALE, precision="bf16")
+        calls["match bf16"] = lambda: similarity_pass(images, heads, SCALE, precision="bf16")
     for call in calls.values():
         call()
     rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(args.pairs)]
@@ -91,17 +91,17 @@ def status(field: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field + ":"))
 
 
-def output_size(matches: Matches) -> float:
-    return sum(x.numel() * x.element_size() for x in vars(matches).values() if isinstance(x, Tensor)) / 2**20
+def output_size(passed: SimilarityPass) -> float:
+    return sum(x.numel() * x.element_size() for x in vars(passed).values() if isinstance(x, Tensor)) / 2**20
 
 
 def measure_memory_here(args: argparse.Namespace) -> dict:
     images, heads = inputs(args)
-    match(images[:64], heads[:1], SCALE, precision=args.precision)
+    similarity_pass(images[:64], heads[:1], SCALE, precision=args.precision)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = status("VmRSS")
-    matches = match(images, heads, SCALE, precision=args.precision)
-    return {"peak_mib": status("VmHWM") - before, "outputs_mib": output_size(matches)}
+    passed = similarity_pass(images, heads, SCALE, precision=args.precision)
+    return {"peak_mib": status("VmHWM") - before, "outputs_mib": output_size(passed)}
 
 
 def measure_memory(args: argparse.Namespace) -> dict:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from cmmlib.cache import digest
+from cmmlib.storage.cache import digest
 
 ROOT = Path(__file__).resolve().parents[1]
 SLEEP = {"OMP_WAIT_POLICY": "passive"}
@@ -33,7 +33,8 @@ FORKED = "from cmmlib.cli import main; main()"
 NEW = """
 import sys
 from contextlib import nullcontext
-from cmmlib import cli, kernels
+from cmmlib import cli
+from cmmlib.report import kernels
 kernels.forked = lambda imports: nullcontext(kernels.Kernel)
 sys.exit(cli._exit_code(sys.argv[1:]))  # main() would let waiting threads sleep
 """

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cmmlib.errors import ChapterError, InputError
-from cmmlib.study import Study
+from cmmlib.study.study import Study
 
 app = typer.Typer(
     add_completion=False,
@@ -99,7 +99,7 @@ def run(
 ) -> None:
     """Run a study: embed what is missing, execute the chapters, write results to OUT/<id>/ and print that folder."""
     study = _given_study(context, fields)
-    from cmmlib import chapters
+    from cmmlib.report import chapters
 
     if dry_run:
         print(chapters.plan(study, only))
@@ -116,10 +116,10 @@ def describe(
 ) -> None:
     """Ask a language model (--llm) about a study's suspects and record its answers; what is recorded is not asked."""
     study = _given_study(context, fields)
-    from cmmlib import repair
-    from cmmlib.answers import own_transcript_path
-    from cmmlib.enrich import RECORDED
-    from cmmlib.opening import open_run
+    from cmmlib.study import enrich
+    from cmmlib.study.open_run import open_run
+    from cmmlib.texts.enrichment import RECORDED
+    from cmmlib.texts.transcripts import own_transcript_path
 
     if study.llm == RECORDED:
         raise InputError(
@@ -128,13 +128,17 @@ def describe(
     run = open_run(study)
     if run.backbone is None:
         raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
-    found = repair.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
-    for c, reason in found.failed.items():
+    enrichment = enrich.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
+    for c, reason in enrichment.failed.items():
         _progress(f"{run.classnames[c]}: {reason}")
-    if found.spent:
-        cost = f"{found.spent.cost:.4f} US dollars" if found.spent.priced else "at a price that litellm does not know"
-        _progress(f"{found.spent.requests} requests, {found.spent.tokens:,} tokens, {cost}")
-    print(f"{found.requests} of {len(found.asked)} classes described")
+    if enrichment.spent:
+        cost = (
+            f"{enrichment.spent.cost:.4f} US dollars"
+            if enrichment.spent.priced
+            else "at a price that litellm does not know"
+        )
+        _progress(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
+    print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     print(study.transcript or own_transcript_path())
 
 
@@ -147,7 +151,7 @@ def build_book(
     out: Annotated[Path, typer.Option(help="folder that receives html/")] = Path("_build"),
 ) -> None:
     """Build the book of one or more runs, warnings as errors, and check that every page and number is there."""
-    from cmmlib import book
+    from cmmlib.report import book
 
     print(book.build(runs or [], out))
 
@@ -160,11 +164,11 @@ def verify(
     ] = None,
 ) -> None:
     """Compare a run with reference figures, published ones and this project's; exit code 1 where one differs."""
-    from cmmlib import verify as reference_figures
+    from cmmlib.evaluation import reference as reference_figures
 
-    found = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
-    print("\n".join(check.sentence for check in found))
-    if not all(check.agrees for check in found if check.found is not None):
+    checks = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
+    print("\n".join(check.sentence for check in checks))
+    if not all(check.agrees for check in checks if check.found is not None):
         raise typer.Exit(1)
 
 
@@ -175,14 +179,55 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="CSV with a row a run and method; - is standard output")] = None,
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
-    from cmmlib import sidebyside
-    from cmmlib.cache import write_text
+    from cmmlib.evaluation import run_comparison
+    from cmmlib.study.run_files import replace_table
 
-    sides = sidebyside.read_sides(runs)
-    table = sidebyside.gains(sides).to_csv(index=False)
+    sides = run_comparison.read_summaries(runs)
+    table = run_comparison.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
-        write_text(out, table)
-    print(table if out == Path("-") else sidebyside.spoken(sides, worst_k), end="")
+        replace_table(out, table)
+    print(table if out == Path("-") else run_comparison.comparison_text(sides, worst_k), end="")
+
+
+@app.command()
+def classify(
+    classifier: Annotated[
+        Path,
+        typer.Argument(metavar="CLASSIFIER", help="file of a classifier, as in runs/ID/classifiers/METHOD.safetensors"),
+    ],
+    images: Annotated[
+        str, typer.Option(help="folder:PATH, embeddings:FILE, wds:PATH or a data set; labels are not read")
+    ],
+    out: Annotated[Path, typer.Option(help="CSV with a row an image; - is standard output")] = Path("predictions.csv"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the CSV where it exists")] = False,
+    backbone: Annotated[str | None, typer.Option(help="model of the images [default: the classifier's]")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="its weights [default: the classifier's]")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test ... [default: the usual one]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="images at a time")] = 64,
+    workers: Annotated[int, typer.Option(help="processes that decode images")] = 0,
+    max_broken: Annotated[int, typer.Option(help="images that cannot be read and are left out; one more stops")] = 0,
+    data_root: Annotated[str | None, typer.Option(help="folder of data sets that have names")] = None,
+) -> None:
+    """Classify new images with a classifier that a run or an estimator wrote; the model that it names embeds them."""
+    choices = {"backbone": backbone, "pretrained": pretrained, "split": split, "device": device, "data_root": data_root}
+    numbers = {"batch_size": batch_size, "workers": workers, "max_broken": max_broken}
+    study = Study.of({"dataset": images, **choices, **numbers})
+    from cmmlib.estimators.classifier_file import load_classifier
+    from cmmlib.study import classify as classifying
+    from cmmlib.study.run_files import replace_table
+
+    fitted, to_file = load_classifier(classifier), out != Path("-")
+    if to_file:
+        classifying.require_place(out, overwrite)
+    new_images = classifying.new_images(study, fitted)
+    table = classifying.predictions(fitted, new_images)
+    for line in (*new_images.remarks, classifying.warning(fitted, table)):
+        _progress(line)
+    text = table.to_csv(index=False, float_format="%.6g")
+    if to_file:
+        replace_table(out, text)
+    print(out if to_file else text, end="\n" if to_file else "")
 
 
 cache_app = typer.Typer(rich_markup_mode=None, help="The cache of embeddings: what it holds, is it sound, how large.")
@@ -192,35 +237,37 @@ app.add_typer(cache_app, name="cache")
 @cache_app.command("list")
 def list_cache() -> None:
     """Say what the cache holds, by kind."""
-    from cmmlib import housekeeping
-    from cmmlib.cache import cache_folder
+    from cmmlib.storage import cache_maintenance
+    from cmmlib.storage.cache import cache_folder
 
-    print(cache_folder())
-    print(housekeeping.summary(housekeeping.entries(cache_folder())).to_string(index=False))
+    folder = cache_folder()
+    print(folder)
+    entries, others = cache_maintenance.entries(folder), cache_maintenance.others(folder)
+    print(cache_maintenance.summary(entries, others).to_string(index=False))
 
 
 @cache_app.command("verify")
 def verify_cache() -> None:
     """Read every entry and compare it with its checksum; damaged ones are removed, to be computed again."""
-    from cmmlib import housekeeping
-    from cmmlib.cache import cache_folder
+    from cmmlib.storage import cache_maintenance
+    from cmmlib.storage.cache import cache_folder
 
-    found = [entry for entry in housekeeping.entries(cache_folder()) if entry.is_tensors]
-    damaged = housekeeping.drop_damaged(found)
+    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
+    damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
         _progress(f"damaged, removed: {path.relative_to(cache_folder())}")
-    print(f"{len(found)} entries, {len(damaged)} damaged")
+    print(f"{len(entries)} entries, {len(damaged)} damaged")
 
 
 @cache_app.command("prune")
 def prune_cache(size: Annotated[str, typer.Option(help="what the cache may keep, as in 500MB or 20GB")]) -> None:
     """Cut the cache to a size: what was not used for longest goes first, and what killed processes left behind."""
-    from cmmlib import housekeeping
-    from cmmlib.cache import cache_folder
+    from cmmlib.storage import cache_maintenance
+    from cmmlib.storage.cache import cache_folder
 
-    most = housekeeping.parse_size(size)
-    left = housekeeping.drop_left_behind(cache_folder())
-    removed = housekeeping.prune(housekeeping.entries(cache_folder()), most)
+    most = cache_maintenance.parse_size(size)
+    left = cache_maintenance.drop_left_behind(cache_folder())
+    removed = cache_maintenance.prune(cache_maintenance.entries(cache_folder()), most)
     freed = sum(entry.size for entry in removed) / 1e6
     print(f"{len(removed)} entries removed, {freed:.1f} MB; {len(left)} files that killed processes left behind")
 
@@ -241,7 +288,7 @@ def pretrain(
     split: Annotated[str | None, typer.Option(help="intervention: give a name's everyday sense its own word")] = None,
 ) -> None:
     """Train blazon-mini from scratch: render, caption, tokenise, train; writes weights, configuration and record."""
-    from cmmlib.blazon import pretrain as training
+    from cmmlib.blazon.training import pretrain as training
 
     if not batch_size <= min(images, samples):
         raise InputError(f"--batch-size: {batch_size} is more than the images or the samples")
@@ -264,7 +311,7 @@ def measure(
     """What trained weights can do, over evaluation seeds 1, 2 and 3: the numbers of the model card, as JSON."""
     import json
 
-    from cmmlib.blazon.quality import measure as measured
+    from cmmlib.evaluation.model_card import measure as measured
 
     print(json.dumps([measured(path) for path in weights], indent=1))
 

@@ -7,3 +7,8 @@ class InputError(ValueError):
 
 class ChapterError(RuntimeError):
     """A chapter failed or the book has a flaw; names the chapter, the cell and the error. Exit code 1."""
+
+
+def one_line(error: Exception) -> str:
+    """An error in one line of at most 160 characters."""
+    return " ".join(str(error).split())[:160] or type(error).__name__

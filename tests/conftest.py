@@ -9,6 +9,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test never waits for a hub
 os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `cmm` sets it: threads that wait leave the core to others
 
 import jaxtyping
 import numpy as np

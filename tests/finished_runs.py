@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,15 +23,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_images
+from PIL import Image
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
-from cmmlib import Study, open_run, pages
-from cmmlib.chapters import applies
+from cmmlib import Study, open_run
 from cmmlib.cli import _exit_code
-from cmmlib.repair import Contender
-from cmmlib.run import Run
+from cmmlib.evaluation.methods import MethodResult
+from cmmlib.report import pages
+from cmmlib.report.chapters import applies
+from cmmlib.study.run import Run
 
 CMM = Path(sys.executable).with_name("cmm")
+DOCUMENT = (Path(__file__).parents[1] / "book" / "results.md").read_text()
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -93,10 +98,11 @@ def write_chapter(file: Path, *cells: str) -> None:
     nbformat.write(notebook, file)
 
 
-def read_through(run: Run, chapter: Path) -> dict[str, str]:
+def read_through(run: Run, chapter: Path, by_tags: bool = True) -> dict[str, str]:
     """Run a chapter's cells in this process, where a warning is an error; returns what they say for the prose.
 
     Figures are drawn, not kept; tables are made, not shown. What the chapter records goes to the run's folder.
+    Without `by_tags` every cell is run, as "Run all" does in Jupyter, which does not know the tags.
     """
     said: dict[str, str] = {}
 
@@ -112,7 +118,7 @@ def read_through(run: Run, chapter: Path) -> dict[str, str]:
         patch.setattr("myst_nb.glue", lambda *_, **__: None)
         names: dict[str, object] = {}
         for cell in nbformat.read(chapter, as_version=4).cells:
-            if cell.cell_type == "code" and applies(cell, run.conditions):
+            if cell.cell_type == "code" and (not by_tags or applies(cell, run.conditions)):
                 exec(cell.source, names)
                 if "parameters" in cell.metadata.get("tags", []):
                     names.update(run.study.model_dump())
@@ -161,20 +167,51 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.normalize(x, dim=-1)
 
 
+def strict_json(path: Path) -> Any:
+    """The file as plain JSON: no NaN, no Infinity."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{path.name} holds {word}, which is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def documented(section: str) -> dict[str, str]:
+    """Name -> meaning of every field or column in a table of results.md."""
+    text = DOCUMENT.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.M)
+    return {name: meaning for names, meaning in rows for name in re.findall("`(.+?)`", names)}
+
+
+def words(meaning: str) -> list[str]:
+    return re.findall("`(.+?)`", meaning)
+
+
+def write_many(folder: Path) -> str:
+    """240 small images in 4 classes: coloured noise, each class around a colour of its own."""
+    random = np.random.default_rng(0)
+    for n in range(240):
+        place = folder / f"colour_{n % 4}"
+        place.mkdir(parents=True, exist_ok=True)
+        noise = random.integers(0, 256, (32, 32, 3)) * 0.9 + random.integers(0, 26, 3)
+        Image.fromarray(noise.astype(np.uint8)).save(place / f"{n:03d}.png")
+    return f"folder:{folder}"
+
+
 @pytest.fixture
 def synthetic(tmp_path) -> Run:
     """An opened run of the synthetic embeddings, with labels."""
-    return opened(write_embeddings(tmp_path / "x.npz"))
+    return opened(write_embeddings(tmp_path / "x.npz"), out=str(tmp_path / "runs"))
 
 
 def near_texts(run: Run, sizes: dict[int, int]) -> dict[int, torch.Tensor]:
     """Made-up descriptions: so many vectors around the class's text."""
-    width = run.base.shape[1]
-    vectors = {c: run.base[c] + 0.5 * unit(k, width, seed=c) for c, k in sizes.items()}
+    width = run.base_text_features.shape[1]
+    vectors = {c: run.base_text_features[c] + 0.5 * unit(k, width, seed=c) for c, k in sizes.items()}
     return {c: torch.nn.functional.normalize(v, dim=1) for c, v in vectors.items()}
 
 
-def by_name(found: list[Contender]) -> dict[str, Contender]:
+def by_name(found: list[MethodResult]) -> dict[str, MethodResult]:
     assert len({contender.name for contender in found}) == len(found)
     return {contender.name: contender for contender in found}
 

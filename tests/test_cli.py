@@ -20,7 +20,8 @@ from conftest import write_images
 from finished_runs import CMM, cmm, small_chapter, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
-from cmmlib import Study, embed, open_run
+from cmmlib import Study, open_run
+from cmmlib.models import embed
 
 BROKEN_IMAGE = Path("noise") / "broken.png"
 
@@ -93,7 +94,7 @@ REFUSED = {
     "data set that nobody hands out": (["--dataset", "cars"], "cars: no whole copy in"),
     "ImageNet that is not here": (["--dataset", "imagenet", "--data-root", "{}"], "imagenet: no folder"),
     "unknown split": (["--dataset", "cifar100", "--split", "dev"], "cifar100 has no split 'dev': it has test, train"),
-    "split of what has none": ([*GOOD, "--split", "test"], "split: embeddings has no split 'test': it has none"),
+    "split of what has none": ([*GOOD, "--split", "test"], "split: --split has no say over embeddings:FILE"),
     "unknown class": ([*GOOD, "--classes", "{}/pool.txt"], "no class 'a photo of a {}.' (pool.txt)"),
     "no image a class": ([*GOOD, "--limit", "0"], "limit"),
     "no npz": (["--dataset", "embeddings:{}/text.npz"], "text.npz"),
@@ -158,9 +159,11 @@ def test_run_has_a_flag_for_every_field_of_a_study():
 
 def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
     seen = []
-    monkeypatch.setattr("cmmlib.chapters.run_study", lambda study, only: seen.append((study, only)) or Path("there"))
+    monkeypatch.setattr(
+        "cmmlib.report.chapters.run_study", lambda study, only: seen.append((study, only)) or Path("there")
+    )
     given = {
-        "dataset": f"embeddings:{inputs}/good.npz",
+        "dataset": "dtd",
         "backbone": "ViT-B-32",
         "pretrained": "openai",
         "class_names": "/names.txt",
@@ -181,6 +184,7 @@ def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
         "compare_with": "/runs/other-12345678",
         "seed": 7,
         "precision": "bf16",
+        "analysis_precision": "bf16",
         "storage": "float16",
         "device": "cpu",
         "batch_size": 9,
@@ -233,7 +237,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(where, inputs, work, ow
 def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache, monkeypatch):
     cell = "import errno\nraise OSError(errno.ENOSPC, 'No space left on device', '/figures/a.svg')"
     chapters = small_chapter(work / "notebooks", cell)
-    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
     assert (said.code, said.out) == (2, "")
     assert "no space left" in one_line(said.err)
@@ -245,7 +249,7 @@ def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache
 SLOW = """
 import sys, time
 from pathlib import Path
-from cmmlib import embed
+from cmmlib.models import embed
 embed.IMAGE_SHARD = 2
 ready = Path(sys.argv[1])
 encode, done = embed._encode_shard, []
@@ -297,7 +301,7 @@ def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, o
     study = Study.of({"dataset": flags[1], "backbone": flags[3]})
     run = open_run(study)
     assert [len(rows) for rows in encoded] == [2, 2]
-    assert len(run.images) == 10
+    assert len(run.image_features) == 10
 
 
 def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
@@ -307,8 +311,8 @@ def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
     )
     chapters = small_chapter(work / "notebooks", cell)
     program = (
-        "import sys\nfrom pathlib import Path\nimport cmmlib.chapters\n"
-        f"cmmlib.chapters.source = lambda name: Path({str(chapters)!r})\n"
+        "import sys\nfrom pathlib import Path\nimport cmmlib.report.chapters\n"
+        f"cmmlib.report.chapters.source = lambda name: Path({str(chapters)!r})\n"
         "from cmmlib.cli import main\nmain()"
     )
     command = [sys.executable, "-c", program, "run", "--dataset", f"embeddings:{inputs}/good.npz"]
@@ -338,7 +342,7 @@ def is_alive(pid: int) -> bool:
 
 def test_a_run_says_its_folder_on_stdout_and_its_progress_on_stderr(inputs, work, monkeypatch):
     chapters = small_chapter(work / "notebooks", "print('in the chapter')")
-    monkeypatch.setattr("cmmlib.chapters.source", lambda name: chapters)
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
     assert said.code == 0
     assert len(said.out.splitlines()) == 1

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from synthetic_embeddings import synthetic_arrays
 
-from cmmlib import calibrate, ensemble
+from cmmlib.functional import ensemble, prior_matching, prototypes
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -125,6 +125,29 @@ def test_notebooks_in_git_have_no_output():
     assert [name for name, cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
+def undocumented(tree: ast.Module) -> list[str]:
+    """Public functions, classes and methods without a docstring; a method may have that of the class it overrides."""
+    missing, documented = [], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            documented |= {n.name for n in node.body if isinstance(n, ast.FunctionDef) and ast.get_docstring(n)}
+    for node in tree.body:
+        inner = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else []
+        for part in (node, *inner):
+            if isinstance(part, ast.FunctionDef | ast.ClassDef) and not part.name.startswith("_"):
+                missing += [] if ast.get_docstring(part) or part.name in documented else [part.name]
+    return missing
+
+
+INHERITED = {"image_ids", "read", "pick", "with_classes"}  # documented where `ImageSet` is
+INHERITED |= {"add", "retrieved"}  # and `Steps`
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "cmmlib").rglob("*.py")), ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_every_public_name_is_documented(file):
+    assert set(undocumented(ast.parse(file.read_text(encoding="utf-8")))) <= INHERITED
+
+
 def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if key not in STUDY_VARIABLES + PARENT_MAKE}
     command = ["make", "--no-print-directory", *arguments]
@@ -148,15 +171,15 @@ def test_the_pages_have_the_settings_of_the_code():
 
 def test_the_pages_have_the_settings_of_the_corrections():
     method, settings = (" ".join((ROOT / "book" / name).read_text().split()) for name in ("method.md", "settings.md"))
-    weights = f"{calibrate.TEXT_WEIGHT:g} : {calibrate.IMAGE_WEIGHT:g}"
-    assert (calibrate.PROTOTYPE_ROUNDS, calibrate.SETTLED, calibrate.TOLERANCE) == (8, 1e-3, 1e-4)
+    weights = f"{prototypes.TEXT_WEIGHT:g} : {prototypes.IMAGE_WEIGHT:g}"
+    assert (prototypes.PROTOTYPE_ROUNDS, prototypes.SETTLED, prior_matching.TOLERANCE) == (8, 1e-3, 1e-4)
     assert "up to eight rounds" in method
-    assert f"weights {weights} and {calibrate.PROTOTYPE_ROUNDS} rounds" in settings
-    assert f"or after {calibrate.MAX_ROUNDS} rounds" in settings
+    assert f"weights {weights} and {prototypes.PROTOTYPE_ROUNDS} rounds" in settings
+    assert f"or after {prior_matching.MAX_ROUNDS} rounds" in settings
     with open(ROOT / "book" / "_static" / "calibration_settings.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     best = max(float(row["mean of all"]) for row in rows)
-    (chosen,) = (row for row in rows if (row["weights"], row["rounds"]) == (weights, str(calibrate.PROTOTYPE_ROUNDS)))
+    (chosen,) = (row for row in rows if (row["weights"], row["rounds"]) == (weights, str(prototypes.PROTOTYPE_ROUNDS)))
     assert float(chosen["mean of all"]) >= best - 0.11  # printed to a tenth
 
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES
 from cmmlib.errors import InputError
@@ -66,19 +65,6 @@ def _plain_readings(table: pd.DataFrame, name: str) -> np.ndarray:
     wordings = (TINCTURES.get(term) or CHARGES.get(term) or DIVISIONS[term]).plain
     own = (table["term"] == term) & (table["kind"] != "roundel") & table["wording"].isin(wordings)
     return table["shown"].to_numpy(float)[own.to_numpy()]
-
-
-def visual_confusability(
-    probe: nn.Linear, images: Float[Tensor, "N D"], labels: Int[Tensor, "N"]
-) -> Float[Tensor, "C"]:
-    """Mean cross-entropy of a linear probe on each class's images, in nats: what the eye alone cannot tell apart.
-
-    The probe is an oracle: it was fitted with labels, on other images (`quality.fit_probe`).
-    """
-    with torch.inference_mode():
-        loss = nn.functional.cross_entropy(probe(images), labels, reduction="none").double()
-    total = torch.zeros(probe.out_features, dtype=torch.float64).index_add_(0, labels, loss)
-    return total / labels.bincount(minlength=probe.out_features)
 
 
 def kinds_of(names: pd.DataFrame) -> pd.Series:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cmmlib.blazon.drawing.render import render_many
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, blazon, contrasts
-from cmmlib.blazon.render import render_many
-from cmmlib.cache import digest, file_digests
+from cmmlib.storage.cache import digest, file_digests
 
 PAIRS, CHARGES_A_PAIR, DIVIDED = 10, 9, 30  # 120 classes
 IMAGES_A_CLASS = 40
@@ -90,8 +90,6 @@ def rendering_digest(classes: Sequence[Arms], seed: int, per_class: int = IMAGES
     The images themselves are digested too, once they are there; this names them before they are rendered.
     """
     folder = Path(__file__).parent
-    code = [
-        folder / f"{name}.py" for name in ("charges", "classes", "heraldry", "pen", "photograph", "render", "shapes")
-    ]
+    code = [folder / "classes.py", folder / "heraldry.py", *sorted((folder / "drawing").glob("*.py"))]
     libraries = [version("numpy"), version("pillow")]
     return digest([arms.as_dict() for arms in classes], seed, per_class, file_digests(folder, code), libraries)

@@ -64,6 +64,7 @@ class Arms:
             raise InputError("a division needs a second tincture, and a charge a tincture of its own")
 
     def as_dict(self) -> dict[str, Any]:
+        """The terms that are there, by field."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 

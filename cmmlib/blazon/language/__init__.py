@@ -1,0 +1,1 @@
+"""Captions of shields, word lists, and descriptions of classes, clean and noisy."""

@@ -1,0 +1,1 @@
+"""The embedded world's model: configuration, training from scratch, interventions."""

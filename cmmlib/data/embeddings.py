@@ -1,0 +1,239 @@
+"""Embeddings that somebody already has, from one file: .npz without pickles, or .safetensors."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib.errors import InputError
+from cmmlib.functional.checks import check_embeddings
+from cmmlib.storage.cache import digest, file_digests
+
+
+@dataclass(frozen=True)
+class EmbeddingFile:
+    """Image and text embeddings of one file, unit norm, float32.
+
+    Attributes:
+        text_features: one embedding a prompt and class, [P, C, D].
+        labels: class index of each image, [N], or None.
+        stored_as: number format of the images in the file.
+        assumed: what the file does not say and this package assumed.
+    """
+
+    name: str
+    classnames: list[str]
+    image_features: Float[Tensor, "N D"]
+    text_features: Float[Tensor, "P C D"]
+    labels: Int[Tensor, "N"] | None
+    prompts: list[str]
+    logit_scale: float
+    backbone: str | None
+    pretrained: str | None
+    image_ids: list[str] | None
+    digest: str
+    stored_as: str
+    assumed: list[str]
+
+    def pick(self, rows: Sequence[int]) -> EmbeddingFile:
+        """These images alone, in this order; the classes stay."""
+        rows = list(rows)
+        return replace(
+            self,
+            image_features=self.image_features[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            image_ids=self.image_ids and [self.image_ids[i] for i in rows],
+            digest=digest(self.digest, "images", rows),
+        )
+
+    def with_classes(self, classes: Sequence[int], labels: Int[Tensor, "N"] | None) -> EmbeddingFile:
+        """The same images among these classes alone, with labels that count them anew."""
+        classes = list(classes)
+        return replace(
+            self,
+            classnames=[self.classnames[c] for c in classes],
+            text_features=self.text_features[:, classes],
+            labels=labels,
+            digest=digest(self.digest, "classes", classes),
+        )
+
+
+@dataclass(frozen=True)
+class ImageEmbeddings:
+    """The images of an embeddings file alone: unit norm, float32, with what each is called."""
+
+    image_features: Float[Tensor, "N D"]
+    image_ids: list[str]
+    backbone: str | None
+    pretrained: str | None
+
+
+def load_image_embeddings(path: Path) -> ImageEmbeddings:
+    """Images to be classified, from a file that `load_embeddings` could read but for texts and names, which may lack.
+
+    Raises:
+        InputError: a missing file or key, another shape, NaN, Inf or zero-length rows.
+    """
+    raw = _read_arrays(path)
+    if "image_features" not in raw:
+        raise InputError(f"{path.name} lacks image_features: it has {', '.join(sorted(raw)) or 'nothing'}")
+    x = _features(raw, "image_features", path)
+    if x.ndim != 2 or not x.numel():
+        raise InputError(
+            f"{path.name}: image_features has shape {list(x.shape)}, expected [N, D] of one or more images"
+        )
+    check_embeddings(x, f"{path.name}: image_features")
+    ids = _image_ids(raw, len(x), path) or [str(i) for i in range(len(x))]
+    x = torch.nn.functional.normalize(x.float(), dim=-1)
+    return ImageEmbeddings(x, ids, _first_string(raw, "backbone"), _first_string(raw, "pretrained"))
+
+
+def load_embeddings(path: Path) -> EmbeddingFile:
+    """Embeddings from .npz (without pickles) or .safetensors (strings as JSON in its metadata).
+
+    Keys: image_features [N, D], text_features [C, D] or [P, C, D], classnames [C]; optional labels [N], prompts [P],
+    logit_scale (default 100), backbone, pretrained, image_ids [N]. Rows are scaled to unit norm.
+
+    Raises:
+        InputError: a missing file or key, object arrays, shapes that disagree, labels out of range, NaN, Inf or
+            zero-length rows.
+    """
+    raw = _read_arrays(path)
+    missing = [key for key in ("image_features", "text_features", "classnames") if key not in raw]
+    if missing:
+        raise InputError(f"{path.name} lacks {', '.join(missing)}: it has {', '.join(sorted(raw))}")
+    image_features, texts = _features(raw, "image_features", path), _features(raw, "text_features", path)
+    text_features = texts[None] if texts.ndim == 2 else texts
+    classnames = _strings(raw["classnames"])
+    prompts = _strings(raw["prompts"]) if "prompts" in raw else [f"prompt {p}" for p in range(len(text_features))]
+    _check_fit(path, image_features, text_features, classnames, prompts)
+    check_embeddings(image_features, f"{path.name}: image_features")
+    check_embeddings(texts, f"{path.name}: text_features")
+    return EmbeddingFile(
+        name=path.stem,
+        classnames=classnames,
+        image_features=torch.nn.functional.normalize(image_features.float(), dim=-1),
+        text_features=torch.nn.functional.normalize(text_features.float(), dim=-1),
+        labels=_labels(raw, len(image_features), len(classnames), path),
+        prompts=prompts,
+        logit_scale=_logit_scale(raw, path),
+        backbone=_first_string(raw, "backbone"),
+        pretrained=_first_string(raw, "pretrained"),
+        image_ids=_image_ids(raw, len(image_features), path),
+        digest=file_digests(path, [path])[0],
+        stored_as=str(image_features.dtype).removeprefix("torch."),
+        assumed=[] if "logit_scale" in raw else ["logit_scale = 100"],
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"no file {path}: give embeddings:FILE, an .npz or .safetensors file")
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        if path.suffix == ".npz" and zipfile.is_zipfile(path):  # numpy would take the file for an .npy or a pickle
+            with np.load(path, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+    except Exception as error:  # zipfile, zlib, numpy and safetensors raise a dozen kinds for a damaged file
+        if "Object arrays" in str(error):
+            raise InputError(f"{path.name} holds object arrays, which are not read: save plain arrays") from None
+        raise InputError(f"{path.name} cannot be read as {path.suffix}: damaged, or another format") from None
+    if path.suffix == ".npz":
+        raise InputError(f"{path.name} cannot be read as .npz: damaged, or another format")
+    raise InputError(f"{path.name}: embeddings come as .npz or .safetensors")
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        strings = file.metadata() or {}
+    for key in ("classnames", "prompts", "image_ids", "backbone", "pretrained", "logit_scale"):
+        if key in strings and key not in arrays:
+            arrays[key] = strings[key] if key in ("backbone", "pretrained") else json.loads(strings[key])
+    return arrays
+
+
+def _features(raw: dict[str, Any], key: str, path: Path) -> Tensor:
+    array = raw[key]
+    is_float = array.is_floating_point() if isinstance(array, Tensor) else np.issubdtype(array.dtype, np.floating)
+    if not is_float:
+        raise InputError(f"{path.name}: {key} holds {array.dtype}, expected floating-point embeddings")
+    return _tensor(array, f"{path.name}: {key}")
+
+
+def _tensor(array: Any, name: str) -> Tensor:
+    """The array as torch knows it: numpy files may hold big-endian numbers, or kinds that torch has not."""
+    try:
+        return torch.as_tensor(array.astype(array.dtype.newbyteorder("=")) if isinstance(array, np.ndarray) else array)
+    except TypeError:
+        raise InputError(f"{name} holds {array.dtype}, which torch cannot read: save floats or integers") from None
+
+
+def _check_fit(
+    path: Path, image_features: Tensor, text_features: Tensor, classnames: Sequence[str], prompts: Sequence[str]
+) -> None:
+    shapes = f"image_features {list(image_features.shape)}, text_features {list(text_features.shape)}"
+    shapes += f", {len(classnames)} classnames"
+    if (
+        image_features.ndim != 2
+        or text_features.ndim != 3
+        or image_features.shape[1] != text_features.shape[2]
+        or text_features.shape[1] != len(classnames)
+    ):
+        raise InputError(f"{path.name}: shapes disagree: {shapes}; expected [N, D], [C, D] or [P, C, D], and C names")
+    if not image_features.numel() or not text_features.numel() or len(classnames) < 2:
+        raise InputError(f"{path.name}: needs one or more images and two or more classes: {shapes}")
+    if len(prompts) != len(text_features):
+        raise InputError(f"{path.name}: prompts has {len(prompts)} names, text_features {len(text_features)} prompts")
+
+
+def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> Tensor | None:
+    if "labels" not in raw:
+        return None
+    labels = _tensor(raw["labels"], f"{path.name}: labels")
+    if labels.is_floating_point() or labels.shape != (n_images,):
+        raise InputError(f"{path.name}: labels must be {n_images} integers, got {labels.dtype} {list(labels.shape)}")
+    labels = labels.long()
+    outside = ((labels < 0) | (labels >= n_classes)).nonzero()
+    if len(outside):
+        row = int(outside[0])
+        raise InputError(f"{path.name}: labels row {row} is {int(labels[row])}, outside 0..{n_classes - 1}")
+    return labels
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    values: Iterable[Any] = np.atleast_1d(value).tolist() if isinstance(value, np.ndarray) else value
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+
+
+def _image_ids(raw: dict[str, Any], n_images: int, path: Path) -> list[str] | None:
+    ids = _strings(raw["image_ids"]) if "image_ids" in raw else None
+    if ids is not None and len(ids) != n_images:
+        raise InputError(f"{path.name}: {len(ids)} image_ids for {n_images} images")
+    return ids
+
+
+def _first_string(raw: dict[str, Any], key: str) -> str | None:
+    return next(iter(_strings(raw[key])), None) if key in raw else None
+
+
+def _logit_scale(raw: dict[str, Any], path: Path) -> float:
+    value = np.asarray(raw.get("logit_scale", 100.0))
+    is_number = value.size == 1 and np.issubdtype(value.dtype, np.number)
+    if not (is_number and 0 < value.item() < float("inf")):
+        raise InputError(f"{path.name}: logit_scale must be one positive, finite number, got {value.tolist()}")
+    return float(value.item())

@@ -1,0 +1,139 @@
+"""Name -> images, labels and class names; or embeddings that somebody already has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cmmlib.blazon.heraldry import Arms, blazon
+from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
+from cmmlib.data.folders import load_folder, load_unlabelled_folder
+from cmmlib.data.imagenet import load_imagenet
+from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
+from cmmlib.data.subsets import Dataset
+from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
+from cmmlib.data.webdataset import load_webdataset
+from cmmlib.errors import InputError
+from cmmlib.storage.cache import cache_folder, cached
+from cmmlib.storage.text_files import read_lines
+
+__all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShields", "load_dataset"]
+
+
+@dataclass(frozen=True)
+class RenderedShields(PixelArray):
+    """The embedded world's evaluation images; `arms` says what each class shows."""
+
+    labels: Int[Tensor, "N"]
+    arms: list[Arms]
+
+    def with_classes(self, classes: Sequence[int], labels: Int[Tensor, "N"] | None) -> RenderedShields:
+        return replace(super().with_classes(classes, labels), arms=[self.arms[c] for c in classes])
+
+
+def load_dataset(
+    name: str,
+    class_names: str | None = None,
+    seed: int = 0,
+    split: str | None = None,
+    root: Path | None = None,
+) -> Dataset:
+    """The data set of that name.
+
+    Args:
+        name: `blazon`, the embedded world, or `blazon:LIST_SEED`, another of its class lists; `folder:PATH`, a folder
+            of class folders of images, or of images alone; `wds:PATH` or `wds:OWNER/NAME`, a web data set in
+            CLIP_benchmark's layout; `imagenet`; a set of torchvision, as `cifar100`; or `embeddings:FILE`.
+        class_names: path of a text file with one class name a line, in the data set's class order.
+        seed: of the embedded world's images; the others have theirs.
+        split: which of its splits; the one that is usually evaluated where none is named.
+        root: folder that holds the sets which are named without a path; the cache has one.
+
+    Raises:
+        InputError: an unknown name, and whatever is wrong with the files, in one line.
+    """
+    names = None if class_names is None else _read_names(Path(class_names))
+    data = _load(name, names, seed, split, root or cache_folder() / "data")
+    if names is None:
+        return data
+    if len(names) != len(data.classnames):
+        file = Path(str(class_names)).name
+        raise InputError(f"class_names: {file} has {len(names)} names, data set has {len(data.classnames)} classes")
+    told_apart = {"disambiguated": None} if isinstance(data, ImageSet) else {}  # of the names that were replaced
+    return replace(data, classnames=names, **told_apart)
+
+
+def load_images(name: str, split: str | None = None, root: Path | None = None, seed: int = 0) -> ImageSet:
+    """The images of a data set that `load_dataset` knows, for whoever wants neither its classes nor its labels.
+
+    A folder may be laid out in any way: all images below it are meant.
+
+    Raises:
+        InputError: as `load_dataset`; an embeddings file, which has no images.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "folder" and rest:
+        return load_unlabelled_folder(Path(rest), split)
+    if kind == "wds" and rest:
+        return load_webdataset(rest, split, labelled=False)
+    data = _load(name, None, seed, split, root or cache_folder() / "data")
+    if not isinstance(data, ImageSet):
+        raise InputError(f"{name} holds embeddings and no images")
+    return data
+
+
+def _load(name: str, names: list[str] | None, seed: int, split: str | None, root: Path) -> Dataset:
+    kind, _, rest = name.partition(":")
+    if kind in ("blazon", "embeddings"):
+        choose_split(kind, split, ())
+    if kind == "blazon":
+        return load_blazon(rest, seed)
+    if kind == "folder" and rest:
+        return load_folder(Path(rest), split, names)
+    if kind == "wds" and rest:
+        return load_webdataset(rest, split, names)
+    if kind == "embeddings" and rest:
+        return load_embeddings(Path(rest))
+    if name.lower() == "imagenet":
+        return load_imagenet(root, split)
+    if name.lower() in {*SOURCES, *ALIASES}:
+        return load_torchvision(name, root, split, names)
+    names_of_sets = ", ".join(["blazon", "imagenet", *SOURCES])
+    raise InputError(f"unknown data set {name!r}: use {names_of_sets}, folder:PATH, wds:PATH or embeddings:FILE")
+
+
+def _read_names(path: Path) -> list[str]:
+    return [line.strip() for line in read_lines(path, "class_names") if line.strip()]
+
+
+def load_blazon(list_seed: str = "", seed: int = 0) -> RenderedShields:
+    """The embedded world's evaluation images, rendered once and kept in the cache.
+
+    Args:
+        list_seed: empty for the shipped class list, else the seed of another one.
+        seed: of the images.
+
+    Raises:
+        InputError: a list seed that is no whole number.
+    """
+    from cmmlib.blazon import classes  # the renderer is needed here only
+
+    if list_seed and not list_seed.isdecimal():
+        raise InputError(f"unknown data set 'blazon:{list_seed}': use blazon, or blazon:7 for another class list")
+    arms = classes.draw_classes(int(list_seed)) if list_seed else classes.load_classes()
+
+    def render() -> dict[str, Tensor]:
+        pixels, labels = classes.evaluation_images(arms, seed)
+        return {"pixels": torch.from_numpy(pixels), "labels": torch.from_numpy(labels)}
+
+    stored = cached(cache_folder() / "blazon" / f"{classes.rendering_digest(arms, seed)}.safetensors", render)
+    pixels = stored["pixels"].numpy()
+    digests = [hashlib.sha256(image).hexdigest() for image in pixels]
+    name = f"blazon:{list_seed}" if list_seed else "blazon"
+    return RenderedShields(name, [blazon(a) for a in arms], stored["labels"], digests, pixels, arms)

@@ -1,0 +1,204 @@
+"""torchvision's classification sets by name: read from their files as published, fetched where they are not here.
+
+Images are addressed by their files, so that embeddings are cached by content. Class names and templates come from the
+clip-benchmark package where it is installed, else from the data set itself.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+import os
+import re
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmmlib.data.folders import image_digests
+from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
+from cmmlib.errors import InputError, one_line
+from cmmlib.storage.network import host_responds
+from cmmlib.texts.templates import SLOT
+
+
+@dataclass(frozen=True)
+class Source:
+    """A classification set of torchvision.
+
+    Attributes:
+        cls: its class in `torchvision.datasets`.
+        splits: first the one that is usually evaluated; empty where the set has none.
+        host: what torchvision fetches it from; None where nothing is left to fetch.
+        has_names: whether its files name the classes in words; else names must come from elsewhere.
+        skip: classes of clip-benchmark's list that torchvision leaves out at its beginning.
+    """
+
+    cls: str
+    splits: tuple[str, ...] = ()
+    host: str | None = None
+    has_names: bool = True
+    skip: int = 0
+
+
+SOURCES = {  # by clip-benchmark's names
+    "cifar10": Source("CIFAR10", ("test", "train"), "https://www.cs.toronto.edu"),
+    "cifar100": Source("CIFAR100", ("test", "train"), "https://www.cs.toronto.edu"),
+    "dtd": Source("DTD", ("test", "val", "train"), "https://www.robots.ox.ac.uk"),
+    "eurosat": Source("EuroSAT", (), "https://huggingface.co"),
+    "fgvc_aircraft": Source("FGVCAircraft", ("test", "val", "train", "trainval"), "https://www.robots.ox.ac.uk"),
+    "flowers": Source("Flowers102", ("test", "val", "train"), "https://www.robots.ox.ac.uk"),
+    "food101": Source("Food101", ("test", "train"), "http://data.vision.ee.ethz.ch"),
+    "pets": Source("OxfordIIITPet", ("test", "trainval"), "https://www.robots.ox.ac.uk"),
+    "cars": Source("StanfordCars", ("test", "train")),
+    "sun397": Source("SUN397", (), "http://vision.princeton.edu"),
+    "caltech101": Source("Caltech101", (), "https://data.caltech.edu", skip=1),  # the background
+    "gtsrb": Source("GTSRB", ("test", "train"), "https://sid.erda.dk", has_names=False),
+    "country211": Source(
+        "Country211", ("test", "valid", "train"), "https://openaipublic.azureedge.net", has_names=False
+    ),
+}
+ALIASES = {source.cls.lower(): name for name, source in SOURCES.items()}
+
+
+def load_torchvision(name: str, root: Path, split: str | None = None, names: list[str] | None = None) -> ImageSet:
+    """A data set of torchvision, class by class.
+
+    Args:
+        name: a key of `SOURCES`, or torchvision's own name.
+        root: folder that holds, or will hold, the set's folder as torchvision lays it out.
+        names: class names; needed where neither the set's files nor clip-benchmark have any.
+
+    Raises:
+        InputError: an unknown split, files that are missing and cannot be fetched or are not the published ones.
+    """
+    name = ALIASES.get(name.lower(), name.lower())
+    source = SOURCES[name]
+    split = choose_split(name, split, source.splits)
+    opened = _open(name, source, root, split)
+    files, labels = _files_and_labels(name, opened)
+    words, templates = benchmark_words(name, source.skip)
+    classnames = _class_names(name, source, opened, names, words)
+    if max(labels) >= len(classnames):
+        raise InputError(f"class_names: {len(classnames)} names, but {name} has labels up to {max(labels)}")
+    fields: dict[str, Any] = {"name": name, "classnames": classnames, "labels": torch.tensor(labels)}
+    fields |= {"split": split, "templates": templates}
+    if files is None:
+        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in opened.data]
+        return PixelArray(**fields, digests=digests, pixels=opened.data)
+    return ImageFolder(**fields, digests=image_digests(root / name, files), root=root, paths=files)
+
+
+def _files_and_labels(name: str, opened: Any) -> tuple[list[Path] | None, list[int]]:
+    """Files and labels as torchvision's classes keep them, each in its own way; no files for images in one array."""
+    if hasattr(opened, "data"):  # CIFAR
+        return None, opened.targets
+    if hasattr(opened, "categories"):  # Caltech101
+        folder = Path(opened.root) / "101_ObjectCategories"
+        files = (
+            folder / opened.categories[y] / f"image_{i:04d}.jpg" for i, y in zip(opened.index, opened.y, strict=True)
+        )
+        pairs = zip(files, opened.y, strict=True)
+    elif hasattr(opened, "_labels"):
+        files = opened._images if hasattr(opened, "_images") else opened._image_files
+        pairs = zip(files, opened._labels, strict=True)
+    else:
+        pairs = opened.samples if hasattr(opened, "samples") else opened._samples
+    ordered = sorted((int(label), Path(file)) for file, label in pairs)  # SUN397 comes in the file system's order
+    if not ordered:
+        raise InputError(f"{name}: its files list no image")
+    return [file for _, file in ordered], [label for label, _ in ordered]
+
+
+def _class_names(name: str, source: Source, opened: Any, given: list[str] | None, words: list[str] | None) -> list[str]:
+    """Given names, else clip-benchmark's where they fit, else the set's own, with spaces for _ and /."""
+    own = getattr(opened, "classes", None) or getattr(opened, "categories", None)
+    if given:
+        return given
+    if words and (own is None or len(own) == len(words)):
+        return words
+    if own is None or not source.has_names:
+        raise InputError(
+            f"class_names: {name} does not name its classes in words: "
+            "give --class-names FILE, or install cmmlib[benchmark]"
+        )
+    return [re.sub("[_/]", " ", word) for word in own]
+
+
+def benchmark_words(name: str, skip: int = 0) -> tuple[list[str] | None, list[str] | None]:
+    """Class names and templates that the clip-benchmark package has for a set; None for what it has not."""
+    package = find_spec("clip_benchmark")
+    if package is None or not package.origin:
+        return None, None
+    folder = Path(package.origin).parent / "datasets"
+
+    def entry(file: str) -> list[str] | None:
+        return json.loads((folder / f"en_{file}.json").read_text("utf-8")).get(name)
+
+    names, templates = entry("classnames"), entry("zeroshot_classification_templates")
+    return names and names[skip:], templates and [text.replace("{c}", SLOT) for text in templates]
+
+
+# ---------------------------------------------------------------- files: here, or fetched
+
+
+def _open(name: str, source: Source, root: Path, split: str | None) -> Any:
+    """torchvision's own object, without a download where the files are here."""
+    try:
+        if root.is_dir():  # else Caltech101 would make it
+            return _build(source, root, split)
+    except RuntimeError:  # torchvision's "not found or corrupted"
+        pass
+    except Exception as error:  # OSError, ValueError, KeyError, scipy's own: whatever a wrong file leads to
+        raise InputError(f"{name}: the files in {root} are not the published ones: {one_line(error)}") from None
+    if source.host is None:
+        raise InputError(f"{name}: no whole copy in {root}, and it can no longer be fetched: {_REMEDY}")
+    if not host_responds(source.host):
+        raise InputError(f"{name}: no whole copy in {root}, and {source.host} does not answer: {_REMEDY}")
+    try:
+        _download(source, root, split)
+        return _build(source, root, split)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    except Exception as error:  # the network's errors, and torchvision's for a wrong checksum
+        raise InputError(f"{name}: could not be fetched from {source.host}: {one_line(error)}") from None
+
+
+_REMEDY = "put its files there as torchvision lays them out, or name their place with --data-root"
+
+
+def _build(source: Source, root: Path, split: str | None, download: bool = False) -> Any:
+    """CIFAR's files are pickles: torchvision compares their checksums before it reads them."""
+    from torchvision import datasets
+
+    cls: Any = getattr(datasets, source.cls)
+    wanted = {"train": split == "train"} if source.cls.startswith("CIFAR") else {"split": split}
+    try:
+        return cls(root, download=download, **(wanted if source.splits else {}))
+    finally:
+        with suppress(OSError):  # Caltech101 makes its folder, too, before it looks into it
+            (root / "caltech101").rmdir()
+
+
+def _download(source: Source, root: Path, split: str | None) -> None:
+    """Fetch into a folder beside, then move: a download that is cut short leaves nothing that looks whole.
+
+    Raises:
+        InputError: a file that is there already is not the published one; it may be somebody's work, and stays.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
+        _build(source, Path(temporary), split, download=True)
+        files = sorted(path for path in Path(temporary).rglob("*") if path.is_file())
+        moves = {file: root / file.relative_to(temporary) for file in files}
+        for file, target in moves.items():
+            if os.path.lexists(target) and not (target.is_file() and filecmp.cmp(file, target, shallow=False)):
+                raise InputError(f"{target} is not the published file: move it away, or name another --data-root")
+        for file, target in moves.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)

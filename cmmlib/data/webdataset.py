@@ -1,0 +1,212 @@
+"""Web data sets in CLIP_benchmark's layout: tar shards of images and labels, class names and templates beside them.
+
+    ROOT/classnames.txt, ROOT/zeroshot_classification_templates.txt, ROOT/test/nshards.txt, ROOT/test/0.tar ...
+
+A shard is read in place: nothing is ever unpacked onto the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+
+from cmmlib.data.folders import image_digests
+from cmmlib.data.images import ImageSet, choose_split, decode
+from cmmlib.errors import InputError, one_line
+from cmmlib.storage.cache import cache_folder, write_text
+from cmmlib.storage.network import host_responds
+from cmmlib.storage.text_files import read_lines
+from cmmlib.texts.templates import SLOT
+
+IMAGE_KINDS = ("jpg", "jpeg", "png", "webp")
+
+
+class Sample(NamedTuple):
+    """An image of a shard: its name there, where its bytes begin and how many they are, its label and its digest."""
+
+    member: str
+    offset: int
+    size: int
+    label: int | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class TarImages(ImageSet):
+    """Images inside tar shards; `samples` are the N images, each with the shard that holds it."""
+
+    root: Path
+    samples: list[tuple[str, Sample]]
+
+    @property
+    def image_ids(self) -> list[str]:
+        return [f"{shard}/{sample.member}" for shard, sample in self.samples]
+
+    def read(self, index: int) -> Image.Image:
+        shard, sample = self.samples[index]
+        with open(self.root / shard, "rb") as file:
+            file.seek(sample.offset)
+            return decode(io.BytesIO(file.read(sample.size)), f"{sample.member} of {self.root / shard}")
+
+    def pick(self, rows: Sequence[int]) -> TarImages:
+        return replace(super().pick(rows), samples=[self.samples[i] for i in rows])
+
+
+def load_webdataset(
+    where: str, split: str | None = None, names: list[str] | None = None, labelled: bool = True
+) -> TarImages:
+    """A classification set in CLIP_benchmark's layout.
+
+    Args:
+        where: its folder, or its name on the hub (`owner/name`).
+        split: a folder of shards; the usual one is `test`.
+        names: of the classes, in place of the set's own.
+        labelled: whether classes and labels are wanted; else neither is read.
+
+    Raises:
+        InputError: a folder of another layout, a damaged shard, labels out of range, a hub that does not answer.
+    """
+    root = Path(where) if Path(where).is_absolute() or Path(where).is_dir() else _fetch(where, split or "test")
+    if not root.is_dir():
+        raise InputError(f"no folder {root}: give wds:PATH, a folder in CLIP_benchmark's layout, or wds:OWNER/NAME")
+    found = sorted(path.parent.name for path in root.glob("*/nshards.txt"))
+    if not found:
+        raise InputError(f"wds: {root} has no nshards.txt in any folder: CLIP_benchmark's layout has test/nshards.txt")
+    split = choose_split(f"wds:{root.name}", split or ("test" if "test" in found else None), found)
+    _check_kind(root)
+    samples = [(f"{split}/{shard.name}", s) for shard in _shards(root / str(split)) for s in _samples(shard)]
+    if not samples:
+        raise InputError(f"wds: the shards of {root / str(split)} hold no image ({', '.join(IMAGE_KINDS)})")
+    classnames = names or (_class_names(root) if labelled else [])
+    labels = _labels(samples, len(classnames)) if labelled else None
+    digests = [sample.digest for _, sample in samples]
+    more = {"split": split, "templates": _templates(root)}
+    return TarImages(root.name, classnames, labels, digests, root, samples, **more)
+
+
+def _check_kind(root: Path) -> None:
+    file = root / "dataset_type.txt"
+    kind = read_lines(file, "wds")[0].strip().lower() if file.is_file() and file.stat().st_size else "classification"
+    if kind != "classification":
+        raise InputError(f"wds: {root.name} is a {kind} set: one label an image is needed")
+
+
+def _class_names(root: Path) -> list[str]:
+    if not (root / "classnames.txt").is_file():
+        raise InputError(f"class_names: {root.name} has no classnames.txt: give --class-names FILE")
+    return [line.strip() for line in read_lines(root / "classnames.txt", "wds")]
+
+
+def _templates(root: Path) -> list[str] | None:
+    """The set's own templates; CLIP_benchmark writes `{c}` for the class."""
+    file = root / "zeroshot_classification_templates.txt"
+    lines = read_lines(file, "wds") if file.is_file() else []
+    templates = [line.strip().replace("{c}", SLOT) for line in lines if line.strip()]
+    for template in templates:
+        if SLOT not in template:
+            raise InputError(f"wds: a template of {file.name} has no {{c}} for the class name: {template!r}")
+    return templates or None
+
+
+def _labels(samples: list[tuple[str, Sample]], n_classes: int) -> torch.Tensor | None:
+    """Labels of all images, or of none."""
+    labels = [sample.label for _, sample in samples]
+    if not any(label is not None for label in labels):
+        return None
+    for label, (shard, sample) in zip(labels, samples, strict=True):
+        if label is None:
+            raise InputError(f"wds: {sample.member} of {shard} has no .cls beside it, and other images have")
+        if not 0 <= label < n_classes:
+            raise InputError(f"wds: {sample.member} of {shard} has label {label}, outside 0..{n_classes - 1}")
+    return torch.tensor(labels)
+
+
+# ---------------------------------------------------------------- shards
+
+
+def _shards(folder: Path) -> list[Path]:
+    words = " ".join(read_lines(folder / "nshards.txt", "wds")).split()
+    if len(words) != 1 or not words[0].isdecimal():
+        raise InputError(f"wds: {folder.name}/nshards.txt must hold one number, the number of shards")
+    shards = [folder / f"{i}.tar" for i in range(int(words[0]))]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise InputError(f"wds: {folder} lacks {missing[0]}: nshards.txt says {len(shards)} shards")
+    return shards
+
+
+def _samples(shard: Path) -> list[Sample]:
+    """The images of a shard, from the cache where a shard of this content was read before."""
+    memo = cache_folder() / "webdatasets" / f"{image_digests(shard, [shard])[0]}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return [Sample(*entry) for entry in json.loads(memo.read_text("utf-8"))]
+    try:
+        found = _scan(shard)
+    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        raise InputError(f"wds: {shard} cannot be read as a tar of images and labels: {one_line(error)}") from None
+    with suppress(OSError):  # a memo that cannot be written costs time, nothing else
+        write_text(memo, json.dumps(found))
+    return found
+
+
+def _scan(shard: Path) -> list[Sample]:
+    images: dict[str, tarfile.TarInfo] = {}
+    labels: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    with tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            folder, _, file = member.name.rpartition("/")
+            key, _, kind = file.partition(".")
+            key, content = f"{folder}/{key}", tar.extractfile(member) if member.isreg() else None
+            if content is None or not key or member.issparse():
+                continue
+            if kind.lower() in IMAGE_KINDS:
+                images[key], digests[key] = member, hashlib.sha256(content.read()).hexdigest()
+            elif kind == "cls":
+                labels[key] = int(content.read(32))
+        _check_end(shard, tar.offset)
+    return [
+        Sample(image.name, image.offset_data, image.size, labels.get(key), digests[key])
+        for key, image in images.items()
+    ]
+
+
+def _check_end(shard: Path, offset: int) -> None:
+    """tarfile takes a shard that was cut between two members for a whole one."""
+    with open(shard, "rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("unexpected end of data")
+
+
+# ---------------------------------------------------------------- the hub
+
+
+def _fetch(name: str, split: str) -> Path:
+    """The set's folder in the hub's local cache; what is not there whole is fetched, or refused at once offline."""
+    from huggingface_hub import constants, snapshot_download  # most studies need no hub
+
+    wanted = {"repo_type": "dataset", "allow_patterns": ["*.txt", f"{split}/*"]}
+    with suppress(Exception):  # the hub's client raises a dozen kinds for what it does not have
+        root = Path(snapshot_download(name, local_files_only=True, **wanted))
+        if (root / split / "nshards.txt").is_file() and _shards(root / split):
+            return root
+    remedy = "download it elsewhere and give its folder, wds:PATH"
+    if constants.HF_HUB_OFFLINE:
+        raise InputError(f"wds: {name} is not on this machine and HF_HUB_OFFLINE is set: {remedy}")
+    if not host_responds(constants.ENDPOINT):
+        raise InputError(f"wds: {name} is not on this machine and no hub answers: {remedy}")
+    try:
+        return Path(snapshot_download(name, **wanted))
+    except Exception as error:
+        raise InputError(f"wds: {name} could not be fetched: {one_line(error)}") from None

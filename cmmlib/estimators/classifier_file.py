@@ -1,0 +1,120 @@
+"""A classifier's file: safetensors with its vectors, and JSON that says what they are. Whole, or not written."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from cmmlib.errors import InputError
+from cmmlib.estimators.classifier import Classifier, Provenance
+from cmmlib.functional.checks import check_embeddings
+from cmmlib.functional.prior_matching import Correction
+from cmmlib.storage.cache import save_tensors, unpack_tensors
+
+FORMAT = 1
+KEY = "cmmlib_classifier"  # of the JSON in the file's metadata
+REQUIRED = {"text_features", "bias"}
+
+
+class _Header(BaseModel):
+    """The JSON: all but the tensors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal[1] = FORMAT
+    kind: str
+    logit_scale: float = Field(gt=0, allow_inf_nan=False)
+    class_names: list[str] | None
+    suspects: list[int]
+    converged: bool
+    rounds: int
+    provenance: Provenance
+
+
+def save_classifier(classifier: Classifier, path: str | PathLike[str]) -> None:
+    """Write a classifier; an older one of that name is replaced, any other file is left alone.
+
+    Tensors: `text_features` [C, D], `bias` [C] and, where there are any, `prototypes` [C, D]. JSON: the factor of text
+    similarities in the logits (`logit_scale`), class names, suspects, provenance.
+
+    Raises:
+        InputError: names that are not one a class; a file there that is no classifier.
+        OSError: a full disk, a folder that cannot be written.
+    """
+    path, correction = Path(path), classifier.correction
+    header = _Header(
+        kind=classifier.kind,
+        logit_scale=correction.text_scale,
+        class_names=classifier.class_names,
+        suspects=classifier.suspects,
+        converged=correction.converged,
+        rounds=correction.rounds,
+        provenance=classifier.provenance,
+    )
+    tensors = {"text_features": correction.text_features.float(), "bias": correction.bias}
+    if correction.prototypes.any():
+        tensors["prototypes"] = correction.prototypes
+    _check(path.name, header, tensors)
+    if path.exists():
+        _refuse_other_file(path)
+    save_tensors(path, {key: x.cpu() for key, x in tensors.items()}, {KEY: header.model_dump_json()})
+
+
+def _refuse_other_file(path: Path) -> None:
+    try:
+        _read(path)
+    except InputError:
+        raise InputError(f"{path.name} exists and is no classifier: choose another name or remove it") from None
+
+
+def load_classifier(path: str | PathLike[str]) -> Classifier:
+    """A classifier from its file, ready to `predict`.
+
+    Raises:
+        InputError: no file, another kind of file, or parts that disagree; one line that says which.
+    """
+    path = Path(path)
+    header, tensors = _read(path)
+    _check(path.name, header, tensors)
+    texts = tensors["text_features"]
+    moved = tensors.get("prototypes", torch.zeros_like(texts))
+    correction = Correction(texts, header.logit_scale, moved, tensors["bias"], header.converged, header.rounds)
+    return Classifier(header.kind, correction, header.suspects, header.class_names, header.provenance)
+
+
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+    try:
+        tensors, metadata = unpack_tensors(path.read_bytes())
+        header = _Header.model_validate_json(metadata[KEY])
+    except OSError as error:
+        raise InputError(f"cannot read classifier {path}: {(error.strerror or '').lower()}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path.name}: {where}: {first['msg'].lower()}, as this cmmlib reads classifiers") from None
+    except (ValueError, KeyError):
+        raise InputError(f"{path.name} is no classifier of cmmlib, or a damaged one: save it again") from None
+    return header, tensors
+
+
+def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
+    """Refuse parts that do not belong together, or numbers that are none."""
+    shapes = ", ".join(f"{key} {list(x.shape)}" for key, x in sorted(tensors.items()))
+    if not REQUIRED <= tensors.keys() <= {*REQUIRED, "prototypes"}:
+        raise InputError(f"{name} holds {shapes or 'no tensor'}: expected text_features, bias and perhaps prototypes")
+    texts, bias, moved = tensors["text_features"], tensors["bias"], tensors.get("prototypes", tensors["text_features"])
+    n_classes = bias.numel()
+    if texts.ndim != 2 or moved.shape != texts.shape or bias.shape != texts.shape[:1] or n_classes < 2:
+        raise InputError(f"{name}: shapes disagree: {shapes}; expected [C, D] and [C] of two or more classes")
+    if header.class_names is not None and len(header.class_names) != n_classes:
+        raise InputError(f"{name}: {len(header.class_names)} class names for {n_classes} classes")
+    if not set(header.suspects) <= set(range(n_classes)):
+        raise InputError(f"{name}: suspects {header.suspects} are not among the {n_classes} classes")
+    if not all(x.is_floating_point() and bool(x.isfinite().all()) for x in tensors.values()):
+        raise InputError(f"{name}: a number is NaN, Inf or no float: fit the classifier again")
+    check_embeddings(texts, f"{name}: text_features")

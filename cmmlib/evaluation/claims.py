@@ -1,0 +1,192 @@
+"""Did the claims hold on these embeddings? One row a claim and measure, with an interval; a rule decides, not a hand.
+
+Everything here is an evaluation: labels are an argument of its own, and the label-free functions that are judged never
+see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib import functional as F
+from cmmlib.functional.linear_probe import fit_linear_probe, visual_confusability
+from cmmlib.functional.similarity import SimilarityPass, similarity_pass
+from cmmlib.functional.zero_shot import predict
+
+FAR = 0.10  # a worst set is far below the overall accuracy when the gap is clear of this
+DRAWS = 1000
+COST = 0.005  # what a method may cost overall
+Z95 = 1.959964  # of a normal interval
+PHENOMENON = "the worst classes are far below the overall accuracy"
+FINDS = "CMM finds them without labels"
+RATES = "CMM rates prompts without labels"
+SIGHT = "classes that a linear probe confuses are the ones that fail"
+LIFTS = "the worst classes gain by {}"
+SPARES = "overall accuracy does not suffer by {}"
+Row = dict[str, Any]
+
+
+def verdict(low: float, high: float, than: float = 0.0) -> str:
+    """`held` where the whole interval lies above a bound, `did not hold` where none of it does, else `undecided`.
+
+    >>> verdict(0.2, 0.4), verdict(-0.1, 0.1), verdict(-0.3, -0.2)
+    ('held', 'undecided', 'did not hold')
+    """
+    return "held" if low > than else "did not hold" if high <= than else "undecided"
+
+
+def _row(claim: str, measure: str, value: float, low: float, high: float, than: float = 0.0) -> Row:
+    return {
+        "claim": claim,
+        "measure": measure,
+        "value": value,
+        "low": low,
+        "high": high,
+        "held": verdict(low, high, than),
+    }
+
+
+def claim_rows(
+    image_features: Float[Tensor, "N D"],
+    base_text_features: Float[Tensor, "C D"],
+    text_features: Float[Tensor, "P C D"],
+    labels: Int[Tensor, "N"],
+    logit_scale: float,
+    k: int,
+    seed: int = 0,
+) -> list[Row]:
+    """Every claim that embeddings alone can check.
+
+    Args:
+        base_text_features: texts of the base prompt, which all rows but one are about.
+        text_features: texts of the pool, to be rated.
+        k: size of the worst set.
+
+    Returns:
+        Rows with `claim`, `measure`, `value`, `low`, `high` (95 %, or the bracket of worst@k) and `held`.
+    """
+    passed = similarity_pass(image_features, base_text_features[None], logit_scale)
+    n_classes, before = len(base_text_features), passed.prediction[0].long()
+    accuracy = F.class_accuracy(before, labels, n_classes)
+    table = [phenomenon(before, labels, n_classes, k, seed), *detection(passed, accuracy.value, k, seed)]
+    if len(text_features) > 2:
+        table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
+    for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
+        after = fit(image_features, base_text_features, logit_scale).predict(image_features)
+        table += lift(name, before, after, labels, n_classes, k, seed)
+    return table
+
+
+def phenomenon(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_classes: int, k: int, seed: int = 0) -> Row:
+    """Overall accuracy minus worst@k: from overall's lower end and the bracket's upper one to the reverse."""
+    accuracy = F.class_accuracy(prediction, labels, n_classes)
+    low, high = F.wilson_interval(int(accuracy.correct.sum()), len(labels))
+    worst = F.worst_at_k(accuracy.value, k)
+    (half,) = F.worst_split_half(prediction == labels, labels, n_classes, [k], seed)
+    if worst is None or half is None:
+        return _row(PHENOMENON, f"overall minus worst {k}", np.nan, np.nan, np.nan)
+    gap = accuracy.overall - (worst + half) / 2
+    return _row(PHENOMENON, f"overall minus worst {k}", gap, low - half, high - worst, FAR)
+
+
+def detection(passed: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed: int = 0) -> list[Row]:
+    """Rank correlation with accuracy and AUROC of the true worst set, for every assignment of CMM."""
+    has_images = ~accuracy.isnan()
+    a, worst = accuracy[has_images], F.true_worst(accuracy, k)[has_images]
+    soft = F.class_matching_margin(passed, "soft")[0]
+    table = []
+    for assignment in F.ASSIGNMENTS:
+        score = F.fill_undefined(F.class_matching_margin(passed, assignment)[0], soft)[has_images]
+        name = assignment.replace("_", " ")
+        for measure, of, than in (
+            ("rank correlation", lambda i, s=score: F.spearman(s[i], a[i]), 0.0),
+            ("AUROC", lambda i, s=score: F.auroc(s[i], worst[i]), 0.5),
+        ):
+            value, low, high = _over_classes(of, len(a), seed)
+            table.append(_row(FINDS, f"{measure}, {name}", value, low, high, than))
+    return table
+
+
+def prompt_rating(passed: SimilarityPass, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
+    """Rank correlation of the scale-free CMM of prompts with their accuracies; the bootstrap is over prompts."""
+    score = F.prompt_scores(F.scale_free_cmm(passed))
+    accuracy = (passed.prediction.long() == labels).double().mean(1)
+    value, low, high = _over_classes(lambda i: F.spearman(score[i], accuracy[i]), len(score), seed)
+    return _row(RATES, f"rank correlation over {len(score)} prompts", value, low, high)
+
+
+def _over_classes(of: Callable[[Tensor], float | None], n: int, seed: int) -> tuple[float, float, float]:
+    """A statistic of n classes and its bootstrap interval; draws in which it is undefined are left out."""
+    random = np.random.default_rng(seed)
+    drawn = (of(torch.from_numpy(random.integers(0, n, n))) for _ in range(DRAWS))
+    defined = [value for value in drawn if value is not None]
+    value = of(torch.arange(n))
+    if value is None or not defined:
+        return np.nan, np.nan, np.nan
+    low, high = np.quantile(defined, (0.025, 0.975))
+    return value, float(low), float(high)
+
+
+def sight(
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], labels: Int[Tensor, "N"], seed: int = 0
+) -> Row:
+    """Rank correlation of class accuracy with what the eye can tell: minus the cross-entropy of a linear probe.
+
+    The probe is fitted on one half of each class's images and judged on the other, in both directions.
+    """
+    accuracy = F.class_accuracy(predict(image_features, text_features), labels, len(text_features)).value
+    first, losses = F.random_half(labels, seed), []
+    for half in (first, ~first):
+        probe = fit_linear_probe(image_features[half].float(), labels[half])
+        losses.append(visual_confusability(probe, image_features[~half].float(), labels[~half], len(text_features)))
+    clear = -torch.stack(losses).nanmean(0)
+    defined = ~accuracy.isnan() & ~clear.isnan()
+    a, s = accuracy[defined], clear[defined]
+    value, low, high = _over_classes(lambda i: F.spearman(s[i], a[i]), len(a), seed)
+    return _row(SIGHT, "rank correlation, linear probe", value, low, high)
+
+
+def lift(
+    name: str,
+    before: Int[Tensor, "N"],
+    after: Int[Tensor, "N"],
+    labels: Int[Tensor, "N"],
+    n_classes: int,
+    k: int,
+    seed: int = 0,
+) -> list[Row]:
+    """What a label-free method does to the k worst classes and overall, with intervals of paired differences.
+
+    The k worst are chosen on one half of each class's images and followed on the other, in both directions: chosen and
+    measured on the same images they would gain by regression to the mean alone.
+    """
+    change = (after == labels).double() - (before == labels).double()
+    first = F.random_half(labels, seed)
+    both = [_followed(change, before, labels, n_classes, k, half) for half in (first, ~first)]
+    worst, error = sum(mean for mean, _ in both) / 2, sum(error**2 for _, error in both) ** 0.5 / 2
+    overall, spread = float(change.mean()), float(change.std(correction=0)) / len(change) ** 0.5
+    return [
+        _row(LIFTS.format(name), f"change of the worst {k}", worst, worst - Z95 * error, worst + Z95 * error),
+        _row(SPARES.format(name), "change overall", overall, overall - Z95 * spread, overall + Z95 * spread, -COST),
+    ]
+
+
+def _followed(
+    change: Tensor, before: Tensor, labels: Tensor, n_classes: int, k: int, half: Tensor
+) -> tuple[float, float]:
+    """Mean change, and its standard error, of the k classes that are worst on a half, measured on the other half."""
+    if not half.any():
+        return np.nan, np.nan
+    chosen = F.worst_classes(F.class_accuracy(before[half], labels[half], n_classes).value, k)
+    own = [change[(labels == c) & ~half] for c in chosen.tolist()]
+    own = [values for values in own if len(values)]
+    if not own:
+        return np.nan, np.nan
+    variance = sum(float(values.var(correction=0)) / len(values) for values in own)
+    return float(torch.stack([values.mean() for values in own]).mean()), variance**0.5 / len(own)

@@ -1,0 +1,204 @@
+"""What the classifiers of `methods` are worth: evaluations of chapters 3 and 4, with labels as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cmmlib import functional as F
+from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
+from cmmlib.functional.candidates import TEMPLATE, Candidates
+from cmmlib.functional.zero_shot import predict, similarities
+from cmmlib.study.run import Run
+
+WORST = (1, 5, 10, 20)
+NESTED = ("worst", "worst_split_half", "base_worst")
+
+
+def accuracy_report(
+    prediction: Int[Tensor, "N"],
+    labels: Int[Tensor, "N"],
+    n_classes: int,
+    worst_k: int,
+    duplicates: Sequence[dict[str, Any]] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The `accuracy` section of results.json: fractions, None where something is undefined."""
+    accuracy = F.class_accuracy(prediction, labels, n_classes)
+    twins = {c for group in duplicates for c in group["classes"]}
+    single = torch.tensor([c for c in range(n_classes) if c not in twins], dtype=torch.long)
+    halves = F.worst_split_half(prediction == labels, labels, n_classes, F.WORST_KS, seed)
+    return {
+        "overall": accuracy.overall,
+        "overall_interval": list(F.wilson_interval(int(accuracy.correct.sum()), int(accuracy.count.sum()))),
+        "mean_per_class": accuracy.mean_per_class,
+        "worst": {str(k): F.worst_at_k(accuracy.value, k) for k in F.WORST_KS},
+        "worst_split_half": {str(k): half for k, half in zip(F.WORST_KS, halves, strict=True)},
+        "worst_without_duplicates": {str(k): F.worst_at_k(accuracy.value[single], k) for k in F.WORST_KS},
+        "zero_classes": F.zero_classes(accuracy.value),
+        "harmonic_mean": F.harmonic_mean(accuracy.value),
+        "harmonic_mean_floored": F.harmonic_mean(F.floored(accuracy)),
+        "geometric_mean": F.geometric_mean(accuracy.value),
+        "geometric_mean_floored": F.geometric_mean(F.floored(accuracy)),
+        "base_worst_classes": F.worst_classes(accuracy.value, worst_k).tolist(),
+    }
+
+
+def ensemble_rows(
+    methods: Sequence[MethodResult],
+    labels: Int[Tensor, "N"],
+    n_classes: int,
+    base_worst: Mapping[int, Int[Tensor, "k"]],
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """What results.json says of every method, all on the images of the run.
+
+    Args:
+        base_worst: k -> the k classes that were worst under the base prompt, to be followed.
+        seed: of the split halves.
+    """
+    rows = []
+    for method in methods:
+        accuracy = F.class_accuracy(method.prediction, labels, n_classes)
+        halves = F.worst_split_half(method.prediction == labels, labels, n_classes, list(WORST), seed)
+        rows.append(
+            {
+                "name": method.name,
+                "label_free": method.label_free,
+                "overall": accuracy.overall,
+                "overall_interval": F.wilson_interval(int(accuracy.correct.sum()), len(labels)),
+                "mean_per_class": accuracy.mean_per_class,
+                "worst": {str(k): F.worst_at_k(accuracy.value, k) for k in WORST},
+                "worst_split_half": dict(zip(map(str, WORST), halves, strict=True)),
+                "base_worst": {str(k): _mean(accuracy.value[index]) for k, index in base_worst.items()},
+                "zero_classes": int((accuracy.value == 0).sum()),
+                "requests": method.requests,
+            }
+        )
+    return rows
+
+
+def flat_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of `ensemble_rows` as a table: `worst_10`, `worst_split_half_10`, `base_worst_10` and so on."""
+    flat = []
+    for row in rows:
+        head = {key: row[key] for key in ("name", "label_free", "overall")}
+        low, high = row["overall_interval"]
+        counts = {key: row[key] for key in ("mean_per_class", "zero_classes", "requests")}
+        nested = {f"{key}_{k}": v for key in NESTED for k, v in row[key].items()}
+        flat.append({**head, "overall_low": low, "overall_high": high, **counts, **nested})
+    return pd.DataFrame(flat)
+
+
+def gains_and_losses(
+    before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], by: float = 0.05
+) -> tuple[Bool[np.ndarray, "C"], Bool[np.ndarray, "C"]]:
+    """Masks of the classes that gain, and that lose, more than `by`; a change of just that much counts as neither."""
+    change = (after - before).round(9)  # 0.55 - 0.5 is more than 0.05 in binary
+    return change > by, change < -by
+
+
+def described_curve(
+    run: Run, labels: Int[Tensor, "N"], everything: Mapping[int, Tensor], ranking: list[int], counts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Overall and worst-10 when the first `counts` of the ranking are described, by each way to use descriptions."""
+    candidates, rows = Candidates.of_templates(run.text_features), []
+    for count in counts:
+        part = {c: everything[c] for c in ranking[:count] if c in everything}
+        enriched = candidates.with_descriptions(part)
+        ways = {
+            "CMM weights": weighted_ensemble(run, enriched),
+            "uniform": F.combine_candidates(enriched, F.uniform_weights(enriched)),
+            "in place of the name": F.replace_classes(run.base_text_features, part),
+        }
+        rows += [{"count": int(count), "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
+    return rows
+
+
+def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]) -> list[dict[str, Any]]:
+    """The ensemble with one part changed at a time, in words a table can show."""
+    candidates = Candidates.of_templates(run.text_features)
+    enriched = candidates.with_descriptions(described)
+    most = max([len(v) for v in described.values()], default=0)
+    uniform = F.uniform_mean(run.text_features)
+    versions = {
+        "as it is": weighted_ensemble(run, enriched),
+        "templates only": weighted_ensemble(run, candidates),
+        "descriptions only, in the described classes": _descriptions_only(run, described, uniform),
+        "uniform weights, groups balanced": F.combine_candidates(enriched, F.uniform_weights(enriched, balanced=True)),
+        "uniform weights": F.combine_candidates(enriched, F.uniform_weights(enriched)),
+        "CMM weights, groups not balanced": weighted_ensemble(run, enriched, balanced=False),
+        "nothing cut": weighted_ensemble(run, enriched, cut=None),
+        "retrieval assignment": weighted_ensemble(run, enriched, assignment="retrieval"),
+    }
+    for k in range(1, most):
+        fewer = {c: vectors[:k] for c, vectors in described.items()}
+        name = f"{k} description{'s' if k > 1 else ''} a class"
+        versions[name] = weighted_ensemble(run, candidates.with_descriptions(fewer))
+    return [{"version": name, **_scores(run, labels, c, followed=True)} for name, c in versions.items()]
+
+
+def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor) -> Tensor:
+    """CMM weights among the descriptions of described classes, the uniform mean of templates elsewhere."""
+    if not described:
+        return others
+    alone = Candidates.of_templates(others[None]).with_descriptions(described)
+    replaced = torch.isin(alone.classes, torch.tensor(list(described))) & (alone.groups == TEMPLATE)
+    return weighted_ensemble(run, alone.where(~replaced))
+
+
+def _scores(run: Run, labels: Tensor, classifier: Tensor, followed: bool = False) -> dict[str, Any]:
+    accuracy = F.class_accuracy(predict(run.image_features, classifier), labels, run.n_classes)
+    scores = {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}
+    if followed:
+        base = F.class_accuracy(predict(run.image_features, run.base_text_features), labels, run.n_classes)
+        scores["base_worst_10"] = _mean(accuracy.value[F.worst_classes(base.value, 10)])
+    return scores
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def best_template(run: Run, labels: Int[Tensor, "N"]) -> list[MethodResult]:
+    """The template with the highest overall accuracy, known only from the labels; nothing where there is one prompt."""
+    if len(run.text_features) < 2:
+        return []
+    predictions = [predict(run.image_features, texts) for texts in run.text_features]
+    right = torch.stack([(prediction == labels).double().mean() for prediction in predictions])
+    best = int(right.argmax())
+    return [MethodResult("best_template", predictions[best], label_free=False, classifier=run.text_features[best])]
+
+
+def replaced_alone(
+    run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor], rivals: Mapping[int, int]
+) -> dict[int, tuple[float, float, float, float]]:
+    """What each class's descriptions do when that class alone is replaced in the base classifier.
+
+    Returns:
+        For each class with images: its accuracy before and after, and its rival's before and after (NaN for a rival
+        without images).
+    """
+    similarity = torch.cat(list(similarities(run.image_features, run.base_text_features)))
+    before = similarity.argmax(1)
+    new = F.replace_classes(run.base_text_features, described)
+    changes = {}
+    for c in described:
+        changed = similarity.clone()
+        changed[:, c] = run.image_features.float() @ new[c]
+        after = changed.argmax(1)
+        own, rival = labels == c, labels == rivals[c]
+        if own.any():
+            shares = [_share(p, rows, k) for k, rows in ((c, own), (rivals[c], rival)) for p in (before, after)]
+            changes[c] = (shares[0], shares[1], shares[2], shares[3])
+    return changes
+
+
+def _share(prediction: Tensor, rows: Tensor, c: int) -> float:
+    return float((prediction[rows] == c).double().mean())

@@ -1,0 +1,123 @@
+"""What the corrections of `cmmlib.evaluation.corrections` are worth, and what they cost where their assumption fails.
+
+Evaluations of chapter 5, with labels as an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cmmlib import functional as F
+from cmmlib.evaluation.corrections import CORRECTIONS, cross_fitted
+from cmmlib.evaluation.evaluation import WORST, ensemble_rows
+from cmmlib.evaluation.methods import MethodResult
+from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.zero_shot import predict
+from cmmlib.study.run import Run
+
+KINDS = ("balanced", "Dirichlet 5", "Dirichlet 1", "Dirichlet 0.3", "long tail")
+DRAWS = 20
+HALF_STRENGTH = 0.5  # the strength that is advised where balance is unknown
+REPORTED = ("overall", "worst", "worst_split_half", "base_worst", "zero_classes")
+
+
+def report(
+    run: Run, labels: Int[Tensor, "N"], name: str, correction: Correction, base_worst: Mapping[int, Int[Tensor, "k"]]
+) -> dict[str, Any]:
+    """The section of results.json: transductive on all images, and `inductive`, on halves that it was not fitted on."""
+    inductive, converged = cross_fitted(run, name)
+    ways = [
+        MethodResult("fitted here", correction.predict(run.image_features)),
+        MethodResult("fitted elsewhere", inductive),
+    ]
+    here, elsewhere = ensemble_rows(ways, labels, run.n_classes, base_worst, run.study.seed)
+    section = {key: here[key] for key in REPORTED} | {"strength": 1.0, "converged": correction.converged}
+    return section | {
+        "inductive": {key: elsewhere[key] for key in REPORTED} | {"strength": 1.0, "converged": converged}
+    }
+
+
+def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> list[dict[str, Any]]:
+    """Overall and worst-10 over the strength of the bias."""
+    matched = F.fit_prior_matching(run.image_features, run.base_text_features, run.logit_scale)
+    rows = []
+    for value in values:
+        ways = {
+            "prior matching": matched.with_strength(value),
+            "prototypes": F.fit_prototypes(run.image_features, run.base_text_features, run.logit_scale, strength=value),
+        }
+        rows += [{"strength": value, "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
+    return rows
+
+
+def reference_counts(labels: Int[Tensor, "N"]) -> list[int]:
+    """Sizes of a reference set, images a class, from 1 to 50, that leave a quarter of a median class to judge on."""
+    counts = labels.bincount()
+    most = 0.75 * float(counts[counts > 0].double().median())
+    return [n for n in (1, 2, 5, 10, 20, 30, 50) if n <= most] or [1]
+
+
+def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    """Overall and worst-10 on all other images, when the corrections are fitted on so many reference images a class."""
+    rows = []
+    for count in counts:
+        reference = F.few_per_class(labels, count, seed)
+        others = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, reference, False)
+        others = others if others.any() else ~others  # nothing is left: judged on the reference itself
+        for name, fit in CORRECTIONS.items():
+            correction = fit(run.image_features[reference], run.base_text_features, run.logit_scale)
+            scores = _scores(run, labels, correction, others)
+            rows.append({"count": count, "method": name.replace("_", " "), **scores})
+    return rows
+
+
+def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -> pd.DataFrame:
+    """Change of overall accuracy against the base prompt, on images drawn with given class frequencies.
+
+    Fitted and judged on the drawn images, which break the uniform prior more with every kind; `resampling` says how
+    they are drawn. Prior matching at full and half strength, and prototypes.
+
+    Returns:
+        A row a draw and method: `kind`, `draw`, `method`, `change` (a difference of fractions).
+    """
+    rows, plain = [], predict(run.image_features, run.base_text_features)
+    for kind in KINDS:
+        for draw in range(n_draws):
+            kept = F.with_frequencies(labels, _frequencies(kind, run.n_classes, seed + draw), seed + draw)
+            if len(kept) == 0:
+                continue
+            before = float((plain[kept] == labels[kept]).double().mean())
+            for method, correction in _fitted(run, kept).items():
+                after = float((correction.predict(run.image_features[kept]) == labels[kept]).double().mean())
+                rows.append({"kind": kind, "draw": draw, "method": method, "change": after - before})
+    return pd.DataFrame(rows, columns=["kind", "draw", "method", "change"])
+
+
+def _fitted(run: Run, kept: Int[Tensor, "M"]) -> dict[str, Correction]:
+    x, scale = run.image_features[kept], run.logit_scale
+    matched = F.fit_prior_matching(x, run.base_text_features, scale)
+    return {
+        "prior matching, half strength": matched.with_strength(HALF_STRENGTH),
+        "prior matching": matched,
+        "prototypes": F.fit_prototypes(x, run.base_text_features, scale),
+    }
+
+
+def _frequencies(kind: str, n_classes: int, seed: int) -> Tensor:
+    if kind == "balanced":
+        return torch.full((n_classes,), 1 / n_classes, dtype=torch.float64)
+    if kind == "long tail":
+        return F.long_tailed_frequencies(n_classes, seed)
+    return F.dirichlet_frequencies(n_classes, float(kind.split()[1]), seed)
+
+
+def _scores(run: Run, labels: Tensor, correction: Correction, rows: Tensor | None = None) -> dict[str, Any]:
+    images, y = (run.image_features, labels) if rows is None else (run.image_features[rows], labels[rows])
+    accuracy = F.class_accuracy(correction.predict(images), y, run.n_classes)
+    return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, WORST[2])}

@@ -1,0 +1,151 @@
+"""`cmm verify`: a finished run against reference figures, published ones and this project's own.
+
+reference.csv comes with the package and is made by benchmarks/reference.py, which says how models were chosen, where
+each figure is from and what the tolerance is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cmmlib.errors import InputError
+from cmmlib.study.run_files import read_run
+from cmmlib.study.study import Study
+
+REFERENCE = Path(__file__).parent / "reference.csv"
+COLUMNS = ("backbone", "pretrained", "dataset", "split", "prompts", "metric", "data", "source", "commit")
+ENSEMBLE = "ensemble"  # a figure of the mean of several prompts; others are of the base prompt
+GENERAL_POOLS = ("openai-7", "openai-80")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure of a run beside its reference.
+
+    Attributes:
+        metric: `accuracy`, `mean_per_class`, or `worst_K`.
+        found: what the run measured, a fraction; None where it did not.
+        value, tolerance: the reference figure, and the difference that is no disagreement.
+        source: where the reference is from, with its commit.
+        causes: what sets the run apart from the reference and may explain a difference.
+    """
+
+    metric: str
+    found: float | None
+    value: float
+    tolerance: float
+    source: str
+    causes: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the run measured the figure, within the tolerance."""
+        return self.found is not None and abs(self.found - self.value) <= self.tolerance
+
+    @property
+    def sentence(self) -> str:
+        """The figure, what the run measured, and what may explain a difference, in a line."""
+        head = f"{self.metric}: reference {100 * self.value:.2f} %, {self.source}"
+        if self.found is None:
+            return f"{head}: not measured by this run"
+        head += f"; here {100 * self.found:.2f} %"
+        if self.agrees:
+            return f"{head}: agrees within {100 * self.tolerance:.1f} points"
+        causes = "; ".join(self.causes) or "nothing in the settings: other weights or preprocessing under this name"
+        return f"{head}: differs by {100 * (self.found - self.value):+.2f} points, likely because of {causes}"
+
+
+def verify(folder: Path, reference: Path = REFERENCE) -> list[Check]:
+    """Every reference figure of the run's model and data set beside what the run measured.
+
+    Raises:
+        InputError: no finished run, no labels, or no figure of this model on this data set.
+    """
+    manifest, results = read_run(folder)
+    if results.get("accuracy") is None:
+        raise InputError(
+            f"{folder.name} has no accuracies to verify: its study has no labels, or chapter 01 did not run"
+        )
+    rows = matching(manifest, load_reference(reference))
+    if rows.empty:
+        model, data = manifest["model"], manifest["study"]["dataset"]
+        name = " ".join(str(part) for part in (model["backbone"], model["pretrained"]) if part) or "this model"
+        raise InputError(f"{reference.name} has no figure of {name} on {data}: give a CSV of your own with --reference")
+    return [_check(row, manifest, results) for row in rows.to_dict("records")]
+
+
+def load_reference(path: Path) -> pd.DataFrame:
+    """Reference figures, with the columns of the shipped reference.csv.
+
+    Raises:
+        InputError: a file that is missing, no CSV, or without a column.
+    """
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype={"data": str})
+        figures = table.astype({"value": float, "tolerance": float})
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--reference: {path.name} cannot be read as reference figures: {error}") from None
+    missing = {"backbone", "pretrained", "dataset", "split", "prompts", "metric", "data", "source", "commit"} - set(
+        figures
+    )
+    if missing:
+        raise InputError(f"--reference: {path.name} lacks the columns {', '.join(sorted(missing))}")
+    return figures
+
+
+def matching(manifest: Mapping[str, Any], reference: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the run's model and data set, or of the very embeddings that it read."""
+    model = manifest["model"]
+    backbones = reference["backbone"].where(reference["pretrained"] != "openai", reference["backbone"].map(_plain))
+    name = _plain(model["backbone"]) if model["pretrained"] == "openai" else model["backbone"]
+    same_model = (backbones == name) & (reference["pretrained"] == model["pretrained"])
+    same_data = reference["dataset"] == manifest["study"]["dataset"]
+    same_file = (reference["data"] != "") & (reference["data"] == manifest["data"]["digest"][:16])
+    brought = manifest["study"]["dataset"].startswith("embeddings:")
+    return reference.loc[same_file if brought else same_model & same_data]
+
+
+def _plain(backbone: str) -> str:
+    """OpenAI's weights are run with QuickGELU under both names of an architecture."""
+    return backbone.removesuffix("-quickgelu")
+
+
+def _check(row: dict[str, Any], manifest: Mapping[str, Any], results: Mapping[str, Any]) -> Check:
+    uniform = next((r for r in results.get("ensembles") or () if r["name"] == "uniform"), None)
+    measured = uniform if row["prompts"] == ENSEMBLE and uniform else results["accuracy"]
+    metric = "overall" if row["metric"] == "accuracy" else row["metric"]
+    name, _, k = metric.rpartition("_")
+    own = measured["worst"].get(k) if name == "worst" else measured.get(metric)
+    causes = tuple(_causes(row, manifest, uniform is not None))
+    source = " ".join(filter(None, (row["source"], row["commit"])))
+    return Check(row["metric"], own, row["value"], row["tolerance"], f"{source}, {row['split']}", causes)
+
+
+def _causes(row: Mapping[str, Any], manifest: Mapping[str, Any], has_mean: bool):
+    study, digest = manifest["study"], manifest["data"]["digest"]
+    pool = manifest.get("templates")
+    if row["prompts"] == ENSEMBLE and not has_mean:
+        yield "templates: the reference is of the mean of several, this run's figure of one"
+    elif row["prompts"] == ENSEMBLE and pool in GENERAL_POOLS and row["dataset"] != "imagenet":
+        yield f"templates: the reference uses those of the data set, this run {pool}"
+    if row["prompts"] != ENSEMBLE and study.get("base_template") != _default("base_template"):
+        yield "templates: another base template"
+    if study.get("class_names"):
+        yield f"class names: this run's are from {study['class_names']}"
+    if row["data"] and row["data"] != digest[:16]:
+        yield "split: the reference is of other images"
+    elif study.get("split") not in (None, "", row["split"]):
+        yield f"split: the reference is of {row['split']}, this run of {study['split']}"
+    if study.get("precision") != _default("precision"):
+        yield f"precision: the model ran in {study['precision']}"
+    if study.get("storage") != _default("storage"):
+        yield f"precision: image embeddings are stored as {study['storage']}"
+
+
+def _default(field: str) -> Any:
+    return Study.model_fields[field].default

@@ -1,0 +1,41 @@
+"""What stands before every public function: numpy arrays become tensors, and a tensor's device is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmmlib.errors import InputError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+ON_ANY_DEVICE = frozenset(
+    {
+        *("similarity_pass", "class_matching_margin", "scale_free_cmm", "predicted_count", "mean_top_probability"),
+        *("accuracy_estimate", "rank_classes", "prompt_scores", "fill_undefined", "predict"),
+        *("candidate_cmm", "weigh_candidates", "combine_candidates", "cmm_ensemble", "uniform_mean", "uniform_weights"),
+        *("match_prior", "apply_bias", "fit_prior_matching", "fit_prototypes"),
+    }
+)
+
+
+def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """The same function for numpy arrays too; it refuses tensors of a GPU where it could not compute with them."""
+
+    @wraps(function)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return function(*map(prepare, args), **{key: prepare(value) for key, value in kwargs.items()})  # type: ignore
+
+    def prepare(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return torch.from_numpy(np.ascontiguousarray(value))
+        if isinstance(value, Tensor) and value.device.type != "cpu" and function.__name__ not in ON_ANY_DEVICE:
+            raise InputError(f"{function.__name__} runs on the processor, got a tensor on {value.device}: pass x.cpu()")
+        return value
+
+    return call

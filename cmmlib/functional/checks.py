@@ -1,0 +1,53 @@
+"""What embeddings must pass before anything is computed from them, and which classes no classifier can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cmmlib.errors import InputError
+
+ROWS = 1 << 14  # rows a step: float32 copies stay this small
+SHORTEST = 1e-12  # shorter rows cannot be scaled to unit norm: torch's normalize divides by no less
+
+
+def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
+    """Refuse NaN, Inf and zero-length rows of `x`, [N, D] or [P, C, D], and name the first bad row.
+
+    Lengths are computed in float32, so that float16 embeddings do not overflow.
+
+    Raises:
+        InputError: with the row's index (a tuple of indices when `x` has more than two dimensions).
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    for start in range(0, len(rows), ROWS):
+        norm = torch.linalg.vector_norm(rows[start : start + ROWS].float(), dim=1)
+        bad = (~(norm.isfinite() & (norm > SHORTEST))).nonzero()[:, 0]
+        if len(bad):
+            row = tuple(int(i) for i in torch.unravel_index(bad[0] + start, x.shape[:-1]))
+            what = "a zero-length embedding" if norm[bad[0]] <= SHORTEST else "NaN or Inf"
+            raise InputError(f"{name} row {row[0] if len(row) == 1 else row} has {what}: remove or recompute it")
+
+
+def duplicate_classes(classnames: Sequence[str], text_features: Float[Tensor, "C D"]) -> list[dict[str, Any]]:
+    """Groups of classes that no classifier could tell apart: the same name (case ignored), or the same text embedding.
+
+    Returns:
+        One entry a group: `classes` (indices), `names`, and `by`, "name" or "text".
+    """
+    groups: dict[tuple[str, Any], list[int]] = {}
+    _, same_text = torch.unique(text_features, dim=0, return_inverse=True)
+    for c, (name, text) in enumerate(zip(classnames, same_text.tolist(), strict=True)):
+        groups.setdefault(("name", name.strip().casefold()), []).append(c)
+        groups.setdefault(("text", text), []).append(c)
+    seen: set[tuple[int, ...]] = set()
+    duplicates = []
+    for (by, _), classes in groups.items():
+        if len(classes) > 1 and tuple(classes) not in seen:
+            seen.add(tuple(classes))
+            duplicates.append({"classes": classes, "names": [classnames[c] for c in classes], "by": by})
+    return duplicates

@@ -1,0 +1,40 @@
+"""Intervals of accuracies: of one class, of all images, of classes that were fixed beforehand."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy import stats
+from torch import Tensor
+
+from cmmlib.functional.accuracy import ClassAccuracy
+
+
+def wilson_intervals(accuracy: ClassAccuracy, level: float = 0.95) -> Float[Tensor, "C 2"]:
+    """Wilson interval of every class's accuracy, NaN for a class without images (Wilson 1927, as in scipy)."""
+    rows = [wilson_interval(int(c), int(n), level) for c, n in zip(accuracy.correct, accuracy.count, strict=True)]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def wilson_interval(correct: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson interval of one share."""
+    if count == 0:
+        return float("nan"), float("nan")
+    interval = stats.binomtest(correct, count).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_interval(
+    accuracy: ClassAccuracy, classes: Int[Tensor, "k"], level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Bootstrap interval of the mean accuracy of classes that were fixed beforehand, images resampled within class.
+
+    Not for "the k worst of this sample": drawing them again in every resample doubles their bias.
+    """
+    count, value = accuracy.count[classes].numpy(), accuracy.value[classes].numpy()
+    if not len(count) or not count.all():
+        return None
+    means = (np.random.default_rng(seed).binomial(count, value, (draws, len(count))) / count).mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,229 @@
+"""The one hot pass: embeddings -> predictions, margins, rivals and the sums that every CMM assignment needs.
+
+Images stream through in blocks; one block of similarities, [B, C], is alive at a time, never [P, N, C]. What comes
+out is small, [P, N] and [P, C], and `cmm` turns it into every form of the Class-wise Matching Margin. No label enters
+this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from math import e, log2
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib.errors import InputError
+from cmmlib.functional._kernels.similarity_torch import TorchSteps
+from cmmlib.functional._kernels.threads import use_one_thread
+from cmmlib.functional.checks import check_embeddings
+from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
+
+BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
+TILE = 64  # images: products of other numbers of rows leave a rest that is slower
+PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
+PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
+
+
+@dataclass(frozen=True)
+class SimilarityPass:
+    """What one pass over the images leaves behind, for P prompts, N images and C classes.
+
+    Similarities and margins are cosines (not multiplied by the logit scale); probabilities are the softmax of
+    similarity / tau over classes. Sums run over images: a block's in float32, over blocks in float64.
+    """
+
+    prediction: Int[Tensor, "P N"]  # class of the highest similarity, ties to the lowest index
+    rival: Int[Tensor, "P N"]  # class of the second highest similarity, ties to the lowest index
+    top_similarity: Float[Tensor, "P N"]
+    margin: Float[Tensor, "P N"]  # highest minus second highest similarity, >= 0
+    top_probability: Float[Tensor, "P N"]
+    spread: Float[Tensor, "P N"]  # standard deviation of the image's similarities over classes; 1 where it is 0
+    soft_mass: Float[Tensor, "P C"]  # sum of q
+    soft_margin: Float[Tensor, "P C"]  # sum of q * margin
+    soft_scaled_margin: Float[Tensor, "P C"]  # sum of q * margin / spread
+    soft_probability_margin: Float[Tensor, "P C"]  # sum of q * (margin between probabilities)
+    retrieval_margin: Float[Tensor, "P C"]  # sum of the margin over the m images most similar to the class
+    n_retrieved: int  # m = max(1, round(N / C))
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, C."""
+        return self.soft_mass.shape[1]
+
+
+def similarity_pass(
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "*P C D"],
+    logit_scale: float,
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    block: int | None = None,
+) -> SimilarityPass:
+    """Similarities of every image with every class under every prompt, in one streamed pass, summed up.
+
+    Args:
+        image_features: unit-norm image embeddings, any float dtype; computed in float32.
+        text_features: unit-norm text embeddings, [P, C, D], or [C, D] of one prompt; C >= 2.
+        logit_scale: 1 / tau, positive (100 for OpenAI's CLIP).
+        precision: "bf16" multiplies in bfloat16 (class texts centred first) and is faster where the processor has it;
+            everything after the product stays float32. Similarities err by less than 1e-3 (measured on CLIP ViT-B/32),
+            so predictions can differ where the margin is below twice that.
+        block: images at a time; the default keeps a block of similarities at 1 MiB or less.
+
+    Raises:
+        InputError: shapes that disagree, fewer than two classes, no image, NaN, Inf or zero-length rows.
+    """
+    text_features = text_features[None] if text_features.ndim == 2 else text_features
+    _check_inputs(image_features, text_features, logit_scale, precision, block)
+    (n, _), (n_prompts, n_classes, _) = image_features.shape, text_features.shape
+    number = torch.bfloat16 if precision == "bf16" else torch.float32
+    block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES))
+    m = min(n, max(1, round(n / n_classes)))
+    out = _empty_pass(n_prompts, n, n_classes, m, image_features.device)
+    workers = min(n_prompts, torch.get_num_threads()) if image_features.device.type == "cpu" else 1
+    shares = [range(first, n_prompts, workers) for first in range(workers)]
+    arguments = (image_features, text_features, logit_scale, number, block, out)
+    if workers == 1:
+        _pass_of_prompts(shares[0], *arguments)
+        return out
+    # a thread a prompt: between the products lie many small steps, which threads cannot share
+    with ThreadPoolExecutor(workers, initializer=use_one_thread) as pool:
+        list(pool.map(partial(_pass_in_thread, torch.is_inference_mode_enabled()), shares, repeat(arguments)))
+    return out
+
+
+def block_rows(row_bytes: int, block_bytes: int) -> int:
+    """Images in a block of at most so many bytes, if the similarities of one image take `row_bytes`; 1 or more."""
+    rows = min(BLOCK_ROWS, block_bytes // row_bytes)
+    return max(1, rows // TILE * TILE or rows)
+
+
+def _pass_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
+    """A thread does not inherit inference mode, and without it cannot write to tensors that were made in it."""
+    with torch.inference_mode(inference):
+        _pass_of_prompts(prompts, *arguments)
+
+
+@torch.no_grad()
+def _pass_of_prompts(
+    prompts: range,
+    image_features: Tensor,
+    text_features: Tensor,
+    scale: float,
+    number: torch.dtype,
+    block: int,
+    out: SimilarityPass,
+) -> None:
+    """The pass for some of the prompts; fills their rows of `out`."""
+    fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
+    steps = {p: _steps(image_features.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
+    copies = {p: _copies(text_features[p]) for p in prompts}
+    shape = block, text_features.shape[1]  # of the only [B, C] memory
+    similarities = torch.empty(shape, dtype=number, device=image_features.device)
+    # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
+    means = {p: text_features[p].float().mean(0) * (number == torch.bfloat16) for p in prompts}
+    for begin in range(0, len(image_features), BLOCK_ROWS):  # prompts take turns, while these images lie near
+        x = image_features[begin : begin + BLOCK_ROWS].float()
+        parts, offsets = x.to(number).split(block), torch.stack(list(means.values())) @ x.T
+        blocks = [(part, similarities[: len(part)]) for part in parts]
+        for p, offset in zip(prompts, offsets, strict=True):
+            texts, start = (text_features[p].float() - means[p]).to(number).T, begin
+            for (part, s), part_offset in zip(blocks, offset.split(block), strict=True):
+                torch.mm(part, texts, out=s)
+                s[:, copies[p][0]] = s[:, copies[p][1]]
+                steps[p].add(s, part_offset, start)
+                start += len(part)
+    for p in prompts:
+        _add_predicted(fields[p], scale)
+        _add_retrieved(fields[p], *steps[p].retrieved())
+        fields[p]["spread"].masked_fill_(fields[p]["spread"] == 0, 1)
+
+
+class Steps(Protocol):
+    """What is done with the blocks of one prompt.
+
+    Made from the fields of `SimilarityPass`, which it fills; from m, the number of images to retrieve for each class;
+    and from the factor of a similarity before it is the power of two: `exp2` takes a third of the time of `exp`.
+    """
+
+    def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
+        """Fill in the block's images, and add their share to the sums.
+
+        The sums take the margin of every class to be its distance to the highest; the predicted classes have another,
+        and their share comes at the end.
+
+        Args:
+            s: similarities less an offset, float32 or bfloat16.
+            offset: one of every image.
+            start: place of the block's first image.
+        """
+        ...
+
+    def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
+        """Similarities and places of the m images most similar to each class, of equals the first, in any order."""
+        ...
+
+
+def _steps(device: torch.device) -> Callable[[dict[str, Tensor], int, float], Steps]:
+    if device.type != "cpu":
+        return TorchSteps
+    from cmmlib.functional._kernels.similarity_numba import CompiledSteps  # numba takes a moment to import
+
+    return CompiledSteps
+
+
+def _add_predicted(fields: dict[str, Tensor], scale: float) -> None:
+    """The share of the predicted classes in the sums: their margin is ahead of the second, not behind the first."""
+    q, margin = fields["top_probability"].double(), fields["margin"].double()
+    shares = {
+        "soft_margin": q * margin,
+        "soft_scaled_margin": q * margin / fields["spread"].clamp_min(1e-30),
+        "soft_probability_margin": q * q * (1 - torch.exp(-scale * margin)),
+    }
+    for key, share in shares.items():
+        fields[key].index_add_(0, fields["prediction"], share)
+
+
+def _add_retrieved(fields: dict[str, Tensor], value: Float[Tensor, "C m"], image: Int[Tensor, "C m"]) -> None:
+    margin = value - fields["top_similarity"][image]
+    predicted = fields["prediction"][image] == torch.arange(len(value), device=value.device)[:, None]
+    fields["retrieval_margin"] += torch.where(predicted, fields["margin"][image], margin).sum(1, dtype=torch.float64)
+
+
+def _check_inputs(
+    image_features: Tensor, text_features: Tensor, logit_scale: float, precision: str, block: int | None
+) -> None:
+    shapes = f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)}"
+    if image_features.ndim != 2 or text_features.ndim != 3 or image_features.shape[1] != text_features.shape[2]:
+        raise InputError(f"{shapes} do not fit: expected [N, D] and [C, D] or [P, C, D]")
+    if not image_features.shape[0] or not text_features.shape[0] or text_features.shape[1] < 2:
+        raise InputError(f"need at least one image, one prompt and two classes, got {shapes}")
+    if not logit_scale > 0 or logit_scale == float("inf"):
+        raise InputError(f"logit_scale must be positive and finite, got {logit_scale}")
+    if precision not in ("fp32", "bf16"):
+        raise InputError(f"precision must be fp32 or bf16, got {precision!r}")
+    if block is not None and block < 1:
+        raise InputError(f"block must be at least 1 image, got {block}")
+    check_embeddings(image_features, "image_features")
+    check_embeddings(text_features, "text_features")
+
+
+def _empty_pass(n_prompts: int, n: int, n_classes: int, m: int, device: torch.device) -> SimilarityPass:
+    kinds = {key: torch.int32 if key in ("prediction", "rival") else torch.float32 for key in PER_IMAGE}
+    fields = {key: torch.empty(n_prompts, n, dtype=dtype, device=device) for key, dtype in kinds.items()}
+    sums = {key: torch.zeros(n_prompts, n_classes, dtype=torch.float64, device=device) for key in PER_CLASS}
+    return SimilarityPass(**fields, **sums, n_retrieved=m)
+
+
+def _copies(text_features: Float[Tensor, "C D"]) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:
+    """Classes that have another's texts, and the first class that has them."""
+    first = first_with_equal_texts(text_features)
+    copies = (first != torch.arange(len(first), device=first.device)).nonzero()[:, 0]
+    return copies, first[copies]

@@ -1,0 +1,1 @@
+"""Dual encoders of open_clip, their checkpoints, and embeddings through the cache."""

@@ -1,0 +1,259 @@
+"""Images and texts -> embeddings, each computed once: a content-addressed cache that survives kills and company.
+
+The key of an entry is what it was computed from: weights, preprocessing, precision, and the data's own digests. So a
+renamed folder finds its embeddings again, a changed image does not, and two processes can share one cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
+
+from cmmlib.data.images import ImageSet
+from cmmlib.errors import InputError
+from cmmlib.models.backbones import Backbone, load_backbone
+from cmmlib.storage.cache import cache_folder, cached, digest, is_entry, load_tensors, save_tensors
+
+IMAGE_SHARD = 512  # images a cache file: what a kill can cost
+TEXT_SHARD = 4096
+
+
+class _Decoded(TorchDataset):
+    """Preprocessed images of a shard. An image that cannot be read gives the error that names it.
+
+    The error is returned, not raised: a worker process would wrap what it raises in its traceback.
+    """
+
+    def __init__(self, data: ImageSet, rows: range, preprocess):
+        self.data, self.rows, self.preprocess = data, rows, preprocess
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor | InputError:
+        try:
+            return self.preprocess(self.data.read(self.rows[index]))
+        except InputError as error:
+            return error
+
+
+def embed_images(
+    backbone: Backbone,
+    data: ImageSet,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    storage: str = "float32",
+    max_broken: int = 0,
+) -> Float[Tensor, "N D"]:
+    """Unit-norm embeddings of every image, through the cache, a shard at a time.
+
+    Where the backbone has several devices, each has a process, and the processes take shards as they become free.
+
+    Args:
+        batch_size: images a forward pass; changes speed, and embeddings by float rounding only.
+        workers: processes that decode, for each device; 0 decodes in the one that embeds.
+        storage: `float32`, or `float16` for half the disk.
+        max_broken: how many unreadable images are let pass.
+
+    Returns:
+        [N, D], float32, in the data set's order; an image that was let pass has a row of NaN.
+
+    Raises:
+        InputError: an unreadable image too many, named by its path; a process that was ended from outside.
+    """
+    shards = list(_shards(backbone, data, storage))
+    if len(backbone.devices) > 1:
+        new = [shard for shard in shards if not shard[1].exists()]
+        _embed_in_processes(backbone, data, new, batch_size, workers, storage, max_broken)
+    parts, left = [], max_broken
+    for shard, path in tqdm(shards, "image embeddings", unit="shard", disable=None):
+
+        def compute(shard=shard, left=left) -> dict[str, Tensor]:
+            return {"x": _encode_shard(backbone, data, shard, batch_size, workers, storage, left)}
+
+        x = cached(path, compute)["x"]
+        if _n_broken(x) > left:  # kept by a run that let more pass
+            x = compute()["x"]
+        left -= _n_broken(x)
+        parts.append(x.float())
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+
+
+def _shards(backbone: Backbone, data: ImageSet, storage: str) -> Iterator[tuple[range, Path]]:
+    """Rows of each shard, and the file that holds or will hold their embeddings."""
+    for start in range(0, len(data), IMAGE_SHARD):
+        rows = range(start, min(start + IMAGE_SHARD, len(data)))
+        key = digest("image", backbone.digest, backbone.precision, storage, [data.digests[i] for i in rows])
+        yield rows, cache_folder() / "images" / f"{key}.safetensors"
+
+
+def _encode_shard(
+    backbone: Backbone, data: ImageSet, rows: range, batch_size: int, workers: int, storage: str, max_broken: int
+) -> Tensor:
+    """Embeddings of the rows, NaN for at most `max_broken` images that cannot be read."""
+    images = _Decoded(data, rows, backbone.preprocess)
+    parts: list[Tensor] = []
+    failures: dict[int, InputError] = {}
+    for n, (pixels, errors) in enumerate(DataLoader(images, batch_size, num_workers=workers, collate_fn=_batch)):
+        failures |= {n * batch_size + i: error for i, error in errors.items()}
+        if len(failures) > max_broken:
+            break  # to raise in the loop would keep its worker processes alive as long as the traceback
+        if pixels is not None:
+            parts.append(backbone.encode_images(pixels))
+    if len(failures) > max_broken or not parts:  # where every image of a shard is broken, more than images is
+        raise list(failures.values())[min(max_broken, len(failures) - 1)]
+    whole = torch.tensor([i not in failures for i in range(len(rows))])
+    x = torch.full((len(rows), parts[0].shape[1]), torch.nan)
+    x[whole] = torch.cat(parts)
+    return x.to(getattr(torch, storage))
+
+
+def _batch(images: list[Tensor | InputError]) -> tuple[Tensor | None, dict[int, InputError]]:
+    """The images that could be decoded, stacked, and the errors of the others by their place in the batch."""
+    errors = {i: image for i, image in enumerate(images) if isinstance(image, InputError)}
+    decoded = [image for image in images if isinstance(image, Tensor)]
+    return torch.stack(decoded) if decoded else None, errors
+
+
+def _n_broken(x: Float[Tensor, "N D"]) -> int:
+    return int(x.isnan().any(1).sum())
+
+
+# ---------------------------------------------------------------- several devices
+
+
+def _embed_in_processes(
+    backbone: Backbone,
+    data: ImageSet,
+    shards: list[tuple[range, Path]],
+    batch_size: int,
+    workers: int,
+    storage: str,
+    max_broken: int,
+) -> None:
+    """Fill the cache with shards, a process a device. `max_broken` holds for each shard; `embed_images` adds up.
+
+    Shards are independent and the cache is addressed by content, so processes have nothing to tell each other: no
+    process group, no gathering. Whoever is free takes the next shard, so a slow device holds up nobody, and what a kill
+    leaves is what it leaves with one process.
+    """
+    n = min(len(backbone.devices), len(shards))
+    if not n:
+        return
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    devices = context.SimpleQueue()
+    for device in backbone.devices[:n]:
+        devices.put(str(device))
+    threads = max(1, torch.get_num_threads() // n)
+    model = (backbone.name, backbone.pretrained, backbone.precision)
+    with ProcessPoolExecutor(n, context, _begin, (devices, threads, model, data)) as pool:
+        tasks = [pool.submit(_embed_shard, *shard, batch_size, workers, storage, max_broken) for shard in shards]
+        try:
+            for task in tqdm(as_completed(tasks), "shared out", len(tasks), unit="shard", disable=None):
+                task.result()
+        except BrokenProcessPool:
+            raise InputError(
+                "device: a process was ended from outside, perhaps for want of memory: "
+                "run again, with a smaller batch_size; what was embedded is kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)  # shards that were begun are finished, and kept
+
+
+_own: tuple[Backbone, ImageSet]  # what this process embeds, and with what
+
+
+def _begin(devices, threads: int, model: tuple[str, str | None, str], data: ImageSet) -> None:
+    """The start of a process: takes a device. Ctrl-C reaches all processes; the first one decides what it means."""
+    global _own
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    name, pretrained, precision = model
+    _own = load_backbone(name, pretrained, devices.get(), precision), data
+
+
+def _embed_shard(rows: range, path: Path, batch_size: int, workers: int, storage: str, max_broken: int) -> None:
+    backbone, data = _own
+    cached(path, lambda: {"x": _encode_shard(backbone, data, rows, batch_size, workers, storage, max_broken)})
+
+
+# ---------------------------------------------------------------- texts
+
+
+def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:
+    """Unit-norm embeddings of texts, in their order, through the cache; equal texts are encoded once.
+
+    Returns:
+        [T, D], float32.
+    """
+    folder = cache_folder() / "texts" / digest("text", backbone.digest, backbone.precision)
+    unique = {_text_key(text): text for text in texts}
+    vectors_by_key = _known_texts(folder, set(unique))
+    missing = sorted(set(unique) - vectors_by_key.keys())
+    for start in range(0, len(missing), TEXT_SHARD):
+        keys = missing[start : start + TEXT_SHARD]
+        vectors = encode_texts(backbone, [unique[key] for key in keys], batch_size=batch_size)
+        names = torch.tensor([list(bytes.fromhex(key)) for key in keys], dtype=torch.uint8)  # [T, 32]
+        save_tensors(folder / f"{digest(keys)}.safetensors", {"key": names, "x": vectors})
+        vectors_by_key.update(zip(keys, vectors, strict=True))
+    return torch.stack([vectors_by_key[_text_key(text)] for text in texts])
+
+
+def _text_key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _known_texts(folder: Path, wanted: set[str]) -> dict[str, Tensor]:
+    vectors_by_key: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shard = load_tensors(path) if is_entry(path, cache_folder()) else None
+        if shard is not None:
+            keys = (bytes(row).hex() for row in shard["key"].tolist())
+            vectors_by_key.update({key: x for key, x in zip(keys, shard["x"], strict=True) if key in wanted})
+    return vectors_by_key
+
+
+def encode_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:
+    """Unit-norm embeddings of texts without the cache: texts of equal length go together, without padding.
+
+    Prompts fill about 10 of a CLIP text tower's 77 positions; a causal tower gives the same vectors without the rest.
+    `batch_size` is meant for full contexts: shorter texts go in larger batches of the same number of tokens.
+    """
+    tokens = torch.cat([backbone.tokenizer(list(texts[i : i + 1024])) for i in range(0, len(texts), 1024)])
+    lengths = backbone.text_lengths(tokens)
+    out: Tensor | None = None
+    progress = tqdm(total=len(texts), desc="text embeddings", unit="text", disable=None)
+    for rows, length in _length_batches(lengths, batch_size * tokens.shape[1]):
+        vectors = backbone.encode_tokens(tokens[rows, :length])
+        out = vectors.new_empty(len(texts), vectors.shape[1]) if out is None else out
+        out[rows] = vectors
+        progress.update(len(rows))
+    progress.close()
+    assert out is not None
+    return out
+
+
+def _length_batches(lengths: Tensor, token_budget: int) -> Iterator[tuple[Tensor, int]]:
+    """Rows of equal length, in batches of at most `token_budget` tokens."""
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        yield from ((part, length) for part in rows.split(max(1, token_budget // length)))
+
+
+def missing(backbone: Backbone, data: ImageSet, storage: str = "float32") -> int:
+    """Number of images whose embeddings are not in the cache."""
+    shards = _shards(backbone, data, storage)
+    return sum(len(shard) for shard, path in shards if not path.exists())

@@ -1,0 +1,1 @@
+"""What a reader sees: executed chapters, pages, figures, the book."""

@@ -1,0 +1,258 @@
+"""Jupyter Book over book/ and the executed chapters of one or more runs; what comes out is checked."""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cmmlib.errors import ChapterError, InputError
+from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, source
+from cmmlib.storage import own_folders
+from cmmlib.storage.cache import digest, file_digests
+
+APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
+WORLD = "miniature_world"  # the page that introduces them
+
+
+def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
+    """Build the HTML of one or more runs and return its index.html. The first run owns the main chapters.
+
+    The pages are staged in `out`/book, built in `out`/work and moved into the place of `out`/html when every check has
+    passed. All three are emptied, so they are refused where this program did not make what they hold.
+
+    Raises:
+        InputError: no run, or a run without its chapters; an `out` that overlaps a run or the sources, or whose three
+            folders are somebody else's. Nothing has been touched then.
+        ChapterError: Jupyter Book warned or failed, or a page or number is missing.
+    """
+    folders = [Path(run).resolve() for run in runs] or [_newest_run()]
+    for folder in folders:
+        if not (folder / "manifest.json").is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
+            raise InputError(f"{folder} is no finished run: it lacks manifest.json or chapter 01; run `cmm run` first")
+    known = json.loads((folders[0] / "manifest.json").read_text())["conditions"]
+    wanted = [path for path in chapters() if belongs(path, known)]
+    lacking = [path.stem for path in wanted if not (folders[0] / "chapters" / path.name).is_file()]
+    if lacking:
+        raise InputError(
+            f"{folders[0].name} lacks {', '.join(lacking)}, which the book's pages quote: run it without --only"
+        )
+    _claim(out, folders)
+    stamp, html = _build_stamp(folders), out / "html"
+    index = html / "index.html"
+    if index.exists() and own_folders.noted(html) == stamp:
+        note("book: up to date")
+        return index
+    staged = out / "book"
+    _stage(folders, staged)
+    page_root = _jupyter_book(staged, out / "work")
+    _verify(staged, page_root)
+    own_folders.mark(page_root, stamp)
+    own_folders.put(page_root, html)
+    return index
+
+
+PARTS = ("book", "work", "html")  # of the folder that receives a book
+
+
+def _claim(out: Path, runs: Sequence[Path]) -> None:
+    """Refuse to build where something would be lost. A book of an earlier version gets the marks that it lacks."""
+    place = out.resolve()
+    for kept in (source("book"), source("notebooks"), PACKAGE, *runs):
+        kept = kept.resolve()
+        if place.is_relative_to(kept) or kept.is_relative_to(place):
+            raise InputError(f"--out: {out} overlaps {kept}, which the book is made from: choose a folder beside it")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is a file: choose a folder")
+    earlier = _is_earlier_book(out)
+    unmarked = [part for part in (out / name for name in PARTS) if not own_folders.is_own(part)]
+    for part in unmarked:
+        if not earlier or part.is_symlink() or not part.is_dir():
+            raise InputError(f"--out: {part} was not made by `cmm book`: move it away, or choose another folder")
+    for part in unmarked:
+        own_folders.mark(part)
+    if earlier:
+        (out / "stamp").unlink()
+
+
+def _is_earlier_book(out: Path) -> bool:
+    """Whether a version of this program before the marks built a book here: it left a SHA-256 in a file `stamp`."""
+    seal, index = out / "stamp", out / "html" / "index.html"
+    if not (seal.is_file() and index.is_file()):
+        return False
+    return re.fullmatch("[0-9a-f]{64}", seal.read_text(errors="replace")) is not None
+
+
+def _newest_run() -> Path:
+    found = sorted(Path("runs").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError("no run in runs/: give a run folder, or run `cmm run --dataset ...` first")
+    return found[-1].parent.resolve()
+
+
+def _build_stamp(folders: Sequence[Path]) -> str:
+    pages = [p for p in sorted(source("book").rglob("*")) if p.is_file()]
+    files = [*pages, source("_config.yml"), *(p for f in folders for p in sorted(f.rglob("*")) if p.is_file())]
+    return digest(file_digests(source("book"), files), os.environ.get("CMM_REPOSITORY_URL", ""))
+
+
+def _stage(folders: Sequence[Path], staged: Path) -> None:
+    """Pages, executed chapters and a table of contents, in one folder that Jupyter Book reads."""
+    import yaml
+
+    unused = shutil.ignore_patterns("chapters", "_build")
+    shutil.copytree(source("book"), own_folders.emptied(staged), ignore=unused, dirs_exist_ok=True)
+    manifest = json.loads((folders[0] / "manifest.json").read_text())
+    shutil.copytree(folders[0] / "figures", staged / "figures")
+    for page in staged.rglob("*.md"):
+        page.write_text(_keep_blocks(page.read_text(), manifest["conditions"]))
+    toc = yaml.safe_load((staged / "_toc.yml").read_text())
+    parts = []
+    for number, folder in enumerate(folders):
+        place = Path("chapters") if number == 0 else Path("chapters") / folder.name
+        (staged / place).mkdir(parents=True)
+        main = [path for path in _chapter_files(folder) if not path.stem.startswith(APPENDIX)]
+        title = "Chapters" if number == 0 else f"The same chapters: {folder.name}"
+        parts.append(_part(title, [_place(path, staged, place, with_exercises=number == 0) for path in main]))
+    cards = [path for path in _chapter_files(folders[0]) if path.stem.startswith(APPENDIX)]
+    if cards:
+        placed = [_place(path, staged, Path("chapters"), with_exercises=True) for path in cards]
+        parts.append(_part("The embedded world", [WORLD, *placed]))
+    else:
+        (staged / f"{WORLD}.md").unlink()
+    toc["parts"] = [*parts, *toc["parts"]]
+    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False))
+
+
+def _part(caption: str, files: Sequence[str]) -> dict[str, Any]:
+    return {"caption": caption, "chapters": [{"file": file} for file in files]}
+
+
+def _place(chapter: Path, staged: Path, place: Path, with_exercises: bool) -> str:
+    """Copy a chapter and return its place; a further run goes without the exercises, which a book has once."""
+    import nbformat
+
+    notebook = nbformat.read(chapter, as_version=4)
+    if not with_exercises:
+        notebook.cells = [cell for cell in notebook.cells if "exercise" not in cell.metadata.get("tags", [])]
+    notebook.cells[0].source += _colab_link(chapter.name)
+    nbformat.write(notebook, staged / place / chapter.name)
+    return (place / chapter.stem).as_posix()
+
+
+def _colab_link(notebook: str) -> str:
+    """A button that opens the notebook's source in Colab, where the environment names a repository on GitHub."""
+    url = os.environ.get("CMM_REPOSITORY_URL", "").rstrip("/").removesuffix(".git")
+    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
+    if not found:
+        return ""
+    target = f"https://colab.research.google.com/github/{found[1]}/blob/main/notebooks/{notebook}"
+    button = f"```{{button-link}} {target}\n:color: primary\n:outline:\nOpen in Colab\n```"
+    return f"\n\n{button}\n\nIts first cell installs the package and asks for this address: `{url}`\n"
+
+
+def _configuration() -> dict[str, Any]:
+    """_config.yml, with buttons to the repository where the environment names one."""
+    import yaml
+
+    config = yaml.safe_load(source("_config.yml").read_text())
+    url = os.environ.get("CMM_REPOSITORY_URL", "")
+    if url:
+        config["repository"] = {"url": url, "branch": "main"}
+        config.setdefault("html", {})["use_repository_button"] = True
+    return config
+
+
+_BLOCK = re.compile(r"^<!-- ((?:(?:if|unless)-\w+ )+)-->\n(.*?)^<!-- end -->\n", re.M | re.S)
+
+
+def _keep_blocks(text: str, known: dict[str, bool]) -> str:
+    """The text without the blocks whose conditions, all of `<!-- if-NAME unless-NAME -->`, do not hold."""
+
+    def holds(condition: str) -> bool:
+        word, name = condition.split("-")
+        return known.get(name, False) == (word == "if")
+
+    return _BLOCK.sub(lambda block: block[2] if all(map(holds, block[1].split())) else "", text)
+
+
+def _jupyter_book(staged: Path, work: Path) -> Path:
+    own_folders.emptied(work)
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", str(staged), "--path-output", str(work), "-W", "--keep-going", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    pages = work / "_build" / "html"
+    if done.returncode or not (pages / "index.html").is_file():
+        said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)  # colours
+        lines = [line for line in said.splitlines() if re.search("WARNING|ERROR|rror:", line)]
+        raise ChapterError("the book has warnings or errors:\n" + "\n".join(lines or [said.strip()[-2000:]]))
+    _prune(pages)
+    return pages
+
+
+MATHJAX = ("tex-chtml.js", "output/chtml", "input/tex")  # what a page loads: the menu, which loads more, is off
+
+
+def _prune(pages: Path) -> None:
+    """Drop what no page loads: most of MathJax, source maps, page sources."""
+    shutil.rmtree(pages / "_sources", ignore_errors=True)
+    mathjax = pages / "_static" / "mathjax"
+    spare = [p for p in mathjax.rglob("*") if p.is_file() and not p.relative_to(mathjax).as_posix().startswith(MATHJAX)]
+    for path in [*spare, *(pages / "_static").rglob("*.map")]:
+        path.unlink()
+
+
+def _chapter_files(folder: Path) -> list[Path]:
+    return sorted((folder / "chapters").glob("[0-9]*.ipynb"))
+
+
+_GLUE = re.compile(r"\{glue:text\}`(?:([\w/.-]+)::)?(\w+)(?::s)?`")
+
+
+@cache
+def _glued_values(chapter: Path) -> dict[str, str]:
+    """Name and text of everything that a chapter glued."""
+    import nbformat
+
+    mime, values = "application/papermill.record/text/plain", {}
+    for output in (o for cell in nbformat.read(chapter, as_version=4).cells for o in cell.get("outputs", [])):
+        if output.get("data", {}).get(mime, "").startswith(("'", '"')):  # a string; a glued table is none
+            values[output["metadata"]["scrapbook"]["name"]] = ast.literal_eval(output["data"][mime])
+    return values
+
+
+def _verify(staged: Path, pages: Path) -> None:
+    """Every page exists, and every number that its prose takes from the run stands on it."""
+    for path in sorted([*staged.glob("*.md"), *(staged / "chapters").rglob("*.ipynb")]):
+        page = (pages / path.relative_to(staged)).with_suffix(".html")
+        if not page.is_file():
+            raise ChapterError(f"the book has no page {page.relative_to(pages)}")
+        text = _even(html.unescape(page.read_text(encoding="utf-8")))
+        for place, name in _GLUE.findall(_prose(path)):
+            value = _glued_values(path.parent / place if place else path).get(name)
+            if value is None or _even(value) not in text:
+                raise ChapterError(f"page {page.name} lacks the value of {name}: {value!r}")
+
+
+def _even(text: str) -> str:
+    """Text without what typography changes: space, quotes, dashes, dots."""
+    text = re.sub("[\u2018\u2019]", "'", re.sub("[\u201c\u201d]", '"', text))
+    return " ".join(re.sub("-{2,3}|[\u2013\u2014]", "-", text.replace("\u2026", "...")).split())
+
+
+def _prose(path: Path) -> str:
+    import nbformat
+
+    if path.suffix == ".md":
+        return path.read_text()
+    return "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")

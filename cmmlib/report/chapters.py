@@ -1,0 +1,221 @@
+"""Papermill over notebooks/: which chapters a study runs, in order, and what is left of them when they are done."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmmlib.errors import ChapterError, InputError
+from cmmlib.storage.cache import digest, file_digests, whole_file
+from cmmlib.study.study import Study
+
+if TYPE_CHECKING:
+    from cmmlib.study.run import Run
+
+KERNEL = "python3"
+COLAB = "colab"  # tag of the cell that installs this package there; no study runs it
+# The first code cell of every notebook. Only whoever publishes the repository knows its address.
+INSTALL_CELL = """\
+import importlib.util
+import subprocess
+import sys
+
+repository = ""  # in Colab: the address of the repository that you came from
+if importlib.util.find_spec("cmmlib") is None:
+    package = f"cmmlib[book] @ git+{repository}"
+    command = [sys.executable, "-m", "pip", "install", "-q", package]
+    subprocess.check_call(command)"""
+PACKAGE = Path(__file__).parents[1]
+
+
+# ---------------------------------------------------------------- where the sources are
+
+
+def source(name: str) -> Path:
+    """`notebooks`, `book` or `_config.yml`: of the clone that the package runs from, else of the installed package.
+
+    Raises:
+        InputError: neither is there.
+    """
+    for root in (PACKAGE.parent, PACKAGE / "share"):
+        if (root / name).exists():
+            return root / name
+    raise InputError(f"{name} is missing from this installation: reinstall cmmlib, or run from a clone")
+
+
+def chapters(only: str = "") -> list[Path]:
+    """Notebooks to run, in order. `only` lists numbers or names, separated by commas.
+
+    Raises:
+        InputError: a chapter that does not exist.
+    """
+    known = sorted(source("notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not only:
+        return known
+    chosen = []
+    for wanted in (part.strip() for part in only.split(",")):
+        found = [path for path in known if path.stem == wanted or path.stem[:2] == wanted.zfill(2)]
+        if not found:
+            raise InputError(f"--only: no chapter {wanted!r}: there are {', '.join(path.stem for path in known)}")
+        chosen += found
+    return sorted(set(chosen))
+
+
+# ---------------------------------------------------------------- running the chapters
+
+
+def run_study(study: Study, only: str = "") -> Path:
+    """Execute the chapters of a study and return the run's folder. A chapter that is up to date is left alone.
+
+    Raises:
+        InputError: whatever is wrong with the study's inputs.
+        ChapterError: a chapter failed; it is named with its cell and error.
+    """
+    from cmmlib.report import kernels
+
+    wanted = chapters(only)
+    imports = kernels.IMPORTS if study.dataset.startswith("embeddings:") else kernels.WITH_MODEL
+    with kernels.forked(imports) as kind:  # they are imported while the study opens
+        return _run_chapters(study, wanted, kind)
+
+
+def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
+    from cmmlib.study.open_run import open_run
+
+    run = open_run(study)
+    notebooks = [path for path in wanted if belongs(path, run.conditions)]
+    if not notebooks:
+        raise InputError(f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study")
+    known = run.read_manifest().get("chapters", {})
+    done = {path.stem: known[path.stem] for path in chapters() if path.stem in known}
+    for path in notebooks:
+        stamp = _stamp(path, run)
+        target = run.folder / "chapters" / path.name
+        if known.get(path.stem, {}).get("stamp") == stamp and target.exists():
+            note(f"{path.stem}: up to date")
+            continue
+        start = time.perf_counter()
+        _execute(path, target, run, kernels)
+        seconds = round(time.perf_counter() - start, 1)
+        done[path.stem] = {"stamp": stamp, "seconds": seconds}
+        run.write_manifest(done)
+        note(f"{path.stem}: {seconds} s")
+    return run.folder
+
+
+def belongs(chapter: Path, known: dict[str, bool]) -> bool:
+    """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
+    import nbformat
+
+    wanted = nbformat.read(chapter, as_version=4).metadata.get("cmm", {}).get("only_if")
+    return wanted is None or known.get(wanted, False)
+
+
+def plan(study: Study, only: str = "") -> str:
+    """What `run_study` would do, without doing it."""
+    from cmmlib.data.load import ImageSet
+    from cmmlib.study.open_run import study_data
+    from cmmlib.study.run import is_blazon
+
+    data = study_data(study)
+    n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
+    lines = [f"data set {study.public()['dataset']}: {n_images:,} images, {len(data.classnames):,} classes"]
+    if isinstance(data, ImageSet):
+        from cmmlib.models.backbones import load_backbone
+        from cmmlib.models.embed import missing
+
+        backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
+        n_missing = missing(backbone, data, study.storage)
+        lines.append(f"model {backbone.public_name}: {n_missing:,} image embeddings to compute, the rest is cached")
+    wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
+    return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])
+
+
+def _stamp(notebook: Path, run: Run) -> str:
+    """Changes whenever the chapter's page could."""
+    code = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".json", ".csv"))
+    return digest(file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public())
+
+
+def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    notebook = nbformat.read(source_path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
+    _refuse_unknown_parameters(notebook, source_path)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        executed = papermill.execute_notebook(
+            notebook,
+            None,
+            parameters=run.study.model_dump(),
+            kernel_name=KERNEL,
+            kernel_manager_class=kernels,
+            cwd=run.folder,
+            shutdown_kernel="immediate",  # it keeps nothing that is not on disk
+            progress_bar=False,
+            config=Config(KernelManager={"transport_encryption": "auto"}),  # other users of the machine listen in vain
+            extra_arguments=["--log-level=50"],  # what fails in a cell is reported below, once
+        )
+    except PapermillExecutionError as error:
+        if error.ename == "InputError":
+            raise InputError(error.evalue) from None
+        if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
+            raise OSError(errno.ENOSPC, "no space left", str(run.folder)) from None  # as if it had not been in a kernel
+        raise ChapterError(f"{source_path.stem}, cell {error.cell_index}: {error.ename}: {error.evalue}") from None
+    except RuntimeError as error:  # of nbclient, jupyter_client or `kernels`
+        raise ChapterError(f"{source_path.stem}: {error}: it may have run out of memory") from None
+    _clean(executed, run.study)
+    with whole_file(target) as temporary:
+        nbformat.write(executed, temporary)
+
+
+def applies(cell: Any, known: dict[str, bool]) -> bool:
+    """Whether a cell's tags ask for nothing that the run lacks."""
+    tags = cell.metadata.get("tags", [])
+    if COLAB in tags:
+        return False
+    wanted = all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
+    return wanted and not any(known[tag[7:]] for tag in tags if tag.startswith("unless-"))
+
+
+def _refuse_unknown_parameters(notebook: Any, path: Path) -> None:
+    """Papermill only logs a parameter that the notebook does not know, and goes on with the default."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    declared = set(re.findall(r"^(\w+) *=", cells[0].source, re.M)) if cells else set()
+    unknown = set(Study.model_fields) - declared
+    if unknown:
+        raise InputError(f"{path.name} does not declare the parameters {', '.join(sorted(unknown))}")
+
+
+def _clean(notebook: Any, study: Study) -> None:
+    """Take out what differs from run to run or tells where it ran; hand each figure's alt text to the book."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.source = "\n".join(["# Parameters", *(f"{k} = {v!r}" for k, v in study.public().items())])
+            cell.metadata["tags"] = sorted({*tags, "remove-cell"})
+        outputs = cell.get("outputs", [])
+        for warning in (o for o in outputs if o.get("name") == "stderr"):
+            note(warning["text"].rstrip())  # told to whoever runs it; a reader can do nothing about it
+        if outputs:
+            cell.outputs = [o for o in outputs if o.get("name") != "stderr"]
+        for output in outputs:
+            alt = output.get("metadata", {}).get("image/svg+xml", {}).get("alt")
+            if alt:
+                cell.metadata["mystnb"] = {"image": {"alt": alt}}
+
+
+def note(message: str) -> None:
+    """A line for whoever runs the command, on stderr."""
+    print(message, file=sys.stderr)

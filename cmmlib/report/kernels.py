@@ -1,0 +1,146 @@
+"""Kernels for chapters: forks of one process that has imported what chapters import, so that each starts at once.
+
+A fork begins from the imports alone and shares nothing with another: no name, random state, setting of matplotlib or
+working folder. OpenMP's threads do not survive a fork, so the process that is forked never computes; it imports while
+the study is still being opened, and ends with the run. Where forks are not safe (macOS) or unknown (Windows), each
+chapter's kernel is a new process.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import psutil
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+
+IMPORTS = (
+    *("ipykernel.kernelapp", "myst_nb", "cmmlib.report.plots", "cmmlib.report.pages"),
+    *("cmmlib.evaluation.claims", "cmmlib.evaluation.run_comparison"),
+    *("cmmlib.functional._kernels.similarity_numba", "cmmlib.functional._kernels.candidates_numba"),
+)
+WITH_MODEL = (*IMPORTS, "cmmlib.evaluation.model_card")  # open_clip and torchvision: as much again
+SETTINGS = {
+    "OMP_WAIT_POLICY": "passive",  # threads that wait sleep: where others use the processor, their loops cost the most
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as ipykernel sets it, before matplotlib is imported
+}
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel of this interpreter, whatever kernel specs Jupyter would find."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """Of the running interpreter."""
+        return KernelSpec(**get_kernel_dict())
+
+
+@contextmanager
+def forked(imports: Sequence[str]) -> Iterator[type[Kernel]]:
+    """The kernels of one run, as a class for nbclient: forks that have these modules, where forks are safe."""
+    if sys.platform != "linux":
+        yield Kernel
+        return
+    ours, theirs = Pipe()
+    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *imports]
+    with theirs:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env=SETTINGS | dict(os.environ),
+            start_new_session=True,  # Ctrl-C is for the run, which then ends this process
+        )
+    try:
+        yield type("ForkedKernel", (_ForkedKernel,), {"server": ours})
+    finally:
+        ours.close()
+        server.kill()
+        server.wait()
+
+
+class _ForkedKernel(Kernel):
+    server: Connection
+
+    async def _async_pre_start_kernel(self, **options: Any) -> tuple[list[str], dict[str, Any]]:
+        self.provisioner = _Fork(parent=self, kernel_spec=self.kernel_spec)
+        return await super()._async_pre_start_kernel(**options)
+
+
+class _Fork(LocalProvisioner):
+    parent: _ForkedKernel
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
+        """Ask the warm process for a fork in place of starting a command."""
+        try:
+            self.parent.server.send((cmd[3:], options["env"], os.fspath(options.get("cwd") or os.getcwd())))
+            pid = self.parent.server.recv()
+        except (EOFError, OSError):
+            raise RuntimeError("no kernel: the process that kernels are forked off died") from None
+        self.process = _Process(pid)
+        self.pid = self.pgid = pid
+        return self.connection_info
+
+
+class _Process(psutil.Process):
+    """A process that another one started, with what `subprocess.Popen` has besides."""
+
+    stdin = stdout = stderr = None
+
+    def poll(self) -> int | None:
+        try:
+            return None if self.is_running() and self.status() != psutil.STATUS_ZOMBIE else 0
+        except psutil.NoSuchProcess:
+            return 0
+
+
+# ---------------------------------------------------------------- in the process that is forked
+
+
+def _serve(connection: Connection, imports: Sequence[str]) -> None:
+    """Import, then fork a kernel for each request; returns in the kernel."""
+    os.environ["JPY_PARENT_PID"] = str(os.getpid())  # a kernel ends when this process does
+    for name in imports:
+        import_module(name)
+    gc.freeze()  # no collection in a kernel goes through what was imported
+    signal.signal(signal.SIGCHLD, _collect)
+    while True:
+        try:
+            arguments, environment, folder = connection.recv()
+        except EOFError:
+            sys.exit()
+        pid = os.fork()
+        if not pid:
+            break
+        connection.send(pid)
+    connection.close()
+    os.setsid()  # a group of its own, to be stopped with its own processes
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(SETTINGS | environment)
+    os.chdir(folder)
+    sys.argv[1:] = arguments
+
+
+def _collect(*_: object) -> None:
+    """Let the system forget kernels that have ended; their time counts as this process's, and so as the run's."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])), sys.argv[2:])
+    import_module("ipykernel.kernelapp").launch_new_instance()

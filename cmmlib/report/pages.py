@@ -1,0 +1,226 @@
+"""What a chapter puts on its page: numbers for the prose, tables, and figures that are also files.
+
+A number in prose is glued from a result, never typed. Text that came from outside (class names, file names) is escaped
+here, once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from cmmlib.blazon.training.model import NAME as BLAZON_MINI
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import MISSING, decimal, interval, percent_number, points, points_interval
+from cmmlib.storage.cache import whole_file
+from cmmlib.study.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIRST_COLUMN, PAGE_WIDTH = 32, 92  # characters of a table's text: an unbroken first column at most, and the page
+_NUMBERS = re.compile(r"(?:n/a|points|to|%|[+-]?[\d.,]+| )+")  # a cell of nothing but numbers and their units
+
+
+def evidence_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows of `evaluation.claims` as a page shows them: correlations and AUROC as decimals, accuracies in points."""
+    return pd.DataFrame([_evidence_row(row) for row in rows])
+
+
+def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
+    value, low, high = (row[key] for key in ("value", "low", "high"))
+    if row["measure"].startswith(("rank correlation", "AUROC")):
+        shown, bounds = decimal(value), f"{decimal(low)} to {decimal(high)}"
+    else:
+        shown, bounds = f"{points(value)} points", points_interval((low, high))
+    if value != value:
+        shown = bounds = MISSING
+    return {
+        "claim": row["claim"],
+        "measure": row["measure"],
+        "value": shown,
+        "95 % interval": bounds,
+        "did it hold?": row["held"],
+    }
+
+
+def glue_texts(**texts: Any) -> None:
+    """Glue texts under their names, for `{glue:text}` in this chapter's prose and on other pages."""
+    from myst_nb import glue
+
+    for name, text in texts.items():
+        glue(name, str(text), display=False)
+
+
+def show_table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: str | None = None) -> None:
+    """Show a table, every cell escaped.
+
+    Args:
+        formats: a function of the value for some of the columns, where they are there.
+        name: glue the table under this name for other pages, instead of showing it.
+    """
+    from IPython.display import HTML, display
+
+    shown = frame.copy()
+    for column in shown.columns.intersection(list(formats or ())):
+        shown[column] = shown[column].map((formats or {})[column])
+    page = HTML(_table_html(shown))
+    if name is None:
+        display(page)
+    else:
+        from myst_nb import glue
+
+        glue(name, page, display=False)
+
+
+def show_dialogue(turns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+    """Show questions and answers: (who answered, the question, the answer's sentences), every text escaped.
+
+    Who answered is said once, until it is somebody else.
+    """
+    from IPython.display import HTML, display
+
+    parts, last = [], ""
+    for who, question, sentences in turns:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        answered = f'<p class="cmm-who">{escape(who)}</p>' if who != last else ""
+        parts.append(
+            f'<div class="cmm-dialogue"><p class="cmm-question">{escape(question)}</p>{answered}<ul>{said}</ul></div>'
+        )
+        last = who
+    display(HTML("".join(parts)))
+
+
+def _unbroken(cell: Any) -> Any:
+    """A cell whose numbers stay on one line with their units."""
+    if not isinstance(cell, str):
+        return cell
+    return cell.replace(" ", "\u00a0") if _NUMBERS.fullmatch(cell) else cell.replace(" %", "\u00a0%")
+
+
+def _table_html(frame: pd.DataFrame) -> str:
+    frame = frame.rename(columns=display_name).map(_unbroken)
+    classes = ["table", "cmm-table", *(["cmm-whole-names"] if _has_room(frame) else [])]
+    return frame.to_html(index=False, escape=True, border=0, classes=classes, na_rep=MISSING)
+
+
+def _has_room(frame: pd.DataFrame) -> bool:
+    """Whether a page is wide enough for the first column unbroken beside the longest words of the others."""
+    texts = [[str(column), *map(str, frame[column])] for column in frame]
+    first = max((len(text) for text in texts[0][1:]), default=0) if texts else 0
+    words = [max((len(word) for text in column for word in text.split(" ")), default=0) for column in texts[1:]]
+    return first <= FIRST_COLUMN and first + sum(words) + 2 * len(texts) <= PAGE_WIDTH
+
+
+def show_figure(run: Run, figure: Figure, name: str) -> None:
+    """Show a figure with its alt text (its label), and write it to the run's figures/ as SVG and PNG."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    from IPython.display import SVG, display
+
+    folder = run.folder / "figures"
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        with whole_file(folder / f"{name}.svg") as temporary:
+            figure.savefig(temporary, bbox_inches="tight", metadata={"Date": None})
+        with whole_file(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, bbox_inches="tight", dpi=200)
+    plt.close(figure)
+    display(SVG(filename=str(folder / f"{name}.svg")), metadata={"image/svg+xml": {"alt": figure.get_label()}})
+
+
+def study_table(run: Run) -> pd.DataFrame:
+    """What was run, a row a fact."""
+    model = run.facts["model"]
+    weights = " ".join(str(part) for part in (model["backbone"], model["pretrained"]) if part) or "not said by the file"
+    rows = {
+        "data set": run.study.public()["dataset"],
+        **_choice(run),
+        "images": f"{len(run.image_features):,}",
+        "classes": f"{run.n_classes:,}",
+        "labels": "yes, used for evaluation only" if run.labels is not None else "none",
+        "model": weights,
+        **({"note": f"{BLAZON_MINI} knows heraldic shields only"} if _is_far_from_home(run) else {}),
+        "embedding width": run.image_features.shape[1],
+        "logit scale": f"{run.logit_scale:.1f}" + (" (assumed)" if run.facts["assumed"] else ""),
+        "base prompt": run.base_prompt,
+        "prompts in the pool": " ".join(str(part) for part in (len(run.prompts), run.facts.get("templates")) if part),
+        "worst-k looked at": run.worst_k,
+        "seed": run.study.seed,
+        "run": run.id,
+    }
+    return pd.DataFrame({"what": rows.keys(), "value": [str(v) for v in rows.values()]})
+
+
+def _choice(run: Run) -> dict[str, str]:
+    """What part of the data set was taken, where it was not all of it."""
+    study, data = run.study.public(), run.facts["data"]
+    rows = {
+        "split": data["split"],
+        "classes taken": study["classes"],
+        "images a class, at most": study["limit"],
+        "unreadable images left out": len(data["broken"]),
+    }
+    return {what: str(value) for what, value in rows.items() if value}
+
+
+def method_table(
+    rows: Sequence[Mapping[str, Any]], ks: Sequence[str] | None = None, counts: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Rows of `evaluation.ensemble_rows` as a page shows them, in percent: overall, worst k, the base worst 10, counts.
+
+    Args:
+        ks: sizes of the worst sets; all that were measured by default.
+        counts: numbers that are no percentages, as `zero_classes`.
+    """
+    return pd.DataFrame(
+        {
+            "in %": display_name(row["name"]),
+            "overall": percent_number(row["overall"]),
+            **{f"worst {k}": percent_number(row["worst"][k]) for k in ks or row["worst"]},
+            "base worst 10": percent_number(row["base_worst"]["10"]),
+            **{key: row[key] for key in counts},
+        }
+        for row in rows
+    )
+
+
+def interval_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows of `evaluation.ensemble_rows`: the interval of overall accuracy, and the bracket of the worst 10."""
+    return pd.DataFrame(
+        {
+            "method": display_name(row["name"]),
+            "overall, 95 % interval": interval(row["overall_interval"]),
+            "worst 10, bracket": interval((row["worst"]["10"], row["worst_split_half"]["10"])),
+        }
+        for row in rows
+    )
+
+
+def _is_far_from_home(run: Run) -> bool:
+    return run.facts["model"]["backbone"] == BLAZON_MINI and not run.conditions["blazon"]
+
+
+def gallery_rows(
+    run: Run, prediction: Int[Tensor, "N"], classes: Sequence[int], other: Int[Tensor, "C"], n: int = 3
+) -> list[tuple[str, str, list[Image.Image], list[Image.Image]]]:
+    """For each class: its name, the class it is taken for, `n` images of it that were missed, `n` of the other class.
+
+    Missed images that went to the other class come first.
+    """
+    assert run.pictures is not None
+    assert run.labels is not None
+    rows = []
+    for c, rival in ((c, int(other[c])) for c in classes if other[c] >= 0):
+        missed = ((run.labels == c) & (prediction != c)).nonzero()[:, 0]
+        missed = missed[(prediction[missed] != rival).int().argsort(stable=True)]
+        examples = (run.labels == rival).nonzero()[:, 0]
+        pick = [[run.pictures.read(i) for i in group[:n].tolist()] for group in (missed, examples)]
+        rows.append((run.classnames[c], run.classnames[rival], pick[0], pick[1]))
+    return rows

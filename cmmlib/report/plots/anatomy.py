@@ -1,0 +1,124 @@
+"""Figures of the chapter on causes: what explains failure, which repair helps whom, what an intervention does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    described,
+    name_points,
+    percent_axis,
+    plain,
+    styled,
+)
+
+KIND_COLOURS = {"rare": ORANGE, "ambiguous": VERMILION, "known": BLUE}
+
+
+@styled
+def causes_of_failure(effects: pd.DataFrame, shares: Mapping[str, pd.DataFrame]) -> Figure:
+    """Left: points of accuracy for one standard deviation of each cause. Right: share of variance it explains.
+
+    Args:
+        effects: index causes; `value`, `low`, `high`, fractions.
+        shares: outcome -> the same, shares of its variance. The first of at most two outcomes is that of `effects`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4), sharey=True)
+    names = [display_name(cause) for cause in effects.index]
+    rows = np.arange(len(names))[::-1]
+    left.axvline(0, color=GREY, lw=0.8)
+    _interval_points(left, effects, rows, BLUE)
+    for (outcome, table), colour, shift in zip(shares.items(), (BLUE, ORANGE), (0.12, -0.12), strict=False):
+        label = f"{outcome}: all causes together {100 * table['value'].sum():.0f} %"
+        _interval_points(right, table, rows + shift, colour, label)
+    left.set_yticks(rows, names)
+    left.set(xlabel="points for one standard deviation", title="Effect on accuracy")
+    right.set(xlabel="share of the variance (%)", title="What it explains")
+    figure.legend(loc="outside lower center", ncols=2)
+    clear = [name for name, away in zip(names, (effects["low"] > 0) | (effects["high"] < 0), strict=True) if away]
+    figure.suptitle(f"Effect clear of zero: {', '.join(clear) or 'none'}", x=0.01, ha="left", fontsize=12)
+    values = zip(names, 100 * effects["value"], 100 * next(iter(shares.values()))["value"], strict=True)
+    each = "; ".join(f"{name}: {effect:+.0f} points, {share:.0f} %" for name, effect, share in values)
+    return described(figure, f"Effect of each cause on class accuracy, and share of its variance: {each}.")
+
+
+def _interval_points(axis: Axes, table: pd.DataFrame, rows: np.ndarray, colour: str, label: str | None = None) -> None:
+    axis.hlines(rows, 100 * table["low"], 100 * table["high"], color=colour, lw=1.6, alpha=0.6)
+    axis.scatter(100 * table["value"], rows, color=colour, s=30, zorder=3, label=label)
+
+
+@styled
+def repair_plane(failing: pd.DataFrame, names: Sequence[str], threshold: float) -> Figure:
+    """Failing classes: accuracy with descriptions against accuracy with prior matching, by the kind of weakest name.
+
+    Args:
+        failing: columns `kind`, `described`, `prior_matched`; fractions.
+        names: the weakest name of each row; one point of each in a corner is labelled.
+        threshold: accuracy from which a class counts as repaired.
+    """
+    figure, axis = plt.subplots(figsize=(7.6, 4.6))
+    x, y = (100 * failing[column].to_numpy(float) for column in ("described", "prior_matched"))
+    for kind, colour in KIND_COLOURS.items():
+        mask = (failing["kind"] == kind).to_numpy()
+        if mask.any():
+            axis.scatter(x[mask], y[mask], c=colour, s=40, alpha=0.75, linewidths=0, label=f"{kind} name", zorder=3)
+    axis.axvline(100 * threshold, color=GREY, lw=0.8, ls="--")
+    axis.axhline(100 * threshold, color=GREY, lw=0.8, ls="--")
+    percent_axis(axis, "x")
+    percent_axis(axis, "y")
+    up, over = x >= 100 * threshold, y >= 100 * threshold
+    one_each = {place: c for c, place in reversed(list(enumerate(zip(names, up, over, strict=True))))}
+    repaired = f"descriptions repair {up.sum()}, prior matching {over.sum()}, neither {(~up & ~over).sum()}"
+    title = f"Of {len(x)} failing classes {repaired}"
+    axis.set(xlabel="accuracy with descriptions (%)", ylabel="accuracy with prior matching (%)", title=title)
+    figure.legend(loc="outside lower center", ncols=3)
+    name_points(axis, x, y, names, list(one_each.values()))
+    return described(figure, f"{title}. Repaired means right at least {100 * threshold:.0f} % of the time.")
+
+
+@styled
+def recovery(rows: pd.DataFrame) -> Figure:
+    """Accuracy of the classes that retrainings touched, in the control and in the intervention.
+
+    Args:
+        rows: `group` (what was done), `name`, `before`, `after`, fractions; rows of a group stand together.
+    """
+    groups = [group for _, group in rows.groupby("group", sort=False)]
+    heights = [len(group) + 0.8 for group in groups]
+    size = (7.6, 1.5 + 0.25 * sum(heights))
+    figure, axes = plt.subplots(len(groups), 1, figsize=size, sharex=True, squeeze=False, height_ratios=heights)
+    for axis, group in zip(axes[:, 0], groups, strict=True):
+        _dumbbells(axis, group.sort_values(["after", "before"], kind="stable"))
+    axes[-1, 0].set_xlabel("accuracy of the class (%)")
+    up = int(np.sum(rows["after"] > rows["before"] + 0.05))
+    title = f"More than 5 points gained by {up} of {len(rows)} classes whose names were changed"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    values = zip(rows["name"], 100 * rows["before"], 100 * rows["after"], strict=True)
+    each = "; ".join(f"{name}: {before:.0f} to {after:.0f} %" for name, before, after in values)
+    return described(figure, f"{title}. {each}.")
+
+
+def _dumbbells(axis: Axes, rows: pd.DataFrame) -> None:
+    y, before, after = np.arange(len(rows)), 100 * rows["before"], 100 * rows["after"]
+    colours = np.where(after >= before, GREEN, VERMILION)
+    axis.hlines(y, before, after, color=colours, lw=2, alpha=0.5)
+    axis.scatter(before, y, color=GREY, s=30, zorder=3, label="control")
+    axis.scatter(after, y, color=GREEN, s=30, zorder=3, label="intervention")
+    axis.set_yticks(y, [plain(name, 38) for name in rows["name"]], fontsize=8)
+    axis.set_ylim(-0.7, len(rows) - 0.3)
+    axis.set_title(str(rows["group"].iloc[0]), fontsize=10)
+    percent_axis(axis, "x")

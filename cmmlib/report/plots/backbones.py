@@ -1,0 +1,104 @@
+"""Figures of chapter 7: several runs on one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    described,
+    name_points,
+    percent_axis,
+    plain,
+    styled,
+)
+
+RUNS = (BLUE, ORANGE, GREEN, SKY, GREY, "black")  # in the order of the runs
+
+
+@styled
+def runs_curves(accuracy: Mapping[str, np.ndarray], overall: Sequence[float], k: int) -> Figure:
+    """Sorted class accuracies [C] of every run, fractions, its overall accuracy dashed; the k worst places shaded."""
+    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    gaps = []
+    for (name, values), mean, colour in zip(accuracy.items(), overall, cycle(RUNS), strict=False):
+        curve = np.sort(values[np.isfinite(values)])
+        axis.plot(np.arange(1, len(curve) + 1), 100 * curve, color=colour, lw=2, label=plain(name, 40))
+        axis.axhline(100 * mean, color=colour, lw=1, ls=(0, (4, 3)))
+        gaps.append(100 * (mean - curve[:k].mean()))
+    axis.axvspan(0.5, k + 0.5, color=VERMILION, alpha=0.1, lw=0)
+    percent_axis(axis)
+    axis.set(xlabel="classes of a run, its worst first", ylabel="accuracy of the class (%)")
+    size = f"{min(gaps):.0f} to {max(gaps):.0f}" if round(min(gaps)) < round(max(gaps)) else f"{max(gaps):.0f}"
+    axis.set_title(f"The worst {k} classes lie {size} points below the average")
+    figure.legend(loc="outside lower center", ncols=2)
+    means = "; ".join(f"{n} {100 * m:.1f} %" for n, m in zip(accuracy, overall, strict=True))
+    return described(
+        figure,
+        f"""
+        Sorted class accuracies of {len(accuracy)} runs with their overall accuracies as dashed lines: {means}. The
+        worst {k} classes of a run lie {size} points below its overall accuracy.""",
+    )
+
+
+@styled
+def classes_in_two(
+    x: np.ndarray, y: np.ndarray, worst: np.ndarray, names: Sequence[str], runs: tuple[str, str], k: int
+) -> Figure:
+    """Accuracy of every class in two runs, [C] each, fractions; `worst` marks the k worst of each run, [2, C]."""
+    both, one = worst.all(0), worst.any(0) & ~worst.all(0)
+    figure, axis = plt.subplots(figsize=(7.6, 5.2))
+    kinds = (
+        (~both & ~one, BLUE, "o", "other classes"),
+        (one, ORANGE, "^", f"among the worst {k} of one run"),
+        (both, VERMILION, "s", "of both"),
+    )
+    axis.axline((0, 0), slope=1, color=GREY, lw=0.8, ls=(0, (4, 3)))
+    for mask, colour, marker, label in kinds:
+        axis.scatter(100 * x[mask], 100 * y[mask], c=colour, marker=marker, s=30, alpha=0.8, label=label, lw=0)
+    percent_axis(axis, "x")
+    percent_axis(axis)
+    apart = np.argsort(-np.abs(np.nan_to_num(x - y)), kind="stable")[:8]
+    title = f"{int(both.sum())} of the {k} worst classes are among the worst of both"
+    axis.set(xlabel=f"accuracy, {plain(runs[0], 40)} (%)", ylabel=f"accuracy, {plain(runs[1], 40)} (%)", title=title)
+    figure.legend(loc="outside lower center", ncols=3)
+    name_points(axis, 100 * x, 100 * y, names, [int(c) for c in apart])
+    return described(figure, f"Accuracy of every class in two runs, {runs[0]} and {runs[1]}. {title}.")
+
+
+@styled
+def gains_by_run(table: pd.DataFrame) -> Figure:
+    """Gain over the base prompt. Columns `run`, `method`, `gain_overall`, `gain_worst_10`, fractions."""
+    table = table.loc[table["method"] != "base"]
+    methods, runs = list(dict.fromkeys(table["method"])), list(dict.fromkeys(table["run"]))
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 1.6 + 0.26 * len(methods)), sharey=True)
+    for axis, column, label in zip(axes, ("gain_overall", "gain_worst_10"), ("overall", "worst 10"), strict=True):
+        axis.axvline(0, color=GREY, lw=0.8)
+        for run, colour, marker in zip(runs, cycle(RUNS), cycle("os^Dv*"), strict=False):
+            part = table[table["run"] == run].set_index("method")[column].astype(float).reindex(methods)
+            axis.scatter(
+                100 * part, range(len(methods)), c=colour, marker=marker, s=30, label=plain(run, 40), alpha=0.9
+            )
+        axis.set(xlabel=f"gain over the base prompt,\n{label} (points)")
+    axes[0].set_yticks(range(len(methods)), [display_name(method) for method in methods])
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    gain = table["gain_worst_10"].to_numpy(float)
+    least = {display_name(method): 100 * gain[table["method"] == method].min() for method in methods}
+    best = max(least, key=lambda method: least[method])
+    figure.suptitle(f"Largest gain in the worst 10 that every run has: {best}", x=0.01, ha="left", fontsize=12)
+    said = "; ".join(f"{method} {value:+.1f}" for method, value in least.items())
+    return described(figure, f"Gain of every method in {len(runs)} runs. Smallest gain in the worst 10 classes: {said}")

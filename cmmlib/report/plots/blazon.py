@@ -1,0 +1,104 @@
+"""Figures of the embedded world's cards: galleries, the course of its training, and names against accuracy."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cmmlib.report.plots.style import (
+    BLUE,
+    ORANGE,
+    VERMILION,
+    described,
+    name_points,
+    percent_axis,
+    plain,
+    styled,
+    thumbnail,
+)
+
+
+@styled
+def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 8) -> Figure:
+    """Images, uint8 [H, W, 3], in rows, each above its caption."""
+    rows, side = -(-len(images) // columns), 7.6 / columns
+    wrapped = ["\n".join(textwrap.wrap(caption, round(140 / columns), max_lines=3)) for caption in captions]
+    below = 0.02 + 0.125 * max(text.count("\n") + 1 for text in wrapped)  # inches
+    height = rows * (side + below) + 0.35
+    figure = plt.figure(figsize=(7.6, height), layout="none")
+    for number, (image, text) in enumerate(zip(images, wrapped, strict=True)):
+        row, column = divmod(number, columns)
+        top = height - 0.35 - row * (side + below)
+        axis = figure.add_axes(
+            ((column + 0.04) / columns, (top - 0.92 * side) / height, 0.92 / columns, 0.92 * side / height)
+        )
+        axis.imshow(thumbnail(Image.fromarray(image), 256))
+        axis.set_axis_off()
+        axis.text(
+            0.5, -0.04, plain(text, 200), transform=axis.transAxes, ha="center", va="top", fontsize=7, linespacing=1.1
+        )
+    figure.text(0.005, 1 - 0.05 / height, title, ha="left", va="top", fontsize=12)
+    return described(figure, f"{title}: " + "; ".join(captions))
+
+
+@styled
+def training_course(losses: Sequence[float], every: int, probes: Sequence[dict[str, Any]], batch_size: int) -> Figure:
+    """The loss, logged each `every` steps, and zero-shot accuracy at the probes, over the pairs seen."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.0))
+    left.plot(np.arange(len(losses)) * every * batch_size / 1000, losses, color=BLUE, lw=1.4)
+    left.set(xlabel="pairs seen (thousands)", ylabel="contrastive loss", title="Loss")
+    seen = [(probe["step"] + 1) * batch_size / 1000 for probe in probes]
+    for key, colour, label in (("overall", BLUE, "overall"), ("worst_10", VERMILION, "worst 10")):
+        right.plot(seen, [100 * probe[key] for probe in probes], color=colour, marker="o", ms=4, label=label)
+    percent_axis(right)
+    right.set(xlabel="pairs seen (thousands)", ylabel="zero-shot accuracy (%)", title="Zero-shot accuracy of the probe")
+    right.legend(loc="center right")
+    last = probes[-1]
+    return described(
+        figure,
+        f"""
+        Left: the loss falls from {losses[0]:.2f} to {losses[-1]:.2f}. Right: zero-shot accuracy of the probe rises to
+        {100 * last["overall"]:.0f} % overall, and to {100 * last["worst_10"]:.0f} % in the worst ten classes.""",
+    )
+
+
+@styled
+def accuracy_by_name(
+    read: np.ndarray, elsewhere: np.ndarray, accuracy: np.ndarray, names: Sequence[str], few: int = 20
+) -> Figure:
+    """Accuracy [C] against how often the weakest name of each class was read [C], in three kinds of classes."""
+    other = elsewhere > read
+    kinds = (
+        (~other & (read >= few), BLUE, "the others"),
+        (~other & (read < few), ORANGE, f"read fewer than {few} times"),
+        (other, VERMILION, "read mostly under other pictures"),
+    )
+    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    said = []
+    for mask, colour, label in kinds:
+        if mask.any():
+            mean = 100 * accuracy[mask].mean()
+            said.append(f"{label}: {mean:.0f} % right")
+            axis.scatter(read[mask] + 1, 100 * accuracy[mask], c=colour, s=30, alpha=0.75, linewidths=0, label=said[-1])
+    axis.set_xscale("log")
+    axis.set_ylim(-9, 104)
+    worst = [c for c in np.argsort(accuracy, kind="stable").tolist() if accuracy[c] < 0.3]
+    one_each = {names[c]: c for c in reversed(worst)}
+    axis.set(
+        xlabel="captions with the class's weakest name under a picture that shows it, plus one",
+        ylabel="accuracy (%)",
+        title="Accuracy and how the weakest name of a class was read",
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    name_points(axis, read + 1.0, 100 * accuracy, names, list(one_each.values())[::-1][:12])
+    return described(
+        figure,
+        "Each class as a point: how often its weakest name was read in its own sense, against its accuracy. Classes "
+        + "; ".join(said),
+    )

@@ -1,0 +1,183 @@
+"""Figures of chapters 3 and 4: what descriptions did, the weights of the ensemble, who gains and who loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from cmmlib.evaluation.evaluation import gains_and_losses
+from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, percent_axis, plain, styled
+
+
+@styled
+def described_classes(names: Sequence[str], before: np.ndarray, after: np.ndarray) -> Figure:
+    """Accuracy of each described class before and after its own replacement, [K] each, fractions; gains on top."""
+    order = np.argsort(after - before, kind="stable")
+    b, a, y = 100 * before[order], 100 * after[order], np.arange(len(order))
+    up, down = int((a > b).sum()), int((a < b).sum())
+    figure, axis = plt.subplots(figsize=(7.6, 1.2 + 0.2 * len(order)))
+    axis.hlines(y, b, a, color=np.where(a >= b, GREEN, VERMILION), lw=2, alpha=0.6)
+    axis.scatter(b, y, color=GREY, s=24, zorder=3, label="by name")
+    for mask, colour, change in ((a >= b, GREEN, "gain"), (a < b, VERMILION, "loss")):
+        if mask.any():
+            axis.scatter(a[mask], y[mask], color=colour, s=24, zorder=3, label=f"by its descriptions: {change}")
+    axis.set_yticks(y, [plain(names[int(i)], 38) for i in order], fontsize=8)
+    percent_axis(axis, "x")
+    axis.set(
+        xlabel="accuracy of the class (%)",
+        ylim=(-0.8, len(y) - 0.2),
+        title=f"Described one at a time: {up} of {len(order)} classes gain, {down} lose",
+    )
+    figure.legend(loc="outside lower center", ncols=3)
+    return described(
+        figure,
+        f"""
+        Accuracy of {len(order)} classes by name and by descriptions, each replaced alone. {up} gain, {down} lose; the
+        mean goes from {b.mean():.0f} to {a.mean():.0f} %.""",
+    )
+
+
+@styled
+def weight_map(weights: np.ndarray, names: Sequence[str], n_templates: int) -> Figure:
+    """Weights of the candidates [K, T] of some classes, NaN where a class has no such candidate."""
+    share = np.nansum(weights[:, n_templates:], 1).mean()
+    figure, axis = plt.subplots(figsize=(7.6, 1.6 + 0.19 * len(names)))
+    sns.heatmap(
+        100 * weights,
+        ax=axis,
+        cmap="viridis",
+        mask=np.isnan(weights),
+        cbar_kws={"label": "weight (%)", "pad": 0.02},
+        linewidths=0.3,
+    )
+    axis.axvline(n_templates, color=VERMILION, lw=2)
+    axis.set_yticks(np.arange(len(names)) + 0.5, [plain(name, 34) for name in names], rotation=0, fontsize=7.5)
+    k = weights.shape[1] - n_templates
+    ticks = [*range(0, n_templates, 4), *range(n_templates, n_templates + k)]
+    labels = [*(f"t{i + 1}" for i in range(0, n_templates, 4)), *(f"d{i + 1}" for i in range(k))]
+    axis.set_xticks(np.array(ticks) + 0.5, labels, fontsize=8, rotation=0)
+    axis.set(
+        xlabel="templates (t), then descriptions (d)",
+        title=f"Weights in the described classes: descriptions take {100 * share:.0f} % on average",
+    )
+    return described(
+        figure,
+        f"""
+        Heat map of the weights of {n_templates} templates and up to {k} descriptions in {len(names)} described
+        classes. Descriptions take {100 * share:.0f} % of the weight on average.""",
+    )
+
+
+@styled
+def who_gains(
+    before: np.ndarray,
+    after: np.ndarray,
+    asked: np.ndarray,
+    names: Sequence[str],
+    label: str,
+    marks: tuple[str, str] = ("described", "not described"),
+) -> Figure:
+    """Accuracy of every class before and after, [C] each, as slopes; classes of a mask and losers coloured.
+
+    `marks` says what classes in the mask are, and the others.
+    """
+    b, a = 100 * before, 100 * after
+    defined = np.isfinite(b) & np.isfinite(a)
+    up, lost = (defined & mask for mask in gains_and_losses(before, after))
+    figure, axis = plt.subplots(figsize=(7.6, 5.0))
+    kinds = (
+        (defined & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),
+        (defined & asked & ~lost, GREEN, 1.4, marks[0]),
+        (lost, VERMILION, 1.4, "loses more than 5 points"),
+    )
+    for mask, colour, width, text in kinds:
+        for c in np.flatnonzero(mask).tolist():
+            axis.plot([0, 1], [b[c], a[c]], color=colour, lw=width, alpha=0.75)
+        axis.plot([], [], color=colour, lw=width, label=f"{text} ({int(mask.sum())})")
+    shown = np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6]
+    height = -np.inf
+    for c in shown[np.argsort(a[shown], kind="stable")].tolist():
+        height = max(float(a[c]), height + 4.5)  # names of classes at one height stand above each other
+        axis.annotate(
+            plain(names[int(c)], 30), (1, height), (5, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    percent_axis(axis)
+    gained = int(up.sum())
+    axis.set_xticks([0, 1], ["base prompt", label])
+    axis.set(
+        xlim=(-0.1, 1.45),
+        ylabel="accuracy of the class (%)",
+        title=f"More than 5 points gained: {gained} class{'es' if gained != 1 else ''}; lost: {int(lost.sum())}",
+    )
+    figure.legend(loc="outside lower center", ncols=3)
+    return described(
+        figure,
+        f"""
+        Slopes of class accuracy from the base prompt to {label}. {gained} classes gain more than 5 points,
+        {int(lost.sum())} lose more than 5.""",
+    )
+
+
+@styled
+def two_curves(
+    table: pd.DataFrame,
+    over: str,
+    title: str,
+    xlabel: str,
+    *,
+    base: tuple[float | None, float | None] = (None, None),
+    chosen: float | None = None,
+) -> Figure:
+    """Overall and worst-10 over a column. Columns `over`, `method`, `overall`, `worst_10`.
+
+    `base` is the pair of the plain classifier, `chosen` the study's own value of the column.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
+    labels = ("overall", "worst 10 classes")
+    for axis, column, label, value in zip(axes, ("overall", "worst_10"), labels, base, strict=True):
+        for (method, part), colour in zip(table.groupby("method", sort=False), (GREEN, BLUE, ORANGE), strict=False):
+            axis.plot(part[over], 100 * part[column].astype(float), color=colour, marker="o", ms=4, label=method)
+        if value is not None:
+            axis.axhline(100 * value, color="black", lw=0.8, ls=(0, (2, 2)), label="plain classifier")
+        if chosen is not None:
+            axis.axvline(chosen, color="black", lw=0.8, ls=(0, (2, 2)))
+        axis.set(xlabel=xlabel, ylabel=f"accuracy, {label} (%)")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    said = (
+        f"{m}: {100 * part['overall'].iloc[0]:.1f} to {100 * part['overall'].iloc[-1]:.1f} % overall"
+        for m, part in table.groupby("method", sort=False)
+    )
+    return described(figure, f"{title}. " + "; ".join(said))
+
+
+@styled
+def sensitivity_grid(grid: pd.DataFrame, temperature: float, cut: float | None) -> Figure:
+    """Worst-10 over temperature (columns) and cut (rows), fractions; the study's setting is framed."""
+    values = 100 * grid.to_numpy(float)
+    figure, axis = plt.subplots(figsize=(7.6, 3.2))
+    sns.heatmap(values, ax=axis, cmap="viridis", annot=True, fmt=".1f", cbar_kws={"label": "worst 10 (%)"})
+    rows = ["none" if pd.isna(row) else f"{row:g}" for row in grid.index]
+    axis.set_xticks(np.arange(len(grid.columns)) + 0.5, [f"{column:g}" for column in grid.columns])
+    axis.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
+    row = rows.index("none" if cut is None else f"{cut:g}")
+    column = list(grid.columns).index(temperature)
+    axis.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
+    axis.set(
+        xlabel="temperature of the weights (standard deviations)",
+        ylabel="cut (standard deviations)",
+        title=f"Worst-10 over the settings: {values.min():.1f} to {values.max():.1f} %",
+    )
+    return described(
+        figure,
+        f"""
+        Accuracy of the worst 10 classes over the temperature of the weights and the cut, from {values.min():.1f} to
+        {values.max():.1f} %; the study's setting, {values[row, column]:.1f} %, is framed.""",
+    )

@@ -1,0 +1,121 @@
+"""What the figures share: colours, a style, alt text, and class names that are safe to draw.
+
+Colours are from Okabe and Ito's palette, which colour-blind readers can tell apart; worst classes are vermilion, the
+rest is blue, wherever they appear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from adjustText import adjust_text
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.text import Text
+from PIL import Image, ImageOps
+
+BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
+PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind text that crosses a drawing
+STYLE: dict[Any, Any] = {
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """A decorator: the figure is drawn in the book's style, whatever the user's own settings are."""
+
+    @wraps(draw)
+    def figure(*args, **kwargs) -> Figure:
+        with mpl.rc_context(), sns.axes_style("ticks", STYLE):
+            mpl.rcParams.update(STYLE)
+            return draw(*args, **kwargs)
+
+    return figure
+
+
+def described(figure: Figure, alt: str) -> Figure:
+    """The figure, with its alt text as its label."""
+    figure.set_label(" ".join(alt.split()))
+    return figure
+
+
+def plain(name: str, width: int = 34) -> str:
+    """A class name as matplotlib shows it: no mathematics, and no longer than a label can be."""
+    name = name if len(name) <= width else name[: width - 1] + "…"
+    return name.replace("$", r"\$")
+
+
+def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
+    """Names beside points, moved apart; a name that would still cover one before it, or leave the axes, is left out.
+
+    Comes last, when everything that takes room in the figure is there: names are placed in the final layout.
+
+    Args:
+        x, y: [C]; NaN where a point has no place.
+        chosen: indices of the points to name, the most important first.
+    """
+    chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
+    if not chosen:
+        return
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    labels = [axis.text(x[c], y[c], plain(names[c], 30), fontsize=8) for c in chosen]
+    line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
+    known = np.isfinite(x) & np.isfinite(y)
+    # a limit of rounds, not of time: a busy machine draws the same figure
+    adjust_text(labels, x[known], y[known], ax=axis, expand=(1.15, 1.5), arrowprops=line, iter_lim=300)
+    _drop_collisions(axis, labels)
+
+
+def _drop_collisions(axis: Axes, labels: Sequence[Text]) -> None:
+    """Remove the labels, and their lines, that overlap an earlier label or reach over the edge of the axes."""
+    room, kept = axis.get_window_extent(), []
+    for label in labels:
+        label.set_in_layout(False)
+        box = label.get_window_extent().padded(1)
+        inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
+        if inside and not box.count_overlaps(kept):
+            kept.append(box)
+            continue
+        for patch in [patch for patch in axis.patches if getattr(patch, "patchA", None) is label]:
+            patch.remove()
+        label.remove()
+
+
+def percent_axis(axis: Axes, which: str = "y", low: float = 0, high: float = 100) -> None:
+    """Show the fractions of an axis in percent."""
+    pad = 0.03 * (high - low)
+    axis.set(**{f"{which}lim": (low - pad, high + pad)})
+
+
+def picture_row(strip: SubFigure, images: Sequence[Image.Image], columns: int) -> list[Axes]:
+    """Axes with the images side by side in a strip of a figure that has room for `columns` of them."""
+    axes = list(strip.subplots(1, columns, squeeze=False)[0])
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image in zip(axes, images, strict=False):
+        axis.imshow(thumbnail(image))
+    return axes
+
+
+def thumbnail(image: Image.Image, size: int = 160) -> np.ndarray:
+    """The image's middle square, [size, size, 3]."""
+    return np.asarray(ImageOps.fit(image, (size, size)))

@@ -1,0 +1,138 @@
+"""Figures of chapter 5: what a bias does, what corrections gain and cost, and which predictions to trust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, described, percent_axis, plain, styled
+
+COLOURS = (GREEN, BLUE, ORANGE, GREY, SKY)
+
+
+@styled
+def hub_and_under_predicted(
+    hub: np.ndarray, under_predicted: np.ndarray, shift: float, names: tuple[str, str], own: np.ndarray | None = None
+) -> Figure:
+    """Logits of a hub class and of an under-predicted class on images, [M] each, and the boundary before and after.
+
+    Args:
+        shift: how much further the bias raises the under-predicted class than the hub, in logits.
+        names: of the hub and the under-predicted class.
+        own: with labels, mask of the images that are of the under-predicted class.
+    """
+    figure, axis = plt.subplots(figsize=(7.6, 4.8))
+    kinds = [(np.ones(len(hub), bool), BLUE, "images of either")] if own is None else []
+    if own is not None:
+        kinds = [(~own, GREY, "other images"), (own, GREEN, f"images of {plain(names[1], 24)}")]
+    for mask, colour, label in kinds:
+        axis.scatter(hub[mask], under_predicted[mask], color=colour, s=16, alpha=0.7, label=label, linewidths=0)
+    ends = np.array([min(hub.min(), under_predicted.min()), max(hub.max(), under_predicted.max())])
+    axis.plot(ends, ends, color="black", lw=1.2, label="boundary of the plain classifier")
+    axis.plot(ends, ends - shift, color=VERMILION, lw=1.6, ls=(0, (5, 2)), label="boundary with the bias")
+    won = int(((under_predicted > hub - shift) & (under_predicted <= hub)).sum())
+    axis.set(
+        xlabel=f"logit of {plain(names[0])} (the hub)",
+        ylabel=f"logit of {plain(names[1])} (under-predicted)",
+        xlim=(hub.min() - 0.5, hub.max() + 0.5),
+        ylim=(under_predicted.min() - 0.5, under_predicted.max() + 0.5),
+        title=f"A bias of {shift:.1f} logits moves {won} image{'s' if won != 1 else ''} across",
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return described(
+        figure,
+        f"""
+        Logits of the hub class {names[0]} and of the under-predicted class {names[1]} on {len(hub)} images. The
+        boundary moves by {shift:.1f} logits, and {won} images change sides.""",
+    )
+
+
+@styled
+def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> Figure:
+    """How many images are predicted as each class, [C] each, sorted; `expected` is the prior's count."""
+    figure, axis = plt.subplots(figsize=(7.6, 3.6))
+    for counts, colour, label in ((before, BLUE, "plain classifier"), (after, GREEN, "prior matching")):
+        axis.step(np.arange(1, len(counts) + 1), np.sort(counts), color=colour, lw=2, where="mid", label=label)
+    axis.axhline(expected, color="black", lw=0.8, ls=(0, (2, 2)), label="every class alike")
+    few = [int((counts < expected / 10).sum()) for counts in (before, after)]
+    axis.set(
+        xlabel="classes, by predicted count",
+        ylabel="images predicted as the class",
+        title=f"Classes predicted for less than a tenth of their share: {few[0]} before, {few[1]} after",
+    )
+    figure.legend(loc="outside lower center", ncols=3)
+    return described(
+        figure,
+        f"""
+        Sorted counts of predictions of {len(before)} classes. Before, they run from {before.min():.0f} to
+        {before.max():.0f}; after prior matching from {after.min():.0f} to {after.max():.0f}; the prior asks for
+        {expected:.0f} each.""",
+    )
+
+
+@styled
+def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
+    """Change of overall accuracy a draw. Columns `kind`, `method`, `change` (fractions)."""
+    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    shown = draws.assign(change=100 * draws["change"])
+    kinds, methods = list(dict.fromkeys(shown["kind"])), list(dict.fromkeys(shown["method"]))
+    order = {"order": kinds, "hue_order": methods, "palette": list(COLOURS[: len(methods)])}
+    sns.stripplot(
+        shown, x="kind", y="change", hue="method", dodge=True, jitter=0.2, size=3, alpha=0.5, ax=axis, **order
+    )
+    axis.axhline(0, color="black", lw=0.8)
+    groups = shown.groupby(["kind", "method"])["change"]
+    means: dict[Any, float] = {key: part.to_numpy(float).mean() for key, part in groups}
+    for i, kind in enumerate(kinds):
+        for j, method in enumerate(methods):
+            centre = i + 0.8 * ((j + 0.5) / len(methods) - 0.5)
+            axis.plot([centre - 0.11, centre + 0.11], [means[kind, method]] * 2, color=COLOURS[j], lw=3)
+    handles, labels = axis.get_legend_handles_labels()
+    if legend := axis.get_legend():
+        legend.remove()
+    axis.set(
+        xlabel="class frequencies of the images",
+        ylabel="change of overall accuracy (points)",
+        title=f"Unequal classes cost up to {max(0.0, -min(means.values())):.0f} points on average",
+    )
+    figure.legend(handles[: len(methods)], labels[: len(methods)], loc="outside lower center", ncols=3)
+    said = "; ".join(f"{kind}, {method} {value:+.1f}" for (kind, method), value in means.items())
+    return described(figure, f"Change of overall accuracy in points, mean over draws: {said}.")
+
+
+@styled
+def risk_over_coverage(
+    curves: dict[str, np.ndarray], coverages: Sequence[float], classes: np.ndarray, worst: np.ndarray
+) -> Figure:
+    """Left: risk over coverage, a curve [N] a confidence. Right: risks of predicted classes [G, C] at coverages [G].
+
+    `worst` masks the classes of highest risk at full coverage.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.8), sharex=True)
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        x = 100 * np.arange(1, len(curve) + 1) / len(curve)
+        start = len(curve) // 50  # the first images are noise
+        axes[0].plot(x[start:], 100 * curve[start:], color=colour, lw=1.8, label=name)
+    axes[0].set(xlabel="images answered (%)", ylabel="wrong answers (%)", title="All classes")
+    for mask, colour, width, label in (
+        (~worst, "#C4CCD4", 0.7, "other classes"),
+        (worst, VERMILION, 1.2, "worst at 100 %"),
+    ):
+        for c in np.flatnonzero(mask).tolist():
+            axes[1].plot(100 * np.asarray(coverages), 100 * classes[:, c], color=colour, lw=width, alpha=0.7)
+        axes[1].plot([], [], color=colour, lw=width, label=label)
+    percent_axis(axes[1])
+    axes[1].set(xlabel="images answered (%)", title="Each predicted class")
+    figure.legend(loc="outside lower center", ncols=3)
+    best = min(curves, key=lambda name: curves[name].mean())
+    figure.suptitle(f"Least risk over all coverages: {best}", x=0.01, ha="left", fontsize=12)
+    said = "; ".join(f"{name} {100 * curve.mean():.1f} %" for name, curve in curves.items())
+    return described(
+        figure, f"Risk over coverage by confidence, mean over coverages: {said}. Beside it, each class's risk."
+    )

@@ -1,0 +1,168 @@
+"""A study -> a run: find data, model and prompts, and take the embeddings from the cache or compute them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cmmlib.data.embeddings import EmbeddingFile
+from cmmlib.data.images import ImageSet
+from cmmlib.data.load import load_dataset
+from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
+from cmmlib.errors import InputError
+from cmmlib.study.run import Run, is_blazon
+from cmmlib.study.run_files import read_run
+from cmmlib.study.study import Study
+from cmmlib.texts.templates import PromptBank, load_templates
+from cmmlib.texts.transcripts import answers_digest
+
+if TYPE_CHECKING:
+    from cmmlib.models.backbones import Backbone
+
+
+def open_run(study: Study) -> Run:
+    """Find data, model and prompts, embed what the cache lacks, and name the run.
+
+    Raises:
+        InputError: whatever is wrong with what the study names, in one line.
+    """
+    for folder in study.other_runs:
+        read_run(folder)  # before anything is computed
+    data = study_data(study)
+    if study.worst_k and study.worst_k > len(data.classnames):
+        raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
+    if study.n_described and study.n_described > len(data.classnames):
+        raise InputError(f"n_described: {study.n_described} is more than the {len(data.classnames)} classes")
+    if isinstance(data, EmbeddingFile):
+        return _open_embeddings(study, data)
+    return _open_images(study, data)
+
+
+def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
+    facts = {
+        "data": _data_facts(data.name, data.digest, len(data.image_features), data.stored_as),
+        "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
+        "assumed": data.assumed,
+    }
+    run_id = study.run_id(data.name, {"data": data.digest, "classnames": data.classnames})
+    return Run(
+        study=study,
+        id=run_id,
+        folder=Path(study.out) / run_id,
+        image_features=data.image_features,
+        labels=data.labels,
+        classnames=data.classnames,
+        base_text_features=data.text_features[0],
+        text_features=data.text_features,
+        prompts=data.prompts,
+        base_prompt=data.prompts[0],
+        logit_scale=data.logit_scale,
+        pictures=None,
+        backbone=None,
+        facts=facts,
+    )
+
+
+def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
+    """Name and templates of the pool that the study names, or of the one that fits its data set: its own, if any."""
+    if study.templates is None and data.templates:
+        return f"{data.name}-{len(data.templates)}", data.templates
+    name = study.templates or ("blazon-24" if is_blazon(study.dataset) else "openai-7")
+    return Path(name).name, load_templates(name)
+
+
+def _open_images(study: Study, data: ImageSet) -> Run:
+    from cmmlib.models.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
+    from cmmlib.models.embed import embed_images
+
+    if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
+        raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
+    backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
+    pool, templates = template_pool(study, data)
+    image_features = embed_images(
+        backbone,
+        data,
+        batch_size=study.batch_size,
+        workers=study.workers,
+        storage=study.storage,
+        max_broken=study.max_broken,
+    )
+    image_features, data, broken = leave_out_broken(image_features, data)
+    text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
+    scale = backbone.logit_scale
+    digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
+    digests["answers"] = answers_digest(study.transcript)
+    run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
+    facts = {
+        "data": _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken),
+        "model": {
+            "backbone": backbone.public_name,
+            "pretrained": backbone.public_pretrained,
+            "digest": backbone.digest,
+            "logit_scale": scale,
+            "preprocessing": backbone.preprocessing,
+        },
+        "templates": pool,
+        "assumed": [],
+    }
+    return Run(
+        study=study,
+        id=run_id,
+        folder=Path(study.out) / run_id,
+        image_features=image_features,
+        labels=data.labels,
+        classnames=data.classnames,
+        base_text_features=text_features[-1],
+        text_features=text_features[:-1],
+        prompts=templates,
+        base_prompt=study.base_template,
+        logit_scale=scale,
+        pictures=data,
+        backbone=backbone,
+        disambiguated=data.disambiguated,
+        facts=facts,
+    )
+
+
+def _data_facts(
+    name: str, digest: str, n_images: int, stored_as: str, split: str | None = None, broken: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the manifest says of the data; broken images by their paths within the set."""
+    facts = {"name": name, "split": split, "n_images": n_images, "broken": list(broken)}
+    return {**facts, "digest": digest, "stored_as": stored_as}
+
+
+def leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Tensor, ImageSet, list[str]]:
+    """Embeddings and data without the images that could not be read, and what these are called."""
+    is_broken = images.isnan().any(1)
+    if not is_broken.any():
+        return images, data, []
+    ids = data.image_ids
+    broken = [ids[i] for i in is_broken.nonzero()[:, 0].tolist()]
+    return images[~is_broken], data.pick((~is_broken).nonzero()[:, 0].tolist()), broken
+
+
+def _text_features(
+    backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int
+) -> Float[Tensor, "P C D"]:
+    from cmmlib.models.embed import embed_texts
+
+    bank = PromptBank.of_templates(templates, classnames)
+    return embed_texts(backbone, bank.texts, batch_size=batch_size).unflatten(0, (len(templates), len(classnames)))
+
+
+def study_data(study: Study) -> Dataset:
+    """The data of a study: its data set, its classes of them, and as many images as it asks for.
+
+    Raises:
+        InputError: as `load_dataset`; and a list of classes that does not fit.
+    """
+    root = Path(study.data_root) if study.data_root else None
+    data = load_dataset(study.dataset, study.class_names, study.seed, study.split, root)
+    if study.classes is not None:
+        data = only_classes(data, read_classes(Path(study.classes), data.classnames))
+    return draw(data, study.limit, study.seed) if study.limit else data

@@ -1,0 +1,1 @@
+"""Prompt templates, questions to a language model, its answers and their transcripts."""

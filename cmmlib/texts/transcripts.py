@@ -1,0 +1,147 @@
+"""Transcripts: recorded answers of language models, a JSON line each. They are the cache and the record.
+
+Those that come with the package lie in `texts/recorded/`; one's own live answers in the cache, or in a named file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmmlib.errors import InputError
+from cmmlib.storage.cache import cache_folder, digest, file_digests
+from cmmlib.texts.questions import DEFAULT_DOMAIN, VERSION
+
+if TYPE_CHECKING:
+    from cmmlib.texts.questions import Question
+
+SHIPPED = Path(__file__).parent / "recorded"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a transcript: a question, its answer, and where it came from; None where something is not known."""
+
+    class_name: str
+    domain: str
+    style: str
+    rivals: tuple[str, ...]
+    answer: tuple[str, ...]
+    model: str | None = None
+    tokens: int | None = None
+    cost: float | None = None  # US dollars
+    date: str | None = None
+    origin: str | None = None
+    version: str = VERSION
+
+    def line(self) -> str:
+        """The record as a line of a transcript."""
+        return json.dumps({"class" if k == "class_name" else k: v for k, v in asdict(self).items()}, ensure_ascii=False)
+
+
+class Transcript:
+    """Recorded answers, by class, domain and style. Later records win over earlier ones."""
+
+    def __init__(self, records: Iterable[Record] = ()):
+        self.records = [record for record in records if record.version == VERSION]
+        self._by_key = {(r.class_name.casefold(), r.domain, r.style, r.model): r for r in self.records}
+        self._any_model = {(r.class_name.casefold(), r.domain, r.style): r for r in self.records}
+
+    def find(self, question: Question, model: str | None = None) -> Record | None:
+        """The recorded answer of a model, or of any."""
+        key = (question.class_name.casefold(), question.domain, question.style)
+        return self._any_model.get(key) if model is None else self._by_key.get((*key, model))
+
+    def __add__(self, other: Transcript) -> Transcript:
+        return Transcript([*self.records, *other.records])
+
+
+def load_transcript(path: Path) -> Transcript:
+    """Records of a JSON-lines file. A line that a kill cut short is left out, also where others were added after it.
+
+    Raises:
+        InputError: a file that cannot be read, or a line that is no record; the line is named.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")  # bytes, since a kill may cut a character, and JSON may hold U+2028
+    except OSError as error:
+        raise InputError(f"transcript: cannot read {path.name}: {(error.strerror or '').lower()}") from None
+    records = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(_record(json.loads(line)))
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            if not _cut_short(line):
+                raise InputError(f"transcript: line {number} of {path.name} is no record of an answer") from None
+    return Transcript(records)
+
+
+def _cut_short(line: bytes) -> bool:
+    return b'{"class"'.startswith(line[:8]) and not line.rstrip().endswith(b"}")
+
+
+def _record(raw: dict[str, Any]) -> Record:
+    fields = {"class_name": raw["class"], **{k: raw[k] for k in Record.__dataclass_fields__ if k in raw}}
+    strings = (fields["class_name"], fields["domain"], fields["style"], *fields["answer"], *fields.get("rivals", ()))
+    strings = (*strings, fields.get("model") or "", fields.get("version", ""))
+    if not all(isinstance(s, str) for s in strings) or isinstance(fields["answer"], str):
+        raise TypeError
+    return Record(**{**fields, "answer": tuple(fields["answer"]), "rivals": tuple(fields.get("rivals", ()))})
+
+
+def shipped_transcripts() -> dict[str, Transcript]:
+    """The transcripts that come with the package, by name."""
+    return {path.stem: load_transcript(path) for path in sorted(SHIPPED.glob("*.jsonl"))}
+
+
+def own_transcript_path() -> Path:
+    """Where live answers go unless a file is named."""
+    return cache_folder() / "transcripts" / "answers.jsonl"
+
+
+def known_answers(path: str | None = None) -> Transcript:
+    """What is recorded: the named file alone; or what the package brought, with one's own answers where it has none."""
+    if path is not None:
+        return load_transcript(Path(path)) if Path(path).exists() else Transcript()
+    own = own_transcript_path()
+    all_records = load_transcript(own) if own.exists() else Transcript()
+    for transcript in shipped_transcripts().values():
+        all_records += transcript
+    return all_records
+
+
+def answers_digest(path: str | None = None) -> str:
+    """Changes whenever `known_answers` could."""
+    own = Path(path) if path is not None else own_transcript_path()
+    files = [own] if own.exists() else []
+    shipped = [] if path is not None else sorted(SHIPPED.glob("*.jsonl"))
+    return digest([file_digests(file.parent, [file]) for file in (*files, *shipped)])
+
+
+def find_domain(classnames: Sequence[str]) -> str:
+    """The domain of the shipped transcript that knows every one of these classes, else `photographs`."""
+    wanted = {name.casefold() for name in classnames}
+    for transcript in shipped_transcripts().values():
+        for domain in dict.fromkeys(record.domain for record in transcript.records):
+            if wanted <= {r.class_name.casefold() for r in transcript.records if r.domain == domain}:
+                return domain
+    return DEFAULT_DOMAIN
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a line to a transcript; a line that a kill cut short is closed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write((record.line() + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,415 @@
+"""Folders of images, and embeddings that somebody already has."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset
+from cmmlib.errors import InputError
+from cmmlib.functional.checks import check_embeddings
+
+
+def refusal(name: str, class_names: str | None = None) -> str:
+    """The one line that this data set is refused with."""
+    with pytest.raises(InputError) as error:
+        load_dataset(name, class_names)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def arrays(**changes) -> dict:
+    """A whole embeddings file of 5 images, 3 classes and 2 prompts of width 4; a change to None leaves a key out."""
+    rng = np.random.default_rng(0)
+    whole = {
+        "image_features": rng.normal(size=(5, 4)).astype(np.float32),
+        "text_features": rng.normal(size=(2, 3, 4)).astype(np.float32),
+        "labels": np.array([0, 1, 2, 2, 1]),
+        "classnames": np.array(["cat", "dog", "sea lion"]),
+        "prompts": np.array(["a {}", "the {}"]),
+        "logit_scale": np.float32(50),
+        "backbone": np.array("ViT-B-32"),
+        "pretrained": np.array("openai"),
+        "image_ids": np.array([f"{i}.jpg" for i in range(5)]),
+        **changes,
+    }
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Write an embeddings file and give its name as a data set."""
+
+    def write(**changes) -> str:
+        np.savez_compressed(tmp_path / "mine.npz", **arrays(**changes))
+        return f"embeddings:{tmp_path / 'mine.npz'}"
+
+    return write
+
+
+@pytest.fixture
+def safetensors(tmp_path):
+    """The same, as .safetensors: text in its metadata, as JSON."""
+
+    def write(**changes) -> str:
+        content = arrays(**changes)
+        metadata = {}
+        for key in ("classnames", "prompts", "image_ids"):
+            if key in content:
+                metadata[key] = json.dumps(content.pop(key).tolist())
+        for key in ("backbone", "pretrained"):
+            if key in content:
+                metadata[key] = str(content.pop(key))
+        scale = content.pop("logit_scale", None)
+        if scale is not None:
+            metadata["logit_scale"] = json.dumps(float(scale))
+        save_file(content, tmp_path / "mine.safetensors", metadata)
+        return f"embeddings:{tmp_path / 'mine.safetensors'}"
+
+    return write
+
+
+@pytest.fixture(params=["npz", "safetensors"])
+def written(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_both_formats_say_the_same(npz, safetensors):
+    one, two = load_dataset(npz()), load_dataset(safetensors())
+    assert isinstance(one, EmbeddingFile)
+    for data in (one, two):
+        assert data.name == "mine"
+        assert data.classnames == ["cat", "dog", "sea lion"]
+        assert data.prompts == ["a {}", "the {}"]
+        assert data.logit_scale == 50
+        assert (data.backbone, data.pretrained) == ("ViT-B-32", "openai")
+        assert data.image_ids == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]
+        assert data.labels.tolist() == [0, 1, 2, 2, 1]
+        assert data.stored_as == "float32"
+        assert data.assumed == []
+    assert torch.equal(one.image_features, two.image_features)
+    assert torch.equal(one.text_features, two.text_features)
+    assert one.digest != two.digest
+
+
+def test_rows_are_scaled_to_unit_norm_and_keep_their_direction(written):
+    raw = arrays()
+    data = load_dataset(written())
+    assert data.image_features.dtype == data.text_features.dtype == torch.float32
+    expected = raw["image_features"] / np.linalg.norm(raw["image_features"], axis=1, keepdims=True)
+    np.testing.assert_allclose(data.image_features.numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(data.text_features.numpy(), axis=-1), 1, atol=1e-6)
+
+
+def test_one_head_may_come_without_a_prompt_axis(written):
+    texts = arrays()["text_features"][0]
+    data = load_dataset(written(text_features=texts, prompts=None))
+    assert data.text_features.shape == (1, 3, 4)
+    assert data.prompts == ["prompt 0"]
+
+
+def test_heads_without_prompts_are_numbered(written):
+    assert load_dataset(written(prompts=None)).prompts == ["prompt 0", "prompt 1"]
+
+
+def test_a_file_without_labels_has_none(written):
+    assert load_dataset(written(labels=None)).labels is None
+
+
+def test_what_the_file_does_not_say_is_assumed_and_told(written):
+    data = load_dataset(written(logit_scale=None, backbone=None, pretrained=None, image_ids=None))
+    assert data.logit_scale == 100
+    assert data.assumed == ["logit_scale = 100"]
+    assert (data.backbone, data.pretrained, data.image_ids) == (None, None, None)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_stored_number_format_is_recorded(written, dtype):
+    images = arrays()["image_features"].astype(dtype)
+    data = load_dataset(written(image_features=images))
+    assert data.stored_as == dtype
+    assert data.image_features.dtype == torch.float32
+    np.testing.assert_allclose(data.image_features.norm(dim=1), 1, atol=1e-6)
+
+
+def test_large_float16_rows_do_not_overflow(written):
+    assert (
+        load_dataset(written(image_features=np.full((5, 4), 60000, np.float16))).image_features[0].tolist() == [0.5] * 4
+    )
+
+
+def test_numbers_and_text_in_other_layouts_are_read(npz):
+    raw = arrays()
+    data = load_dataset(
+        npz(
+            image_features=np.asfortranarray(raw["image_features"]).astype(">f4"),
+            labels=raw["labels"].astype(">i2"),
+            classnames=np.array([b"cat", b"dog", b"sea lion"]),
+            logit_scale=np.array([50.0]),
+        )
+    )
+    assert data.classnames == ["cat", "dog", "sea lion"]
+    assert data.labels.tolist() == [0, 1, 2, 2, 1]
+    assert data.logit_scale == 50
+    assert torch.equal(data.image_features, load_dataset(npz()).image_features)
+
+
+def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
+    features = arrays()[key]
+    features[place] = value
+    return {key: features}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (poisoned(np.nan, 3, 1), ["image_features row 3", "NaN or Inf"]),
+        (poisoned(-np.inf, 4, 0), ["image_features row 4", "NaN or Inf"]),
+        (poisoned(0, 2), ["image_features row 2", "zero-length"]),
+        (poisoned(np.nan, 1, 2, 0, key="text_features"), ["text_features row (1, 2)", "NaN or Inf"]),
+        (
+            {"text_features": np.eye(4, dtype=np.float32)[[0, 1, 1]] * [[1], [0], [1]], "prompts": None},
+            ["row 1 ", "zero"],
+        ),
+        ({"image_features": np.ones((5, 3), np.float32)}, ["shapes disagree", "[5, 3]", "[2, 3, 4]"]),
+        ({"image_features": np.ones(4, np.float32)}, ["shapes disagree", "[4]"]),
+        ({"image_features": np.array(1, np.float32)}, ["shapes disagree"]),
+        ({"image_features": np.ones((5, 2, 4), np.float32)}, ["shapes disagree"]),
+        ({"text_features": np.ones((4, 4), np.float32), "prompts": None}, ["shapes disagree", "3 classnames"]),
+        ({"text_features": np.ones((1, 2, 3, 4), np.float32)}, ["shapes disagree"]),
+        ({"image_features": np.ones((0, 4), np.float32), "labels": None, "image_ids": None}, ["one or more images"]),
+        (
+            {"image_features": np.ones((5, 0), np.float32), "text_features": np.ones((2, 3, 0), np.float32)},
+            ["needs one or more"],
+        ),
+        (
+            {"text_features": np.ones((1, 1, 4), np.float32), "classnames": np.array(["cat"]), "prompts": None},
+            ["two or more classes"],
+        ),
+        ({"classnames": np.array(["cat", "dog"])}, ["shapes disagree", "2 classnames"]),
+        ({"prompts": np.array(["a {}"])}, ["prompts has 1 names, text_features 2 prompts"]),
+        ({"image_ids": np.array(["a"])}, ["1 image_ids for 5 images"]),
+        ({"image_features": np.ones((5, 4), np.int64)}, ["image_features holds", "int64", "floating-point"]),
+        ({"labels": np.array([0, 1, 3, 0, 0])}, ["labels row 2 is 3", "0..2"]),
+        ({"labels": np.array([0, 1, 2, 0, -1])}, ["labels row 4 is -1"]),
+        ({"labels": np.zeros(5)}, ["labels must be 5 integers"]),
+        ({"labels": np.zeros(4, int)}, ["labels must be 5 integers", "[4]"]),
+        ({"labels": np.zeros((5, 1), int)}, ["labels must be 5 integers"]),
+        ({"image_features": None}, ["lacks image_features", "text_features"]),
+        ({"text_features": None, "classnames": None}, ["lacks text_features, classnames"]),
+        ({"logit_scale": np.float32(0)}, ["logit_scale must be"]),
+        ({"logit_scale": np.float32(np.nan)}, ["logit_scale must be"]),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else " ".join(value),
+)
+def test_a_file_that_disagrees_with_itself_is_refused_by_name(written, changes, expected):
+    message = refusal(written(**changes))
+    for part in [*expected, "mine."]:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"classnames": np.array(["cat", "dog", None], dtype=object)}, "object arrays"),
+        ({"labels": np.array(["a", "b", "c", "d", "e"])}, "labels holds <U1"),
+        ({"image_features": np.ones((5, 4), np.longdouble)}, "image_features holds float128"),
+        ({"logit_scale": np.array(["high"])}, "logit_scale must be"),
+        ({"logit_scale": np.array([1.0, 2.0])}, "logit_scale must be"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+def test_what_only_numpy_can_hold_is_refused(npz, changes, expected):
+    assert expected in refusal(npz(**changes))
+
+
+def test_a_file_that_is_damaged_or_of_another_format_is_refused(npz, safetensors, tmp_path):
+    for name in (npz(), safetensors()):
+        path = tmp_path / name.rpartition("/")[2]
+        content = path.read_bytes()
+        middle = len(content) // 2
+        for damaged in (
+            content[:middle],
+            b"",
+            b"not an archive",
+            content[:middle] + b"\xff" * 40 + content[middle + 40 :],
+        ):
+            path.write_bytes(damaged)
+            message = refusal(name)
+            assert path.name in message
+            assert "object arrays" not in message
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    assert "cannot be read as .npz" in refusal(f"embeddings:{tmp_path / 'array.npz'}")
+
+
+def test_no_file_no_suffix_and_no_kind_are_refused(tmp_path):
+    assert "no file" in refusal(f"embeddings:{tmp_path / 'absent.npz'}")
+    assert "no file" in refusal(f"embeddings:{tmp_path}")
+    (tmp_path / "mine.pkl").write_bytes(b"x")
+    assert "come as .npz or .safetensors" in refusal(f"embeddings:{tmp_path / 'mine.pkl'}")
+    for name in ("imagenette", "folder:", "wds:", "zip:/x", ""):
+        assert f"unknown data set {name!r}" in refusal(name)
+
+
+def test_a_pickle_in_a_file_is_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    np.savez(tmp_path / "mine.npz", **arrays(classnames=np.array([Trap(), Trap(), Trap()], dtype=object)))
+    assert "object arrays" in refusal(f"embeddings:{tmp_path / 'mine.npz'}")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_class_names_may_come_from_a_file_with_comments_of_no_kind(npz, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_bytes("\ufefftabby cat\r\n dog \n\n#1 sea lion\n".encode())
+    name = npz()
+    renamed = load_dataset(name, str(names))
+    assert renamed.classnames == ["tabby cat", "dog", "#1 sea lion"]
+    assert torch.equal(renamed.image_features, load_dataset(name).image_features)
+
+
+def test_class_names_that_do_not_fit_are_refused(npz, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("cat\ndog\n")
+    assert "names.txt has 2 names, data set has 3 classes" in refusal(npz(), str(names))
+    names.write_bytes("caf\xe9\n".encode("latin-1"))
+    assert "class_names: cannot read names.txt: is not UTF-8" in refusal(npz(), str(names))
+    assert "cannot read absent.txt: no such file" in refusal(npz(), str(tmp_path / "absent.txt"))
+
+
+def test_a_folder_of_images_is_read_in_sorted_order(image_folder):
+    data = load_dataset(f"folder:{image_folder}")
+    assert isinstance(data, ImageFolder)
+    assert data.classnames == ["grey ramp", "noise", "palette", "see through glass"]
+    assert data.labels.tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
+    assert data.image_ids[:3] == ["grey_ramp/a.png", "grey_ramp/b.jpg", "noise/0.png"]
+    assert "palette/deeper/b.png" in data.image_ids
+    assert len(data.paths) == len(data.digests) == len(set(data.digests)) == 10
+
+
+def test_other_files_and_hidden_ones_are_no_images(image_folder):
+    before = load_dataset(f"folder:{image_folder}")
+    (image_folder / "noise" / "notes.txt").write_text("x")
+    (image_folder / "noise" / "._0.png").write_bytes(b"what a Mac leaves beside a copied file")
+    (image_folder / ".thumbnails").mkdir()
+    (image_folder / "readme.png").write_bytes(b"x")
+    assert load_dataset(f"folder:{image_folder}").image_ids == before.image_ids
+
+
+def test_a_class_folder_without_images_is_an_empty_class(image_folder):
+    (image_folder / "aardvark").mkdir()
+    data = load_dataset(f"folder:{image_folder}")
+    assert data.classnames[0] == "aardvark"
+    assert torch.bincount(data.labels, minlength=5).tolist() == [0, 2, 3, 2, 3]
+
+
+def test_a_folder_is_known_by_its_content(image_folder, tmp_path):
+    before = load_dataset(f"folder:{image_folder}").digest
+    moved = image_folder.rename(tmp_path / "elsewhere")
+    assert load_dataset(f"folder:{moved}").digest == before
+    (moved / "noise" / "2.bmp").rename(moved / "palette" / "2.bmp")
+    assert load_dataset(f"folder:{moved}").digest != before
+
+
+@pytest.mark.parametrize("content", [[], ["one/"], ["one/", "two/"], ["one/a.txt", "two/b.txt"]])
+def test_a_folder_without_classes_of_images_is_refused(tmp_path, content):
+    root = tmp_path / "empty"
+    root.mkdir()
+    for name in content:
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(b"")
+    message = refusal(f"folder:{root}")
+    assert "0 images" in message
+    assert "folder empty" in message
+
+
+def test_images_alone_are_a_set_without_labels_once_their_classes_are_named(image_folder, tmp_path):
+    alone = image_folder / "noise"
+    message = refusal(f"folder:{alone}")
+    assert "folder noise holds 3 images and no class folders" in message
+    assert "--class-names FILE" in message
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    data = load_dataset(f"folder:{alone}", str(tmp_path / "names.txt"))
+    assert isinstance(data, ImageFolder)
+    assert data.labels is None
+    assert data.classnames == ["cat", "dog"]
+    assert data.image_ids == ["0.png", "1.jpeg", "2.bmp"]
+    assert data.digest != load_dataset(f"folder:{alone}", str(tmp_path / "names.txt")).pick([0, 1]).digest
+
+
+def test_the_split_of_a_folder_is_a_folder_in_it(image_folder):
+    root = image_folder.parent / "set"
+    root.mkdir()
+    image_folder.rename(root / "val")
+    data = load_dataset(f"folder:{root}", split="val")
+    assert (data.name, data.split, len(data)) == ("set", "val", 10)
+    with pytest.raises(InputError, match="split: folder set has no folder 'test'"):
+        load_dataset(f"folder:{root}", split="test")
+
+
+def test_what_has_no_splits_says_so(npz):
+    for name in (npz(), "blazon"):
+        with pytest.raises(InputError, match=r"^split: \w+ has no split 'test': it has none, so leave it out$"):
+            load_dataset(name, split="test")
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    assert "no folder" in refusal(f"folder:{tmp_path / 'absent'}")
+    (tmp_path / "file").write_text("")
+    assert "no folder" in refusal(f"folder:{tmp_path / 'file'}")
+
+
+def test_an_image_that_vanishes_is_told_by_its_path(image_folder, monkeypatch):
+    def gone(root, files):
+        raise PermissionError(13, "Permission denied", str(image_folder / "noise" / "0.png"))
+
+    monkeypatch.setattr("cmmlib.data.folders.file_digests", gone)
+    assert refusal(f"folder:{image_folder}") == f"cannot read {image_folder / 'noise' / '0.png'}: permission denied"
+
+
+@pytest.mark.parametrize("rows", [1, 16384, 16385, 40000])
+def test_the_first_bad_row_is_found_wherever_it_is(rows):
+    x = torch.ones(rows, 2, dtype=torch.float16)
+    check_embeddings(x, "x")
+    x[rows - 1, 1] = torch.nan
+    with pytest.raises(InputError, match=rf"^x row {rows - 1} has NaN or Inf"):
+        check_embeddings(x, "x")
+    x[rows // 2] = 0
+    with pytest.raises(InputError, match=rf"^x row {rows // 2} has a zero-length embedding"):
+        check_embeddings(x, "x")
+
+
+def test_rows_too_short_to_be_scaled_count_as_zero_length():
+    with pytest.raises(InputError, match="row 0 has a zero-length embedding"):
+        check_embeddings(torch.full((1, 3), 1e-20), "x")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("file", "images", "heads"),
+    [("dtd_vitb32.npz", (2820, 512), (1, 47, 512)), ("pets25_vitb32.npz", (2483, 512), (2, 25, 512))],
+)
+def test_the_real_embeddings_load(real_data, file, images, heads):
+    data = load_dataset(f"embeddings:{real_data / file}")
+    assert data.image_features.shape == images
+    assert data.text_features.shape == heads
+    assert len(data.classnames) == heads[1]
+    assert len(data.prompts) == heads[0]
+    assert len(torch.unique(data.labels)) == heads[1]
+    assert data.stored_as == "float16"
+    assert data.logit_scale == 100
+    assert torch.allclose(data.image_features.norm(dim=1), torch.ones(images[0]), atol=1e-6)
+
+
+@pytest.mark.real
+def test_the_real_textures_have_the_accuracy_that_their_source_states(real_data):
+    data = load_dataset(f"embeddings:{real_data / 'dtd_vitb32.npz'}")
+    right = (data.image_features @ data.text_features[0].T).argmax(1) == data.labels
+    assert round(float(right.double().mean()), 5) == 0.44787

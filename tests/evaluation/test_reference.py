@@ -1,0 +1,180 @@
+"""Runs beside reference figures: which rows apply, what counts as agreement, and what is said of a difference."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import open_clip
+import pandas as pd
+import pytest
+from finished_runs import cmm
+
+from cmmlib import InputError, open_run
+from cmmlib.evaluation.reference import COLUMNS, REFERENCE, load_reference, matching, verify
+from cmmlib.study.study import Study
+
+SIZE = 200_000  # bytes that the shipped figures may take
+
+
+def manifest(backbone: str, pretrained: str | None, dataset: str, digest: str = "d" * 64, **study: object) -> dict:
+    return {
+        "study": {"dataset": dataset, "base_template": "a photo of a {}.", "precision": "fp32", **study},
+        "model": {"backbone": backbone, "pretrained": pretrained},
+        "data": {"digest": digest},
+        "templates": study.pop("pool", None),
+    }
+
+
+def write_run(folder: Path, what: dict, overall: float, worst_10: float = 0.1, uniform: float | None = None) -> Path:
+    folder.mkdir()
+    what["study"].setdefault("storage", "float32")
+    accuracy = {"overall": overall, "mean_per_class": overall, "worst": {"5": 0.05, "10": worst_10, "20": 0.2}}
+    rows = [{"name": "uniform", "overall": uniform, "mean_per_class": uniform, "worst": {"10": worst_10}}]
+    results = {"accuracy": accuracy, "ensembles": rows if uniform is not None else None}
+    (folder / "manifest.json").write_text(json.dumps(what))
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+def published(metric: str, dataset: str = "cifar100", backbone: str = "ViT-B-32", pretrained: str = "openai") -> float:
+    """The first published figure of that kind."""
+    table = load_reference(REFERENCE)
+    asked = {"metric": metric, "dataset": dataset, "backbone": backbone, "pretrained": pretrained}
+    for column, value in asked.items():
+        table = table[table[column] == value]
+    return float(table["value"].iloc[0])
+
+
+def test_the_shipped_figures_are_fractions_of_registered_models_with_sources():
+    table = load_reference(REFERENCE)
+    assert REFERENCE.stat().st_size < SIZE
+    assert set(COLUMNS) | {"value", "tolerance"} == set(table.columns)
+    assert table["value"].between(0, 1).all()
+    assert table["tolerance"].between(0.0005, 0.02).all()
+    known = set(open_clip.list_pretrained())
+    models = set(zip(table["backbone"], table["pretrained"], strict=True))
+    assert {pair for pair in models if pair[0] != "blazon-mini"} <= known
+    assert (table["source"] != "").all()
+    assert (table.loc[table["backbone"] != "blazon-mini", "commit"] != "").all()
+    assert not table.duplicated([*COLUMNS]).any()
+
+
+def test_openai_weights_are_one_model_under_both_names():
+    table = load_reference(REFERENCE)
+    rows = [matching(manifest(name, "openai", "cifar100"), table) for name in ("ViT-B-32", "ViT-B-32-quickgelu")]
+    assert len(rows[0]) > 3
+    pd.testing.assert_frame_equal(*rows)
+    other = matching(manifest("ViT-B-32-quickgelu", "laion400m_e32", "cifar100"), table)
+    assert set(other["backbone"]) == {"ViT-B-32-quickgelu"}
+
+
+def test_a_run_within_the_tolerance_agrees(tmp_path):
+    what = manifest("ViT-B-32", "openai", "cifar100", pool="cifar100")
+    value = published("accuracy")
+    checks = verify(write_run(tmp_path / "run", what, 0.1, published("worst_10"), uniform=value + 0.001))
+    accuracy = [check for check in checks if check.metric == "accuracy"]
+    assert len(accuracy) >= 2
+    assert any(check.agrees for check in accuracy)
+    assert any("agrees within 0.6 points" in check.sentence for check in accuracy)
+    assert [check.agrees for check in checks if check.metric == "worst_10"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"pool": "openai-7"}, "templates: the reference uses those of the data set, this run openai-7"),
+        ({"class_names": "/x/mine.txt"}, "class names: this run's are from /x/mine.txt"),
+        ({"precision": "bf16"}, "precision: the model ran in bf16"),
+        ({"storage": "float16"}, "precision: image embeddings are stored as float16"),
+        ({"split": "train"}, "split: the reference is of test, this run of train"),
+        ({}, "nothing in the settings"),
+    ],
+    ids=str,
+)
+def test_a_difference_names_its_likely_causes(changes, cause, tmp_path):
+    what = manifest("ViT-B-32", "openai", "cifar100", **{"pool": "cifar100", **changes})
+    checks = verify(write_run(tmp_path / "run", what, 0.1, uniform=published("accuracy") - 0.05))
+    (check, *_) = [check for check in checks if check.metric == "accuracy"]
+    assert not check.agrees
+    assert "differs by -5.0" in check.sentence
+    assert f"likely because of {cause}" in check.sentence
+    assert len(check.causes) == len(changes)
+
+
+def test_one_prompt_is_a_cause_where_the_figure_is_of_several(tmp_path):
+    checks = verify(write_run(tmp_path / "run", manifest("ViT-B-32", "openai", "dtd"), 0.3))
+    assert all("templates" in check.sentence for check in checks if check.metric == "accuracy")
+
+
+def test_a_study_without_figures_or_accuracies_is_refused_in_one_line(tmp_path, labelled, unlabelled):
+    unknown = write_run(tmp_path / "a", manifest("ViT-B-32", "openai", "folder:mine"), 0.5)
+    with pytest.raises(InputError, match="no figure of ViT-B-32 openai on folder:mine"):
+        verify(unknown)
+    with pytest.raises(InputError, match="no accuracies to verify"):
+        verify(unlabelled)
+    for folder, said in ((tmp_path / "none", "is no finished run"), (labelled, "reference.csv has no figure of")):
+        done = cmm("verify", folder)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "backbone,value,tolerance\nx,0.5,0.1\n", "value,tolerance\nx,y\n"])
+def test_a_file_that_holds_no_figures_is_refused(text, tmp_path, labelled):
+    (tmp_path / "mine.csv").write_text(text)
+    done = cmm("verify", labelled, "--reference", tmp_path / "mine.csv")
+    assert done.code == 2
+    assert "mine.csv" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_figures_of_ones_own_are_compared_and_a_difference_is_exit_code_1(tmp_path, labelled):
+    what, results = (json.loads((labelled / f"{name}.json").read_text()) for name in ("manifest", "results"))
+    right = {"metric": "accuracy", "value": results["accuracy"]["overall"], "tolerance": 0.001}
+    row = dict.fromkeys(COLUMNS, "x") | {"prompts": "base", "data": what["data"]["digest"][:16], **right}
+    pd.DataFrame([row]).to_csv(tmp_path / "mine.csv", index=False)
+    done = cmm("verify", labelled, "--reference", tmp_path / "mine.csv")
+    assert done.code == 0
+    assert "agrees within 0.1 points" in done.out
+    pd.DataFrame([row | {"value": row["value"] - 0.2}]).to_csv(tmp_path / "mine.csv", index=False)
+    done = cmm("verify", labelled, "--reference", tmp_path / "mine.csv")
+    assert done.code == 1
+    assert "differs by +20.00 points" in done.out
+
+
+def test_the_default_study_agrees_with_the_figures_that_ship(default_run):
+    checks = verify(default_run)
+    assert {check.metric for check in checks} == {"accuracy", "mean_per_class", "worst_5", "worst_10", "worst_20"}
+    assert all(check.agrees for check in checks), [check.sentence for check in checks]
+
+
+def test_other_pictures_are_named_as_the_cause(default_run, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(default_run, other, ignore=shutil.ignore_patterns("chapters", "figures"))
+    what, results = (json.loads((other / f"{name}.json").read_text()) for name in ("manifest", "results"))
+    what["data"]["digest"] = "0" * 64
+    results["accuracy"]["overall"] += 0.1
+    (other / "manifest.json").write_text(json.dumps(what))
+    (other / "results.json").write_text(json.dumps(results))
+    (check,) = (check for check in verify(other) if check.metric == "accuracy")
+    assert check.causes == ("split: the reference is of other images",)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["dtd_vitb32", "pets25_vitb32"])
+def test_real_embeddings_give_the_figures_that_ship(name, real_data, tmp_path):
+    from cmmlib.evaluation import evaluation
+    from cmmlib.functional.zero_shot import predict
+
+    run = open_run(Study.of({"dataset": f"embeddings:{os.fspath(real_data / name)}.npz", "out": str(tmp_path)}))
+    assert run.labels is not None
+    report = evaluation.accuracy_report(
+        predict(run.image_features, run.base_text_features), run.labels, run.n_classes, run.worst_k
+    )
+    run.write_manifest({})
+    run.record(accuracy=report)
+    checks = verify(run.folder)
+    assert len(checks) == 5
+    assert all(check.found == pytest.approx(check.value, abs=1e-4) for check in checks)

@@ -1,0 +1,240 @@
+"""Runs side by side: from folders and from tensors alike, compared with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from finished_runs import cmm, documented, opened, read_through, strict_json, words, write_embeddings
+from scipy import stats
+from synthetic_embeddings import CLASSES
+
+from cmmlib import InputError, Study
+from cmmlib.evaluation import run_comparison
+from cmmlib.evaluation.run_comparison import RunSummary
+from cmmlib.study.run import other_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+NAN = float("nan")
+
+
+def side(name: str, accuracy: list[float] | None, **changes) -> RunSummary:
+    values = None if accuracy is None else torch.tensor(accuracy, dtype=torch.float64)
+    size = 5 if accuracy is None else len(accuracy)
+    names = [f"class {c}" for c in range(size)]
+    facts = {"model": {"backbone": name, "pretrained": None}, "data": {"name": "d"}}
+    made = RunSummary(name, f"{name}-12345678", facts, names, torch.linspace(-1, 1, size).double(), values)
+    return replace(made, overall=None if values is None else float(values.nanmean()), **changes)
+
+
+A = side("a", [0.0, 0.2, 0.4, 0.9, 1.0])
+B = side("b", [0.1, 0.8, 0.0, 1.0, NAN])
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def test_the_overview_is_overall_against_the_worst():
+    table = run_comparison.overview([A, side("c", None), B], 2)
+    assert table["run"].tolist() == ["a", "b"]
+    assert table["worst"].tolist() == pytest.approx([0.1, 0.05])
+    assert table["gap"].tolist() == pytest.approx([0.5 - 0.1, 1.9 / 4 - 0.05])
+    assert table["zero_classes"].tolist() == [1, 1]
+
+
+def test_agreement_counts_classes_with_images_in_both():
+    (row,) = run_comparison.agreement([A, B], 2).to_dict("records")
+    assert row["spearman"] == pytest.approx(stats.spearmanr([0.0, 0.2, 0.4, 0.9], [0.1, 0.8, 0.0, 1.0]).statistic)
+    assert (row["shared_worst"], row["chance"]) == (1, 1.0)
+    assert len(run_comparison.agreement([A, B, replace(A, name="c")], 2)) == 3
+
+
+def test_without_labels_the_suspicion_is_compared():
+    (row,) = run_comparison.agreement([A, side("c", None)], 2).to_dict("records")
+    assert row["spearman"] == pytest.approx(1)
+    assert run_comparison.worst_everywhere([A, side("c", None)], 2) == [0, 1]
+
+
+def test_worst_everywhere_are_the_worst_of_every_run_the_lowest_first():
+    assert run_comparison.worst_everywhere([A, B], 2) == [0]
+    assert run_comparison.worst_everywhere([A, B], 3) == [0, 2, 1]
+    masks = run_comparison.worst_masks([A, B], 2)
+    assert masks.sum(1).tolist() == [2, 2]
+    assert masks.all(0).nonzero().tolist() == [[0]]
+
+
+def method(name: str, overall: float, worst: float | None, followed: float | None = None) -> dict:
+    return {"name": name, "overall": overall, "worst": {"10": worst}, "base_worst": {"10": followed}}
+
+
+def test_gains_are_over_the_run_s_own_base_prompt():
+    wide = side("w", [0.5] * 10, methods=(method("base", 0.5, 0.5), method("uniform", 0.7, 0.4, 0.6)))
+    table = run_comparison.gains([wide, A])
+    assert table["method"].tolist() == ["base", "uniform", "base"]
+    assert table["gain_overall"].tolist() == pytest.approx([0, 0.2, 0])
+    assert table["gain_worst_10"].tolist()[:2] == pytest.approx([0, -0.1])
+    assert np.isnan(table["gain_worst_10"].astype(float).iloc[2])  # a run of five classes
+
+
+def test_runs_of_one_model_are_told_apart_by_their_ids():
+    names = [s.name for s in run_comparison.with_distinct_names([A, replace(A, run="other-87654321"), B])]
+    assert names == ["a (12345678)", "a (87654321)", "b"]
+
+
+# ---------------------------------------------------------------- where sides come from
+
+
+def test_a_folder_and_its_tensors_give_the_same_side(labelled, synthetic):
+    read, computed = run_comparison.of_folder(labelled), run_comparison.of_run(synthetic, synthetic.labels)
+    assert (read.name, read.classnames, read.overall) == (computed.name, computed.classnames, computed.overall)
+    torch.testing.assert_close(read.accuracy, computed.accuracy)
+    torch.testing.assert_close(read.suspicion, computed.suspicion, atol=1e-6, rtol=0)
+    assert [row["name"] for row in read.methods] + ["best_template"] == [
+        *(row["name"] for row in computed.methods),
+        "best_template",
+        "best_template",
+    ]
+    assert run_comparison.of_run(synthetic.blind).accuracy is None
+
+
+def test_a_run_without_labels_is_read(unlabelled):
+    read = run_comparison.of_folder(unlabelled)
+    assert read.accuracy is None
+    assert len(read.suspicion) == CLASSES
+
+
+def test_names_of_classes_come_back_as_they_were(hostile, tmp_path):
+    names = run_comparison.of_folder(hostile).classnames
+    assert "<script>alert(1)</script>" in names
+    for name in ("NA", "null", "007"):
+        copied = tmp_path / name
+        shutil.copytree(hostile, copied)
+        table = pd.read_csv(copied / "per_class.csv", keep_default_na=False).assign(class_name=name)
+        table.to_csv(copied / "per_class.csv", index=False)
+        assert set(run_comparison.of_folder(copied).classnames) == {name}
+
+
+def test_runs_that_cannot_be_compared_are_refused(labelled, changed, tmp_path):
+    for folders, said in (
+        ([labelled], "two or more run folders"),
+        ([labelled, labelled], "named twice"),
+        ([labelled, tmp_path], "is no finished run"),
+        ([labelled, changed], "run its chapters 01 and 02 first"),
+    ):
+        done = cmm("compare", *folders)
+        assert (done.code, done.out) == (2, ""), done
+        assert said in done.err
+        assert done.err.count("\n") == 1
+
+
+# ---------------------------------------------------------------- the command
+
+
+def another_model(labelled: Path, folder: Path) -> Path:
+    """The labelled run as another model might have made it: other accuracies, another id."""
+    shutil.copytree(labelled, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    model = {**manifest["model"], "backbone": "another"}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "id": folder.name, "model": model}))
+    table = pd.read_csv(folder / "per_class.csv")
+    table.assign(accuracy=table["accuracy"][::-1].to_numpy()).to_csv(folder / "per_class.csv", index=False)
+    return folder
+
+
+def test_the_command_prints_a_comparison_and_writes_a_csv(labelled, tmp_path):
+    other = another_model(labelled, tmp_path / "another-87654321")
+    said = cmm("compare", labelled, other, "--worst-k", 3)
+    assert said.code == 0
+    for text in ("another", "worst 3", "spearman", "among the 3 worst everywhere", "uniform"):
+        assert text in said.out
+    written = cmm("compare", labelled, other, "--out", tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert written.code == 0
+    assert set(table["run"]) == {run_comparison.of_folder(folder).name for folder in (labelled, other)}
+    assert cmm("compare", labelled, other, "--out", "-").out == (tmp_path / "table.csv").read_text()
+
+
+@pytest.mark.parametrize("content", ["mine", "run,method\n", "\n\n", None])
+def test_a_comparison_replaces_a_comparison_and_nothing_else(content, labelled, tmp_path):
+    other, table = another_model(labelled, tmp_path / "another-87654321"), tmp_path / "table.csv"
+    for path in (table, tmp_path / "empty.csv"):
+        path.write_text("")
+        for _ in range(2):
+            assert cmm("compare", labelled, other, "--out", path).code == 0
+    mine = tmp_path / "mine"
+    mine.mkdir() if content is None else mine.write_text(content)
+    for path in (mine, other / "per_class.csv", other / "results.json"):
+        before = None if path.is_dir() else path.read_bytes()
+        said = cmm("compare", labelled, other, "--out", path)
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert f"--out: {path} is there already" in said.err
+        assert (None if path.is_dir() else path.read_bytes()) == before
+
+
+def test_runs_of_other_classes_are_compared_by_their_totals(labelled, twins):
+    said = cmm("compare", labelled, twins[0])
+    assert said.code == 0
+    assert "these runs have different classes" in said.out
+
+
+# ---------------------------------------------------------------- chapter 7
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_chapter_compares_with_the_runs_that_the_study_names(labels, labelled, tmp_path):
+    other = another_model(labelled, tmp_path / "another-87654321")
+    arrays = {} if labels else {"labels": None}
+    run = opened(write_embeddings(tmp_path / "x.npz", **arrays), compare_with=str(other), out=str(tmp_path / "runs"))
+    said = read_through(run, ROOT / "notebooks" / "07_backbones.ipynb")
+    section = strict_json(run.folder / "results.json")["backbones"]
+    assert list(section) == [w for w in words(documented("results.json")["backbones"]) if w in section]
+    assert [row["id"] for row in section["runs"]] == [run.id, other.name]
+    assert len(section["overview"]) == (2 if labels else 1)  # the other run has accuracies
+    assert ("best_run" in said) == labels
+    assert said["shared"] == str(section["agreement"][0]["shared_worst"])
+
+
+def test_a_study_with_nothing_to_compare_says_so(labelled):
+    assert strict_json(labelled / "results.json")["backbones"] is None
+
+
+def test_runs_to_compare_with_are_checked_before_anything_is_computed(labelled, unlabelled, tmp_path):
+    data = write_embeddings(tmp_path / "x.npz")
+    said = cmm("run", "--dataset", data, "--compare-with", tmp_path / "none", "--out", tmp_path / "runs")
+    assert said.code == 2
+    assert "none is no finished run" in said.err
+    run = opened(data, compare_with=str(unlabelled))
+    with pytest.raises(InputError, match="has no accuracies"):
+        run_comparison.gather(run, run.labels)
+    names = np.array([f"other {c}" for c in range(CLASSES)])
+    run = opened(write_embeddings(tmp_path / "y.npz", classnames=names), compare_with=str(labelled))
+    with pytest.raises(InputError, match="has other classes"):
+        run_comparison.gather(run, run.labels)
+
+
+def test_compared_runs_are_part_of_the_id_by_name_and_no_path_is_told(labelled, tmp_path):
+    data = write_embeddings(tmp_path / "x.npz")
+    copied = tmp_path / "elsewhere" / labelled.name
+    shutil.copytree(labelled, copied)
+    plain, first, second = (
+        opened(data, **c) for c in ({}, {"compare_with": str(labelled)}, {"compare_with": f"{copied},"})
+    )
+    assert plain.id != first.id == second.id
+    assert first.study.public()["compare_with"] == labelled.name
+    assert Study.of({"compare_with": " a , ../b"}).other_runs == [Path.cwd() / "a", Path.cwd().parent / "b"]
+    assert Study.of({"compare_with": " "}).compare_with is None
+
+
+def test_only_the_embedded_world_s_own_model_has_other_weights():
+    tags = [other_weights(Study.of({"pretrained": tag})) for tag in (None, "shipped", "early", "/x/y.pt")]
+    assert tags == ["early", "early", "shipped", None]
+    assert other_weights(Study.of({"dataset": "blazon:3"})) == "early"
+    assert other_weights(Study.of({"backbone": "ViT-B-32"})) is None
+    assert other_weights(Study.of({"dataset": "folder:x"})) is None
+    assert run_comparison.other_study(Study.of({"llm": "openai/x"})) == Study.of({"pretrained": "early"})

@@ -1,0 +1,164 @@
+"""The built book: whole, escaped, complete without a network, and true to its run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from finished_runs import HOSTILE, Page, cmm, html_pages
+
+from cmmlib import InputError
+from cmmlib.errors import ChapterError
+from cmmlib.report import book, formatting
+from cmmlib.storage import own_folders
+
+
+def page(book_folder: Path, name: str) -> Page:
+    return Page(book_folder / "html" / f"{name}.html")
+
+
+def test_every_page_is_there_with_the_numbers_of_the_run(labelled, labelled_book):
+    results = json.loads((labelled / "results.json").read_text())
+    overall = formatting.percent(results["accuracy"]["overall"])
+    spearman = formatting.decimal(results["cmm"]["soft"]["spearman"])
+    assert overall in page(labelled_book, "index").text
+    assert overall in page(labelled_book, "chapters/01_phenomenon").text
+    assert spearman in page(labelled_book, "chapters/02_cmm").text
+    for name in ("method", "results", "rerun", "references"):
+        assert page(labelled_book, name).text
+
+
+def test_nothing_is_loaded_from_elsewhere(labelled_book, many_book):
+    for file in (*html_pages(labelled_book / "html"), *html_pages(many_book / "html")):
+        found = Page(file)
+        loaded = [a.get("src") for a in (*found.all("script"), *found.all("img"), *found.all("iframe"))]
+        loaded += [a.get("href") for a in found.all("link") if a.get("rel") in ("stylesheet", "preload", "icon")]
+        outside = [url for url in loaded if url and re.match(r"(https?:)?//", url)]
+        assert not outside, (file.name, outside)
+        for url in filter(None, loaded):
+            assert url.startswith("data:") or (file.parent / url.partition("?")[0]).exists(), (file.name, url)
+
+
+def test_every_figure_has_an_alt_text(labelled_book, many_book):
+    for folder in (labelled_book, many_book):
+        figures = [
+            a for file in html_pages(folder / "html") for a in Page(file).all("img") if "_images" in (a["src"] or "")
+        ]
+        assert len(figures) > 8
+        assert all(len(a.get("alt") or "") > 20 for a in figures)
+
+
+def test_names_that_are_markup_stay_text(many_book):
+    for file in html_pages(many_book / "html"):
+        found = Page(file)
+        assert not any("alert(1)" in script for script in found.scripts)
+        assert not [a for a in found.all("img") if a.get("onerror")]
+        assert "http://example.org" not in [a.get("href") for a in found.all("a")]
+    text = page(many_book, "chapters/02_cmm").text
+    assert sum(" ".join(name.split()) in text for name in HOSTILE) >= 2  # some of them are suspects, and shown whole
+
+
+def test_further_runs_get_parts_of_their_own(many_book, changed, twins):
+    text = page(many_book, "index").text
+    for folder in (changed, twins[0]):
+        assert folder.name in text
+        assert (many_book / "html" / "chapters" / folder.name / "01_phenomenon.html").is_file()
+    assert not (many_book / "html" / "chapters" / changed.name / "02_cmm.html").exists()
+
+
+def test_a_study_without_labels_claims_no_accuracy(unlabelled, unlabelled_book):
+    results = json.loads((unlabelled / "results.json").read_text())
+    assert results["accuracy"] is None
+    assert results["cmm"] is None
+    for name in ("index", "chapters/01_phenomenon", "chapters/02_cmm"):
+        text = page(unlabelled_book, name).text
+        assert "n/a" not in text
+        assert not re.search(r"overall accuracy (is|of) \d", text)
+
+
+def test_a_second_build_does_nothing(labelled, labelled_book):
+    index = labelled_book / "html" / "index.html"
+    before = index.stat().st_mtime_ns
+    assert cmm("book", labelled, "--out", labelled_book).code == 0
+    assert index.stat().st_mtime_ns == before
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    said = cmm("book", tmp_path)
+    assert said.code == 2
+    assert "is no finished run" in said.err
+
+
+def test_a_page_with_a_warning_is_an_error_and_the_old_book_stays(labelled, tmp_path, monkeypatch):
+    sources = tmp_path / "sources"
+    shutil.copytree(book.source("book"), sources / "book")
+    shutil.copy(book.source("_config.yml"), sources / "_config.yml")
+    with open(sources / "book" / "method.md", "a") as file:
+        file.write("\n{doc}`no-such-page`\n")
+    monkeypatch.setattr(book, "source", lambda name: sources / name)
+    old = tmp_path / "out" / "html" / "index.html"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    own_folders.mark(old.parent)
+    with pytest.raises(ChapterError, match="no-such-page"):
+        book.build([labelled], tmp_path / "out")
+    assert old.read_text() == "old"
+
+
+def test_a_page_that_lost_a_number_is_found(labelled_book, tmp_path):
+    built = tmp_path / "html"
+    shutil.copytree(labelled_book / "html", built)
+    chapter = labelled_book / "book" / "chapters" / "01_phenomenon.ipynb"
+    value = book._glued_values(chapter)["overall"]
+    target = built / "chapters" / "01_phenomenon.html"
+    text = target.read_text()
+    target.write_text(text.replace(value, "?").replace(value.replace(" ", "\u00a0"), "?"))  # in prose, and in tables
+    with pytest.raises(ChapterError, match="lacks the value of overall"):
+        book._verify(labelled_book / "book", built)
+
+
+def test_pages_show_neither_warnings_nor_paths(labelled, labelled_book):
+    for chapter in (labelled / "chapters").glob("*.ipynb"):
+        outputs = [o for cell in nbformat.read(chapter, 4).cells for o in cell.get("outputs", [])]
+        assert outputs or chapter.stem in ("03_enrichment", "07_backbones")  # no text tower, nothing to compare
+        assert not [o for o in outputs if o.get("name") == "stderr"]
+    for file in html_pages(labelled_book / "html"):
+        assert str(Path.home()) + "/" not in file.read_text()
+        assert str(labelled_book) not in file.read_text()
+
+
+def test_sources_are_found_beside_the_package_or_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("cmmlib.report.chapters.PACKAGE", tmp_path / "cmmlib")
+    (tmp_path / "cmmlib" / "share" / "book").mkdir(parents=True)
+    assert book.source("book") == tmp_path / "cmmlib" / "share" / "book"
+    with pytest.raises(InputError, match=r"notebooks is missing from this installation"):
+        book.source("notebooks")
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        (
+            "https://github.com/us/book.git",
+            "https://colab.research.google.com/github/us/book/blob/main/notebooks/01_x.ipynb",
+        ),
+        ("", None),
+        ("https://example.org/us/book", None),
+        ("https://github.com/us/book) [x](javascript:alert(1)", None),
+    ],
+)
+def test_a_chapter_opens_in_colab_where_its_repository_is_known(address, target, monkeypatch):
+    monkeypatch.setenv("CMM_REPOSITORY_URL", address)
+    link = book._colab_link("01_x.ipynb")
+    assert (target in link) if target else link == ""
+
+
+def test_the_repository_is_named_only_where_the_environment_names_it(monkeypatch):
+    monkeypatch.delenv("CMM_REPOSITORY_URL", raising=False)
+    assert "repository" not in book._configuration()
+    monkeypatch.setenv("CMM_REPOSITORY_URL", "https://example.org/us/book")
+    assert book._configuration()["repository"]["url"] == "https://example.org/us/book"

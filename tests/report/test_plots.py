@@ -1,0 +1,324 @@
+"""Every figure draws for few and for many classes, without a warning, and says in words what it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cmmlib.report import plots
+from cmmlib.report.plots.style import name_points
+
+SIZES = [2, 5, 47, 400]
+
+
+def method(name: str, overall: float, worst: float, split_half: float | None, **facts: object) -> dict:
+    """A row of `compare.ensemble_rows`, as far as a figure looks at it."""
+    ends = {"overall_interval": (overall - 0.01, overall + 0.01), "worst_split_half": {"10": split_half}}
+    row = {"name": name, "overall": overall, "worst": {"10": worst}, "label_free": True, "requests": 0}
+    return {**row, **ends, **facts}
+
+
+METHODS = [
+    method("base", 0.5, 0.0, 0.1),
+    method("best_template", 0.6, 0.0, None, label_free=False),
+    method("enriched_cmm", 0.9, 0.3, 0.4, requests=3),
+    method("describe_all", 0.7, 0.1, 0.2, requests=9),
+    method("cmm_global", 0.55, 0.0, 0.1),
+    method("zpe", 0.45, 0.05, 0.1),
+]
+STATIC = Path(__file__).parents[2] / "book" / "_static"
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def world(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Accuracies (one undefined where there are several), a score, a mask of the worst, and awkward names."""
+    rng = np.random.default_rng(n)
+    accuracy = rng.random(n)
+    if n > 4:
+        accuracy[3] = np.nan
+    worst = accuracy <= np.sort(accuracy)[max(0, n // 4 - 1)]
+    return (
+        accuracy,
+        accuracy + 0.1 * rng.random(n),
+        worst,
+        [f"class $x_{{{c}}}$ \\ {'long ' * (c % 9)}" for c in range(n)],
+    )
+
+
+def figures(n: int) -> dict[str, Figure]:
+    accuracy, score, worst, names = world(n)
+    intervals = np.stack([accuracy - 0.01, accuracy + 0.01], 1)
+    k = max(1, n // 4)
+    frame = pd.DataFrame({"name": names[:k], "taken_for": ["", *names[: k - 1]], "own": 0.1, "other": 0.5, "rest": 0.4})
+    margins = [(torch.linspace(-0.2, 0.3, 50), torch.rand(50)) for _ in range(2)]
+    return {
+        "curve": plots.class_accuracy_curve(accuracy, intervals, float(np.nanmean(accuracy)), k),
+        "confusions": plots.worst_confusions(frame),
+        "mass": plots.prediction_mass(np.arange(n), np.full(n, n), accuracy, worst),
+        "bracket": plots.worst_bracket(list(range(1, k + 1)), [0.1] * k, [0.2] * k),
+        "no bracket": plots.worst_bracket([1, 2], [0.1, 0.2], [None, None]),
+        "margin": plots.one_margin(score, names),
+        "margins": plots.class_margins(["low", "high"], margins),
+        "scatter": plots.cmm_against_accuracy(score, accuracy, worst, names, 0.9),
+        "scatter without rank": plots.cmm_against_accuracy(score, accuracy, worst, names, None),
+        "grid": plots.score_grid({"soft": score, "pseudo": accuracy}, accuracy, worst, {"soft": 0.9, "pseudo": None}),
+        "found": plots.worst_found(np.argsort(score), accuracy, worst, k),
+        "prompts": plots.prompt_scores(score, score, np.nan_to_num(accuracy, nan=0.5), names),
+    }
+
+
+def repair_figures(n: int) -> dict[str, Figure]:
+    """Figures of chapters 3 and 4 and of the cards."""
+    accuracy, score, worst, names = world(n)
+    known = np.nan_to_num(accuracy, nan=0.5)
+    weights = np.full((min(n, 30), 9), 0.1)
+    weights[0, 8:] = np.nan
+    curve = pd.DataFrame({"count": [0, n], "method": "CMM weights", "overall": [0.5, 0.6], "worst_10": [None, 0.1]})
+    grid = pd.DataFrame(0.2, index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
+    image = np.zeros((64, 64, 3), np.uint8)
+    share = pd.DataFrame({"value": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]}, index=["name_frequency", "b"])
+    kinds = np.array(["rare", "ambiguous", "known"])[np.arange(n) % 3]
+    failing = pd.DataFrame({"kind": kinds, "described": known, "prior_matched": known[::-1]})
+    retrained = pd.DataFrame({"group": kinds, "name": names, "before": known, "after": known[::-1]})[: min(n, 30)]
+    probes = [{"step": 9, "overall": 0.5, "worst_10": 0.0}, {"step": 19, "overall": 0.7, "worst_10": 0.1}]
+    some = range(min(n, 30))
+    return {
+        "described": plots.described_classes([names[c] for c in some], known[: len(some)], score[: len(some)] / 2),
+        "contenders": plots.compare_methods(METHODS[: max(2, n)]),
+        "weights": plots.weight_map(weights, names[: len(weights)], 6),
+        "gains": plots.who_gains(accuracy, known[::-1], worst, names, "enriched cmm"),
+        "counts": plots.two_curves(curve, "count", "How many", "classes", chosen=n // 2),
+        "sensitivity": plots.sensitivity_grid(grid, 0.3, 1.0),
+        "sensitivity without a cut": plots.sensitivity_grid(grid, 0.1, None),
+        "causes": plots.causes_of_failure(share, {"accuracy": share, "CMM": share}),
+        "repairs": plots.repair_plane(failing[:40], names[:40], 0.5),
+        "recovery": plots.recovery(retrained.sort_values("group")),
+        "gallery": plots.gallery([image] * min(n, 20), names[: min(n, 20)], "Some images", 6),
+        "course": plots.training_course([6.0, 3.0, 2.0], 20, probes, 384),
+        "names": plots.accuracy_by_name(np.arange(n), np.arange(n)[::-1], known, names),
+    }
+
+
+def backbone_figures(n: int) -> dict[str, Figure]:
+    """Figures of chapter 7."""
+    accuracy, score, worst, names = world(n)
+    runs = ["first $x$", "second", "third"]
+    rows = [
+        {"run": run, "method": m, "gain_overall": 0.1, "gain_worst_10": 0.02} for run in runs for m in ("base", "zpe")
+    ]
+    two = ("first $x$", "second")
+    return {
+        "curves": plots.runs_curves({"first $x$": accuracy, "second": score}, [0.5, 0.6], max(1, n // 4)),
+        "two": plots.classes_in_two(accuracy, score, np.stack([worst, ~worst]), names, two, max(1, n // 4)),
+        "gains": plots.gains_by_run(pd.DataFrame(rows)),
+    }
+
+
+def test_the_gain_in_the_title_is_one_that_every_run_has():
+    rows = [("a", "zpe", 0.5), ("b", "zpe", -0.1), ("a", "uniform", 0.1), ("b", "uniform", 0.2), ("a", "base", 0.0)]
+    table = pd.DataFrame(rows, columns=["run", "method", "gain_worst_10"]).assign(gain_overall=0.0)
+    figure = plots.gains_by_run(table)
+    assert figure.get_suptitle() == "Largest gain in the worst 10 that every run has: uniform"
+    assert "ZPE -10.0; uniform +10.0" in figure.get_label()
+
+
+def test_the_title_counts_what_two_runs_share():
+    worst = np.array([[True, True, False], [True, False, True]])
+    x = np.array([0.0, 0.1, 0.9])
+    figure = plots.classes_in_two(x, x[[0, 2, 1]], worst, list("abc"), ("one", "other"), 2)
+    assert figure.axes[0].get_title(loc="left") == "1 of the 2 worst classes are among the worst of both"
+
+
+def unlabelled_figures(n: int) -> dict[str, Figure]:
+    """Figures of chapter 5."""
+    accuracy, _, worst, names = world(n)
+    hub, starved = np.linspace(5, 9, n), np.linspace(4, 10, n)
+    sorts = ["hub remedies and published methods"] * (len(METHODS) - 1) + ["this chapter's corrections"]
+    kinds = ["balanced", "long tail"]
+    drawn = pd.DataFrame([(k, m, 0.01 * d) for k in kinds for m in "ab" for d in range(3)])
+    curve = pd.DataFrame({"count": [1, 5] * 2, "method": [*"aabb"], "overall": 0.5, "worst_10": [None, 0.1] * 2})
+    risks = np.stack([accuracy, accuracy / 2])
+    return {
+        "hub": plots.hub_and_under_predicted(hub, starved, 1.5, (names[0], names[1])),
+        "hub with labels": plots.hub_and_under_predicted(hub, starved, 1.5, (names[0], names[1]), worst),
+        "counts": plots.predicted_counts(np.arange(n), np.full(n, 3), 3.0),
+        "neighbours": plots.compare_methods(METHODS, sorts),
+        "price": plots.cost_of_imbalance(drawn.set_axis(["kind", "method", "change"], axis=1)),
+        "curves": plots.two_curves(curve, "count", "How many", "images", base=(0.4, None)),
+        "risk": plots.risk_over_coverage({"margin": np.linspace(0, 0.5, n)}, [0.5, 1.0], risks, worst),
+    }
+
+
+def test_the_bias_moves_the_images_between_the_lines():
+    figure = plots.hub_and_under_predicted(
+        np.array([5.0, 5.0, 5.0]), np.array([4.5, 3.0, 6.0]), 1.0, ("hub", "starved")
+    )
+    assert figure.axes[0].get_title(loc="left") == "A bias of 1.0 logits moves 1 image across"
+
+
+def test_the_price_is_the_lowest_mean():
+    rows = [("even", "a", 0.1), ("odd", "a", -0.1), ("odd", "a", -0.3)]
+    figure = plots.cost_of_imbalance(pd.DataFrame(rows, columns=["kind", "method", "change"]))
+    assert figure.axes[0].get_title(loc="left") == "Unequal classes cost up to 20 points on average"
+
+
+def test_the_setting_of_the_study_is_framed():
+    grid = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=pd.Index([1.0, None], dtype=object), columns=[0.1, 0.3])
+    figure = plots.sensitivity_grid(grid, 0.3, None)
+    (frame,) = (patch for patch in figure.axes[0].patches if not patch.get_fill())
+    assert frame.get_xy() == (1, 1)
+    assert "the study's setting, 40.0 %, is framed" in figure.get_label()
+
+
+def test_the_slopes_count_who_gains_and_who_loses():
+    before, after = np.array([0.0, 0.5, 0.9, np.nan]), np.array([0.8, 0.52, 0.1, np.nan])
+    figure = plots.who_gains(before, after, np.array([True, False, False, False]), list("abcd"), "new")
+    assert figure.axes[0].get_title(loc="left") == "More than 5 points gained: 1 class; lost: 1"
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures, backbone_figures])
+def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
+    for name, figure in drawn(n).items():
+        figure.savefig(tmp_path / "figure.svg", bbox_inches="tight")
+        assert len(figure.get_label()) > 30, name
+        assert "\n" not in figure.get_label(), name
+        plt.close(figure)
+
+
+def test_methods_are_told_apart_by_weights_and_descriptions():
+    figure = plots.compare_methods(METHODS)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "base prompt",
+        "no descriptions",
+        "CMM weights, no descriptions",
+        "with descriptions",
+        "CMM weights, with descriptions",
+        "needs labels",
+    ]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][-1] == "ZPE"
+    assert figure.get_suptitle() == "Highest worst-10: enriched CMM"
+    assert "enriched CMM 90.0 and 30.0" in figure.get_label()
+
+
+def test_methods_of_other_kinds_are_counted_against_the_base_prompt():
+    kinds = ["hub remedies and published methods"] * 5 + ["this chapter's corrections"]
+    figure = plots.compare_methods(METHODS, kinds)
+    assert figure.get_suptitle() == "Better than the base prompt on both: 2 of 5 methods"
+    with pytest.raises(KeyError, match="another"):
+        plots.compare_methods(METHODS, ["another"] * 6)
+
+
+@pytest.mark.parametrize("place", [(50, 50), (100, 0), (0, 100)])
+def test_names_of_points_on_one_spot_do_not_collide(place):
+    figure, axis = plt.subplots(layout="constrained")
+    axis.set(xlim=(-3, 103), ylim=(-3, 103))
+    x, y = (np.full(20, float(value)) for value in place)
+    name_points(axis, x, y, [f"a class of number {c}" for c in range(20)], range(20))
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert boxes
+    assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
+    assert all(axis.get_window_extent().count_contains(box.get_points()) == 2 for box in boxes)
+    assert len(axis.patches) <= len(boxes)
+
+
+def test_few_classes_are_named_the_missed_and_the_lowest():
+    score = np.arange(30.0)
+    worst = np.isin(np.arange(30), [0, 1, 2, 3, 4, 20, 22, 24, 26])
+    figure = plots.cmm_against_accuracy(score, np.where(worst, 0, score / 30), worst, [f"c{c}" for c in range(30)], 0.9)
+    assert {text.get_text() for text in figure.axes[0].texts} <= {"c26", "c24", "c22", "c0", "c1", "c2"}
+
+
+def test_a_class_at_zero_is_a_dot_on_the_axis():
+    accuracy, worst = np.array([0.0, 0.4, 1.0]), np.array([True, False, False])
+    figure = plots.worst_found(np.arange(3), accuracy, worst, 1)
+    dots = {c.get_label(): c for c in figure.axes[0].collections}["worst classes"]
+    assert dots.get_offsets().tolist() == [[1, 0]]
+    assert not dots.get_clip_on()
+
+
+def test_gains_and_losses_are_entries_of_their_own():
+    figure = plots.described_classes(["up", "down"], np.array([0.1, 0.9]), np.array([0.5, 0.2]))
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["by name", "by its descriptions: gain", "by its descriptions: loss"]
+
+
+def test_pictures_stand_beside_what_they_are_taken_for():
+    a, b = (Image.new("RGB", size, "red") for size in ((30, 90), (64, 20)))
+    figure = plots.worst_gallery([("first", "other", [a, b], [b]), ("second", "first", [a], [])])
+    shown = [axis for axis in figure.axes if axis.images]
+    assert len(shown) == 4
+    assert "first, taken for other" in figure.get_label()
+    plt.close(figure)
+
+
+def test_retrieved_images_carry_their_margins():
+    image = Image.new("RGB", (64, 64), "red")
+    figure = plots.retrieved_images([("low", [image, image], [-0.02, 0.01]), ("high", [image], [0.2])])
+    assert {text.get_text() for axis in figure.axes for text in axis.texts} == {"-0.020", "+0.010", "+0.200"}
+    assert "low: the class is ahead of its rival on 1 of 2" in figure.get_label()
+    plt.close(figure)
+
+
+def test_a_title_says_what_was_drawn():
+    accuracy = np.array([0.0, 0.5, 1.0, 0.9])
+    figure = plots.class_accuracy_curve(accuracy, np.stack([accuracy, accuracy], 1), 0.6, 1)
+    assert figure.axes[0].get_title(loc="left") == "The average hides a tail: 60 % overall, 0 % in the worst 1 classes"
+    plt.close(figure)
+    level = np.array([0.6, 0.6, 0.6, 0.6])
+    figure = plots.class_accuracy_curve(level, np.stack([level, level], 1), 0.6, 1)
+    assert figure.axes[0].get_title(loc="left").startswith("Accuracy of every class")
+    plt.close(figure)
+
+
+def test_causes_whose_effect_is_clear_of_zero_stand_in_the_title():
+    table = pd.DataFrame({"value": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]}, index=["name_frequency", "b"])
+    figure = plots.causes_of_failure(table, {"accuracy": table})
+    assert figure.get_suptitle() == "Effect clear of zero: name frequency"
+    failing = pd.DataFrame(
+        {"kind": ["rare", "rare", "known"], "described": [0.9, 0.1, 0.2], "prior_matched": [0.8, 0.0, 0.7]}
+    )
+    figure = plots.repair_plane(failing, list("abc"), 0.5)
+    title = "Of 3 failing classes descriptions repair 1, prior matching 2, neither 1"
+    assert figure.axes[0].get_title(loc="left") == title
+
+
+def test_drawing_leaves_matplotlib_as_it_was():
+    before = dict(plt.rcParams)
+    plt.close(plots.worst_bracket([1], [0.1], [0.2]))
+    assert dict(plt.rcParams) == before
+
+
+def growth(powers: dict[str, float], peaks: tuple[float, float, float]) -> pd.DataFrame:
+    """A size a key, doubled twice: time grows with these powers, memory with the images as told."""
+    base = {"images": 100, "classes": 10, "prompts": 2, "width": 8, "analysis (s)": 1.0, "peak (MiB)": peaks[0]}
+    rows = [{"varied": "base", **base}]
+    for key, power in powers.items():
+        for f, peak in zip((2, 4), peaks[1:] if key == "images" else (peaks[0], peaks[0]), strict=True):
+            rows.append({"varied": key, **base, key: f * base[key], "analysis (s)": f**power, "peak (MiB)": peak})
+    return pd.DataFrame(rows)
+
+
+def test_the_figure_of_growth_says_what_grows_fastest():
+    flat, proportional = (10.0, 10.0, 10.0), {"images": 1, "classes": 1, "prompts": 1, "width": 0.5}
+    figure = plots.scaling(growth(proportional | {"classes": 2}, flat))
+    assert "Time grows most with classes, as its power 2.00" in figure.get_label()
+    assert figure._suptitle.get_text() == "Time grows fastest with classes"
+    assert plots.scaling(growth(proportional, flat))._suptitle.get_text().startswith("Doubling a size at most doubles")
+    jump = plots.scaling(growth(proportional, (10.0, 35.0, 40.0)))  # at most in proportion from end to end, not halfway
+    assert jump._suptitle.get_text() == "Time grows fastest with images"
+    assert plots.scaling(pd.read_csv(STATIC / "scale.csv")).get_label()

@@ -1,0 +1,63 @@
+"""Folders that are emptied: only the program's own, and at no moment of it does one cease to be its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import refusal
+
+from cmmlib.storage.own_folders import MARK, emptied, is_own, mark, noted, put
+
+
+def filled(folder: Path) -> Path:
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a", "deep/b", ".hidden"):
+        (folder / name).write_text("x")
+    return folder
+
+
+def test_an_own_folder_is_emptied_but_for_its_mark(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    for _ in range(2):
+        assert [path.name for path in emptied(folder).iterdir()] == [MARK]
+        filled(folder)
+
+
+def test_a_link_in_an_own_folder_goes_and_what_it_points_to_stays(tmp_path):
+    elsewhere, folder = filled(tmp_path / "elsewhere"), emptied(tmp_path / "folder")
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "file").symlink_to(elsewhere / "a")
+    emptied(folder)
+    assert sorted(path.name for path in elsewhere.rglob("*")) == [".hidden", "a", "b", "deep"]
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path):
+    mine, link, file = filled(tmp_path / "mine"), tmp_path / "link", tmp_path / "mine" / "a"
+    link.symlink_to(emptied(tmp_path / "own"))
+    for path in (mine, link, file):
+        assert not is_own(path)
+        assert refusal(emptied, path).startswith(f"{path} holds what cmm did not make")
+    assert refusal(put, tmp_path / "own", mine).startswith(f"{mine} holds")
+    assert len(list(mine.rglob("*"))) == 4
+
+
+def test_a_kill_on_the_way_leaves_an_own_folder(tmp_path, monkeypatch):
+    folder = filled(emptied(tmp_path / "folder"))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            emptied(folder)
+    assert is_own(folder)
+    assert (folder / "deep" / "b").exists()
+    assert [path.name for path in emptied(folder).iterdir()] == [MARK]
+
+
+def test_a_folder_takes_the_place_of_an_own_one(tmp_path):
+    old, new = filled(emptied(tmp_path / "old")), filled(tmp_path / "new")
+    mark(new, "note")
+    put(new, old)
+    assert (noted(old), noted(tmp_path / "new")) == ("note", None)
+    assert sorted(path.name for path in old.iterdir()) == sorted([MARK, ".hidden", "a", "deep"])
+    assert not new.exists()
