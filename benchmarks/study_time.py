@@ -35,7 +35,7 @@ import sys
 from contextlib import nullcontext
 from cmmlib import cli
 from cmmlib.report import kernels
-kernels.forked = lambda: nullcontext(kernels.Kernel)
+kernels.forked = lambda imports: nullcontext(kernels.Kernel)
 sys.exit(cli._exit_code(sys.argv[1:]))  # main() would let waiting threads sleep
 """
 WAYS = {
@@ -78,9 +78,8 @@ def measure(ways: dict[str, tuple[str, dict[str, str], Path]], study: Sequence[s
 def table(runs: list[dict]) -> str:
     """A row a way: medians, and their ratios to the first way."""
     ways = list(dict.fromkeys(run["way"] for run in runs))
-    median = {
-        w: [statistics.median(r[key] for r in runs if r["way"] == w) for key in ("wall_s", "cpu_s")] for w in ways
-    }
+    of_way = {way: [run for run in runs if run["way"] == way] for way in ways}
+    median = {w: [statistics.median(r[key] for r in of_way[w]) for key in ("wall_s", "cpu_s")] for w in ways}
     first = median[ways[0]]
     lines = [f"{'':36}{'wall s':>8}{'ratio':>7}{'CPU s':>8}{'ratio':>7}"]
     for way, (wall, cpu) in median.items():

@@ -78,7 +78,8 @@ def run_study(study: Study, only: str = "") -> Path:
     from cmmlib.report import kernels
 
     wanted = chapters(only)
-    with kernels.forked() as kind:  # imports what chapters need while the study opens
+    imports = kernels.IMPORTS if study.dataset.startswith("embeddings:") else kernels.WITH_MODEL
+    with kernels.forked(imports) as kind:  # they are imported while the study opens
         return _run_chapters(study, wanted, kind)
 
 

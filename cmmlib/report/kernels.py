@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import Pipe
@@ -27,9 +27,11 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 IMPORTS = (
-    *("cmmlib.evaluation.run_comparison", "cmmlib.evaluation.model_card", "cmmlib.models.embed", "cmmlib.report.plots"),
-    *("cmmlib.report.pages", "IPython.display", "myst_nb"),
+    *("ipykernel.kernelapp", "myst_nb", "cmmlib.report.plots", "cmmlib.report.pages"),
+    *("cmmlib.evaluation.claims", "cmmlib.evaluation.run_comparison"),
+    *("cmmlib.functional._kernels.similarity_numba", "cmmlib.functional._kernels.candidates_numba"),
 )
+WITH_MODEL = (*IMPORTS, "cmmlib.evaluation.model_card")  # open_clip and torchvision: as much again
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",  # threads that wait sleep: where others use the processor, their loops cost the most
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as ipykernel sets it, before matplotlib is imported
@@ -46,13 +48,13 @@ class Kernel(AsyncKernelManager):
 
 
 @contextmanager
-def forked() -> Iterator[type[Kernel]]:
-    """The kernels of one run, as a class for nbclient: forks where the system has safe ones."""
+def forked(imports: Sequence[str]) -> Iterator[type[Kernel]]:
+    """The kernels of one run, as a class for nbclient: forks that have these modules, where forks are safe."""
     if sys.platform != "linux":
         yield Kernel
         return
     ours, theirs = Pipe()
-    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *imports]
     with theirs:
         server = subprocess.Popen(
             command,
@@ -107,10 +109,10 @@ class _Process(psutil.Process):
 # ---------------------------------------------------------------- in the process that is forked
 
 
-def _serve(connection: Connection) -> None:
-    """Fork a kernel for each request; returns in the kernel."""
+def _serve(connection: Connection, imports: Sequence[str]) -> None:
+    """Import, then fork a kernel for each request; returns in the kernel."""
     os.environ["JPY_PARENT_PID"] = str(os.getpid())  # a kernel ends when this process does
-    for name in ("ipykernel.kernelapp", *IMPORTS):
+    for name in imports:
         import_module(name)
     gc.freeze()  # no collection in a kernel goes through what was imported
     signal.signal(signal.SIGCHLD, _collect)
@@ -140,5 +142,5 @@ def _collect(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))
+    _serve(Connection(int(sys.argv[1])), sys.argv[2:])
     import_module("ipykernel.kernelapp").launch_new_instance()
