@@ -115,7 +115,7 @@ def test_what_the_eye_confuses_has_a_high_cross_entropy():
     centres = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0.96, 0.28]])
     images = torch.nn.functional.normalize(centres[labels] + 0.2 * torch.randn(300, 3, generator=random), dim=-1)
     probe = F.fit_linear_probe(images[:150], labels[:150])
-    alone, one, other = F.visual_confusability(probe, images[150:], labels[150:]).tolist()
+    alone, one, other = F.visual_confusability(probe, images[150:], labels[150:], 3).tolist()
     assert alone < 0.5 * min(one, other)
 
 

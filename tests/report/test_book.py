@@ -117,7 +117,7 @@ def test_every_exercise_is_once_in_a_book(many_book):
 def test_a_wheel_carries_the_sources_that_the_package_looks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    code = "".join((ROOT / "cmmlib" / f"{module}.py").read_text() for module in ("chapters", "book"))
+    code = "".join((ROOT / "cmmlib" / "report" / f"{module}.py").read_text() for module in ("chapters", "book"))
     asked = set(re.findall(r'source\("([^"]+)"\)', code))
     assert asked == {"notebooks", "book", "_config.yml"}
     assert {name: carried[name] for name in asked} == {name: f"cmmlib/share/{name}" for name in asked}
