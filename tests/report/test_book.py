@@ -141,7 +141,7 @@ def place(labelled, tmp_path, monkeypatch) -> Path:
     (tmp_path / "clone" / "cmmlib").mkdir()
     shutil.copytree(labelled, tmp_path / "runs" / "run")
     for module in ("chapters", "book"):
-        monkeypatch.setattr(f"cmmlib.{module}.PACKAGE", tmp_path / "clone" / "cmmlib")
+        monkeypatch.setattr(f"cmmlib.report.{module}.PACKAGE", tmp_path / "clone" / "cmmlib")
     monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: pytest.fail("built"))
     return tmp_path
 
