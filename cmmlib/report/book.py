@@ -70,7 +70,9 @@ def _claim(out: Path, runs: Sequence[Path]) -> None:
     for kept in (source("book"), source("notebooks"), PACKAGE, *runs):
         kept = kept.resolve()
         if place.is_relative_to(kept) or kept.is_relative_to(place):
-            raise InputError(f"--out: {out} overlaps {kept}, which the book is made from: choose a folder beside it")
+            raise InputError(
+                f"--out: {out} overlaps {kept}, which the book is made from: choose another, such as _build"
+            )
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: {out} is a file: choose a folder")
     earlier = _is_earlier_book(out)
