@@ -136,7 +136,7 @@ def _over_classes(of: Callable[[Tensor], float | None], n: int, seed: int) -> tu
 def sight(
     image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], labels: Int[Tensor, "N"], seed: int = 0
 ) -> Row:
-    """Rank correlation of class accuracy with what the eye can tell: minus the cross-entropy of a linear probe.
+    """Rank correlation of class accuracy with linear separability: minus the cross-entropy of a linear probe.
 
     The probe is fitted on one half of each class's images and judged on the other, in both directions.
     """
