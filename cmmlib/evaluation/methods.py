@@ -49,38 +49,62 @@ def compare_methods(
         described: text vectors of the described classes' descriptions.
         ensemble: the weighted ensemble of all candidates, where it was computed already.
     """
-    text_features, n = run.text_features, len(described)
-    candidates = Candidates.of_templates(text_features)
     methods = [_linear(run, "base", run.base_text_features)]
     if run.backbone is not None:
         methods.append(_linear(run, "class_name", run.encode(run.classnames)))
-    if len(text_features) > 1:
-        methods.append(_linear(run, "uniform", F.uniform_mean(text_features)))
-        weights = F.zpe(run.image_features, text_features, run.logit_scale)
-        methods.append(_linear(run, "zpe", _weighted(text_features, weights)))
-        methods.append(MethodResult("autoclip", F.autoclip(run.image_features, text_features, run.logit_scale)))
+    if len(run.text_features) > 1:
+        methods += _published_ensembles(run)
     if run.backbone is not None:
-        waffle = F.waffle_texts(run.classnames, seed=run.study.seed)
-        vectors = run.encode([text for texts in waffle for text in texts]).unflatten(0, (len(waffle), run.n_classes))
-        methods.append(_linear(run, "waffle", F.uniform_mean(vectors)))
-    if len(text_features) > 1:
-        own = None if described else ensemble
-        methods.append(_linear(run, "cmm_templates", weighted_ensemble(run, candidates) if own is None else own))
-        score = F.class_matching_margin(run.similarity_pass(text_features), "soft")
-        methods.append(_linear(run, "cmm_global", _weighted(text_features, F.weigh_prompts(text_features, score))))
+        methods.append(_linear(run, "waffle", F.uniform_mean(_waffle_features(run))))
+    if len(run.text_features) > 1:
+        methods += _cmm_of_templates(run, None if described else ensemble)
     if run.backbone is not None:
-        everything = encode_descriptions(run, enrich_all(run))
-        if len(everything) == run.n_classes:
-            methods.append(
-                _linear(run, "describe_all", F.replace_classes(run.base_text_features, everything), run.n_classes)
-            )
-    if described:
-        enriched = candidates.with_descriptions(described)
-        methods.append(_linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n))
-        methods.append(_linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n))
-        own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
-        methods += _with_corrections(run, "enriched_cmm", own, n)
-    return methods
+        methods += _all_described(run)
+    return methods + (_enriched(run, described, ensemble) if described else [])
+
+
+def _published_ensembles(run: Run) -> list[MethodResult]:
+    """Ways to combine the pool's prompts that others have published."""
+    texts = run.text_features
+    weights = F.zpe(run.image_features, texts, run.logit_scale)
+    return [
+        _linear(run, "uniform", F.uniform_mean(texts)),
+        _linear(run, "zpe", _weighted(texts, weights)),
+        MethodResult("autoclip", F.autoclip(run.image_features, texts, run.logit_scale)),
+    ]
+
+
+def _waffle_features(run: Run) -> Float[Tensor, "P C D"]:
+    waffle = F.waffle_texts(run.classnames, seed=run.study.seed)
+    return run.encode([text for texts in waffle for text in texts]).unflatten(0, (len(waffle), run.n_classes))
+
+
+def _cmm_of_templates(run: Run, ensemble: Float[Tensor, "C D"] | None) -> list[MethodResult]:
+    """CMM's weights among the pool's prompts: class by class, and one for all classes."""
+    texts = run.text_features
+    own = weighted_ensemble(run, Candidates.of_templates(texts)) if ensemble is None else ensemble
+    score = F.class_matching_margin(run.similarity_pass(texts), "soft")
+    for_all = _weighted(texts, F.weigh_prompts(texts, score))
+    return [_linear(run, "cmm_templates", own), _linear(run, "cmm_global", for_all)]
+
+
+def _all_described(run: Run) -> list[MethodResult]:
+    """Descriptions in place of every name, where all are recorded."""
+    everything = encode_descriptions(run, enrich_all(run))
+    if len(everything) < run.n_classes:
+        return []
+    return [_linear(run, "describe_all", F.replace_classes(run.base_text_features, everything), run.n_classes)]
+
+
+def _enriched(run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"] | None) -> list[MethodResult]:
+    """Uses of some classes' descriptions: in the name's place, as equals of the prompts, by CMM's weights."""
+    n, enriched = len(described), Candidates.of_templates(run.text_features).with_descriptions(described)
+    own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
+    return [
+        _linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n),
+        _linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n),
+        *_with_corrections(run, "enriched_cmm", own, n),
+    ]
 
 
 def _with_corrections(run: Run, name: str, ensemble: Float[Tensor, "C D"], requests: int) -> list[MethodResult]:
@@ -100,7 +124,7 @@ def record_classifiers(
     """Put classifiers into the run folder: the base prompt, the ensemble, the ensemble with each correction.
 
     Args:
-        known: results of `compare_methods`, of which every classifier goes there too.
+        methods: results of `compare_methods`, of which every classifier goes there too.
     """
     by_name = {one.name: one for one in methods if one.label_free}
     if "base" not in by_name:

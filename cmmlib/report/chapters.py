@@ -14,6 +14,8 @@ from cmmlib.storage.cache import digest, file_digests, whole_file
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
+    from papermill.exceptions import PapermillExecutionError
+
     from cmmlib.study.run import Run
 
 KERNEL = "python3"
@@ -165,16 +167,21 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
             extra_arguments=["--log-level=50"],  # what fails in a cell is reported below, once
         )
     except PapermillExecutionError as error:
-        if error.ename == "InputError":
-            raise InputError(error.evalue) from None
-        if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
-            raise OSError(errno.ENOSPC, "no space left", str(run.folder)) from None  # as if it had not been in a kernel
-        raise ChapterError(f"{source_path.stem}, cell {error.cell_index}: {error.ename}: {error.evalue}") from None
+        raise _told(error, source_path.stem, run.folder) from None
     except RuntimeError as error:  # of nbclient, jupyter_client or `kernels`
         raise ChapterError(f"{source_path.stem}: {error}: it may have run out of memory") from None
     _clean(executed, run.study)
     with whole_file(target) as temporary:
         nbformat.write(executed, temporary)
+
+
+def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Exception:
+    """A cell's error as if it had not been in a kernel: bad input, a full disk, or a fault of the chapter."""
+    if error.ename == "InputError":
+        return InputError(error.evalue)
+    if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
+        return OSError(errno.ENOSPC, "no space left", str(folder))
+    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {error.evalue}")
 
 
 def applies(cell: Any, known: dict[str, bool]) -> bool:

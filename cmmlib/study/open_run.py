@@ -76,39 +76,14 @@ def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
 
 
 def _open_images(study: Study, data: ImageSet) -> Run:
-    from cmmlib.models.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
-    from cmmlib.models.embed import embed_images
-
-    if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
-        raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
-    backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
+    backbone = _backbone(study)
     pool, templates = template_pool(study, data)
-    image_features = embed_images(
-        backbone,
-        data,
-        batch_size=study.batch_size,
-        workers=study.workers,
-        storage=study.storage,
-        max_broken=study.max_broken,
-    )
-    image_features, data, broken = leave_out_broken(image_features, data)
+    image_features, data, broken = _image_features(study, backbone, data)
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
-    scale = backbone.logit_scale
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
     digests["answers"] = answers_digest(study.transcript)
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
-    facts = {
-        "data": _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken),
-        "model": {
-            "backbone": backbone.public_name,
-            "pretrained": backbone.public_pretrained,
-            "digest": backbone.digest,
-            "logit_scale": scale,
-            "preprocessing": backbone.preprocessing,
-        },
-        "templates": pool,
-        "assumed": [],
-    }
+    data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken)
     return Run(
         study=study,
         id=run_id,
@@ -120,12 +95,40 @@ def _open_images(study: Study, data: ImageSet) -> Run:
         text_features=text_features[:-1],
         prompts=templates,
         base_prompt=study.base_template,
-        logit_scale=scale,
+        logit_scale=backbone.logit_scale,
         pictures=data,
         backbone=backbone,
         disambiguated=data.disambiguated,
-        facts=facts,
+        facts={"data": data_facts, "model": _model_facts(backbone), "templates": pool, "assumed": []},
     )
+
+
+def _backbone(study: Study) -> Backbone:
+    from cmmlib.models.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
+
+    if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
+        raise InputError("backbone: name a model for these images, as in --backbone ViT-B-32-quickgelu")
+    return load_backbone(study.backbone, study.pretrained, study.device, study.precision)
+
+
+def _image_features(study: Study, backbone: Backbone, data: ImageSet) -> tuple[Tensor, ImageSet, list[str]]:
+    """Embeddings, and the data, without images that cannot be read; and what these are called."""
+    from cmmlib.models.embed import embed_images
+
+    settings = {"batch_size": study.batch_size, "workers": study.workers}
+    x = embed_images(backbone, data, storage=study.storage, max_broken=study.max_broken, **settings)
+    return leave_out_broken(x, data)
+
+
+def _model_facts(backbone: Backbone) -> dict[str, Any]:
+    """What the manifest says of the model."""
+    return {
+        "backbone": backbone.public_name,
+        "pretrained": backbone.public_pretrained,
+        "digest": backbone.digest,
+        "logit_scale": backbone.logit_scale,
+        "preprocessing": backbone.preprocessing,
+    }
 
 
 def _data_facts(
