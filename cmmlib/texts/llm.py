@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception, stop_after_attempt
 from tqdm import tqdm
 
 from cmmlib.errors import InputError
@@ -177,46 +178,65 @@ def _request(
     question: Question, session: Session, spent: Spent, completion: Any
 ) -> tuple[str, int | None, float | None]:
     """One answer's text, tokens and cost; passing failures are waited out."""
-    reason = ""
-    for attempt in range(ATTEMPTS):
-        spent.take(session.budget)
-        try:
-            response = completion(
-                model=session.model,
-                messages=[{"role": "user", "content": question.text}],
-                base_url=session.base_url,
-                timeout=session.timeout,
-                max_tokens=ANSWER_TOKENS,
-                response_format={"type": "json_object"},
-                num_retries=0,
-                max_retries=0,
-                drop_params=True,
-            )
-        except Exception as error:  # litellm maps every provider's errors to its own classes
-            kind = type(error).__name__
-            if kind == "InternalServerError" and "_API_KEY" in str(error):  # OpenAI's client, which found no key
-                kind = "AuthenticationError"
-            if kind in REFUSED:
-                raise InputError(f"llm: {session.model}: {REFUSED[kind]}") from None
-            reason = kind
-            if kind not in PASSING and getattr(error, "status_code", 0) not in (408, 409, 429, 500, 502, 503, 504):
-                raise Unanswered(f"the provider failed: {kind}") from None
-            if attempt < ATTEMPTS - 1:
-                (session.pause or spent.stopped.wait)(_delay(error, attempt))
-            continue
-        tokens, cost = _usage(response)
-        spent.add(tokens, cost)
-        return _content(response), tokens, cost
-    raise Unanswered(f"no answer after {ATTEMPTS} requests: {reason}")
+    retrying = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=_delay,
+        sleep=session.pause or spent.stopped.wait,
+        retry=retry_if_exception(_passes),
+    )
+    try:
+        return retrying(_ask_once, question, session, spent, completion)
+    except RetryError as error:
+        kind = type(error.last_attempt.exception()).__name__
+        raise Unanswered(f"no answer after {ATTEMPTS} requests: {kind}") from None
 
 
-def _delay(error: Exception, attempt: int) -> float:
+def _ask_once(
+    question: Question, session: Session, spent: Spent, completion: Any
+) -> tuple[str, int | None, float | None]:
+    spent.take(session.budget)
+    try:
+        response = completion(
+            model=session.model,
+            messages=[{"role": "user", "content": question.text}],
+            base_url=session.base_url,
+            timeout=session.timeout,
+            max_tokens=ANSWER_TOKENS,
+            response_format={"type": "json_object"},
+            num_retries=0,
+            max_retries=0,
+            drop_params=True,
+        )
+    except Exception as error:  # litellm maps every provider's errors to its own classes
+        if _kind(error) in REFUSED:
+            raise InputError(f"llm: {session.model}: {REFUSED[_kind(error)]}") from None
+        if not _passes(error):
+            raise Unanswered(f"the provider failed: {_kind(error)}") from None
+        raise
+    tokens, cost = _usage(response)
+    spent.add(tokens, cost)
+    return _content(response), tokens, cost
+
+
+def _kind(error: BaseException) -> str:
+    kind = type(error).__name__
+    no_key = kind == "InternalServerError" and "_API_KEY" in str(error)  # of OpenAI's client, which found none
+    return "AuthenticationError" if no_key else kind
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether the same question may be answered a little later."""
+    return _kind(error) in PASSING or getattr(error, "status_code", 0) in (408, 409, 429, 500, 502, 503, 504)
+
+
+def _delay(state: RetryCallState) -> float:
     """Seconds to wait: what the server asks for, else twice as long each time, with jitter."""
+    error = state.outcome and state.outcome.exception()
     headers = getattr(error, "litellm_response_headers", None) or {}  # those of error.response are empty
     try:
         return min(LONGEST_WAIT, max(0.0, float(headers.get("retry-after", ""))))
     except ValueError:
-        return min(LONGEST_WAIT, 2.0**attempt * (0.5 + random.random() / 2))
+        return min(LONGEST_WAIT, 2.0 ** (state.attempt_number - 1) * (0.5 + random.random() / 2))
 
 
 def _content(response: Any) -> str:
