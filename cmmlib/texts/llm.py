@@ -181,7 +181,7 @@ def _request(
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=_delay,
-        sleep=session.pause or spent.stopped.wait,
+        sleep=session.pause or spent.stopped.wait,  # type: ignore[arg-type]  # it says whether it was stopped
         retry=retry_if_exception(_passes),
     )
     try:

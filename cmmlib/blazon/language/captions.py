@@ -183,24 +183,32 @@ def _object(scene: Scene, rng: Random) -> str:
 
 def _plain_field(arms: Arms, carrier: str, rng: Random, kept: Kept) -> str:
     kind = rng.random()
-    if arms.division:
-        colours = [_term(arms.field, kept, rng), _term(arms.second, kept, rng)]
-        rng.shuffle(colours)
-        both = colours[0] + rng.choice((" and ", " and ", " and ", " & ", " or ")) + colours[1]
-        pattern = _term(arms.division, kept, rng)
-        if kind < 0.15:
-            return f"{both} {carrier}"
-        if kind < 0.25:
-            return f"{carrier}, {pattern}"
-        return rng.choice(
-            (
-                f"{carrier} with {pattern} in {both}",
-                f"{pattern} {both} {carrier}",
-                f"{both} {carrier}, {pattern}",
-                f"{carrier} {pattern} {both}",
-                f"{both} {pattern} on a {carrier}",
-            )
+    return (_plain_division if arms.division else _plain_tincture)(kind, arms, carrier, rng, kept)
+
+
+def _plain_division(kind: float, arms: Arms, carrier: str, rng: Random, kept: Kept) -> str:
+    """A field of two colours in plain words; `kind`, in [0, 1), says how much of it."""
+    colours = [_term(arms.field, kept, rng), _term(arms.second, kept, rng)]
+    rng.shuffle(colours)
+    both = colours[0] + rng.choice((" and ", " and ", " and ", " & ", " or ")) + colours[1]
+    pattern = _term(arms.division, kept, rng)
+    if kind < 0.15:
+        return f"{both} {carrier}"
+    if kind < 0.25:
+        return f"{carrier}, {pattern}"
+    return rng.choice(
+        (
+            f"{carrier} with {pattern} in {both}",
+            f"{pattern} {both} {carrier}",
+            f"{both} {carrier}, {pattern}",
+            f"{carrier} {pattern} {both}",
+            f"{both} {pattern} on a {carrier}",
         )
+    )
+
+
+def _plain_tincture(kind: float, arms: Arms, carrier: str, rng: Random, kept: Kept) -> str:
+    """A field of one colour in plain words; `kind`, in [0, 1), says whether the colour is left out."""
     if kind < 0.15:
         return carrier
     colour = _term(arms.field, kept, rng)
