@@ -100,7 +100,9 @@ def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, disam
     code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     glued = [call for call in calls if ast.unparse(call.func) == "pages.glue_texts"]
-    said = {keyword.arg for call in glued for keyword in call.keywords}
+    names = [str(keyword.arg) for call in glued for keyword in call.keywords]
+    said = set(names)
+    assert len(names) == len(said)
     asked = {name for cell in kept if cell.cell_type == "markdown" for _, name in book._GLUE.findall(cell.source)}
     assert asked <= said, asked - said
 
