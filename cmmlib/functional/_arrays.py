@@ -33,7 +33,7 @@ def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters
 
     def prepare(value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            return torch.from_numpy(np.ascontiguousarray(value))
+            return torch.from_numpy(np.require(value, requirements=["C", "W"]))  # torch warns of read-only memory
         if isinstance(value, Tensor) and value.device.type != "cpu" and function.__name__ not in ON_ANY_DEVICE:
             raise InputError(f"{function.__name__} runs on the processor, got a tensor on {value.device}: pass x.cpu()")
         return value

@@ -41,6 +41,9 @@ def test_numpy_arrays_give_what_tensors_give(call):
 def test_arrays_of_any_layout_are_taken():
     reversed_order = np.asfortranarray(IMAGES.numpy())[::-1]
     assert F.predict(reversed_order, TEXTS[0].numpy()).tolist() == F.predict(IMAGES, TEXTS[0]).flip(0).tolist()
+    frozen = IMAGES.numpy().copy()
+    frozen.flags.writeable = False
+    assert F.predict(frozen, TEXTS[0].numpy()).equal(F.predict(IMAGES, TEXTS[0]))
 
 
 def test_the_texts_of_one_prompt_need_no_axis_of_prompts():
