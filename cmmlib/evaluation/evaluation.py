@@ -14,6 +14,7 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
 from cmmlib.functional.candidates import TEMPLATE, Candidates
+from cmmlib.functional.similarity import SimilarityPass
 from cmmlib.functional.zero_shot import predict, similarities
 from cmmlib.study.run import Run
 
@@ -48,6 +49,24 @@ def accuracy_report(
         "geometric_mean_floored": F.geometric_mean(F.floored(accuracy)),
         "base_worst_classes": F.worst_classes(accuracy.value, worst_k).tolist(),
     }
+
+
+def names_report(run: Run, told_apart: Mapping[str, Any]) -> dict[str, Any]:
+    """The `disambiguated` section of results.json: the names that changed, by class index, and the accuracy with them."""
+    assert run.disambiguated is not None
+    pairs = enumerate(zip(run.classnames, run.disambiguated, strict=True))
+    names = {c: new for c, (old, new) in pairs if old != new}
+    return {"names": names, **{key: told_apart[key] for key in ("overall", "worst", "zero_classes")}}
+
+
+NEAR = 1e-3  # margins below this are ties that rounding can turn
+
+
+def sizes(run: Run, passed: SimilarityPass) -> dict[str, Any]:
+    """What results.json says of every run: sizes, the k of its worst set, and images that rounding could turn."""
+    near = {"margin_below": NEAR, "n_images": int((passed.margin[0] < NEAR).sum())}
+    counts = {"n_images": len(run.image_features), "n_classes": run.n_classes, "worst_k": run.worst_k}
+    return {**counts, "near_ties": near}
 
 
 def ensemble_rows(

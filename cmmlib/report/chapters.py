@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from cmmlib.study.run import Run
 
 KERNEL = "python3"
-COLAB = "colab"  # tag of the cell that installs this package there; no study runs it
-# The first code cell of every notebook. Only whoever publishes the repository knows its address.
+SETUP = "setup"  # tag of the cells that install this package and say so; no study runs them
+# The first code cell of every notebook; `cmm notebooks` and the book fill in the address that CMM_REPOSITORY_URL names.
 INSTALL_CELL = """\
 import importlib.util
 import subprocess
 import sys
 
-repository = ""  # in Colab: the address of the repository that you came from
-if importlib.util.find_spec("cmmlib") is None:
-    package = f"cmmlib[book] @ git+{repository}"
-    command = [sys.executable, "-m", "pip", "install", "-q", package]
-    subprocess.check_call(command)"""
+repository = ""
+if importlib.util.find_spec("cmmlib") is None and not repository:
+    print("cmmlib is missing: install it, or write its address above")
+elif importlib.util.find_spec("cmmlib") is None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.check_call([*command, f"cmmlib[book] @ git+{repository}"])"""
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -151,7 +152,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
 
     notebook = nbformat.read(source_path, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
-    _refuse_unknown_parameters(notebook, source_path)
+    _refuse_foreign(notebook, source_path)
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         executed = papermill.execute_notebook(
@@ -187,19 +188,17 @@ def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Excepti
 def applies(cell: Any, known: dict[str, bool]) -> bool:
     """Whether a cell's tags ask for nothing that the run lacks."""
     tags = cell.metadata.get("tags", [])
-    if COLAB in tags:
+    if SETUP in tags:
         return False
     wanted = all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
     return wanted and not any(known[tag[7:]] for tag in tags if tag.startswith("unless-"))
 
 
-def _refuse_unknown_parameters(notebook: Any, path: Path) -> None:
-    """Papermill only logs a parameter that the notebook does not know, and goes on with the default."""
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    declared = set(re.findall(r"^(\w+) *=", cells[0].source, re.M)) if cells else set()
-    unknown = set(Study.model_fields) - declared
-    if unknown:
-        raise InputError(f"{path.name} does not declare the parameters {', '.join(sorted(unknown))}")
+def _refuse_foreign(notebook: Any, path: Path) -> None:
+    """A chapter takes its parameters from one cell, and papermill puts the study's behind it."""
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise InputError(f"{path.name} has {len(tagged)} cells with the tag parameters: a chapter has one")
 
 
 def _clean(notebook: Any, study: Study) -> None:

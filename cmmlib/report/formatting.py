@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 MISSING = "n/a"
@@ -58,3 +59,34 @@ def join_names(names: list[str]) -> str:
 
 def _reads_as_several(name: str) -> bool:
     return not name.startswith('"') and ("," in name or " and " in name)
+
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]#|~$<>&@]|:(?=/))")
+
+
+def plain(text: str) -> str:
+    """Text from outside as Markdown shows it letter by letter: no markup, no HTML, no formula, no line of its own.
+
+    >>> print(plain("a_b <i> $x$"))
+    a&#95;b &#60;i&#62; &#36;x&#36;
+    """
+    return _MARKUP.sub(lambda found: f"&#{ord(found[1])};", " ".join(text.split()))
+
+
+def name(classname: str) -> str:
+    """A class's name in a sentence: in italics, its letters as they are."""
+    return f"*{plain(classname)}*" if classname.strip() else MISSING
+
+
+def names(classnames: Sequence[str]) -> str:
+    """Names of classes in a sentence: each in italics, with commas and an "and"."""
+    return join_names([name(one) for one in classnames])
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """`1 class`, `12 classes`: a number and its noun.
+
+    >>> counted(1, "class", "classes"), counted(1200, "image")
+    ('1 class', '1,200 images')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

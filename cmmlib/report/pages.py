@@ -59,6 +59,42 @@ def glue_texts(**texts: Any) -> None:
         glue(name, str(text), display=False)
 
 
+MISSES = {  # condition of a run -> what a reader is told where it does not hold
+    "labels": "no labels",
+    "images": "no images, only embeddings",
+    "tower": "no text tower, only embeddings",
+    "pool": "only one prompt",
+    "blazon": "another data set than the miniature world",
+    "disambiguated": "no second list of class names",
+    "others": "no second run to compare with",
+}
+
+
+def needs(run: Run, *conditions: str) -> bool:
+    """Whether a section can be computed on this run; if not, a line under the cell says what is missing.
+
+    Args:
+        conditions: keys of `Run.conditions`, all of which must hold.
+    """
+    missing = [MISSES[condition] for condition in conditions if not run.conditions[condition]]
+    if missing:
+        _display_markdown(f"*This study has {' and '.join(missing)}: nothing to show here.*")
+    return not missing
+
+
+def say(*sentences: str) -> None:
+    """Show what the numbers of this run say, as Markdown; text from outside comes escaped (`formatting.plain`)."""
+    told = " ".join(sentence for sentence in sentences if sentence)
+    if told:
+        _display_markdown(f"**In this run:** {told}")
+
+
+def _display_markdown(text: str) -> None:
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))
+
+
 def show_table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: str | None = None) -> None:
     """Show a table, every cell escaped.
 

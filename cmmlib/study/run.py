@@ -106,6 +106,11 @@ class Run:
             raise InputError("an embeddings: study has no text tower: it weighs the prompts that it brought")
         return embed_texts(self.backbone, texts, batch_size=self.study.batch_size)
 
+    @property
+    def tolerance(self) -> float:
+        """How far a similarity may be from the exact one at `analysis_precision`."""
+        return 1e-4 if self.study.analysis_precision == "fp32" else 2e-2
+
     def similarity_pass(self, text_features: Float[Tensor, "*P C D"] | None = None) -> SimilarityPass:
         """The pass over all images with the base prompt's texts, or with others; at `analysis_precision`."""
         texts = self.base_text_features if text_features is None else text_features

@@ -26,6 +26,8 @@ PLACES = {
     *("out", "data_root", "device", "batch_size", "workers", "max_broken"),
     *("llm_base_url", "max_requests", "max_cost"),
 }
+# The parameters that a notebook shows; the others are set by the same names.
+COMMON = ("dataset", "backbone", "pretrained", "limit", "seed")
 # Later than the first run ids: at its default such a field stays out of the id.
 LATER = {"analysis_precision"}
 # Which kinds of data set use a field; every kind uses those that are not named.
@@ -188,9 +190,13 @@ class Study(BaseModel):
 
     @classmethod
     def parameters_cell(cls) -> str:
-        """Source of the `parameters` cell that every notebook carries; a test compares them."""
-        lines = (f"{key} = {json.dumps(f.default)}  # {f.description}" for key, f in cls.model_fields.items())
-        return "\n".join(line.replace(" = null", " = None") for line in lines)
+        """Source of the `parameters` cell that every notebook carries; a test compares them.
+
+        It holds the parameters that are changed most; `from_cell` finds any other that a notebook or papermill sets.
+        """
+        common = [(name, cls.model_fields[name]) for name in COMMON]
+        lines = (f"{name} = {field.default!r}  # {field.description}" for name, field in common)
+        return "\n".join(lines).replace("'", '"')
 
 
 def slugify(text: str) -> str:

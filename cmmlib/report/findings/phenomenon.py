@@ -1,0 +1,143 @@
+"""Sentences and tables of chapter 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from jaxtyping import Float, Int
+from torch import Tensor
+
+import cmmlib.functional as F
+from cmmlib.functional.accuracy import ClassAccuracy
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import counted, interval, join_names, name, names, percent, plain
+from cmmlib.study.run import Run
+
+FEW = 30  # images a class, below which worst@k is mostly noise
+
+
+def best_and_worst(run: Run, accuracy: ClassAccuracy, report: Mapping[str, Any]) -> str:
+    """Overall accuracy beside that of the best and the worst k classes, and the names of the lowest."""
+    k = run.worst_k
+    best, worst = F.worst_at_k(-accuracy.value, k), F.worst_at_k(accuracy.value, k)
+    return (
+        f"the classifier is right on {percent(report['overall'])} of the images (95 % interval "
+        f"{interval(report['overall_interval'])}), on {percent(None if best is None else -best)} in its best "
+        f"{counted(k, 'class', 'classes')} and on {percent(worst)} in its worst {k}. {_lowest(run, accuracy)}"
+    )
+
+
+def _lowest(run: Run, accuracy: ClassAccuracy, shown: int = 5) -> str:
+    """The lowest classes by name; of many at one accuracy, some, with their number."""
+    lowest = F.true_worst(accuracy.value, 1).nonzero()[:, 0]
+    if len(lowest) == 1:
+        few = run.names(F.worst_classes(accuracy.value, 1))
+        return f"The lowest is {names(few)}, at {percent(accuracy.value[lowest[0]].item())}."
+    listed = ", ".join(map(name, run.names(lowest[:shown])))
+    more = f" and {len(lowest) - shown} more" if len(lowest) > shown else ""
+    return f"{len(lowest)} classes are the lowest, at {percent(accuracy.value[lowest[0]].item())}: {listed}{more}."
+
+
+def low_classes(accuracy: ClassAccuracy) -> str:
+    """How many classes are never recognised, and how many less than half as often as all images are."""
+    zero = int((accuracy.value == 0).sum())
+    low, n = int((accuracy.value < accuracy.overall / 2).sum()), int((accuracy.count > 0).sum())
+    return f"{counted(zero, 'class', 'classes')} without one recognised image; {low} of {n} below half of the overall accuracy."
+
+
+def names_told_apart(run: Run, published: Mapping[str, Any], told_apart: Mapping[str, Any]) -> str:
+    """Which names were shared, what stands in their place, and the classes at zero under both lists."""
+    assert run.disambiguated is not None
+    pairs = [(old, new) for old, new in zip(run.classnames, run.disambiguated, strict=True) if old != new]
+    shared = join_names(sorted({f'"{plain(old)}"' for old, _ in pairs}))
+    distinct = join_names([f'"{plain(new)}"' for _, new in pairs])
+    return (
+        f"shared names: {shared}; told apart: {distinct}. Classes at zero: {published['zero_classes']} as published, "
+        f"{told_apart['zero_classes']} with the names told apart."
+    )
+
+
+def swallowed_and_scattered(fates: pd.DataFrame) -> str:
+    """Of the worst classes, the one that another takes most of, and the one whose images scatter most."""
+    swallowed = fates.sort_values("other", ascending=False, kind="stable").iloc[0]
+    scattered = fates.sort_values("rest", ascending=False, kind="stable").iloc[0]
+    taken = f"{percent(swallowed['other'], 0)} of the images of {name(swallowed['name'])}"
+    spread = f"{percent(scattered['rest'], 0)} of the images of {name(scattered['name'])}"
+    return (
+        f"of these classes one is swallowed most: {taken} are called {name(swallowed['taken_for'])}. One is scattered "
+        f"most: {spread} go to classes other than itself and the one that takes most."
+    )
+
+
+def rarely_predicted(predicted: Int[Tensor, "C"]) -> str:
+    """How many classes are never predicted, and how many for less than a tenth of an even share of the images."""
+    never, rarely = int((predicted == 0).sum()), int((predicted < 0.1 * predicted.sum() / len(predicted)).sum())
+    return (
+        f"{never} of {len(predicted)} classes are never predicted; {rarely}, these included, for fewer than a tenth of an "
+        "even share of the images."
+    )
+
+
+def bracket(
+    accuracy: ClassAccuracy, ks: Sequence[int], naive: Sequence[float | None], halves: Sequence[float | None], k: int
+) -> str:
+    """Images a class, whether they are many, and the bracket of worst@k."""
+    index = min(k, len(ks)) - 1
+    images = int(accuracy.count[accuracy.count > 0].double().median())
+    advice = "enough for a narrow bracket" if images >= FEW else "few, so expect a wide bracket"
+    return (
+        f"a class has {counted(images, 'image')} (median), {advice}; worst@{ks[index]} lies between the two values "
+        f"{interval((naive[index], halves[index]))}."
+    )
+
+
+def fixed_set(n: int, bootstrap: Sequence[float | None] | None) -> str:
+    """The bootstrap interval of the worst classes, taken as a set that was fixed before."""
+    return (
+        f"as a fixed set, the {counted(n, 'class', 'classes')} of the lowest accuracy have a mean whose 95 % bootstrap "
+        f"interval is {interval(bootstrap)}: how another sample would rate *these* classes, if they had not been chosen "
+        "for being low in this one."
+    )
+
+
+# ---------------------------------------------------------------- tables
+
+WORST_COLUMNS = {
+    "worst": "worst@k",
+    "worst_split_half": "split half",
+    "worst_without_duplicates": "without duplicates",
+}
+MEANS = ("overall", "mean_per_class", "geometric_mean", "harmonic_mean")
+FLOORED = ("geometric_mean_floored", "harmonic_mean_floored")
+
+
+def worst_at_k(report: Mapping[str, Any]) -> pd.DataFrame:
+    """worst@k of an accuracy report: as measured, split half, and without classes that share a name or a text."""
+    table = pd.DataFrame({head: pd.Series(report[key]) for key, head in WORST_COLUMNS.items()}).map(percent)
+    return table.rename_axis("k").reset_index()
+
+
+def means(report: Mapping[str, Any]) -> pd.DataFrame:
+    """The means of an accuracy report, the mildest first."""
+    rows = [(display_name(key), percent(report[key])) for key in (*MEANS, *FLOORED)]
+    return pd.DataFrame(rows, columns=["summary", "accuracy"])
+
+
+def fates_of_classes(
+    run: Run, accuracy: ClassAccuracy, other: Int[Tensor, "C"], share: Float[Tensor, "C"], classes: Int[Tensor, "n"]
+) -> pd.DataFrame:
+    """Where the images of some classes go: shares `own`, `other` and `rest`, the class's `name`, what it is `taken_for`.
+
+    Args:
+        other, share: for every class, the wrong class that takes most of its images, and how many (`F.taken_for`).
+    """
+    frame = pd.DataFrame({"own": accuracy.value[classes], "other": share[classes]})
+    frame["rest"] = 1 - frame["own"] - frame["other"]
+    return frame.assign(name=run.names(classes), taken_for=run.names(other[classes]))
+
+
+def told_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """`evaluation.tables.names_table` in percent."""
+    return frame.assign(**{column: frame[column].map(percent) for column in frame.columns[1:]})
