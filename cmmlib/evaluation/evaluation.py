@@ -34,14 +34,15 @@ def accuracy_report(
     accuracy = F.class_accuracy(prediction, labels, n_classes)
     twins = {c for group in duplicates for c in group["classes"]}
     single = torch.tensor([c for c in range(n_classes) if c not in twins], dtype=torch.long)
-    halves = F.worst_split_half(prediction == labels, labels, n_classes, F.WORST_KS, seed)
+    ks = sorted({*F.WORST_KS, worst_k})
+    halves = F.worst_split_half(prediction == labels, labels, n_classes, ks, seed)
     return {
         "overall": accuracy.overall,
         "overall_interval": list(F.wilson_interval(int(accuracy.correct.sum()), int(accuracy.count.sum()))),
         "mean_per_class": accuracy.mean_per_class,
-        "worst": {str(k): F.worst_at_k(accuracy.value, k) for k in F.WORST_KS},
-        "worst_split_half": {str(k): half for k, half in zip(F.WORST_KS, halves, strict=True)},
-        "worst_without_duplicates": {str(k): F.worst_at_k(accuracy.value[single], k) for k in F.WORST_KS},
+        "worst": {str(k): F.worst_at_k(accuracy.value, k) for k in ks},
+        "worst_split_half": {str(k): half for k, half in zip(ks, halves, strict=True)},
+        "worst_without_duplicates": {str(k): F.worst_at_k(accuracy.value[single], k) for k in ks},
         "zero_classes": F.zero_classes(accuracy.value),
         "harmonic_mean": F.harmonic_mean(accuracy.value),
         "harmonic_mean_floored": F.harmonic_mean(F.floored(accuracy)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import json
 import os
@@ -11,12 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cmmlib.errors import ChapterError, InputError
+from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, source
+from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
 
@@ -115,22 +115,22 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
     shutil.copytree(source("book"), own_folders.emptied(staged), ignore=unused, dirs_exist_ok=True)
     manifest = json.loads((folders[0] / "manifest.json").read_text())
     shutil.copytree(folders[0] / "figures", staged / "figures")
+    values = page_values(json.loads((folders[0] / "results.json").read_text()), manifest)
     for page in staged.rglob("*.md"):
-        page.write_text(_keep_blocks(page.read_text(), manifest["conditions"]))
+        page.write_text(filled(_keep_blocks(page.read_text(), manifest["conditions"]), values, page.name))
     toc = yaml.safe_load((staged / "_toc.yml").read_text())
     parts = []
     for number, folder in enumerate(folders):
-        place = Path("chapters") if number == 0 else Path("chapters") / folder.name
-        (staged / place).mkdir(parents=True)
+        place = "chapters" if number == 0 else f"chapters/{folder.name}"
         main = [path for path in _chapter_files(folder) if not path.stem.startswith(APPENDIX)]
         title = "Chapters" if number == 0 else f"The same chapters: {folder.name}"
-        parts.append(_part(title, [_place(path, staged, place, with_exercises=number == 0) for path in main]))
+        parts.append(_part(title, [f"{place}/{path.stem}" for path in main]))
     cards = [path for path in _chapter_files(folders[0]) if path.stem.startswith(APPENDIX)]
     if cards:
-        placed = [_place(path, staged, Path("chapters"), with_exercises=True) for path in cards]
-        parts.append(_part("The embedded world", [WORLD, *placed]))
+        parts.append(_part("The embedded world", [WORLD, *(f"chapters/{path.stem}" for path in cards)]))
     else:
         (staged / f"{WORLD}.md").unlink()
+    _place_chapters(folders, staged)
     toc["parts"] = [*parts, *toc["parts"]]
     (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False))
@@ -140,16 +140,32 @@ def _part(caption: str, files: Sequence[str]) -> dict[str, Any]:
     return {"caption": caption, "chapters": [{"file": file} for file in files]}
 
 
-def _place(chapter: Path, staged: Path, place: Path, with_exercises: bool) -> str:
-    """Copy a chapter and return its place; a further run goes without the exercises, which a book has once."""
+def _place_chapters(folders: Sequence[Path], staged: Path) -> None:
+    """Copy the chapters, a further run's into a folder of its own, as the book shows them."""
     import nbformat
 
-    notebook = nbformat.read(chapter, as_version=4)
-    if not with_exercises:
-        notebook.cells = [cell for cell in notebook.cells if "exercise" not in cell.metadata.get("tags", [])]
-    notebook.cells[0].source += _colab_link(chapter.name)
-    nbformat.write(notebook, staged / place / chapter.name)
-    return (place / chapter.stem).as_posix()
+    chosen = {"chapters": _chapter_files(folders[0])}
+    chosen |= {f"chapters/{folder.name}": _chapter_files(folder) for folder in folders[1:]}
+    placed = {f"{place}/{path.name}" for place, paths in chosen.items() for path in paths if not _is_card(path, place)}
+
+    def exists(page: str) -> bool:
+        return page in placed or (staged / page).is_file()
+
+    for place, paths in chosen.items():
+        (staged / place).mkdir(parents=True)
+        for path in paths:
+            if f"{place}/{path.name}" not in placed:
+                continue
+            notebook = nbformat.read(path, as_version=4)
+            if place != "chapters":
+                notebook = without_exercises(notebook)
+            notebook = for_the_book(notebook, place, exists)
+            nbformat.write(notebook, staged / place / path.name)
+
+
+def _is_card(path: Path, place: str) -> bool:
+    """Whether a notebook is a card of a further run, which the book leaves out: cards are about the embedded world."""
+    return path.stem.startswith(APPENDIX) and place != "chapters"
 
 
 def _colab_link(notebook: str) -> str:
@@ -218,43 +234,34 @@ def _chapter_files(folder: Path) -> list[Path]:
     return sorted((folder / "chapters").glob("[0-9]*.ipynb"))
 
 
-_GLUE = re.compile(r"\{glue:text\}`(?:([\w/.-]+)::)?(\w+)(?::s)?`")
-
-
-@cache
-def _glued_values(chapter: Path) -> dict[str, str]:
-    """Name and text of everything that a chapter glued."""
-    import nbformat
-
-    mime, values = "application/papermill.record/text/plain", {}
-    for output in (o for cell in nbformat.read(chapter, as_version=4).cells for o in cell.get("outputs", [])):
-        if output.get("data", {}).get(mime, "").startswith(("'", '"')):  # a string; a glued table is none
-            values[output["metadata"]["scrapbook"]["name"]] = ast.literal_eval(output["data"][mime])
-    return values
-
-
 def _verify(staged: Path, pages: Path) -> None:
-    """Every page exists, and every number that its prose takes from the run stands on it."""
+    """Every page exists, and every sentence that a chapter's code says stands on it."""
     for path in sorted([*staged.glob("*.md"), *(staged / "chapters").rglob("*.ipynb")]):
         page = (pages / path.relative_to(staged)).with_suffix(".html")
         if not page.is_file():
             raise ChapterError(f"the book has no page {page.relative_to(pages)}")
-        text = _even(html.unescape(page.read_text(encoding="utf-8")))
-        for place, name in _GLUE.findall(_prose(path)):
-            value = _glued_values(path.parent / place if place else path).get(name)
-            if value is None or _even(value) not in text:
-                raise ChapterError(f"page {page.name} lacks the value of {name}: {value!r}")
+        text = _even(_text(page.read_text(encoding="utf-8")))
+        for sentence in _said(path) if path.suffix == ".ipynb" else ():
+            if _even(sentence) not in text:
+                raise ChapterError(f"page {page.name} lacks the sentence {sentence!r}")
+
+
+def _said(chapter: Path) -> list[str]:
+    """The text of every Markdown output of a chapter."""
+    import nbformat
+    from markdown_it import MarkdownIt
+
+    outputs = [o for cell in nbformat.read(chapter, as_version=4).cells for o in cell.get("outputs", [])]
+    said = [o["data"]["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
+    return [_text(MarkdownIt("commonmark").render(text)) for text in said]
+
+
+def _text(page: str) -> str:
+    """The words of some HTML."""
+    return html.unescape(re.sub(r"<[^>]*>", "", page))
 
 
 def _even(text: str) -> str:
     """Text without what typography changes: space, quotes, dashes, dots."""
     text = re.sub("[\u2018\u2019]", "'", re.sub("[\u201c\u201d]", '"', text))
     return " ".join(re.sub("-{2,3}|[\u2013\u2014]", "-", text.replace("\u2026", "...")).split())
-
-
-def _prose(path: Path) -> str:
-    import nbformat
-
-    if path.suffix == ".md":
-        return path.read_text()
-    return "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")

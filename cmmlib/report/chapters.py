@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import sys
 import time
 from pathlib import Path
@@ -188,10 +187,7 @@ def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Excepti
 def applies(cell: Any, known: dict[str, bool]) -> bool:
     """Whether a cell's tags ask for nothing that the run lacks."""
     tags = cell.metadata.get("tags", [])
-    if SETUP in tags:
-        return False
-    wanted = all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
-    return wanted and not any(known[tag[7:]] for tag in tags if tag.startswith("unless-"))
+    return SETUP not in tags and all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
 
 
 def _refuse_foreign(notebook: Any, path: Path) -> None:

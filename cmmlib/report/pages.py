@@ -51,14 +51,6 @@ def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def glue_texts(**texts: Any) -> None:
-    """Glue texts under their names, for `{glue:text}` in this chapter's prose and on other pages."""
-    from myst_nb import glue
-
-    for name, text in texts.items():
-        glue(name, str(text), display=False)
-
-
 MISSES = {  # condition of a run -> what a reader is told where it does not hold
     "labels": "no labels",
     "images": "no images, only embeddings",
@@ -95,25 +87,18 @@ def _display_markdown(text: str) -> None:
     display(Markdown(text))
 
 
-def show_table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None, name: str | None = None) -> None:
+def show_table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None) -> None:
     """Show a table, every cell escaped.
 
     Args:
         formats: a function of the value for some of the columns, where they are there.
-        name: glue the table under this name for other pages, instead of showing it.
     """
     from IPython.display import HTML, display
 
     shown = frame.copy()
     for column in shown.columns.intersection(list(formats or ())):
         shown[column] = shown[column].map((formats or {})[column])
-    page = HTML(_table_html(shown))
-    if name is None:
-        display(page)
-    else:
-        from myst_nb import glue
-
-        glue(name, page, display=False)
+    display(HTML(table_html(shown)))
 
 
 def show_dialogue(turns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
@@ -141,7 +126,8 @@ def _unbroken(cell: Any) -> Any:
     return cell.replace(" ", "\u00a0") if _NUMBERS.fullmatch(cell) else cell.replace(" %", "\u00a0%")
 
 
-def _table_html(frame: pd.DataFrame) -> str:
+def table_html(frame: pd.DataFrame) -> str:
+    """A table for a page, every cell escaped."""
     frame = frame.rename(columns=display_name).map(_unbroken)
     classes = ["table", "cmm-table", *(["cmm-whole-names"] if _has_room(frame) else [])]
     return frame.to_html(index=False, escape=True, border=0, classes=classes, na_rep=MISSING)

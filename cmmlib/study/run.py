@@ -118,7 +118,7 @@ class Run:
 
     @property
     def conditions(self) -> dict[str, bool]:
-        """What a chapter's cell asks for with a tag `if-NAME` or `unless-NAME`, and a page with `<!-- if-NAME -->`."""
+        """What a chapter's cell asks for with a tag `if-NAME`, and a page with `<!-- if-NAME -->`."""
         return {
             "labels": self.labels is not None,
             "images": self.pictures is not None,

@@ -51,7 +51,7 @@ def test_numbers_are_shown(made, expected):
 
 
 def test_a_table_escapes_every_cell_and_its_head(capsys):
-    shown = pages._table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>", "a & b"], "x_y": [1.0, None]}))
+    shown = pages.table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>", "a & b"], "x_y": [1.0, None]}))
     assert "<script>" not in shown
     assert "<b>" not in shown
     assert "&lt;script&gt;" in shown
@@ -62,10 +62,10 @@ def test_a_table_escapes_every_cell_and_its_head(capsys):
 def test_names_stay_whole_where_the_page_has_room():
     few = pd.DataFrame({"method": ["enriched cmm prototypes"], "overall": ["93.6"]})
     many = few.assign(**{f"unbreakable{i}": ["1"] for i in range(7)})
-    assert "cmm-whole-names" in pages._table_html(few)
-    assert "cmm-whole-names" not in pages._table_html(many)
-    assert "cmm-whole-names" not in pages._table_html(pd.DataFrame({"caption": ["long " * 20], "n": [1]}))
-    assert pages._table_html(pd.DataFrame())
+    assert "cmm-whole-names" in pages.table_html(few)
+    assert "cmm-whole-names" not in pages.table_html(many)
+    assert "cmm-whole-names" not in pages.table_html(pd.DataFrame({"caption": ["long " * 20], "n": [1]}))
+    assert pages.table_html(pd.DataFrame())
 
 
 def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
@@ -77,11 +77,11 @@ def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
 
 @pytest.mark.parametrize("cell", ["25.8 %", "+5.7 points", "-1.0 to +56.9", "43.0 to 46.6 %", "1,000", "n/a to n/a"])
 def test_a_cell_of_numbers_stays_on_one_line(cell):
-    assert f"<td>{cell.replace(' ', chr(0xA0))}</td>" in pages._table_html(pd.DataFrame({"x": [cell]}))
+    assert f"<td>{cell.replace(' ', chr(0xA0))}</td>" in pages.table_html(pd.DataFrame({"x": [cell]}))
 
 
 def test_words_may_break_where_numbers_may_not():
-    shown = pages._table_html(pd.DataFrame({"x": ["worst at 100 % of images"], "n": [3]}))
+    shown = pages.table_html(pd.DataFrame({"x": ["worst at 100 % of images"], "n": [3]}))
     assert "worst at 100\u00a0% of images" in shown
 
 

@@ -1,0 +1,95 @@
+"""What the book makes of a plain notebook: notes in boxes, numbered exercises, solutions that unfold, links to its pages.
+
+Notebooks are plain Markdown, for Jupyter, Colab and GitHub. Directives of MyST are written here only, when a chapter is
+placed in the book.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import nbformat
+
+from cmmlib.report.chapters import SETUP
+
+DROPPED = {SETUP, "parameters", "check"}  # tags of cells that are for whoever runs the notebook
+_NOTE = re.compile(r"^> \*\*(.+?)\*\*\n>\n((?:>.*\n?)+)", re.M)
+_EXERCISE = re.compile(r"^### Exercise ([\d.]+): (.+)\n+", re.M)
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)\s#]+)(#[^)\s]*)?\)")
+
+
+def for_the_book(notebook: Any, place: str, exists: Callable[[str], bool]) -> Any:
+    """The notebook as the book shows it.
+
+    Args:
+        place: the folder in the book that it goes to, as in `chapters`.
+        exists: whether the book has a page of this path.
+    """
+    cells = [cell for cell in notebook.cells if not DROPPED & {*tags(cell)}]
+    notebook.cells = list(_with_solutions(cells))
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _linked(_boxed(cell.source), place, exists)
+    return notebook
+
+
+def without_exercises(notebook: Any) -> Any:
+    """The notebook for a further run, since a book has each exercise once."""
+    notebook.cells = [cell for cell in notebook.cells if not {"exercise", "solution", "check"} & {*tags(cell)}]
+    return notebook
+
+
+def tags(cell: Any) -> list[str]:
+    """Of a cell; none is an empty list."""
+    return cell.metadata.get("tags", [])
+
+
+def _boxed(source: str) -> str:
+    """A quotation that begins with a bold title is a box with that title."""
+
+    def box(found: re.Match[str]) -> str:
+        text = re.sub(r"^> ?", "", found[2], flags=re.M).rstrip()
+        kind = "tip" if found[1] == "What you will learn" else "note"
+        return f":::{{admonition}} {found[1]}\n:class: {kind}\n{text}\n:::\n"
+
+    return _NOTE.sub(box, source)
+
+
+def _with_solutions(cells: list[Any]) -> Iterator[Any]:
+    """Exercises as directives; the cells of a solution between the two that make it unfold."""
+    label, is_open = "", False
+    for cell in [*cells, None]:
+        is_solution = cell is not None and "solution" in tags(cell)
+        if is_open and not is_solution:
+            yield _markdown("````{solution-end}\n````")
+        if is_solution and not is_open:
+            yield _markdown(f"````{{solution-start}} {label}\n:class: dropdown\n````")
+        is_open = is_solution
+        found = None if cell is None else _EXERCISE.search(cell.source) if "exercise" in tags(cell) else None
+        if found:
+            label = "exercise-" + found[1].replace(".", "-")
+            cell.source = (
+                f"````{{exercise}} {found[1]}: {found[2]}\n:label: {label}\n:nonumber:\n{cell.source[found.end() :]}\n````"
+            )
+        if cell is not None:
+            yield cell
+
+
+def _markdown(source: str) -> Any:
+    return nbformat.v4.new_markdown_cell(source, metadata={"tags": ["exercise"]})
+
+
+def _linked(source: str, place: str, exists: Callable[[str], bool]) -> str:
+    """Links as they are from the chapter's place; a page that this book lacks is named without a link."""
+
+    def link(found: re.Match[str]) -> str:
+        text, target, anchor = found.groups()
+        path = target.removeprefix("../book/") if target.startswith("../book/") else f"chapters/{target}"
+        inside = f"{place}/{target}"
+        path = inside if not target.startswith("../") and exists(inside) else path
+        return f"[{text}]({posixpath.relpath(path, place)}{anchor or ''})" if exists(path) else text
+
+    return _LINK.sub(link, source)

@@ -1,0 +1,57 @@
+"""What the book's own pages say of a run: `{{ name }}` in their text, taken from results.json and manifest.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cmmlib.errors import ChapterError
+from cmmlib.report.formatting import counted, decimal, interval, percent, plain, points_interval
+from cmmlib.report.pages import evidence_table, table_html
+
+_NAME = re.compile(r"\{\{ (\w+) \}\}")
+
+
+def filled(page: str, values: Mapping[str, str], name: str = "the page") -> str:
+    """The page with every `{{ name }}` replaced.
+
+    Raises:
+        ChapterError: the run has no value of that name.
+    """
+    lacking = sorted({found for found in _NAME.findall(page) if found not in values})
+    if lacking:
+        raise ChapterError(f"{name} asks for {', '.join(lacking)}, which the run's results.json does not hold")
+    return _NAME.sub(lambda found: values[found[1]], page)
+
+
+def page_values(results: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Every value that a page may ask for; those of sections that the run lacks are missing."""
+    values = {name: f"{results[name]:,}" for name in ("n_images", "n_classes", "worst_k") if name in results}
+    if results.get("study"):
+        values["study_table"] = _table(pd.DataFrame(results["study"]))
+    for section, of in SECTIONS.items():
+        if results.get(section):
+            values |= of(results)
+    return values
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return f"```{{raw}} html\n{table_html(frame)}\n```"
+
+
+def _accuracy(results: Mapping[str, Any]) -> dict[str, str]:
+    accuracy, k = results["accuracy"], results["worst_k"]
+    zero = counted(accuracy["zero_classes"], "class", "classes")
+    return {"overall": percent(accuracy["overall"]), "worst": percent(accuracy["worst"][str(k)]), "k": str(k), "zero": zero}
+
+
+def _cmm(results: Mapping[str, Any]) -> dict[str, str]:
+    soft = results["cmm"]["soft"]
+    shares = {"precision": percent(soft["precision_at_k"], 0), "chance": percent(soft["chance"], 0)}
+    return {"spearman": decimal(soft["spearman"]), **shares}
+
+
+SECTIONS = {"accuracy": _accuracy, "cmm": _cmm}
