@@ -157,6 +157,20 @@ def build_book(
 
 
 @app.command()
+def notebooks(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    out: Annotated[Path, typer.Option(help="folder that receives the notebooks")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="file or folder that the study reads, to be copied; repeatable")
+    ] = None,
+) -> None:
+    """Write a run's chapters for students: exercises with an answer cell and a check, solutions apart, all in a zip."""
+    from cmmlib.report import student_notebooks
+
+    print(student_notebooks.write(run, out, data or []))
+
+
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
     reference: Annotated[

@@ -1,4 +1,4 @@
-"""What the book makes of a plain notebook: notes in boxes, numbered exercises, solutions that unfold, links to its pages.
+"""What the book makes of a plain notebook: boxes, numbered exercises, solutions that unfold, links to its pages.
 
 Notebooks are plain Markdown, for Jupyter, Colab and GitHub. Directives of MyST are written here only, when a chapter is
 placed in the book.
@@ -71,9 +71,8 @@ def _with_solutions(cells: list[Any]) -> Iterator[Any]:
         found = None if cell is None else _EXERCISE.search(cell.source) if "exercise" in tags(cell) else None
         if found:
             label = "exercise-" + found[1].replace(".", "-")
-            cell.source = (
-                f"````{{exercise}} {found[1]}: {found[2]}\n:label: {label}\n:nonumber:\n{cell.source[found.end() :]}\n````"
-            )
+            options = f":label: {label}\n:nonumber:"
+            cell.source = f"````{{exercise}} {found[1]}: {found[2]}\n{options}\n{cell.source[found.end() :]}\n````"
         if cell is not None:
             yield cell
 

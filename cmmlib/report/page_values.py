@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from cmmlib.errors import ChapterError
-from cmmlib.report.formatting import counted, decimal, interval, percent, plain, points_interval
-from cmmlib.report.pages import evidence_table, table_html
+from cmmlib.report.formatting import counted, decimal, percent
+from cmmlib.report.pages import table_html
 
 _NAME = re.compile(r"\{\{ (\w+) \}\}")
 
@@ -45,7 +45,7 @@ def _table(frame: pd.DataFrame) -> str:
 def _accuracy(results: Mapping[str, Any]) -> dict[str, str]:
     accuracy, k = results["accuracy"], results["worst_k"]
     zero = counted(accuracy["zero_classes"], "class", "classes")
-    return {"overall": percent(accuracy["overall"]), "worst": percent(accuracy["worst"][str(k)]), "k": str(k), "zero": zero}
+    return {"overall": percent(accuracy["overall"]), "worst": percent(accuracy["worst"][str(k)]), "zero": zero}
 
 
 def _cmm(results: Mapping[str, Any]) -> dict[str, str]:

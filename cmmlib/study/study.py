@@ -19,6 +19,7 @@ from cmmlib.errors import InputError
 from cmmlib.texts.templates import BASE_TEMPLATE
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
+FILES = {".pt", ".pth", ".bin", ".safetensors", ".txt"}  # endings of what a field names by its path
 WEB = "wds:"  # before a path, or before a name on the hub
 PATHS = ("class_names", "classes", "transcript", "data_root", "out")
 # Where and how fast a study runs: these fields change no number and stay out of its id.
@@ -189,14 +190,37 @@ class Study(BaseModel):
         return f"{slugify(slug)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @classmethod
-    def parameters_cell(cls) -> str:
+    def parameters_cell(cls, values: Mapping[str, Any] | None = None) -> str:
         """Source of the `parameters` cell that every notebook carries; a test compares them.
 
         It holds the parameters that are changed most; `from_cell` finds any other that a notebook or papermill sets.
+
+        Args:
+            values: parameters in place of the defaults; those that are not at their default get a line too.
         """
-        common = [(name, cls.model_fields[name]) for name in COMMON]
-        lines = (f"{name} = {field.default!r}  # {field.description}" for name, field in common)
-        return "\n".join(lines).replace("'", '"')
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        chosen = {name: value for name, value in (values or {}).items() if name in defaults}
+        changed = {name: value for name, value in chosen.items() if name not in COMMON and value != defaults[name]}
+        shown = {name: chosen.get(name, defaults[name]) for name in COMMON} | changed
+        lines = (f"{name} = {_literal(value)}  # {cls.model_fields[name].description}" for name, value in shown.items())
+        return "\n".join(lines)
+
+
+def _literal(value: Any) -> str:
+    """A parameter as Python writes it, strings in double quotes."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def file_fields(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Of a study's public fields, those that name files of the user: field -> the file's name."""
+    named = {name: str(value) for name, value in fields.items() if value is not None and name != "out"}
+    found = {}
+    for name, value in named.items():
+        prefix = _prefix(value)
+        rest = value[len(prefix) :]
+        if prefix in PATH_PREFIXES or name in PATHS or Path(rest).suffix in FILES:
+            found[name] = rest
+    return found
 
 
 def slugify(text: str) -> str:
@@ -205,9 +229,7 @@ def slugify(text: str) -> str:
 
 
 def _looks_like_a_path(value: str) -> bool:
-    return Path(value).suffix in {".pt", ".pth", ".bin", ".safetensors", ".txt"} or value.startswith(
-        ("/", "./", "../", "~")
-    )
+    return Path(value).suffix in FILES or value.startswith(("/", "./", "../", "~"))
 
 
 def _prefix(value: str) -> str:

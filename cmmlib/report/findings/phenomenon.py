@@ -44,7 +44,8 @@ def low_classes(accuracy: ClassAccuracy) -> str:
     """How many classes are never recognised, and how many less than half as often as all images are."""
     zero = int((accuracy.value == 0).sum())
     low, n = int((accuracy.value < accuracy.overall / 2).sum()), int((accuracy.count > 0).sum())
-    return f"{counted(zero, 'class', 'classes')} without one recognised image; {low} of {n} below half of the overall accuracy."
+    never = counted(zero, "class", "classes")
+    return f"{never} without one recognised image; {low} of {n} below half of the overall accuracy."
 
 
 def names_told_apart(run: Run, published: Mapping[str, Any], told_apart: Mapping[str, Any]) -> str:
@@ -75,8 +76,8 @@ def rarely_predicted(predicted: Int[Tensor, "C"]) -> str:
     """How many classes are never predicted, and how many for less than a tenth of an even share of the images."""
     never, rarely = int((predicted == 0).sum()), int((predicted < 0.1 * predicted.sum() / len(predicted)).sum())
     return (
-        f"{never} of {len(predicted)} classes are never predicted; {rarely}, these included, for fewer than a tenth of an "
-        "even share of the images."
+        f"{never} of {len(predicted)} classes are never predicted; {rarely}, these included, for fewer than a tenth of "
+        "an even share of the images."
     )
 
 
@@ -97,8 +98,8 @@ def fixed_set(n: int, bootstrap: Sequence[float | None] | None) -> str:
     """The bootstrap interval of the worst classes, taken as a set that was fixed before."""
     return (
         f"as a fixed set, the {counted(n, 'class', 'classes')} of the lowest accuracy have a mean whose 95 % bootstrap "
-        f"interval is {interval(bootstrap)}: how another sample would rate *these* classes, if they had not been chosen "
-        "for being low in this one."
+        f"interval is {interval(bootstrap)}: how another sample would rate *these* classes, if they had not been "
+        "chosen for being low in this one."
     )
 
 
@@ -128,7 +129,7 @@ def means(report: Mapping[str, Any]) -> pd.DataFrame:
 def fates_of_classes(
     run: Run, accuracy: ClassAccuracy, other: Int[Tensor, "C"], share: Float[Tensor, "C"], classes: Int[Tensor, "n"]
 ) -> pd.DataFrame:
-    """Where the images of some classes go: shares `own`, `other` and `rest`, the class's `name`, what it is `taken_for`.
+    """Where the images of some classes go: shares `own`, `other`, `rest`, and the names: `name`, `taken_for`.
 
     Args:
         other, share: for every class, the wrong class that takes most of its images, and how many (`F.taken_for`).

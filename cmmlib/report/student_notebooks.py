@@ -1,0 +1,159 @@
+"""Notebooks for students: a run's chapters with its numbers, exercises with an empty answer cell, and their solutions.
+
+What is written needs no clone and no network: the chapters, `solutions/`, `data/` with copies of the files that the
+study reads, and one zip file of all. Every notebook runs from top to bottom in the folder that it lies in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from cmmlib.errors import InputError
+from cmmlib.report.book_cells import tags
+from cmmlib.report.chapters import SETUP, source
+from cmmlib.report.exercises import ANSWER
+from cmmlib.storage import own_folders
+from cmmlib.storage.cache import whole_file
+from cmmlib.study.run_files import read_run
+from cmmlib.study.study import Study, file_fields
+
+SOLUTIONS, DATA, ARCHIVE = "solutions", "data", "notebooks.zip"
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)\s]+)\)")
+
+
+def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
+    """Write a finished run's chapters for students into a folder of their own, and return the zip file of all.
+
+    Args:
+        data: the files and folders that the study reads, if it reads any; their copies go into `data/`.
+
+    Raises:
+        InputError: no finished run, an `out` that holds what this program did not make, or `data` that is not what the
+            study names. Nothing has been written then.
+    """
+    manifest, _ = read_run(run)
+    chapters = sorted((run / "chapters").glob("[0-9]*.ipynb"))
+    fields = {**manifest["study"], "compare_with": None}
+    copies = _copies(fields, data)
+    folder = own_folders.emptied(out)
+    for path in copies.values():
+        _copy(path, folder / DATA / path.name)
+    for chapter in chapters:
+        for place, to_data in ((folder, DATA), (folder / SOLUTIONS, f"../{DATA}")):
+            notebook = nbformat.read(chapter, as_version=4)
+            values = {**fields, **_places(fields, copies, to_data)}
+            notebook.cells = list(_runnable(notebook.cells, chapter.name, values, {path.name for path in chapters}))
+            if place == folder:
+                notebook.cells = list(_without_answers(notebook.cells))
+            with whole_file(place / chapter.name) as temporary:
+                nbformat.write(notebook, temporary)
+    return _zipped(folder)
+
+
+def _copies(fields: Mapping[str, Any], data: Sequence[Path]) -> dict[str, Path]:
+    """Field -> the file or folder that was given for it.
+
+    Raises:
+        InputError: one that is missing, or given and not named by the study.
+    """
+    given, wanted = {path.name: path for path in data}, file_fields(fields)
+    for name, file in wanted.items():
+        if file not in given or not given[file].exists():
+            raise InputError(f"--data: the study's {name} is {file}: give its path, and every other's that it reads")
+    foreign = [name for name in given if name not in wanted.values()]
+    if foreign:
+        raise InputError(f"--data: the study does not read {foreign[0]}: leave it out")
+    return {name: given[file] for name, file in wanted.items()}
+
+
+def _places(fields: Mapping[str, Any], copies: Mapping[str, Path], to_data: str) -> dict[str, str]:
+    """The fields that name files, with the places of the copies; the prefix of `folder:NAME` stays."""
+    return {name: fields[name].removesuffix(path.name) + f"{to_data}/{path.name}" for name, path in copies.items()}
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target)
+    else:
+        shutil.copyfile(path, target)
+
+
+def _runnable(cells: list[Any], name: str, values: Mapping[str, Any], chapters: set[str]) -> Iterator[Any]:
+    """A chapter's cells with the cells that install the package, and this study's parameters in their own cell."""
+    original = nbformat.read(source("notebooks") / name, as_version=4).cells
+    setup = [cell for cell in original if SETUP in tags(cell)]
+    for cell in cells:
+        if "injected-parameters" in tags(cell):
+            continue
+        if "parameters" in tags(cell):
+            yield from map(_with_address, setup)
+            cell.source = Study.parameters_cell(values)
+        if cell.cell_type == "markdown":
+            cell.source = _linked(cell.source, chapters)
+        else:
+            cell.execution_count = None
+        yield cell
+
+
+def _with_address(cell: Any) -> Any:
+    address = os.environ.get("CMM_REPOSITORY_URL", "")
+    cell.source = cell.source.replace('repository = ""', f"repository = {address!r}".replace("'", '"'))
+    return cell
+
+
+def _linked(text: str, chapters: set[str]) -> str:
+    """Links to other chapters stay; pages of the book are named, and linked where a repository is known."""
+    address = os.environ.get("CMM_REPOSITORY_URL", "").rstrip("/").removesuffix(".git")
+
+    def link(found: re.Match[str]) -> str:
+        if found[2] in chapters:
+            return found[0]
+        page = found[2].removeprefix("../book/")
+        return f"[{found[1]}]({address}/blob/main/book/{page})" if address and page != found[2] else found[1]
+
+    return _LINK.sub(link, text)
+
+
+def _without_answers(cells: list[Any]) -> Iterator[Any]:
+    """The cells without solutions: an empty answer, and a check against the number that the run computed."""
+    for number, cell in enumerate(cells):
+        if "check" in tags(cell):
+            yield from _answer_cells(cell, number)
+        elif "solution" not in tags(cell):
+            yield cell
+
+
+def _answer_cells(check: Any, number: int) -> Iterator[Any]:
+    answers = [output["data"][ANSWER] for output in check.outputs if ANSWER in output.get("data", {})]
+    for answer in answers:
+        name, value = answer["name"], answer["value"]
+        yield _code(f"answer-{number}", f"{name} = ...  # your answer")
+        yield _code(f"check-{number}", f"exercises.check({name}, expected={value!r})")
+
+
+def _code(cell_id: str, text: str) -> Any:
+    cell = nbformat.v4.new_code_cell(text)
+    cell.id = cell_id
+    return cell
+
+
+def _zipped(folder: Path) -> Path:
+    """All that was written in one file, in a fixed order and without times: the same run gives the same bytes."""
+    target = folder / ARCHIVE
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != own_folders.MARK)
+    with whole_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files:
+            if not path.name.startswith("."):
+                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+    return target
