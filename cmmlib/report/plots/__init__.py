@@ -6,7 +6,7 @@ A figure has one message, said in its title. Fractions go in, percent are drawn.
 
 from cmmlib.report.plots.anatomy import causes_of_failure, recovery, repair_plane
 from cmmlib.report.plots.backbones import classes_in_two, gains_by_run, runs_curves
-from cmmlib.report.plots.blazon import accuracy_by_name, gallery, training_course
+from cmmlib.report.plots.blazon import accuracy_by_name, gallery, shields, training_course
 from cmmlib.report.plots.cmm import (
     class_margins,
     cmm_against_accuracy,
@@ -58,6 +58,7 @@ __all__ = [
     "scaling",
     "score_grid",
     "sensitivity_grid",
+    "shields",
     "training_course",
     "two_curves",
     "weight_map",

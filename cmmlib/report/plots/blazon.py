@@ -11,8 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cmmlib.blazon.heraldry import TINCTURES
+from cmmlib.blazon.language.plain_english import COLOURS
 from cmmlib.report.plots.style import (
     BLUE,
+    GREY,
     ORANGE,
     VERMILION,
     described,
@@ -45,6 +48,32 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, c
         )
     figure.text(0.005, 1 - 0.05 / height, title, ha="left", va="top", fontsize=12)
     return described(figure, f"{title}: " + "; ".join(captions))
+
+
+@styled
+def shields(shown: Sequence[tuple[np.ndarray, str, str]]) -> Figure:
+    """How to read heraldry: images, uint8 [H, W, 3], each above its name and its plain English; below, the colours."""
+    figure = plt.figure(figsize=(7.6, 3.2))
+    above, key = figure.subfigures(2, 1, height_ratios=(2.6, 1))
+    axes = above.subplots(1, len(shown), squeeze=False)[0]
+    for axis, (image, name, gloss) in zip(axes, shown, strict=True):
+        axis.imshow(thumbnail(Image.fromarray(image), 256))
+        axis.set_axis_off()
+        words = [textwrap.fill(plain(text, 80), 19) for text in (name, gloss)]
+        axis.text(0.5, -0.05, words[0], transform=axis.transAxes, ha="center", va="top", fontsize=8, style="italic")
+        lower = "\n" * (words[0].count("\n") + 1) + words[1]
+        axis.text(0.5, -0.05, lower, transform=axis.transAxes, ha="center", va="top", fontsize=8)
+    for axis, (term, colour) in zip(key.subplots(1, len(COLOURS)), COLOURS.items(), strict=True):
+        drawn = TINCTURES[term].plain[0]
+        axis.set_facecolor([part / 255 for part in TINCTURES[term].rgb])
+        axis.set(xticks=[], yticks=[], box_aspect=0.5)
+        axis.spines[:].set(visible=True, color=GREY)
+        axis.set_xlabel(f"{term}\n{colour}" + ("" if drawn == colour else f",\n{drawn}"), fontsize=8)
+    title = "A class name says a shield's colours and figure in heraldic words"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    said = "; ".join(f"{name}: {gloss}" for _, name, gloss in shown)
+    colours = ", ".join(f"{term} is {colour}" for term, colour in COLOURS.items())
+    return described(figure, f"{title}. Shields: {said}. Colours: {colours}.")
 
 
 @styled
