@@ -104,11 +104,11 @@ def detection(passed: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed
     for assignment in F.ASSIGNMENTS:
         score = F.fill_undefined(F.class_matching_margin(passed, assignment)[0], soft)[has_images]
         name = assignment.replace("_", " ")
-        for measure, of, than in (
-            ("rank correlation", lambda i, s=score: F.spearman(s[i], a[i]), 0.0),
-            ("AUROC", lambda i, s=score: F.auroc(s[i], worst[i]), 0.5),
+        for measure, of, truth, than in (
+            ("rank correlation", F.spearman, a, 0.0),
+            ("AUROC", F.auroc, worst, 0.5),
         ):
-            value, low, high = _over_classes(of, len(a), seed)
+            value, low, high = _bootstrap(of, score, truth, seed)
             table.append(_row(FINDS, f"{measure}, {name}", value, low, high, than))
     return table
 
@@ -117,16 +117,22 @@ def prompt_rating(passed: SimilarityPass, labels: Int[Tensor, "N"], seed: int = 
     """Rank correlation of the scale-free CMM of prompts with their accuracies; the bootstrap is over prompts."""
     score = F.prompt_scores(F.scale_free_cmm(passed))
     accuracy = (passed.prediction.long() == labels).double().mean(1)
-    value, low, high = _over_classes(lambda i: F.spearman(score[i], accuracy[i]), len(score), seed)
+    value, low, high = _bootstrap(F.spearman, score, accuracy, seed)
     return _row(RATES, f"rank correlation over {len(score)} prompts", value, low, high)
 
 
-def _over_classes(of: Callable[[Tensor], float | None], n: int, seed: int) -> tuple[float, float, float]:
-    """A statistic of n classes and its bootstrap interval; draws in which it is undefined are left out."""
-    random = np.random.default_rng(seed)
-    drawn = (of(torch.from_numpy(random.integers(0, n, n))) for _ in range(DRAWS))
-    defined = [value for value in drawn if value is not None]
-    value = of(torch.arange(n))
+def _bootstrap(
+    of: Callable[[Tensor, Tensor], float | None], score: Tensor, truth: Tensor, seed: int
+) -> tuple[float, float, float]:
+    """A statistic of n classes and its bootstrap interval; draws in which it is undefined are left out.
+
+    Classes are drawn by their place in the order of their values, so that their order in the list changes nothing.
+    """
+    random, order = np.random.default_rng(seed), torch.from_numpy(np.lexsort((truth.numpy(), score.numpy())))
+    score, truth, n = score[order], truth[order], len(order)
+    drawn = (torch.from_numpy(random.integers(0, n, n)) for _ in range(DRAWS))
+    defined = [value for value in (of(score[i], truth[i]) for i in drawn) if value is not None]
+    value = of(score, truth)
     if value is None or not defined:
         return np.nan, np.nan, np.nan
     low, high = np.quantile(defined, (0.025, 0.975))
@@ -147,8 +153,7 @@ def sight(
         losses.append(visual_confusability(probe, image_features[~half].float(), labels[~half], len(text_features)))
     clear = -torch.stack(losses).nanmean(0)
     defined = ~accuracy.isnan() & ~clear.isnan()
-    a, s = accuracy[defined], clear[defined]
-    value, low, high = _over_classes(lambda i: F.spearman(s[i], a[i]), len(a), seed)
+    value, low, high = _bootstrap(F.spearman, clear[defined], accuracy[defined], seed)
     return _row(SIGHT, "rank correlation, linear probe", value, low, high)
 
 
@@ -163,13 +168,11 @@ def lift(
 ) -> list[Row]:
     """What a label-free method does to the k worst classes and overall, with intervals of paired differences.
 
-    The k worst are chosen on one half of each class's images and followed on the other, in both directions: chosen and
-    measured on the same images they would gain by regression to the mean alone.
+    The k worst, and those tied with the k-th, are chosen on one half of each class's images and followed on the other,
+    in both directions: chosen and measured on the same images they would gain by regression to the mean alone.
     """
     change = (after == labels).double() - (before == labels).double()
-    first = F.random_half(labels, seed)
-    both = [_followed(change, before, labels, n_classes, k, half) for half in (first, ~first)]
-    worst, error = sum(mean for mean, _ in both) / 2, sum(error**2 for _, error in both) ** 0.5 / 2
+    worst, error = followed_on_other_half(change, before, labels, n_classes, k, seed)
     overall, spread = float(change.mean()), float(change.std(correction=0)) / len(change) ** 0.5
     return [
         _row(LIFTS.format(name), f"change of the worst {k}", worst, worst - Z95 * error, worst + Z95 * error),
@@ -177,16 +180,37 @@ def lift(
     ]
 
 
-def _followed(
-    change: Tensor, before: Tensor, labels: Tensor, n_classes: int, k: int, half: Tensor
+def followed_on_other_half(
+    value: Float[Tensor, "N"],
+    before: Int[Tensor, "N"],
+    labels: Int[Tensor, "N"],
+    n_classes: int,
+    k: int,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Mean change, and its standard error, of the k classes that are worst on a half, measured on the other half."""
+    """Mean of something that each image has, over classes chosen on other images than those it is measured on.
+
+    Chosen are the classes at or below the k-th lowest accuracy of `before` on one half of each class's images; measured
+    is the mean of their means on the other half. Both directions of one random halving are averaged.
+
+    Returns:
+        The mean, and its standard error; NaN where fewer than k classes have images in a half.
+    """
+    first = F.random_half(labels, seed)
+    both = [_followed(value, before, labels, n_classes, k, half) for half in (first, ~first)]
+    return sum(mean for mean, _ in both) / 2, sum(error**2 for _, error in both) ** 0.5 / 2
+
+
+def _followed(
+    value: Tensor, before: Tensor, labels: Tensor, n_classes: int, k: int, half: Tensor
+) -> tuple[float, float]:
+    """Mean, and its standard error, over the classes that are worst on a half, measured on the other half."""
     if not half.any():
         return np.nan, np.nan
-    chosen = F.worst_classes(F.class_accuracy(before[half], labels[half], n_classes).value, k)
-    own = [change[(labels == c) & ~half] for c in chosen.tolist()]
-    own = [values for values in own if len(values)]
-    if not own:
+    accuracy = F.class_accuracy(before[half], labels[half], n_classes).value
+    chosen = F.true_worst(accuracy, k).nonzero()[:, 0].tolist()
+    own = [values for values in (value[(labels == c) & ~half] for c in chosen) if len(values)]
+    if len(chosen) < k or not own:
         return np.nan, np.nan
     variance = sum(float(values.var(correction=0)) / len(values) for values in own)
     return float(torch.stack([values.mean() for values in own]).mean()), variance**0.5 / len(own)

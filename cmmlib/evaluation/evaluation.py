@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib import functional as F
+from cmmlib.evaluation.claims import followed_on_other_half
 from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
 from cmmlib.functional.candidates import TEMPLATE, Candidates
 from cmmlib.functional.similarity import SimilarityPass
@@ -19,7 +20,8 @@ from cmmlib.functional.zero_shot import predict, similarities
 from cmmlib.study.run import Run
 
 WORST = (1, 5, 10, 20)
-NESTED = ("worst", "worst_split_half", "base_worst")
+FOLLOWED = (10, 20)  # sizes of the base prompt's worst sets that are followed through every method
+NESTED = ("worst", "worst_split_half", "base_worst", "base_worst_count", "base_worst_split_half")
 
 
 def accuracy_report(
@@ -48,8 +50,22 @@ def accuracy_report(
         "harmonic_mean_floored": F.harmonic_mean(F.floored(accuracy)),
         "geometric_mean": F.geometric_mean(accuracy.value),
         "geometric_mean_floored": F.geometric_mean(F.floored(accuracy)),
-        "base_worst_classes": F.worst_classes(accuracy.value, worst_k).tolist(),
+        "base_worst_classes": lowest_classes(accuracy.value, worst_k).tolist(),
     }
+
+
+def lowest_classes(accuracy: Float[Tensor, "C"], k: int) -> Int[Tensor, "n"]:
+    """Every class at or below the k-th lowest accuracy, the lowest first: more than k where classes tie with the k-th."""
+    return F.worst_classes(accuracy, max(1, int(F.true_worst(accuracy, k).sum())))
+
+
+def followed_sets(accuracy: Float[Tensor, "C"]) -> dict[int, Int[Tensor, "n"]]:
+    """k -> the classes that are worst under the base prompt, with all that tie with the k-th, to be followed.
+
+    Empty where fewer than k classes have images.
+    """
+    enough = int((~accuracy.isnan()).sum())
+    return {k: lowest_classes(accuracy, k)[: None if k <= enough else 0] for k in FOLLOWED}
 
 
 def names_report(run: Run, told_apart: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,19 +90,25 @@ def ensemble_rows(
     methods: Sequence[MethodResult],
     labels: Int[Tensor, "N"],
     n_classes: int,
-    base_worst: Mapping[int, Int[Tensor, "k"]],
+    base: Int[Tensor, "N"],
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """What results.json says of every method, all on the images of the run.
 
+    `base_worst` is the mean accuracy of the classes that were worst under the base prompt, `base_worst_count` their
+    number (`followed_sets`). They were chosen on the images that they are measured on; `base_worst_split_half` is of
+    classes chosen on one half and measured on the other (`claims.followed_on_other_half`).
+
     Args:
-        base_worst: k -> the k classes that were worst under the base prompt, to be followed.
+        base: predictions of the base prompt.
         seed: of the split halves.
     """
+    followed = followed_sets(F.class_accuracy(base, labels, n_classes).value)
     rows = []
     for method in methods:
-        accuracy = F.class_accuracy(method.prediction, labels, n_classes)
-        halves = F.worst_split_half(method.prediction == labels, labels, n_classes, list(WORST), seed)
+        accuracy, right = F.class_accuracy(method.prediction, labels, n_classes), method.prediction == labels
+        halves = F.worst_split_half(right, labels, n_classes, list(WORST), seed)
+        elsewhere = {k: followed_on_other_half(right.double(), base, labels, n_classes, k, seed)[0] for k in followed}
         rows.append(
             {
                 "name": method.name,
@@ -96,7 +118,9 @@ def ensemble_rows(
                 "mean_per_class": accuracy.mean_per_class,
                 "worst": {str(k): F.worst_at_k(accuracy.value, k) for k in WORST},
                 "worst_split_half": dict(zip(map(str, WORST), halves, strict=True)),
-                "base_worst": {str(k): _mean(accuracy.value[index]) for k, index in base_worst.items()},
+                "base_worst": {str(k): _mean(accuracy.value[index]) for k, index in followed.items()},
+                "base_worst_count": {str(k): len(index) for k, index in followed.items()},
+                "base_worst_split_half": {str(k): None if v != v else v for k, v in elsewhere.items()},
                 "zero_classes": int((accuracy.value == 0).sum()),
                 "requests": method.requests,
             }
@@ -178,7 +202,7 @@ def _scores(run: Run, labels: Tensor, classifier: Tensor, followed: bool = False
     scores = {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}
     if followed:
         base = F.class_accuracy(predict(run.image_features, run.base_text_features), labels, run.n_classes)
-        scores["base_worst_10"] = _mean(accuracy.value[F.worst_classes(base.value, 10)])
+        scores["base_worst_10"] = _mean(accuracy.value[followed_sets(base.value)[10]])
     return scores
 
 

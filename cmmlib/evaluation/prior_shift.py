@@ -5,7 +5,7 @@ Evaluations of chapter 5, with labels as an argument.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,19 +24,21 @@ from cmmlib.study.run import Run
 KINDS = ("balanced", "Dirichlet 5", "Dirichlet 1", "Dirichlet 0.3", "long tail")
 DRAWS = 20
 HALF_STRENGTH = 0.5  # the strength that is advised where balance is unknown
-REPORTED = ("overall", "worst", "worst_split_half", "base_worst", "zero_classes")
+REPORTED = (
+    *("overall", "worst", "worst_split_half", "base_worst", "base_worst_count", "base_worst_split_half"),
+    "zero_classes",
+)
 
 
-def report(
-    run: Run, labels: Int[Tensor, "N"], name: str, correction: Correction, base_worst: Mapping[int, Int[Tensor, "k"]]
-) -> dict[str, Any]:
+def report(run: Run, labels: Int[Tensor, "N"], name: str, correction: Correction) -> dict[str, Any]:
     """The section of results.json: transductive on all images, and `inductive`, on halves that it was not fitted on."""
     inductive, converged = cross_fitted(run, name)
     ways = [
         MethodResult("fitted here", correction.predict(run.image_features)),
         MethodResult("fitted elsewhere", inductive),
     ]
-    here, elsewhere = ensemble_rows(ways, labels, run.n_classes, base_worst, run.study.seed)
+    base = predict(run.image_features, run.base_text_features)
+    here, elsewhere = ensemble_rows(ways, labels, run.n_classes, base, run.study.seed)
     section = {key: here[key] for key in REPORTED} | {"strength": 1.0, "converged": correction.converged}
     return section | {
         "inductive": {key: elsewhere[key] for key in REPORTED} | {"strength": 1.0, "converged": converged}

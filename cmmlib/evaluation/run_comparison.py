@@ -95,10 +95,8 @@ def of_run(run: Run, labels: Int[Tensor, "N"] | None = None) -> RunSummary:
     accuracy = F.class_accuracy(passed.prediction[0].long(), labels, run.n_classes)
     blind = run.blind
     described = enrich.encode_descriptions(blind, enrich.enrich(blind)) if run.backbone else {}
-    followed = {k: F.worst_classes(accuracy.value, k) for k in (10, 20)}
-    rows = evaluation.ensemble_rows(
-        methods.compare_methods(blind, described), labels, run.n_classes, followed, run.study.seed
-    )
+    compared = methods.compare_methods(blind, described)
+    rows = evaluation.ensemble_rows(compared, labels, run.n_classes, compared[0].prediction, run.study.seed)
     return replace(side, accuracy=accuracy.value, overall=accuracy.overall, methods=tuple(rows))
 
 

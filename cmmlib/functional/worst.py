@@ -57,9 +57,10 @@ def worst_split_half(
 
     Choosing and measuring use different images, so the choice's noise does not flatter the measure; the chosen k may
     not be the true ones, so the estimate is biased high. In expectation the truth lies between `worst_at_k` and this.
-    Each class's images are halved at random; both directions of `N_SPLITS` halvings are averaged; ties are broken at
-    random. A class of one image cannot be halved and is never chosen: among fewer classes the worst k are better, so
-    the estimate stays a high one.
+    Each class's images are halved at random; both directions of `N_SPLITS` halvings are averaged. Of classes tied at
+    the k-th place each counts in part, so that together they fill the places left: the mean over all ways to break the
+    tie. A class of one image cannot be halved and is never chosen: among fewer classes the worst k are better, so the
+    estimate stays a high one. Nothing hangs on the order of the classes.
 
     Returns:
         One value for each k; None where fewer than k classes have two images.
@@ -74,22 +75,31 @@ def worst_split_half(
         half = _random_halves(y, random)
         accuracies = [_accuracy(hit[half == h], y[half == h], n_classes)[halved] for h in (0, 1)]
         for chosen_on, measured_on in (accuracies, accuracies[::-1]):
-            sums += measured_on[np.lexsort((random.random(len(halved)), chosen_on))].cumsum()
+            sums += _of_tied_classes(chosen_on, measured_on).cumsum()
     return [float(sums[k - 1] / (2 * N_SPLITS * k)) if k <= len(halved) else None for k in ks]
 
 
+def _of_tied_classes(chosen_on: np.ndarray, measured_on: np.ndarray) -> np.ndarray:
+    """Values in the order of another score, lowest first; tied classes all have the mean value of their tie."""
+    _, tie, sizes = np.unique(chosen_on, return_inverse=True, return_counts=True)
+    return np.repeat(np.bincount(tie, measured_on) / sizes, sizes)
+
+
 def random_half(labels: Int[Tensor, "N"], seed: int = 0) -> Bool[Tensor, "N"]:
-    """Mask of a random half of every class's images."""
+    """Mask of a random half of every class's images; the order of the classes changes nothing."""
     return torch.from_numpy(_random_halves(labels.numpy(), np.random.default_rng(seed)) == 0)
 
 
 def _random_halves(y: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """0 or 1 for each image, each class halved at random; the odd image of a class falls on a random side."""
-    order = np.lexsort((random.random(len(y)), y))
-    sizes = np.bincount(y)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    """0 or 1 for each image, each class halved at random; the odd image of a class falls on a random side.
+
+    Every random number belongs to an image, none to a class: so classes in another order have the same halves.
+    """
+    side, rank = random.integers(0, 2, len(y)), random.random(len(y))
+    order, sizes = np.lexsort((rank, y)), np.bincount(y)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)  # place in `order` of the first image of each one's class
     half = np.empty(len(y), dtype=np.int64)
-    half[order] = (np.arange(len(y)) - starts + np.repeat(random.integers(0, 2, len(sizes)), sizes)) % 2
+    half[order] = (np.arange(len(y)) - starts + side[order[starts]]) % 2
     return half
 
 
