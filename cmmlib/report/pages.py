@@ -70,18 +70,19 @@ def needs(run: Run, *conditions: str) -> bool:
     """
     missing = [MISSES[condition] for condition in conditions if not run.conditions[condition]]
     if missing:
-        _display_markdown(f"*This study has {' and '.join(missing)}: nothing to show here.*")
+        display_markdown(f"*This study has {' and '.join(missing)}: nothing to show here.*")
     return not missing
 
 
-def say(*sentences: str) -> None:
-    """Show what the numbers of this run say, as Markdown; text from outside comes escaped (`formatting.plain`)."""
+def say(*sentences: str, source: str = "In this run") -> None:
+    """Show what the numbers of this run, or of another source, say; text from outside comes escaped."""
     told = " ".join(sentence for sentence in sentences if sentence)
     if told:
-        _display_markdown(f"**In this run:** {told}")
+        display_markdown(f"**{source}:** {told}")
 
 
-def _display_markdown(text: str) -> None:
+def display_markdown(text: str) -> None:
+    """Show Markdown under a cell."""
     from IPython.display import Markdown, display
 
     display(Markdown(text))
