@@ -39,7 +39,7 @@ DOCUMENT = (Path(__file__).parents[1] / "book" / "results.md").read_text()
 HOSTILE = [
     "<script>alert(1)</script>",
     "$x$",
-    "{glue:text}`overall`",
+    "{{ overall }} {doc}`index`",
     "a|b",
     "\"quotes\" & 'ticks' <b>",
     "fox \N{FOX FACE}",
@@ -50,7 +50,7 @@ HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "*star* [link](http://example.org)",
 ]
-HOSTILE_PROMPTS = ["<script>alert(1)</script> {}", r"$p$ | {glue:text}`overall` \(x\)"]
+HOSTILE_PROMPTS = ["<script>alert(1)</script> {}", r"$p$ | {doc}`index` \(x\)"]
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ def write_chapter(file: Path, *cells: str) -> None:
     nbformat.write(notebook, file)
 
 
-def read_through(run: Run, chapter: Path, by_tags: bool = True) -> dict[str, str]:
-    """Run a chapter's cells in this process, where a warning is an error; returns what they say for the prose.
+def read_through(run: Run, chapter: Path, by_tags: bool = True) -> list[str]:
+    """Run a chapter's cells in this process, where a warning is an error; returns the sentences that they show.
 
     Figures are drawn, not kept; tables are made, not shown. What the chapter records goes to the run's folder.
     Without `by_tags` every cell is run, as "Run all" does in Jupyter, which does not know the tags.
     """
-    said: dict[str, str] = {}
+    said: list[str] = []
 
     def draw(_, figure, name):
         assert figure.get_label(), name
@@ -112,12 +112,9 @@ def read_through(run: Run, chapter: Path, by_tags: bool = True) -> dict[str, str
         plt.close(figure)
 
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
-        patch.setattr(
-            pages, "glue_texts", lambda **texts: said.update({name: str(text) for name, text in texts.items()})
-        )
         patch.setattr(pages, "show_figure", draw)
+        patch.setattr(pages, "display_markdown", said.append)
         patch.setattr("IPython.display.display", lambda *_, **__: None)
-        patch.setattr("myst_nb.glue", lambda *_, **__: None)
         names: dict[str, object] = {}
         for cell in nbformat.read(chapter, as_version=4).cells:
             if cell.cell_type == "code" and (not by_tags or applies(cell, run.conditions)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import re
 from functools import partial
@@ -18,93 +19,154 @@ from synthetic_embeddings import synthetic_arrays
 from cmmlib import Study, open_run
 from cmmlib.evaluation import prior_shift
 from cmmlib.report import book
-from cmmlib.report.chapters import COLAB, INSTALL_CELL, applies, belongs
+from cmmlib.report.book_cells import tags
+from cmmlib.report.chapters import INSTALL_CELL, SETUP, applies, belongs
 from cmmlib.study.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAGS = {"parameters", "remove-cell", "exercise", "colab"}
+TAGS = {"parameters", "remove-cell", "exercise", "solution", "check", SETUP}
 NAMES = ("labels", "images", "pool", "blazon", "tower", "disambiguated", "others")
-CONDITIONS = {f"{word}-{name}" for word in ("if", "unless") for name in NAMES}
+CONDITIONS = {f"if-{name}" for name in NAMES}
+every_chapter = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def cells(path: Path, kind: str) -> list:
+def cells(path: Path, kind: str = "code") -> list:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
 
 
-def tags(cell) -> list[str]:
-    return cell.metadata.get("tags", [])
+def conditions(cell) -> list[str]:
+    return [tag.removeprefix("if-") for tag in tags(cell) if tag in CONDITIONS]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@every_chapter
 def test_a_chapter_is_prose_with_short_cells(path):
-    for cell in cells(path, "code"):
+    for cell in cells(path):
         assert not cell.outputs
         assert cell.execution_count is None
         assert not re.search(r"^\s*(def|class) ", cell.source, re.M)
         lines = [line for line in cell.source.splitlines() if line.strip()]
-        assert len(lines) <= 12 or "parameters" in tags(cell), cell.source
-        assert all(len(line) <= 80 or "remove-cell" in tags(cell) for line in lines), cell.source  # the page's width
-    assert len(cells(path, "markdown")) > (4 if path.stem.startswith(book.APPENDIX) else 10)
+        assert len(lines) <= 10 or SETUP in tags(cell), cell.source
+        assert all(len(line) <= 80 or "parameters" in tags(cell) for line in lines), cell.source  # the page's width
+    assert len(cells(path, "markdown")) > (4 if path.stem.startswith(book.APPENDIX) else 8)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_parameters_are_the_fields_of_a_study(path):
-    (cell,) = (cell for cell in cells(path, "code") if "parameters" in tags(cell))
+@every_chapter
+def test_prose_is_plain_markdown(path):
+    """Jupyter, Colab and GitHub show roles and directives of MyST as they are written."""
+    for cell in cells(path, "markdown"):
+        assert not re.search(r"\{[\w:.-]+\}`|^ *:::|```\{|^ *\([\w-]+\)=", cell.source, re.M), cell.source
+
+
+@every_chapter
+def test_every_link_leads_somewhere(path):
+    for cell in cells(path, "markdown"):
+        for target in re.findall(r"\]\(([^)\s]+)\)", cell.source):
+            if re.match(r"\w+:", target):
+                assert target.startswith("https://"), target
+            else:
+                assert (path.parent / target.partition("#")[0]).is_file(), target
+
+
+@every_chapter
+def test_the_parameters_are_the_common_fields_of_a_study(path):
+    (cell,) = (cell for cell in cells(path) if "parameters" in tags(cell))
     assert cell.source == Study.parameters_cell()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_first_cell_installs_the_package_in_colab_and_nowhere_else(path, monkeypatch):
-    first = cells(path, "code")[0]
-    assert (first.source, tags(first)) == (INSTALL_CELL, [COLAB, "remove-cell"])
+@every_chapter
+def test_no_cell_rebinds_a_parameter(path):
+    """The cell that makes the study reads them again when somebody runs it again."""
+    for cell in cells(path):
+        if "parameters" not in tags(cell):
+            assert not bound(ast.parse(cell.source)) & {*Study.model_fields}, cell.source
+
+
+@every_chapter
+def test_the_first_cell_installs_the_package_where_it_is_missing(path, monkeypatch, capsys):
+    first = cells(path)[0]
+    assert (first.source, tags(first)) == (INSTALL_CELL, [SETUP, "remove-cell"])
     assert not applies(first, {})
     commands: list[list[str]] = []
     monkeypatch.setattr("subprocess.check_call", commands.append)
     exec(first.source, {})
-    assert commands == []
+    assert (commands, capsys.readouterr().out) == ([], "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(first.source, {})
+    assert (commands, capsys.readouterr().out.count("\n")) == ([], 1)  # no address: a sentence, not pip's error
     exec(first.source.replace('repository = ""', 'repository = "https://example.org/us/book"'), {})
     assert commands[0][-1] == "cmmlib[book] @ git+https://example.org/us/book"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@every_chapter
 def test_every_tag_is_known(path):
     used = {tag for kind in ("code", "markdown") for cell in cells(path, kind) for tag in tags(cell)}
     assert used <= TAGS | CONDITIONS
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@every_chapter
 def test_a_cell_with_conditions_asks_for_them_itself(path):
-    """Jupyter's "Run all" does not know the tags."""
-    for cell in (cell for cell in cells(path, "code") if CONDITIONS & {*tags(cell)}):
-        *before, guarded = ast.parse(cell.source).body
-        assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in before), cell.source
-        assert isinstance(guarded, ast.If), cell.source
-        assert not guarded.orelse
-        conditions = (tag.split("-") for tag in tags(cell) if tag in CONDITIONS)
-        wanted = [f"has['{name}']" if word == "if" else f"not has['{name}']" for word, name in conditions]
-        assert ast.unparse(guarded.test).split(" and ")[: len(wanted)] == wanted
+    """Jupyter's "Run all" does not know the tags. The first such cell under a heading says what is missing."""
+    says_it = False
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            says_it = says_it and not re.search("^#+ ", cell.source, re.M)
+        elif conditions(cell):
+            *before, guarded = ast.parse(cell.source).body
+            assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in before), cell.source
+            assert isinstance(guarded, ast.If), cell.source
+            assert not guarded.orelse
+            asked = " and ".join(f"has['{name}']" for name in conditions(cell))
+            said = f"pages.needs(run, {', '.join(map(repr, conditions(cell)))})"
+            test = ast.unparse(guarded.test)
+            assert test.startswith(said) if not says_it else test.startswith((asked, said)), cell.source
+            says_it = True
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("labels", [True, False])
-@pytest.mark.parametrize("pool", [True, False])
-@pytest.mark.parametrize("tower", [True, False])
-@pytest.mark.parametrize("others", [True, False])
-@pytest.mark.parametrize("disambiguated", [True, False])
-def test_prose_takes_only_what_the_chapter_says(path, labels, pool, tower, disambiguated, others):
-    known = {"labels": labels, "images": False, "pool": pool, "blazon": True, "tower": tower}
-    known |= {"disambiguated": disambiguated, "others": others}
-    kept = [cell for cell in nbformat.read(path, as_version=4).cells if applies(cell, known)]
-    code = "\n".join(cell.source for cell in kept if cell.cell_type == "code")
-    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
-    glued = [call for call in calls if ast.unparse(call.func) == "pages.glue_texts"]
-    names = [str(keyword.arg) for call in glued for keyword in call.keywords]
-    said = set(names)
-    assert len(names) == len(said)
-    asked = {name for cell in kept if cell.cell_type == "markdown" for _, name in book._GLUE.findall(cell.source)}
-    assert asked <= said, asked - said
+def bound(tree: ast.AST) -> set[str]:
+    """Names that some code binds anywhere."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    imports = (alias for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for alias in n.names)
+    names |= {(alias.asname or alias.name).partition(".")[0] for alias in imports}
+    return names | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
+def used(tree: ast.AST) -> set[str]:
+    loads = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return loads - bound(tree) - {*dir(builtins)}
+
+
+@every_chapter
+def test_no_cell_uses_a_name_that_a_reader_did_not_see(path):
+    """A name comes from an earlier cell that asks for no more than its own; a visible cell's from visible ones."""
+    known: list[tuple[set[str], bool, set[str]]] = []
+    for cell in cells(path):
+        tree = ast.parse(cell.source)
+        shown = "remove-cell" not in tags(cell)
+        asked = {*conditions(cell), *re.findall(r'has\["(\w+)"\]', cell.source)}
+        there = {name for names, visible, wants in known if wants <= asked and (visible or not shown) for name in names}
+        there |= {*Study.model_fields}
+        assert used(tree) <= there, (used(tree) - there, cell.source)
+        known.append((bound(tree), shown, {*conditions(cell)}))
+
+
+@every_chapter
+def test_a_chapter_records_its_results_once_at_its_end(path):
+    places = [number for number, cell in enumerate(cells(path)) if "run.record(" in cell.source]
+    assert places in ([], [len(cells(path)) - 1])
+    assert sum(cell.source.count("run.record(") for cell in cells(path)) <= 1
+
+
+@every_chapter
+def test_every_exercise_has_an_answer_with_a_number_to_check(path):
+    sequence = [(cell, {*tags(cell)}) for cell in nbformat.read(path, as_version=4).cells]
+    tasks = [n for n, (cell, known) in enumerate(sequence) if "exercise" in known and "### Exercise" in cell.source]
+    for start, end in zip(tasks, [*tasks[1:], len(sequence)], strict=True):
+        after = [known for _, known in sequence[start + 1 : end]]
+        assert any("solution" in known for known in after)
+        checks = [cell.source for cell, known in sequence[start:end] if "check" in known]
+        assert [source.count("exercises.answer(") for source in checks] == [1]
+        assert re.search(r"^### Exercise \d\.\d: ", sequence[start][0].source)
 
 
 def test_a_parameter_changes_the_numbers(labelled, changed):
@@ -123,14 +185,14 @@ def test_the_tables_of_two_chapters_make_one_file(labelled):
     assert {"accuracy", "cmm_soft"} <= set(table.columns)
 
 
-def test_a_parameter_that_a_chapter_does_not_declare_is_refused(tmp_path, monkeypatch):
+def test_a_chapter_without_a_cell_of_parameters_is_refused(tmp_path, monkeypatch):
     chapters = small_chapter(tmp_path / "notebooks")
     path = chapters / "01_phenomenon.ipynb"
-    path.write_text(path.read_text().replace("seed = 0", "sed = 0"))
+    path.write_text(path.read_text().replace('"parameters"', '"solution"'))
     monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     said = cmm("run", "--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs")
     assert said.code == 2
-    assert "01_phenomenon.ipynb does not declare the parameters seed" in said.err
+    assert "01_phenomenon.ipynb has 0 cells with the tag parameters" in said.err
 
 
 def test_a_chapter_that_fails_stops_with_its_name_cell_and_error(tmp_path, monkeypatch):
@@ -186,8 +248,7 @@ def test_the_chapters_hold_for_an_odd_study(changes, parameters, tmp_path):
     data = write_embeddings(tmp_path / "odd.npz", **changes)
     run = open_run(Study.of({"dataset": data, "out": str(tmp_path / "runs"), **parameters}))
     for chapter in (path for path in NOTEBOOKS if belongs(path, run.conditions)):
-        said = read_through(run, chapter)
-        assert not {name: text for name, text in said.items() if text in ("nan", "None")}
+        assert not [text for text in read_through(run, chapter) if re.search(r"\b(nan|None|inf)\b", text)]
     json.loads((run.folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert len(pd.read_csv(run.folder / "per_class.csv")) == run.n_classes
 
@@ -200,8 +261,7 @@ def test_the_chapters_hold_for_a_folder_that_nobody_labelled(tmp_path, tiny_clip
     run = open_run(Study.of(fields))
     assert (run.labels, len(run.image_features)) == (None, 3)
     for chapter in (path for path in NOTEBOOKS if belongs(path, run.conditions)):
-        said = read_through(run, chapter)
-        assert not {name: text for name, text in said.items() if text in ("nan", "None")}
+        assert not [text for text in read_through(run, chapter) if re.search(r"\b(nan|None|inf)\b", text)]
     results = json.loads((run.folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert (results["accuracy"], results["cmm"], results["n_classes"]) == (None, None, 5)
     assert {"suspect_rank", "cmm_soft"} <= set(pd.read_csv(run.folder / "per_class.csv").columns)
