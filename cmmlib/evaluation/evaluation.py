@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib.evaluation.claims import followed_on_other_half
-from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
+from cmmlib.evaluation.methods import MethodResult, balanced_mean, weighted_ensemble
 from cmmlib.functional.candidates import TEMPLATE, Candidates
 from cmmlib.functional.similarity import SimilarityPass
 from cmmlib.functional.zero_shot import predict, similarities
@@ -175,7 +175,7 @@ def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]
         "as it is": weighted_ensemble(run, enriched),
         "templates only": weighted_ensemble(run, candidates),
         "descriptions only, in the described classes": _descriptions_only(run, described, uniform),
-        "uniform weights, groups balanced": F.combine_candidates(enriched, F.uniform_weights(enriched, balanced=True)),
+        "uniform weights, groups balanced": balanced_mean(enriched),
         "uniform weights": F.combine_candidates(enriched, F.uniform_weights(enriched)),
         "CMM weights, groups not balanced": weighted_ensemble(run, enriched, balanced=False),
         "nothing cut": weighted_ensemble(run, enriched, cut=None),

@@ -97,14 +97,27 @@ def _all_described(run: Run) -> list[MethodResult]:
 
 
 def _enriched(run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"] | None) -> list[MethodResult]:
-    """Uses of some classes' descriptions: in the name's place, as equals of the prompts, by CMM's weights."""
-    n, enriched = len(described), Candidates.of_templates(run.text_features).with_descriptions(described)
+    """Uses of some classes' descriptions: in the name's place, as equals of the prompts, with the mass of the prompts,
+    by CMM's weights, and so with the first description of each class alone.
+    """
+    n, templates = len(described), Candidates.of_templates(run.text_features)
+    enriched = templates.with_descriptions(described)
+    first = templates.with_descriptions({c: vectors[:1] for c, vectors in described.items()})
     own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
     return [
         _linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n),
         _linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n),
+        _linear(run, "enriched_balanced", balanced_mean(enriched), n),
+        _linear(run, "enriched_cmm_first", weighted_ensemble(run, first), n),
         *_with_corrections(run, "enriched_cmm", own, n),
     ]
+
+
+def balanced_mean(candidates: Candidates) -> Float[Tensor, "C D"]:
+    """The ensemble without CMM: in a class all templates together weigh as much as all descriptions, and no text of a
+    group more than another.
+    """
+    return F.combine_candidates(candidates, F.uniform_weights(candidates, balanced=True))
 
 
 def _with_corrections(run: Run, name: str, ensemble: Float[Tensor, "C D"], requests: int) -> list[MethodResult]:

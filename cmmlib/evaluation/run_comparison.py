@@ -139,13 +139,8 @@ def with_distinct_names(sides: Sequence[RunSummary]) -> list[RunSummary]:
 
 
 def worst_masks(sides: Sequence[RunSummary], k: int) -> Bool[Tensor, "R C"]:
-    """The k worst classes of every run that has accuracies."""
-    masks = []
-    for accuracy in (side.accuracy for side in sides if side.accuracy is not None):
-        mask = torch.zeros(len(accuracy), dtype=torch.bool)
-        mask[F.worst_classes(accuracy, k)] = True
-        masks.append(mask)
-    return torch.stack(masks)
+    """The k worst classes, with those that tie with the k-th, of every run that has accuracies."""
+    return torch.stack([F.true_worst(side.accuracy, k) for side in sides if side.accuracy is not None])
 
 
 def same_classes(sides: Sequence[RunSummary]) -> bool:
@@ -172,8 +167,8 @@ def overview(sides: Sequence[RunSummary], k: int) -> pd.DataFrame:
 def agreement(sides: Sequence[RunSummary], k: int) -> pd.DataFrame:
     """A row a pair of runs: rank correlation of class accuracies, and how many of the k worst they share.
 
-    Without labels both are of soft CMM. Only classes with images in both count. `chance` is the number that two sets
-    drawn at random would share.
+    Without labels both are of soft CMM. Only classes with images in both count. Classes that tie with the k-th worst
+    are among the worst; `chance` is the number that two sets of as many classes, drawn at random, would share.
     """
     rows = []
     for one, other in combinations(sides, 2):
@@ -181,25 +176,31 @@ def agreement(sides: Sequence[RunSummary], k: int) -> pd.DataFrame:
         x, y = torch.stack([s for s in scores if s is not None]).double()
         defined = ~(x.isnan() | y.isnan())
         x, y = x[defined], y[defined]
-        lowest = [set(F.worst_classes(s, k).tolist()) for s in (x, y)]
-        chance = min(k, len(x)) ** 2 / len(x) if len(x) else None
-        shared = len(lowest[0] & lowest[1])
+        lowest = [F.true_worst(s, k) for s in (x, y)]
+        chance = int(lowest[0].sum()) * int(lowest[1].sum()) / len(x) if len(x) else None
+        shared = int((lowest[0] & lowest[1]).sum())
         pair = {"run": one.name, "other": other.name, "spearman": F.spearman(x, y)}
         rows.append({**pair, "shared_worst": shared, "chance": chance})
     return pd.DataFrame(rows, columns=["run", "other", "spearman", "shared_worst", "chance"])
 
 
 def worst_everywhere(sides: Sequence[RunSummary], k: int) -> list[int]:
-    """Classes among the k worst of every run, the lowest mean accuracy first; of soft CMM without labels."""
+    """Classes among the k worst of every run, or tied with the k-th, the lowest mean accuracy first; of soft CMM without
+    labels.
+    """
     scores = [side.suspicion if any(s.accuracy is None for s in sides) else side.accuracy for side in sides]
     table = torch.stack([s.double() for s in scores if s is not None])  # [runs, C]
-    shared = set.intersection(*(set(F.worst_classes(row, k).tolist()) for row in table))
-    mean = table.mean(0)
-    return sorted(shared, key=lambda c: (float(mean[c]), c))
+    shared, mean = torch.stack([F.true_worst(row, k) for row in table]).all(0), table.mean(0)
+    return sorted(shared.nonzero()[:, 0].tolist(), key=lambda c: (float(mean[c]), c))
+
+
+FOLLOWED = ("base_worst", "base_worst_count", "base_worst_split_half")
 
 
 def gains(sides: Sequence[RunSummary]) -> pd.DataFrame:
-    """A row a run and method: `overall`, `worst_10`, what both gain over the base prompt, and `base_worst_10`."""
+    """A row a run and method: `overall`, `worst_10`, what both gain over the base prompt, and of the base prompt's worst
+    10 `base_worst_10`, their number `base_worst_count_10`, and `base_worst_split_half_10` (`evaluation.ensemble_rows`).
+    """
     rows = []
     for side in (s for s in sides if s.accuracy is not None):
         start = {"overall": side.overall, "worst_10": side.worst(10)}
@@ -207,10 +208,10 @@ def gains(sides: Sequence[RunSummary]) -> pd.DataFrame:
         for row in side.methods or [base]:
             values = {"overall": row["overall"], "worst_10": row["worst"]["10"]}
             gained = {f"gain_{key}": _difference(value, start[key]) for key, value in values.items()}
-            followed = row["base_worst"].get("10")
-            rows.append({"run": side.name, "method": row["name"], **values, **gained, "base_worst_10": followed})
-    columns = ["run", "method", "overall", "worst_10", "gain_overall", "gain_worst_10", "base_worst_10"]
-    return pd.DataFrame(rows, columns=columns)
+            followed = {f"{key}_10": row.get(key, {}).get("10") for key in FOLLOWED}
+            rows.append({"run": side.name, "method": row["name"], **values, **gained, **followed})
+    columns = ["run", "method", "overall", "worst_10", "gain_overall", "gain_worst_10"]
+    return pd.DataFrame(rows, columns=[*columns, *(f"{key}_10" for key in FOLLOWED)])
 
 
 def _difference(value: float | None, start: float | None) -> float | None:

@@ -19,7 +19,8 @@ def detection_scores(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k:
     The true worst set is every class at or below the k-th lowest accuracy, so ties can make it larger than k
     (`n_true`). `precision_at_k` is the share of the k lowest scores in it, `auroc` uses the same set, and `chance` is
     its share of all classes. Classes without images stay out; where fewer than k are left, only Spearman's correlation
-    is defined. Ties among scores go to the lowest index, as in `cmmlib.functional.cmm.rank_classes`.
+    is defined. Of classes tied at the k-th lowest score each counts in part, so that together they fill the places left:
+    the mean over all ways to break the tie.
 
     Args:
         score: no NaN among classes with images (see `cmmlib.functional.cmm.fill_undefined`).
@@ -35,11 +36,19 @@ def detection_scores(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k:
     n_true, n = int(worst.sum()), len(a)
     return {
         "spearman": spearman(s, a),
-        "precision_at_k": float(worst[s.argsort(stable=True)[:k]].double().mean()),
+        "precision_at_k": _precision(s, worst, k),
         "auroc": auroc(s, worst),
         "n_true": n_true,
         "chance": n_true / n,
     }
+
+
+def _precision(score: Float[Tensor, "C"], worst: Bool[Tensor, "C"], k: int) -> float:
+    """Share of worst classes among the k lowest scores, in the mean over all ways to break a tie."""
+    limit = score.sort().values[k - 1]
+    below, tied = score < limit, score == limit
+    places = k - int(below.sum())
+    return float(worst[below].sum() + places * worst[tied].double().mean()) / k
 
 
 def spearman(x: Float[Tensor, "n"], y: Float[Tensor, "n"]) -> float | None:

@@ -33,6 +33,8 @@ def bootstrap_interval(
     Not for "the k worst of this sample": drawing them again in every resample doubles their bias.
     """
     count, value = accuracy.count[classes].numpy(), accuracy.value[classes].numpy()
+    order = np.lexsort((value, count))  # so that the order of the classes changes nothing
+    count, value = count[order], value[order]
     if not len(count) or not count.all():
         return None
     means = (np.random.default_rng(seed).binomial(count, value, (draws, len(count))) / count).mean(1)
