@@ -1,6 +1,6 @@
-"""What a chapter puts on its page: numbers for the prose, tables, and figures that are also files.
+"""What a chapter shows under its cells: sentences, tables, and figures that are also files.
 
-A number in prose is glued from a result, never typed. Text that came from outside (class names, file names) is escaped
+A number in prose is computed, never typed. Text that came from outside (class names, file names) is escaped
 here, once.
 """
 
