@@ -115,7 +115,7 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
     shutil.copytree(source("book"), own_folders.emptied(staged), ignore=unused, dirs_exist_ok=True)
     manifest = json.loads((folders[0] / "manifest.json").read_text())
     shutil.copytree(folders[0] / "figures", staged / "figures")
-    values = page_values(json.loads((folders[0] / "results.json").read_text()), manifest)
+    values = page_values(json.loads((folders[0] / "results.json").read_text()))
     for page in staged.rglob("*.md"):
         page.write_text(filled(_keep_blocks(page.read_text(), manifest["conditions"]), values, page.name))
     toc = yaml.safe_load((staged / "_toc.yml").read_text())

@@ -1,4 +1,4 @@
-"""What the book's own pages say of a run: `{{ name }}` in their text, taken from results.json and manifest.json."""
+"""What the book's own pages say of a run: `{{ name }}` in their text, taken from results.json."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def filled(page: str, values: Mapping[str, str], name: str = "the page") -> str:
     return _NAME.sub(lambda found: values[found[1]], page)
 
 
-def page_values(results: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, str]:
+def page_values(results: Mapping[str, Any]) -> dict[str, str]:
     """Every value that a page may ask for; those of sections that the run lacks are missing."""
     values = {name: f"{results[name]:,}" for name in ("n_images", "n_classes", "worst_k") if name in results}
     if results.get("study"):
@@ -67,10 +67,9 @@ def _ensembles(results: Mapping[str, Any]) -> dict[str, str]:
     )
     steps = {key: f"from {percent(before[key])} to {percent(after[key])}" for key in before}
     followed = counted(base["base_worst_count"]["10"], "class", "classes")
-    return {
-        "repair": f"Weighing {texts} by CMM takes overall accuracy {steps['overall']}, and the {followed} of lowest accuracy "
-        f"{steps['followed']}; where these are chosen on one half of the images and measured on the other, {steps['other']}."
-    }
+    said = f"Weighing {texts} by CMM takes overall accuracy {steps['overall']}, and the {followed} of lowest accuracy "
+    said += f"{steps['followed']}; chosen on one half of the images and measured on the other, {steps['other']}."
+    return {"repair": said}
 
 
 def _evidence(results: Mapping[str, Any]) -> dict[str, str]:

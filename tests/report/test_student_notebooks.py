@@ -1,0 +1,186 @@
+"""Notebooks for students: they run where they lie, hold no answer, and tell a right answer from a wrong one."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import nbformat
+import pytest
+from finished_runs import cmm, write_embeddings
+
+from cmmlib import Study
+from cmmlib.report import exercises
+from cmmlib.report.book_cells import tags
+from cmmlib.storage import own_folders
+from cmmlib.study.study import file_fields
+
+
+@pytest.fixture(scope="session")
+def for_students(made_once, labelled) -> Path:
+    """The labelled run's notebooks for students."""
+
+    def make(place: Path) -> None:
+        write_embeddings(place / "synthetic.npz")
+        said = cmm("notebooks", labelled, "--out", place / "course", "--data", place / "synthetic.npz")
+        assert (said.code, said.out) == (0, f"{place / 'course' / 'notebooks.zip'}\n"), said.err
+
+    return made_once("for-students", make) / "course"
+
+
+@pytest.fixture
+def unpacked(for_students, tmp_path, monkeypatch) -> Path:
+    """What the zip file holds, in an empty folder that is the working folder."""
+    with zipfile.ZipFile(for_students / "notebooks.zip") as archive:
+        archive.extractall(tmp_path / "desk")
+    monkeypatch.chdir(tmp_path / "desk")
+    return tmp_path / "desk"
+
+
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def run_cells(notebook, answers: dict[str, float] | None = None) -> str:
+    """Run the cells; an answer cell gets its answer. Returns what was printed."""
+    names: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setattr("IPython.display.display", lambda *_, **__: None)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                exec(cell.source, names)
+                if cell.id.startswith("answer-"):
+                    names.update(answers or {})
+    return out.getvalue()
+
+
+def test_every_chapter_runs_from_the_zip_file_alone(unpacked):
+    chapters = sorted(path.name for path in unpacked.glob("*.ipynb"))
+    assert chapters == sorted(path.name for path in (unpacked / "solutions").glob("*.ipynb"))
+    assert len(chapters) > 5
+    for name in chapters:
+        said = run_cells(read(unpacked / name))
+        assert said.count("no answer yet") == sum(c.id.startswith("check-") for c in read(unpacked / name).cells)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(unpacked / "solutions")
+            run_cells(read(unpacked / "solutions" / name))
+
+
+def test_a_chapter_runs_in_jupyter(unpacked):
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", "done.ipynb"]
+    done = subprocess.run([*command, "01_phenomenon.ipynb"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "no answer yet" in (unpacked / "done.ipynb").read_text()
+
+
+def test_a_right_answer_is_told_from_a_wrong_one(unpacked):
+    solution = read(unpacked / "solutions" / "01_phenomenon.ipynb")
+    outputs = [output for cell in solution.cells if "check" in tags(cell) for output in cell.outputs]
+    answers = {o["data"][exercises.ANSWER]["name"]: o["data"][exercises.ANSWER]["value"] for o in outputs}
+    assert len(answers) > 1
+    chapter = read(unpacked / "01_phenomenon.ipynb")
+    assert run_cells(chapter, answers).count("right\n") == len(answers)
+    wrong = {name: value + 1 for name, value in answers.items()}
+    assert run_cells(chapter, wrong).count("not yet") == len(answers)
+
+
+def test_students_see_numbers_and_no_solution(for_students):
+    for path in for_students.glob("*.ipynb"):
+        chapter = read(path)
+        assert not [cell for cell in chapter.cells if {"solution", "check"} & {*tags(cell)}]
+        assert exercises.ANSWER not in path.read_text()
+        assert [o for cell in chapter.cells for o in cell.get("outputs", [])], path.name
+    said = (for_students / "01_phenomenon.ipynb").read_text()
+    assert "**In this run:** the classifier is right on" in said
+
+
+def test_the_parameters_are_those_of_the_run(for_students):
+    for path, place in ((for_students, "data"), (for_students / "solutions", "../data")):
+        (cell,) = (c for c in read(path / "02_cmm.ipynb").cells if "parameters" in tags(c))
+        names: dict[str, object] = {}
+        exec(cell.source, names)
+        assert names["dataset"] == f"embeddings:{place}/synthetic.npz"
+
+
+def test_the_address_of_the_package_is_filled_in(labelled, tmp_path, monkeypatch):
+    monkeypatch.setenv("CMM_REPOSITORY_URL", "https://example.org/us/book")
+    data = write_embeddings(tmp_path / "synthetic.npz").removeprefix("embeddings:")
+    assert cmm("notebooks", labelled, "--out", tmp_path / "course", "--data", data).code == 0
+    text = (tmp_path / "course" / "01_phenomenon.ipynb").read_text()
+    assert 'repository = \\"https://example.org/us/book\\"' in text
+    assert "(https://example.org/us/book/blob/main/book/results.md)" in text
+
+
+def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(labelled, tmp_path):
+    other = tmp_path / "other.npz"
+    other.write_text("")
+    for given, said in (([], "dataset is synthetic.npz: give its path"), ([other], "dataset is synthetic.npz")):
+        flags = [word for path in given for word in ("--data", path)]
+        refused = cmm("notebooks", labelled, "--out", tmp_path / "course", *flags)
+        assert (refused.code, refused.out, said in refused.err) == (2, "", True), refused.err
+    mine = tmp_path / "mine" / "notes.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    data = write_embeddings(tmp_path / "synthetic.npz").removeprefix("embeddings:")
+    foreign = cmm("notebooks", labelled, "--out", tmp_path / "course", "--data", data, "--data", other)
+    assert (foreign.code, "does not read other.npz" in foreign.err) == (2, True)
+    assert cmm("notebooks", labelled, "--out", mine.parent, "--data", data).code == 2
+    assert not (tmp_path / "course").exists()
+    assert mine.read_text() == "mine"
+
+
+def test_a_second_time_writes_the_same_bytes(labelled, for_students, tmp_path):
+    data = write_embeddings(tmp_path / "synthetic.npz").removeprefix("embeddings:")
+    for _ in range(2):
+        assert cmm("notebooks", labelled, "--out", tmp_path / "course", "--data", data).code == 0
+        first = (tmp_path / "course" / "01_phenomenon.ipynb").read_bytes()
+        assert first == (for_students / "01_phenomenon.ipynb").read_bytes()
+    assert own_folders.is_own(tmp_path / "course")
+
+
+@pytest.mark.parametrize(
+    ("fields", "files"),
+    [
+        ({}, {}),
+        ({"dataset": "folder:birds"}, {"dataset": "birds"}),
+        ({"dataset": "cifar100", "backbone": "ViT-B-32", "pretrained": "openai"}, {}),
+        ({"backbone": "local-dir:clip", "pretrained": "a.pt"}, {"backbone": "clip", "pretrained": "a.pt"}),
+        ({"templates": "mine.txt", "class_names": "names"}, {"templates": "mine.txt", "class_names": "names"}),
+    ],
+)
+def test_the_files_of_a_study_are_known(fields, files):
+    assert file_fields(Study().public() | fields) == files
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "said"),
+    [
+        (..., 0.5, "no answer yet"),
+        (0.5, 0.5, "right"),
+        (0.503, 0.5, "right"),
+        (0.6, 0.5, "not yet"),
+        ("half", 0.5, "not yet"),
+        (None, 0.5, "not yet"),
+        (float("nan"), 0.5, "not yet"),
+        (0.0, 0.0, "right"),
+        (1, None, "no answer to compare"),
+    ],
+)
+def test_a_check_takes_whatever_a_student_writes(given, expected, said, capsys):
+    exercises.check(given, expected)
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [0.25, 3, None, float("nan")])
+def test_an_answer_travels_as_json(value, monkeypatch):
+    shown: list[dict] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    exercises.answer(x=value)
+    (data,) = shown
+    json.dumps(data, allow_nan=False)
+    assert data[exercises.ANSWER]["name"] == "x"
