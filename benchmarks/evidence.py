@@ -35,10 +35,9 @@ def main() -> None:
     for name, file in FILES.items():
         data = load_embeddings(folder / file)
         assert data.labels is not None
-        k = min(10, F.default_worst_k(len(data.classnames)))
-        rows = claims.claim_rows(
-            data.image_features, data.text_features[0], data.text_features, data.labels, data.logit_scale, k
-        )
+        k = F.default_worst_k(len(data.classnames))
+        texts = data.text_features[0], data.text_features
+        rows = claims.claim_rows(data.image_features, *texts, data.labels, data.logit_scale, k, followed_k=10)
         rows.append(claims.sight(data.image_features, data.text_features[0], data.labels))
         shown = pages.evidence_table(rows)
         shown.insert(0, "data", name)

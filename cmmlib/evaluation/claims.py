@@ -60,6 +60,7 @@ def claim_rows(
     logit_scale: float,
     k: int,
     seed: int = 0,
+    followed_k: int | None = None,
 ) -> list[Row]:
     """Every claim that embeddings alone can check.
 
@@ -67,6 +68,7 @@ def claim_rows(
         base_text_features: texts of the base prompt, which all rows but one are about.
         text_features: texts of the pool, to be rated.
         k: size of the worst set.
+        followed_k: size of the worst set that is followed through a method; k by default.
 
     Returns:
         Rows with `claim`, `measure`, `value`, `low`, `high` (95 %, or the bracket of worst@k) and `held`.
@@ -79,7 +81,7 @@ def claim_rows(
         table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
     for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
         after = fit(image_features, base_text_features, logit_scale).predict(image_features)
-        table += lift(name, before, after, labels, n_classes, k, seed)
+        table += lift(name, before, after, labels, n_classes, followed_k or k, seed)
     return table
 
 
@@ -106,7 +108,7 @@ def detection(passed: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed
         name = assignment.replace("_", " ")
         for measure, of, truth, than in (
             ("rank correlation", F.spearman, a, 0.0),
-            ("AUROC", F.auroc, worst, 0.5),
+            (f"AUROC of the worst {k}", F.auroc, worst, 0.5),
         ):
             value, low, high = _bootstrap(of, score, truth, seed)
             table.append(_row(FINDS, f"{measure}, {name}", value, low, high, than))
@@ -165,17 +167,27 @@ def lift(
     n_classes: int,
     k: int,
     seed: int = 0,
+    base: Int[Tensor, "N"] | None = None,
 ) -> list[Row]:
     """What a label-free method does to the k worst classes and overall, with intervals of paired differences.
 
     The k worst, and those tied with the k-th, are chosen on one half of each class's images and followed on the other,
     in both directions: chosen and measured on the same images they would gain by regression to the mean alone.
+
+    Args:
+        base: predictions that the k worst are chosen by; `before` by default.
     """
     change = (after == labels).double() - (before == labels).double()
-    worst, error = followed_on_other_half(change, before, labels, n_classes, k, seed)
+    worst, error = followed_on_other_half(change, before if base is None else base, labels, n_classes, k, seed)
     overall, spread = float(change.mean()), float(change.std(correction=0)) / len(change) ** 0.5
     return [
-        _row(LIFTS.format(name), f"change of the worst {k}", worst, worst - Z95 * error, worst + Z95 * error),
+        _row(
+            LIFTS.format(name),
+            f"change of the worst {k}, chosen on other images",
+            worst,
+            worst - Z95 * error,
+            worst + Z95 * error,
+        ),
         _row(SPARES.format(name), "change overall", overall, overall - Z95 * spread, overall + Z95 * spread, -COST),
     ]
 

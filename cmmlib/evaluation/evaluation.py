@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.evaluation.claims import followed_on_other_half
+from cmmlib.evaluation.claims import followed_on_other_half, lift
 from cmmlib.evaluation.methods import MethodResult, balanced_mean, weighted_ensemble
 from cmmlib.functional.candidates import TEMPLATE, Candidates
 from cmmlib.functional.similarity import SimilarityPass
@@ -55,7 +55,7 @@ def accuracy_report(
 
 
 def lowest_classes(accuracy: Float[Tensor, "C"], k: int) -> Int[Tensor, "n"]:
-    """Every class at or below the k-th lowest accuracy, the lowest first: more than k where classes tie with the k-th."""
+    """Every class at or below the k-th lowest accuracy, the lowest first: more than k where some tie with the k-th."""
     return F.worst_classes(accuracy, max(1, int(F.true_worst(accuracy, k).sum())))
 
 
@@ -69,7 +69,7 @@ def followed_sets(accuracy: Float[Tensor, "C"]) -> dict[int, Int[Tensor, "n"]]:
 
 
 def names_report(run: Run, told_apart: Mapping[str, Any]) -> dict[str, Any]:
-    """The `disambiguated` section of results.json: the names that changed, by class index, and the accuracy with them."""
+    """The `disambiguated` section of results.json: the names that changed, by class index, and accuracy with them."""
     assert run.disambiguated is not None
     pairs = enumerate(zip(run.classnames, run.disambiguated, strict=True))
     names = {c: new for c, (old, new) in pairs if old != new}
@@ -140,6 +140,42 @@ def flat_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(flat)
 
 
+STEPS = (  # added: more templates, CMM among them; descriptions, their balance, CMM; all but the first left out
+    ("base", "uniform"),
+    ("uniform", "cmm_templates"),
+    ("uniform", "enriched_uniform"),
+    ("enriched_uniform", "enriched_balanced"),
+    ("enriched_balanced", "enriched_cmm"),
+    ("enriched_cmm", "enriched_cmm_first"),
+)
+
+
+def gain_steps(
+    methods: Sequence[MethodResult], labels: Int[Tensor, "N"], n_classes: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """What each of `STEPS` adds, where both methods are there: `before`, `after`, and paired differences of accuracy.
+
+    Returns:
+        Rows whose `overall` and `base_worst_10` have `value`, `low` and `high` (95 %); the latter is of the base
+        prompt's worst classes, chosen on one half of the images and measured on the other (`claims.lift`), None where
+        fewer than 10 classes have images there.
+    """
+    by_name = {one.name: one.prediction for one in methods}
+    rows = []
+    for before, after in STEPS:
+        if before in by_name and after in by_name:
+            pair = by_name[before], by_name[after]
+            worst, overall = lift(after, *pair, labels, n_classes, FOLLOWED[0], seed, by_name["base"])
+            rows.append(
+                {"before": before, "after": after, "overall": _bounds(overall), "base_worst_10": _bounds(worst)}
+            )
+    return rows
+
+
+def _bounds(row: Mapping[str, Any]) -> dict[str, float | None]:
+    return {key: None if row[key] != row[key] else row[key] for key in ("value", "low", "high")}
+
+
 def gains_and_losses(
     before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], by: float = 0.05
 ) -> tuple[Bool[np.ndarray, "C"], Bool[np.ndarray, "C"]]:
@@ -163,6 +199,30 @@ def described_curve(
         }
         rows += [{"count": int(count), "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
     return rows
+
+
+def control(
+    run: Run, labels: Int[Tensor, "N"], kinds: Mapping[str, Mapping[int, Tensor]], suspects: list[int]
+) -> pd.DataFrame:
+    """`described_curve` with all suspects described, once for each kind of descriptions."""
+    return pd.concat(
+        pd.DataFrame(described_curve(run, labels, texts, suspects, [len(suspects)])).assign(descriptions=kind)
+        for kind, texts in kinds.items()
+    )
+
+
+def sensitivity(
+    run: Run, labels: Int[Tensor, "N"], candidates: Candidates, score: Float[Tensor, "T"], k: int
+) -> pd.DataFrame:
+    """worst@k over the cut (rows) and the temperature (columns) of the weights, the candidates' CMM as it is."""
+    cuts, temperatures = (0.5, 1.0, 2.0, None), (0.1, 0.2, 0.3, 0.6, 1.0)
+    grid = pd.DataFrame(index=pd.Index(cuts, dtype=object), columns=temperatures, dtype=float)
+    for row, cut in enumerate(cuts):
+        for column, temperature in enumerate(temperatures):
+            weights = F.weigh_candidates(candidates, score, temperature=temperature, cut=cut)
+            answers = predict(run.image_features, F.combine_candidates(candidates, weights))
+            grid.iloc[row, column] = F.worst_at_k(F.class_accuracy(answers, labels, run.n_classes).value, k)
+    return grid
 
 
 def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]) -> list[dict[str, Any]]:
@@ -198,11 +258,16 @@ def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor
 
 
 def _scores(run: Run, labels: Tensor, classifier: Tensor, followed: bool = False) -> dict[str, Any]:
-    accuracy = F.class_accuracy(predict(run.image_features, classifier), labels, run.n_classes)
+    prediction = predict(run.image_features, classifier)
+    accuracy = F.class_accuracy(prediction, labels, run.n_classes)
     scores = {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}
     if followed:
-        base = F.class_accuracy(predict(run.image_features, run.base_text_features), labels, run.n_classes)
-        scores["base_worst_10"] = _mean(accuracy.value[followed_sets(base.value)[10]])
+        base = predict(run.image_features, run.base_text_features)
+        before = F.class_accuracy(base, labels, run.n_classes)
+        right = (prediction == labels).double()
+        half, _ = followed_on_other_half(right, base, labels, run.n_classes, 10, run.study.seed)
+        scores["base_worst_10"] = _mean(accuracy.value[followed_sets(before.value)[10]])
+        scores["base_worst_split_half_10"] = None if half != half else half
     return scores
 
 

@@ -185,9 +185,7 @@ def agreement(sides: Sequence[RunSummary], k: int) -> pd.DataFrame:
 
 
 def worst_everywhere(sides: Sequence[RunSummary], k: int) -> list[int]:
-    """Classes among the k worst of every run, or tied with the k-th, the lowest mean accuracy first; of soft CMM without
-    labels.
-    """
+    """Classes among the k worst of every run, or tied with the k-th, lowest mean first; without labels of soft CMM."""
     scores = [side.suspicion if any(s.accuracy is None for s in sides) else side.accuracy for side in sides]
     table = torch.stack([s.double() for s in scores if s is not None])  # [runs, C]
     shared, mean = torch.stack([F.true_worst(row, k) for row in table]).all(0), table.mean(0)
@@ -198,8 +196,8 @@ FOLLOWED = ("base_worst", "base_worst_count", "base_worst_split_half")
 
 
 def gains(sides: Sequence[RunSummary]) -> pd.DataFrame:
-    """A row a run and method: `overall`, `worst_10`, what both gain over the base prompt, and of the base prompt's worst
-    10 `base_worst_10`, their number `base_worst_count_10`, and `base_worst_split_half_10` (`evaluation.ensemble_rows`).
+    """A row a run and method: `overall`, `worst_10`, what both gain over the base prompt, and of the base prompt's
+    worst 10 `base_worst_10`, `base_worst_count_10` and `base_worst_split_half_10`, as in `evaluation.ensemble_rows`.
     """
     rows = []
     for side in (s for s in sides if s.accuracy is not None):

@@ -19,8 +19,8 @@ def detection_scores(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k:
     The true worst set is every class at or below the k-th lowest accuracy, so ties can make it larger than k
     (`n_true`). `precision_at_k` is the share of the k lowest scores in it, `auroc` uses the same set, and `chance` is
     its share of all classes. Classes without images stay out; where fewer than k are left, only Spearman's correlation
-    is defined. Of classes tied at the k-th lowest score each counts in part, so that together they fill the places left:
-    the mean over all ways to break the tie.
+    is defined. Of classes tied at the k-th lowest score each counts in part, so that together they fill the places
+    left: the mean over all ways to break the tie.
 
     Args:
         score: no NaN among classes with images (see `cmmlib.functional.cmm.fill_undefined`).

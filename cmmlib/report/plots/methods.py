@@ -27,31 +27,32 @@ MARKS = {  # kind of method -> colour and marker, in the order of the legend
 
 
 @styled
-def compare_methods(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | None = None) -> Figure:
-    """A row a method: overall accuracy with its 95 % interval, and worst-10 with its bracket.
+def compare_methods(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | None = None, k: int | str = 10) -> Figure:
+    """A row a method: overall accuracy with its 95 % interval, and worst@k with its bracket.
 
     Args:
-        rows: of `compare.ensemble_rows`, each with a worst-10; drawn from the top in their order.
+        rows: of `evaluation.ensemble_rows`, each with a worst@k; drawn from the top in their order.
         kinds: what each row is, one of `MARKS`; without it, by its weights and its descriptions.
     """
     labels = [_kind(row, None if kinds is None else kinds[i]) for i, row in enumerate(rows)]
     overall = np.array([[row["overall"], *row["overall_interval"]] for row in rows], float)
-    worst = np.array([[row["worst"]["10"], row["worst"]["10"], row["worst_split_half"]["10"]] for row in rows], float)
+    worst = np.array(
+        [[row["worst"][f"{k}"], row["worst"][f"{k}"], row["worst_split_half"][f"{k}"]] for row in rows], float
+    )
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 1.3 + 0.27 * len(rows)), sharey=True)
     _dots(axes[0], 100 * overall, labels)
     _dots(axes[1], 100 * worst, labels)
     axes[0].set_yticks(range(len(rows)), [display_name(row["name"]) for row in rows])
     axes[0].set(ylim=(len(rows) - 0.4, -0.6), xlabel="overall accuracy (%),\nline: 95 % interval")
-    axes[1].set_xlabel("accuracy of the worst 10 classes (%),\nline: up to its split-half value")
+    classes = "worst class" if int(k) == 1 else f"worst {k} classes"
+    axes[1].set_xlabel(f"accuracy of the {classes} (%),\nline: up to its split-half value")
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    title = _highest(rows) if kinds is None else _better(rows)
+    title = _highest(rows, f"{k}") if kinds is None else _better(rows, f"{k}")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     values = zip(rows, 100 * overall[:, 0], 100 * worst[:, 0], strict=True)
     said = "; ".join(f"{display_name(row['name'])} {a:.1f} and {b:.1f}" for row, a, b in values)
-    return described(
-        figure, f"Overall accuracy and accuracy of the worst 10 classes of every method, in percent: {said}."
-    )
+    return described(figure, f"Overall accuracy and accuracy of the {classes} of every method, in percent: {said}.")
 
 
 def _kind(row: Mapping[str, Any], given: str | None) -> str:
@@ -79,16 +80,14 @@ def _dots(axis: Axes, values: np.ndarray, labels: Sequence[str]) -> None:
     axis.set_axisbelow(True)
 
 
-def _highest(rows: Sequence[Mapping[str, Any]]) -> str:
-    most = max(row["worst"]["10"] for row in rows)
-    best = [row["name"] for row in rows if row["worst"]["10"] == most]
-    return (
-        f"Highest worst-10: {display_name(best[0])}" if len(best) == 1 else "Overall accuracy and the worst 10 classes"
-    )
+def _highest(rows: Sequence[Mapping[str, Any]], k: str) -> str:
+    most = max(row["worst"][k] for row in rows)
+    best = [row["name"] for row in rows if row["worst"][k] == most]
+    return f"Highest worst-{k}: {display_name(best[0])}" if len(best) == 1 else f"Overall accuracy and worst-{k}"
 
 
-def _better(rows: Sequence[Mapping[str, Any]]) -> str:
+def _better(rows: Sequence[Mapping[str, Any]], k: str) -> str:
     others = [row for row in rows if row["name"] != "base"]
     (base,) = (row for row in rows if row["name"] == "base")
-    better = [r for r in others if r["overall"] > base["overall"] and r["worst"]["10"] > base["worst"]["10"]]
+    better = [r for r in others if r["overall"] > base["overall"] and r["worst"][k] > base["worst"][k]]
     return f"Better than the base prompt on both: {len(better)} of {len(others)} methods"

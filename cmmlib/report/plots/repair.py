@@ -159,11 +159,11 @@ def two_curves(
 
 
 @styled
-def sensitivity_grid(grid: pd.DataFrame, temperature: float, cut: float | None) -> Figure:
-    """Worst-10 over temperature (columns) and cut (rows), fractions; the study's setting is framed."""
+def sensitivity_grid(grid: pd.DataFrame, temperature: float, cut: float | None, k: int | str = 10) -> Figure:
+    """worst@k over temperature (columns) and cut (rows), fractions; the study's setting is framed."""
     values = 100 * grid.to_numpy(float)
     figure, axis = plt.subplots(figsize=(7.6, 3.2))
-    sns.heatmap(values, ax=axis, cmap="viridis", annot=True, fmt=".1f", cbar_kws={"label": "worst 10 (%)"})
+    sns.heatmap(values, ax=axis, cmap="viridis", annot=True, fmt=".1f", cbar_kws={"label": f"worst {k} (%)"})
     rows = ["none" if pd.isna(row) else f"{row:g}" for row in grid.index]
     axis.set_xticks(np.arange(len(grid.columns)) + 0.5, [f"{column:g}" for column in grid.columns])
     axis.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
@@ -173,11 +173,11 @@ def sensitivity_grid(grid: pd.DataFrame, temperature: float, cut: float | None) 
     axis.set(
         xlabel="temperature of the weights (standard deviations)",
         ylabel="cut (standard deviations)",
-        title=f"Worst-10 over the settings: {values.min():.1f} to {values.max():.1f} %",
+        title=f"Worst-{k} over the settings: {values.min():.1f} to {values.max():.1f} %",
     )
     return described(
         figure,
         f"""
-        Accuracy of the worst 10 classes over the temperature of the weights and the cut, from {values.min():.1f} to
+        Accuracy of the worst {k} classes over the temperature of the weights and the cut, from {values.min():.1f} to
         {values.max():.1f} %; the study's setting, {values[row, column]:.1f} %, is framed.""",
     )
