@@ -9,16 +9,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmmlib.errors import ChapterError, InputError
+from cmmlib.report import student_notebooks
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, source
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
+from cmmlib.study.study import file_fields
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
 WORLD = "miniature_world"  # the page that introduces them
@@ -130,7 +132,7 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
         parts.append(_part("The embedded world", [WORLD, *(f"chapters/{path.stem}" for path in cards)]))
     else:
         (staged / f"{WORLD}.md").unlink()
-    _place_chapters(folders, staged)
+    _place_chapters(folders, staged, _write_students(folders[0], manifest["study"], staged))
     toc["parts"] = [*parts, *toc["parts"]]
     (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False))
@@ -140,8 +142,12 @@ def _part(caption: str, files: Sequence[str]) -> dict[str, Any]:
     return {"caption": caption, "chapters": [{"file": file} for file in files]}
 
 
-def _place_chapters(folders: Sequence[Path], staged: Path) -> None:
-    """Copy the chapters, a further run's into a folder of its own, as the book shows them."""
+def _place_chapters(folders: Sequence[Path], staged: Path, students: set[str]) -> None:
+    """Copy the chapters, a further run's into a folder of its own, as the book shows them.
+
+    Args:
+        students: names of the first run's chapters that there is a notebook for students of.
+    """
     import nbformat
 
     chosen = {"chapters": _chapter_files(folders[0])}
@@ -160,6 +166,8 @@ def _place_chapters(folders: Sequence[Path], staged: Path) -> None:
             if place != "chapters":
                 notebook = without_exercises(notebook)
             notebook = for_the_book(notebook, place, exists)
+            if place == "chapters" and path.name in students:
+                notebook.cells[0].source += _buttons(path.name)
             nbformat.write(notebook, staged / place / path.name)
 
 
@@ -168,15 +176,28 @@ def _is_card(path: Path, place: str) -> bool:
     return path.stem.startswith(APPENDIX) and place != "chapters"
 
 
-def _colab_link(notebook: str) -> str:
-    """A button that opens the notebook's source in Colab, where the environment names a repository on GitHub."""
+STUDENTS = "students"  # folder of the staged book with the notebooks that its buttons lead to
+BRANCH = "notebooks"  # of the repository, where the publication puts them (.github/workflows/publish.yml)
+
+
+def _write_students(run: Path, study: Mapping[str, Any], staged: Path) -> set[str]:
+    """The run's notebooks for students, where they need no file of the user's; returns their names."""
+    if file_fields(study):
+        return set()
+    student_notebooks.write(run, staged / STUDENTS)
+    return {path.name for path in (staged / STUDENTS).glob("*.ipynb")}
+
+
+def _buttons(notebook: str) -> str:
+    """Where a chapter's notebook can be had: as a file, and where a repository on GitHub is known, in Colab and Binder."""
+    files = {"This chapter as a notebook": notebook, "all chapters": student_notebooks.ARCHIVE}
+    ways = [f"{{download}}`{text} </{STUDENTS}/{file}>`" for text, file in files.items()]
     url = os.environ.get("CMM_REPOSITORY_URL", "").rstrip("/").removesuffix(".git")
     found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
-    if not found:
-        return ""
-    target = f"https://colab.research.google.com/github/{found[1]}/blob/main/notebooks/{notebook}"
-    button = f"```{{button-link}} {target}\n:color: primary\n:outline:\nOpen in Colab\n```"
-    return f"\n\n{button}\n\nIts first cell installs the package and asks for this address: `{url}`\n"
+    if found:
+        colab = f"https://colab.research.google.com/github/{found[1]}/blob/{BRANCH}/{notebook}"
+        ways += [f"[Colab]({colab})", f"[Binder](https://mybinder.org/v2/gh/{found[1]}/{BRANCH}?labpath={notebook})"]
+    return "\n\n:::{container} cmm-buttons\n" + " · ".join(ways) + "\n:::\n"
 
 
 def _configuration() -> dict[str, Any]:

@@ -109,15 +109,12 @@ def test_a_page_with_a_warning_is_an_error_and_the_old_book_stays(labelled, tmp_
     assert old.read_text() == "old"
 
 
-def test_a_page_that_lost_a_number_is_found(labelled_book, tmp_path):
+def test_a_page_that_lost_a_sentence_is_found(labelled_book, tmp_path):
     built = tmp_path / "html"
     shutil.copytree(labelled_book / "html", built)
-    chapter = labelled_book / "book" / "chapters" / "01_phenomenon.ipynb"
-    value = book._glued_values(chapter)["overall"]
     target = built / "chapters" / "01_phenomenon.html"
-    text = target.read_text()
-    target.write_text(text.replace(value, "?").replace(value.replace(" ", "\u00a0"), "?"))  # in prose, and in tables
-    with pytest.raises(ChapterError, match="lacks the value of overall"):
+    target.write_text(target.read_text().replace("the classifier is right on", "?"))
+    with pytest.raises(ChapterError, match=r"01_phenomenon.html lacks the sentence 'In this run: the classifier is"):
         book._verify(labelled_book / "book", built)
 
 
@@ -140,21 +137,35 @@ def test_sources_are_found_beside_the_package_or_said_to_be_missing(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("address", "target"),
+    ("address", "repository"),
     [
-        (
-            "https://github.com/us/book.git",
-            "https://colab.research.google.com/github/us/book/blob/main/notebooks/01_x.ipynb",
-        ),
+        ("https://github.com/us/book.git", "us/book"),
+        ("https://github.com/us/book/", "us/book"),
         ("", None),
         ("https://example.org/us/book", None),
         ("https://github.com/us/book) [x](javascript:alert(1)", None),
     ],
 )
-def test_a_chapter_opens_in_colab_where_its_repository_is_known(address, target, monkeypatch):
+def test_a_chapter_opens_elsewhere_where_its_repository_is_known(address, repository, monkeypatch):
     monkeypatch.setenv("CMM_REPOSITORY_URL", address)
-    link = book._colab_link("01_x.ipynb")
-    assert (target in link) if target else link == ""
+    buttons = book._buttons("01_x.ipynb")
+    assert "/students/01_x.ipynb" in buttons
+    links = re.findall(r"\]\((.*?)\)", buttons)
+    elsewhere = ["colab.research.google.com/github/{}/blob/notebooks/01_x.ipynb"]
+    elsewhere += ["mybinder.org/v2/gh/{}/notebooks?labpath=01_x.ipynb"]
+    assert links == ([f"https://{place.format(repository)}" for place in elsewhere] if repository else [])
+
+
+def test_a_book_of_the_miniature_world_offers_its_notebooks(default_book):
+    found = page(default_book, "chapters/01_phenomenon")
+    files = [a["href"] for a in found.all("a") if "download" in (a.get("class") or "")]
+    assert [Path(file or "").name for file in files][:2] == ["01_phenomenon.ipynb", "notebooks.zip"]
+    for file in files:
+        assert (default_book / "html" / "chapters" / (file or "")).resolve().is_file()
+
+
+def test_a_book_of_the_user_s_own_data_offers_none(labelled_book):
+    assert not [a for a in page(labelled_book, "chapters/01_phenomenon").all("a") if "_downloads" in (a["href"] or "")]
 
 
 def test_the_repository_is_named_only_where_the_environment_names_it(monkeypatch):

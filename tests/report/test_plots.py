@@ -62,7 +62,9 @@ def figures(n: int) -> dict[str, Figure]:
     intervals = np.stack([accuracy - 0.01, accuracy + 0.01], 1)
     k = max(1, n // 4)
     frame = pd.DataFrame({"name": names[:k], "taken_for": ["", *names[: k - 1]], "own": 0.1, "other": 0.5, "rest": 0.4})
-    margins = [(torch.linspace(-0.2, 0.3, 50), torch.rand(50)) for _ in range(2)]
+    margins = torch.linspace(-0.2, 0.3, 50).expand(2, 50)
+    ranked = {"prompt": names, "overall": np.nan_to_num(accuracy, nan=0.5)}
+    prompts = pd.DataFrame({**ranked, "cmm_mean": score, "cmm_mean_scale_free": score})
     return {
         "curve": plots.class_accuracy_curve(accuracy, intervals, float(np.nanmean(accuracy)), k),
         "confusions": plots.worst_confusions(frame),
@@ -70,12 +72,12 @@ def figures(n: int) -> dict[str, Figure]:
         "bracket": plots.worst_bracket(list(range(1, k + 1)), [0.1] * k, [0.2] * k),
         "no bracket": plots.worst_bracket([1, 2], [0.1, 0.2], [None, None]),
         "margin": plots.one_margin(score, names),
-        "margins": plots.class_margins(["low", "high"], margins),
+        "margins": plots.class_margins(["low", "high"], margins, torch.rand(2, 50), margins.mean(1)),
         "scatter": plots.cmm_against_accuracy(score, accuracy, worst, names, 0.9),
         "scatter without rank": plots.cmm_against_accuracy(score, accuracy, worst, names, None),
         "grid": plots.score_grid({"soft": score, "pseudo": accuracy}, accuracy, worst, {"soft": 0.9, "pseudo": None}),
         "found": plots.worst_found(np.argsort(score), accuracy, worst, k),
-        "prompts": plots.prompt_scores(score, score, np.nan_to_num(accuracy, nan=0.5), names),
+        "prompts": plots.prompt_scores(prompts),
     }
 
 
@@ -270,7 +272,7 @@ def test_retrieved_images_carry_their_margins():
     image = Image.new("RGB", (64, 64), "red")
     figure = plots.retrieved_images([("low", [image, image], [-0.02, 0.01]), ("high", [image], [0.2])])
     assert {text.get_text() for axis in figure.axes for text in axis.texts} == {"-0.020", "+0.010", "+0.200"}
-    assert "low: the class is ahead of its rival on 1 of 2" in figure.get_label()
+    assert "low: the class is ahead of all others on 1 of 2" in figure.get_label()
     plt.close(figure)
 
 
