@@ -81,9 +81,10 @@ class Explained:
     """A linear regression on standardised causes. Intervals are 95 %.
 
     Attributes:
-        coefficients: a row a cause: `value`, `low`, `high`, change of the outcome for one standard deviation.
+        coefficients: a row a cause: `value`, `low`, `high`, change of the outcome for one standard deviation. A cause
+            that is the same for every class explains nothing and has no row; no cause has one where the outcome is.
         shares: a row a cause: `value`, `low`, `high`, its share of the outcome's variance; they sum to `r2`.
-        r2: share of the outcome's variance that all causes explain together, in [0, 1].
+        r2: share of the outcome's variance that all causes explain together, in [0, 1]; NaN where it has none.
         r2_interval: its low and high end.
     """
 
@@ -107,27 +108,25 @@ def explain(
         groups: the weakest name of every class.
 
     Raises:
-        InputError: a cause or the outcome is undefined or the same for every class.
+        InputError: a cause or the outcome is undefined for some class.
     """
     x, y = table.to_numpy(float), np.asarray(outcome, float)
-    _check_variation(x, y, [*map(str, table.columns), "outcome"])
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        raise InputError("explain: a cause or the outcome is undefined for some class: leave that class out")
+    varies = np.ptp(x, 0) > 0
+    if not np.ptp(y) or not varies.any():
+        none = pd.DataFrame(columns=["value", "low", "high"], dtype=float)
+        return Explained(none, none, np.nan, (np.nan, np.nan))
+    x, causes = x[:, varies], table.columns[varies]
     coefficient, share = _regression(x, y)
     drawn = [_regression(x[pick], y[pick]) for pick in _draws(groups, draws, seed)]
     r2_interval = _interval([shares.sum() for _, shares in drawn])
     return Explained(
-        coefficients=_with_interval(table.columns, coefficient, [coefficients for coefficients, _ in drawn]),
-        shares=_with_interval(table.columns, share, [shares for _, shares in drawn]),
+        coefficients=_with_interval(causes, coefficient, [coefficients for coefficients, _ in drawn]),
+        shares=_with_interval(causes, share, [shares for _, shares in drawn]),
         r2=float(share.sum()),
         r2_interval=(float(r2_interval[0]), float(r2_interval[1])),
     )
-
-
-def _check_variation(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
-    if not np.isfinite(x).all() or not np.isfinite(y).all():
-        raise InputError("explain: a cause or the outcome is undefined for some class: leave that class out")
-    same = [name for name, spread in zip(names, [*x.std(0), y.std()], strict=True) if not spread]
-    if same:
-        raise InputError(f"explain: {', '.join(same)}: the same for every class, so it explains nothing")
 
 
 def _draws(groups: Sequence[str], draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -144,12 +143,15 @@ def _with_interval(index: pd.Index, value: np.ndarray, drawn: Sequence[np.ndarra
 
 
 def _interval(drawn: Sequence[Any]) -> np.ndarray:
-    return np.nanquantile(np.asarray(drawn), (0.025, 0.975), axis=0)
+    """95 % of the draws; those without variance are left out, and without any other there is no interval."""
+    values = np.asarray(drawn)
+    defined = values[np.isfinite(values.reshape(len(values), -1)).all(1)]
+    return np.quantile(defined if len(defined) else values, (0.025, 0.975), axis=0)
 
 
 def _regression(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients of standardised causes, and the Shapley share of R2 of each; NaN where a draw has no variance."""
-    if not x.std(0).all() or not y.std():
+    if not np.ptp(x, 0).all() or not np.ptp(y):
         return np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
     x, y = (x - x.mean(0)) / x.std(0), y - y.mean()
     gram, moment, total = x.T @ x, x.T @ y, y @ y

@@ -68,14 +68,27 @@ def test_intervals_hold_the_truth_and_tell_a_cause_from_none():
     assert 50 <= inside <= 60
 
 
-def test_what_explains_nothing_is_refused():
+def test_what_is_the_same_for_every_class_explains_nothing():
     causes, outcome = world()
-    with pytest.raises(InputError, match="none: the same for every class"):
-        anatomy.explain(causes.assign(none=1.0), outcome, GROUPS)
-    with pytest.raises(InputError, match="outcome: the same"):
-        anatomy.explain(causes, np.ones(90), GROUPS)
+    plain, more = (anatomy.explain(table, outcome, GROUPS, 50) for table in (causes, causes.assign(constant=1.0)))
+    pd.testing.assert_frame_equal(plain.coefficients, more.coefficients)
+    assert plain.r2 == more.r2
+    constant = anatomy.explain(causes, np.full(90, 0.6), GROUPS, 50)
+    assert len(constant.coefficients) == len(constant.shares) == 0
+    assert np.isnan([constant.r2, *constant.r2_interval]).all()
+
+
+def test_an_undefined_outcome_is_refused():
+    causes, outcome = world()
     with pytest.raises(InputError, match="undefined"):
         anatomy.explain(causes, np.where(outcome > 0, outcome, np.nan), GROUPS)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_few_classes_are_explained_without_a_warning(n):
+    causes, outcome = world()
+    found = anatomy.explain(causes[:n], outcome[:n], [f"name {i}" for i in range(n)], 200)
+    assert found.r2 == pytest.approx(1) or n > causes.shape[1]
 
 
 def test_causes_are_read_off_the_frequencies():

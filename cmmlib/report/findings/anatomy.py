@@ -1,0 +1,397 @@
+"""Sentences and tables of chapter 6. Those about the interventions are of their shipped record, not of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+import cmmlib.functional as F
+from cmmlib.blazon import anatomy
+from cmmlib.blazon.anatomy import Explained
+from cmmlib.blazon.classes import load_classes
+from cmmlib.blazon.language.plain_english import glosses
+from cmmlib.blazon.training import interventions
+from cmmlib.evaluation import claims
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import (
+    counted,
+    decimal,
+    interval,
+    join_names,
+    name,
+    names,
+    percent,
+    points,
+    points_interval,
+)
+from cmmlib.study.run import Run
+
+FEW_CLASSES = 10  # below which a bootstrap over classes decides nothing
+CLAIMS = {
+    "name_frequency": 1,
+    "ambiguity": -1,
+    "visual_confusability": -1,
+}  # cause -> sign of the effect it should have
+GAIN = 0.05  # what a class must gain to count as recovered, as in `plots.recovery`
+SHOWN = 20  # rows of a table of classes, at most
+DONE = {"frequent": "rare names made frequent", "split": "the other sense of a name removed"}
+
+
+def verdict(bounds: Sequence[float], n: int, sign: int = 1) -> str:
+    """`claims.verdict` of an interval over n classes, of an effect with this sign; too few decide nothing."""
+    low, high = sorted(sign * bound for bound in bounds)
+    if n < FEW_CLASSES:
+        return "too few classes to say"
+    return claims.verdict(low, high) if low == low and high == high else "undefined"
+
+
+# ---------------------------------------------------------------- what explains failure
+
+
+def lowest(accuracy: Float[Tensor, "C"], classnames: Sequence[str], k: int = 10) -> list[int]:
+    """Classes at or below the k-th lowest accuracy, the lowest first, ties by name; `SHOWN` at most."""
+    tied = F.true_worst(accuracy, min(k, int((~accuracy.isnan()).sum()))).nonzero()[:, 0].tolist()
+    return sorted(tied, key=lambda c: (float(accuracy[c]), classnames[c]))[:SHOWN]
+
+
+def lowest_classes(
+    run: Run, causes: pd.DataFrame, weakest: Sequence[str], accuracy: Float[Tensor, "C"]
+) -> pd.DataFrame:
+    """The classes of lowest accuracy, with plain English beside their names, and their causes."""
+    worst, plain = lowest(accuracy, run.classnames), glosses(run.pictures) or run.classnames
+    table = causes.iloc[worst].map(decimal)
+    table.insert(0, "class", [f"{run.classnames[c]}: {plain[c]}" for c in worst])
+    table.insert(1, "weakest name", [weakest[c] for c in worst])
+    return table.assign(accuracy=[percent(float(accuracy[c])) for c in worst])
+
+
+def of_the_lowest(kinds: pd.Series, accuracy: Float[Tensor, "C"], classnames: Sequence[str]) -> str:
+    """How many classes are shown, of how many that are tied, and what is wrong with their weakest names."""
+    worst = lowest(accuracy, classnames)
+    ties = int((accuracy <= accuracy[worst[-1]]).sum())
+    of_all = f", of {ties} at or below {percent(float(accuracy[worst[-1]]))}" if ties > len(worst) else ""
+    kind = kinds.iloc[worst]
+    return (
+        f"these are {counted(len(worst), 'class', 'classes')}{of_all}. The weakest name of "
+        f"{(kind == 'rare').sum()} was read fewer than {anatomy.FEW} times, that of {(kind == 'ambiguous').sum()} "
+        f"mostly under other pictures, that of {(kind == 'known').sum()} neither."
+    )
+
+
+def effects(of_accuracy: Explained, of_cmm: Explained) -> pd.DataFrame:
+    """Effect of each cause on accuracy, and its share of the variance of accuracy and of CMM."""
+    table = of_accuracy.coefficients
+    bounds = list(zip(table["low"], table["high"], strict=True))
+    return pd.DataFrame(
+        {
+            "cause": list(map(display_name, table.index)),
+            "effect (points)": list(map(points, table["value"])),
+            "95 % interval": list(map(points_interval, bounds)),
+            "share of accuracy": list(map(percent, of_accuracy.shares["value"])),
+            "share of CMM": [percent(of_cmm.shares["value"].get(cause)) for cause in table.index],
+        }
+    )
+
+
+def explained(of_accuracy: Explained, of_cmm: Explained, n: int) -> str:
+    """How much all causes explain, which explains most, whose effects are clear of zero, what is left.
+
+    Args:
+        n: weakest names, which the bootstrap draws.
+    """
+    table, shares = of_accuracy.coefficients, of_accuracy.shares["value"]
+    if not len(table):
+        return "every class has the same accuracy, or every cause is the same for all, so there is nothing to explain."
+    if n < FEW_CLASSES:
+        return f"{counted(n, 'weakest name')} in all: too few to say what explains accuracy."
+    largest = str(shares.idxmax())
+    clear = table.index[(table["low"] > 0) | (table["high"] < 0)]
+    unclear = [cause for cause in table.index if cause not in clear]
+    return (
+        f"together the causes explain {percent(of_accuracy.r2, 0)} of the variance of class accuracy (95 % interval "
+        f"{interval(of_accuracy.r2_interval)}), and {percent(of_cmm.r2, 0)} of that of CMM; "
+        f"{percent(1 - of_accuracy.r2, 0)} of the variance of accuracy are left. {_cause(largest)} has the largest "
+        f"share, {percent(shares[largest], 0)}. Effects clear of zero: {_causes(clear)}; not clear: {_causes(unclear)}."
+    )
+
+
+def of_sight(of_accuracy: Explained, probe: float | None, n: int) -> str:
+    """Whether what a linear probe confuses explains failure, beside the probe's accuracy."""
+    table, shares = of_accuracy.coefficients, of_accuracy.shares["value"]
+    told = f"the linear probe is right on {percent(probe)} of the images. "
+    if "visual_confusability" not in table.index or n < FEW_CLASSES:
+        return told + "That visual confusability lowers accuracy cannot be judged here."
+    low, high = (float(table.loc["visual_confusability", end]) for end in ("low", "high"))
+    changes = f"changes accuracy by {points_interval((low, high))} points"
+    meaning = {
+        "held": "so what the embeddings do not separate fails more often",
+        "did not hold": "so it does not lower accuracy",
+        "undecided": "so whether it lowers accuracy is undecided",
+    }
+    return (
+        f"{told}Visual confusability explains {percent(shares['visual_confusability'])} of the variance of accuracy, "
+        f"the other causes {percent(shares.drop('visual_confusability').sum())}. One standard deviation of it "
+        f"{changes} (95 % interval), {meaning.get(verdict((low, high), n, -1), 'which says nothing')}."
+    )
+
+
+def verdicts(of_accuracy: Explained, n: int) -> dict[str, str]:
+    """For each cause with a claim: whether it held that it lowers accuracy (or, for name frequency, raises it)."""
+    table = of_accuracy.coefficients
+    bounds = {cause: table.loc[cause, ["low", "high"]].tolist() for cause in CLAIMS if cause in table.index}
+    return {cause: verdict(bounds[cause], n, CLAIMS[cause]) if cause in bounds else "undefined" for cause in CLAIMS}
+
+
+def _cause(cause: str) -> str:
+    return f"*{display_name(cause)}*"
+
+
+def _causes(causes: Sequence[str] | pd.Index) -> str:
+    return join_names([_cause(str(cause)) for cause in causes]) or "none"
+
+
+def rank_correlations(
+    causes: pd.DataFrame, accuracy: Float[Tensor, "C"], cmm: Float[Tensor, "C"]
+) -> dict[str, dict[str, float | None]]:
+    """Cause -> its rank correlation with `accuracy` and with `CMM`; None where one is the same for every class."""
+    outcomes = {"accuracy": accuracy.double(), "CMM": cmm.double()}
+    columns = {str(cause): outcomes["CMM"].new_tensor(causes[cause].to_numpy()) for cause in causes}
+    return {
+        cause: {label: F.spearman(column, outcome) for label, outcome in outcomes.items()}
+        for cause, column in columns.items()
+    }
+
+
+def ranks_table(ranks: Mapping[str, Mapping[str, float | None]]) -> pd.DataFrame:
+    """`rank_correlations` as a page shows them."""
+    return pd.DataFrame(
+        [
+            {"cause": display_name(cause), **{key: decimal(value) for key, value in row.items()}}
+            for cause, row in ranks.items()
+        ]
+    )
+
+
+def cmm_follows(ranks: Mapping[str, Mapping[str, float | None]], agreement: float | None) -> str:
+    """How far the causes' correlations with CMM differ from those with accuracy, and how the two agree."""
+    apart = {
+        cause: abs(row["accuracy"] - row["CMM"])
+        for cause, row in ranks.items()
+        if row["accuracy"] is not None and row["CMM"] is not None
+    }
+    if not apart:
+        return "no rank correlation is defined: accuracy or CMM is the same for every class."
+    most = max(apart, key=lambda cause: apart[cause])
+    return (
+        f"the two columns differ by at most {decimal(apart[most])}, for {_cause(most)}; CMM and accuracy themselves "
+        f"have rank correlation {decimal(agreement)}."
+    )
+
+
+# ---------------------------------------------------------------- who is repaired
+
+
+def described(n: int, suspects: Sequence[int]) -> str:
+    """How many of the suspects have descriptions; without any, the ensemble is of templates alone."""
+    if not n:
+        return f"no description is known of the {len(suspects)} suspects, so the ensemble weighs templates alone."
+    return f"{n} of {counted(len(suspects), 'suspect')} have descriptions."
+
+
+def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
+    """How many failing classes CMM suspects, and how many each repair lifts.
+
+    Args:
+        failing: see `anatomy.fates`.
+        weakest: the weakest name of every row.
+    """
+    if not len(failing):
+        return "no class fails: all are right at least half of the time."
+    repair = anatomy.repaired_by(failing["described"].to_numpy(float), failing["prior_matched"].to_numpy(float))
+    n = {kind: int((repair == kind).sum()) for kind in anatomy.REPAIRS}
+    lost = failing[repair == "neither"]
+    left = sorted({weak for weak, kind in zip(weakest, repair, strict=True) if kind == "neither"})
+    unseen = int((~lost["suspected"].astype(bool)).sum())
+    told = (
+        f"of {counted(len(failing), 'failing class', 'failing classes')} {int(failing['suspected'].sum())} are among "
+        f"the suspects of CMM. The ensemble lifts {n['both'] + n['description']} to half or more, prior matching "
+        f"{n['both'] + n['prior matching']}: both {n['both']}, only the ensemble {n['description']}, "
+        f"only prior matching {n['prior matching']}, neither {n['neither']}."
+    )
+    if not n["neither"]:
+        return told
+    return f"{told} The weakest names of those left: {names(left)}; of them CMM did not suspect {unseen}."
+
+
+def means_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
+    """Failing classes by the kind of their weakest name: counts, and mean accuracies in each way."""
+    columns = {"by_name": "by name", "described": "with the ensemble", "prior_matched": "with prior matching"}
+    shown = fates[["weakest_name", "failing", "suspected"]]
+    return shown.assign(**{head: fates[column].map(percent) for column, head in columns.items()})
+
+
+def repairs_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
+    """The same classes: how many each repair lifts."""
+    heads = {"both": "both", "description": "only the ensemble", "prior matching": "only prior matching"}
+    return fates[["weakest_name", *anatomy.REPAIRS]].rename(columns=heads)
+
+
+def one_number(alone: float | None, both: float | None) -> str:
+    """Whether readings times the share in their own sense rank the classes better than readings alone."""
+    told = (
+        f"rank correlation with accuracy is {decimal(alone)} for name frequency, {decimal(both)} for both in one number"
+    )
+    if alone is None or both is None:
+        return f"{told}: it is undefined where all classes are alike."
+    if round(alone, 2) == round(both, 2):
+        return f"{told}: the share in the name's own sense adds nothing."
+    return f"{told}: the share in the name's own sense {'adds to it' if both > alone else 'takes away from it'}."
+
+
+# ---------------------------------------------------------------- interventions: a record, not the run
+
+
+def effects_of_interventions(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each intervention: `names` that changed, what `interventions.effect` says, and whether the claim `held`."""
+    classes, runs = load_classes(), record["runs"]
+    control, found = np.array(runs["control"]["accuracy"]), {}
+    for key in DONE:
+        recipe = interventions.RECIPES[key]
+        changed = [*recipe.frequent, *([recipe.split] if recipe.split else [])]
+        effect = interventions.effect(control, np.array(runs[key]["accuracy"]), interventions.touched(classes, recipe))
+        held = verdict(effect["change_interval"], effect["touched"])
+        found[key] = {"names": changed, **effect, "held": held}
+    return found
+
+
+def recovered_classes(record: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows of `plots.recovery`."""
+    classes, runs = load_classes(), record["runs"]
+    control, rows = np.array(runs["control"]["accuracy"]), []
+    for key, title in DONE.items():
+        mask = interventions.touched(classes, interventions.RECIPES[key])
+        rows += interventions.bars(classes, title, control, np.array(runs[key]["accuracy"]), mask)
+    return pd.DataFrame(rows)
+
+
+def recipes(record: Mapping[str, Any], shipped_samples: int, seed: int) -> str:
+    """What the three models were trained on and measured on."""
+    recipe, seeds = record["runs"]["control"]["recipe"], list(record["evaluation_seeds"])
+    own = " one of them is this study's seed" if seed in seeds else " none is this study's"
+    return (
+        f"the three models saw {recipe['samples']:,} pairs of picture and caption each (the shipped one saw "
+        f"{shipped_samples:,}). *Frequent* changed {names(list(interventions.FREQUENT))}, *split* "
+        f"{names([interventions.SPLIT])}. Evaluation seeds: {join_names(list(map(str, seeds)))};{own}."
+    )
+
+
+def interventions_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """What each intervention did to the classes whose names it changed, beside all others."""
+    return pd.DataFrame(
+        {
+            "intervention": key,
+            "names changed": len(row["names"]),
+            "classes": row["touched"],
+            "before": percent(row["before"]),
+            "after": percent(row["after"]),
+            "change (points)": points_interval(row["change_interval"]),
+            "change of all others (points)": points_interval(row["change_of_others_interval"]),
+            "do they recover?": row["held"],
+        }
+        for key, row in found.items()
+    )
+
+
+def followed(found: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame) -> str:
+    """What became of the touched classes, which of them stayed behind, and what the others did."""
+    told = [_followed(DONE[key], row) for key, row in found.items()]
+    behind = rows[~(rows["after"] > rows["before"] + GAIN)]
+    stay = f"{counted(len(behind), 'class', 'classes')} gained less than {100 * GAIN:.0f} points"
+    return "; ".join(told) + f". {stay}" + (f": {names(behind['name'].tolist())}." if len(behind) else ".")
+
+
+def _followed(done: str, row: Mapping[str, Any]) -> str:
+    others = "the others change"
+    low, high = row["change_of_others_interval"]
+    if low <= 0 <= high:
+        others = "whether the others change is undecided"
+    return (
+        f"{done}: {counted(row['touched'], 'class', 'classes')} of {counted(len(row['names']), 'name')} from "
+        f"{percent(row['before'])} to {percent(row['after'])} (that they recover: *{row['held']}*; {others})"
+    )
+
+
+def readings(record: Mapping[str, Any]) -> str:
+    """How often the changed names were read in the control and in the intervention, in which sense."""
+    table = interventions.readings(dict(record))
+    rare, split = (table[table["intervention"] == key] for key in DONE)
+    own = [f"{rare[f'read, {run}'].mean():.0f}" for run in ("control", "intervention")]
+    told = f"a name made frequent was read {own[1]} times on average in place of {own[0]}."
+    for row in split.to_dict("records"):
+        told += (
+            f" {name(row['name'])} was read in its own sense {row['read, control']:,} times in the control and "
+            f"{row['read, intervention']:,} in the intervention; under other pictures {row['elsewhere, control']:,} "
+            f"and {row['elsewhere, intervention']:,} times."
+        )
+    return told
+
+
+# ---------------------------------------------------------------- the chapter's end
+
+
+def what_it_means(of_accuracy: Explained, n: int, failing: pd.DataFrame) -> str:
+    """Which causes lower accuracy by these intervals, and whether the two repairs reach different classes."""
+    held = verdicts(of_accuracy, n)
+    if n < FEW_CLASSES:
+        return "too few classes to say which cause matters."
+    said = {
+        "name_frequency": "how seldom a name was read",
+        "ambiguity": "in which sense it was read",
+        "visual_confusability": "what a linear probe confuses",
+    }
+    by = {key: [said[cause] for cause in said if held[cause] == key] for key in dict.fromkeys(held.values())}
+    yes, no = by.get("held", []), [text for key, texts in by.items() if key != "held" for text in texts]
+    told = (
+        f"{join_names(yes)} lower{'s' if len(yes) == 1 else ''} accuracy"
+        if yes
+        else "no cause is shown to lower accuracy"
+    )
+    told += f"; for {join_names(no)} that is not shown." if no else "."
+    return f"{told} {_reach(failing)}".strip()
+
+
+def section(of_accuracy: Explained, of_cmm: Explained, n: int, fates: pd.DataFrame) -> dict[str, Any]:
+    """The `anatomy` section of results.json, but for the interventions."""
+    return {
+        "n_names": n,
+        "r2": of_accuracy.r2,
+        "r2_interval": list(of_accuracy.r2_interval),
+        "r2_of_cmm": of_cmm.r2,
+        "effects": of_accuracy.coefficients.to_dict("index"),
+        "shares": of_accuracy.shares.to_dict("index"),
+        "shares_of_cmm": of_cmm.shares.to_dict("index"),
+        "verdicts": verdicts(of_accuracy, n),
+        "fates": fates.to_dict("records"),
+    }
+
+
+def _reach(failing: pd.DataFrame) -> str:
+    if not len(failing):
+        return ""
+    repair = anatomy.repaired_by(failing["described"].to_numpy(float), failing["prior_matched"].to_numpy(float))
+    only = [int((repair == kind).sum()) for kind in ("description", "prior matching")]
+    if all(only):
+        return "The two repairs reach different classes."
+    if any(only):
+        reaching, other = ("the ensemble", "prior matching") if only[0] else ("prior matching", "the ensemble")
+        return f"Whatever {other} lifts to half or more, {reaching} lifts too, and more."
+    return (
+        "The two repairs lift the same classes."
+        if (repair == "both").any()
+        else "Neither repair lifts any class to half."
+    )
