@@ -134,13 +134,15 @@ def test_the_gain_in_the_title_is_one_that_every_run_has():
     figure = plots.gains_by_run(table)
     assert figure.get_suptitle() == "Largest gain in the worst 10 that every run has: uniform"
     assert "ZPE -10.0; uniform +10.0" in figure.get_label()
+    none = plots.gains_by_run(table.assign(gain_worst_10=0.0))
+    assert none.get_suptitle() == "No method raises the worst 10 classes in every run"
 
 
 def test_the_title_counts_what_two_runs_share():
     worst = np.array([[True, True, False], [True, False, True]])
     x = np.array([0.0, 0.1, 0.9])
     figure = plots.classes_in_two(x, x[[0, 2, 1]], worst, list("abc"), ("one", "other"), 2)
-    assert figure.axes[0].get_title(loc="left") == "1 of the 2 worst classes are among the worst of both"
+    assert figure.axes[0].get_title(loc="left") == "1 class is among the worst 2 of both runs"
 
 
 def unlabelled_figures(n: int) -> dict[str, Figure]:
@@ -170,10 +172,10 @@ def test_the_bias_moves_the_images_between_the_lines():
     assert figure.axes[0].get_title(loc="left") == "A bias of 1.0 logits moves 1 image across"
 
 
-def test_the_price_is_the_lowest_mean():
+def test_the_price_names_the_lowest_and_the_highest_mean():
     rows = [("even", "a", 0.1), ("odd", "a", -0.1), ("odd", "a", -0.3)]
     figure = plots.cost_of_imbalance(pd.DataFrame(rows, columns=["kind", "method", "change"]))
-    assert figure.axes[0].get_title(loc="left") == "Unequal classes cost up to 20 points on average"
+    assert figure.axes[0].get_title(loc="left") == "Mean change of overall accuracy: -20.0 to +10.0 points"
 
 
 def test_the_setting_of_the_study_is_framed():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
 from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import counted, decimal
 from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
@@ -27,12 +29,15 @@ from cmmlib.report.plots.style import (
     thumbnail,
 )
 
+Array = np.ndarray | Tensor
+
 
 @styled
-def one_margin(similarity: np.ndarray, names: list[str], image: Image.Image | None = None, top: int = 8) -> Figure:
+def one_margin(similarity: Array, names: list[str], image: Image.Image | None = None, top: int = 8) -> Figure:
     """One image's highest similarities [C], and the gap between the first and the second: the margin."""
-    order = np.argsort(-similarity, kind="stable")[:top]
-    s = similarity[order]
+    values = np.asarray(similarity)
+    order = np.argsort(-values, kind="stable")[:top]
+    s = values[order]
     columns = {"width_ratios": [1, 2.6]} if image is not None else None
     figure, axes = plt.subplots(1, 1 + (image is not None), figsize=(7.6, 3.2), gridspec_kw=columns, squeeze=False)
     axis = axes[0, -1]
@@ -66,17 +71,20 @@ def one_margin(similarity: np.ndarray, names: list[str], image: Image.Image | No
 
 
 @styled
-def class_margins(names: Sequence[str], drawn: Sequence[tuple[Tensor, Tensor]]) -> Figure:
-    """Margins [N] of all images for each named class, each image weighted by the class's own probability [N]."""
-    margins, weights = ([pair[i].numpy() for pair in drawn] for i in (0, 1))
-    centres = [float(np.average(m, weights=w)) for m, w in zip(margins, weights, strict=True)]
-    reach = float(
-        np.quantile(np.abs(np.concatenate([m[w > 0.01] for m, w in zip(margins, weights, strict=True)])), 0.995)
-    )
+def class_margins(names: Sequence[str], margins: Array, weights: Array, cmm: Array) -> Figure:
+    """Margins of all images for each named class, each image weighted by the class's own probability, and its CMM.
+
+    Args:
+        margins, weights: a row a class, [n, N].
+        cmm: [n].
+    """
+    margins, weights, centres = np.asarray(margins), np.asarray(weights), np.asarray(cmm)
+    seen = np.abs(margins)[weights > 0.01 * weights.max(1, keepdims=True)]
+    reach = max(float(np.quantile(seen, 0.995)) if len(seen) else 0.0, np.abs(centres).max(), 1e-4)
     figure, axes = plt.subplots(len(margins), 1, figsize=(7.6, 3.8), sharex=True)
     for axis, m, w, name, centre in zip(axes, margins, weights, names, centres, strict=True):
         bins = np.linspace(-reach, reach, 61)
-        for side, colour in ((m < 0, VERMILION), (m >= 0, GREEN)):
+        for side, colour in ((m <= 0, VERMILION), (m > 0, GREEN)):
             axis.hist(m[side], bins=bins, weights=w[side], color=colour, alpha=0.8)
         axis.axvline(centre, color="black", lw=1.4)
         axis.annotate(
@@ -92,7 +100,7 @@ def class_margins(names: Sequence[str], drawn: Sequence[tuple[Tensor, Tensor]]) 
         axis.set(ylabel="images,\nweighted", yticks=[])
         axis.set_title(plain(name, 60), fontsize=10.5, weight="bold", pad=4)
     figure.suptitle("CMM is the mean margin of the images that speak for a class", x=0.01, ha="left", fontsize=12)
-    axes[-1].set_xlabel("margin of the class on an image: ahead of its rival (green) or behind (vermilion)")
+    axes[-1].set_xlabel("margin of the class on an image: ahead of all others (green) or not (vermilion)")
     return described(
         figure,
         "Weighted histograms of the margins of two classes: "
@@ -108,14 +116,14 @@ def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[f
     figure.suptitle("The images most similar to a class text, and the class's margin on each", x=0.01, ha="left")
     for strip, (name, images, margins) in zip(figure.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
         for axis, margin in zip(picture_row(strip, images, n), margins, strict=False):
-            ahead = GREEN if margin >= 0 else VERMILION
+            ahead = GREEN if margin > 0 else VERMILION
             axis.text(0.5, -0.06, f"{margin:+.3f}", transform=axis.transAxes, ha="center", va="top", color=ahead)
         strip.suptitle(plain(name, 60), x=0.01, ha="left", fontsize=10, weight="bold")
     return described(
         figure,
         "For each class, the images most similar to its text. "
         + "; ".join(
-            f"{name}: the class is ahead of its rival on {sum(m >= 0 for m in margins)} of {len(margins)}"
+            f"{name}: the class is ahead of all others on {sum(m > 0 for m in margins)} of {len(margins)}"
             for name, _, margins in rows
         ),
     )
@@ -123,14 +131,14 @@ def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[f
 
 @styled
 def cmm_against_accuracy(
-    score: np.ndarray, accuracy: np.ndarray, worst: np.ndarray, names: Sequence[str], rho: float | None
+    score: Array, accuracy: Array, worst: Array, names: Sequence[str], rho: float | None
 ) -> Figure:
     """Soft CMM of every class against its accuracy, [C] each; the worst classes (mask) are coloured.
 
     Named are up to three worst classes that are not among as many lowest CMM, and the three of lowest CMM.
     """
+    score, worst, a = np.asarray(score), np.asarray(worst), 100 * np.asarray(accuracy)
     figure, axis = plt.subplots(figsize=(7.6, 4.4))
-    a = 100 * accuracy
     for mask, colour, label in ((~worst, BLUE, "other classes"), (worst, VERMILION, "worst classes")):
         axis.scatter(score[mask], a[mask], c=colour, s=32, alpha=0.85, linewidths=0, label=label)
     axis.set_ylim(-7, 104)
@@ -138,7 +146,7 @@ def cmm_against_accuracy(
     axis.set(
         xlabel="CMM of the class (soft assignment), no labels used",
         ylabel="accuracy (%), from labels",
-        title=f"CMM orders the classes as their accuracy does{ranking}"
+        title=f"Where CMM is low, accuracy tends to be low{ranking}"
         if (rho or 0) > 0.5
         else f"CMM and accuracy{ranking}",
     )
@@ -149,18 +157,15 @@ def cmm_against_accuracy(
     return described(
         figure,
         f"""
-        Each of {len(a)} classes as a point: soft CMM against accuracy{ranking}. The {int(worst.sum())} worst classes
-        are coloured; they lie where CMM is low."""
-        if (rho or 0) > 0.5
-        else "Soft CMM of each class against its accuracy.",
+        Each of {int(np.isfinite(a).sum())} classes as a point: soft CMM against accuracy{ranking}. The
+        {int(worst.sum())} worst classes are coloured.""",
     )
 
 
 @styled
-def score_grid(
-    scores: dict[str, np.ndarray], accuracy: np.ndarray, worst: np.ndarray, rho: dict[str, float | None]
-) -> Figure:
+def score_grid(scores: Mapping[str, Array], accuracy: Array, worst: Array, rho: Mapping[str, float | None]) -> Figure:
     """Each score [C] (NaN where undefined) against accuracy [C], small multiples with their rank correlation."""
+    a, worst = 100 * np.asarray(accuracy), np.asarray(worst)
     columns = 3 if len(scores) % 4 == 1 else 4
     rows = -(-len(scores) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(7.6, 2.2 * rows + 0.3), sharey=True, squeeze=False)
@@ -168,7 +173,7 @@ def score_grid(
         axis.set_axis_off()
     for axis, (name, score) in zip(axes.flat, scores.items(), strict=False):
         for mask, colour in ((~worst, BLUE), (worst, VERMILION)):
-            axis.scatter(score[mask], 100 * accuracy[mask], c=colour, s=12, alpha=0.8, linewidths=0)
+            axis.scatter(np.asarray(score)[mask], a[mask], c=colour, s=12, alpha=0.8, linewidths=0)
         value = "" if rho[name] is None else f"  {rho[name]:.2f}"
         axis.set_title(display_name(name) + value, fontsize=9.5, pad=4)
         axis.tick_params(labelsize=7.5)
@@ -177,23 +182,30 @@ def score_grid(
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy (%)", fontsize=9)
     figure.set_layout_engine("constrained", hspace=0.08)
-    figure.suptitle("Every assignment against accuracy (number: rank correlation)", x=0.01, ha="left", fontsize=12)
+    figure.suptitle("Every score against accuracy (number: rank correlation)", x=0.01, ha="left", fontsize=12)
     return described(
         figure,
         "Scatter plots of scores against class accuracy, with rank correlations: "
-        + ", ".join(f"{display_name(name)} {rho[name]:.2f}" for name in scores if rho[name] is not None),
+        + ", ".join(f"{display_name(name)} {decimal(rho[name])}" for name in scores),
     )
 
 
 @styled
-def worst_found(order: np.ndarray, accuracy: np.ndarray, worst: np.ndarray, k: int) -> Figure:
+def worst_found(order: Array, accuracy: Array, worst: Array, k: int) -> Figure:
     """Classes in the order in which CMM suspects them, a dot on a stem at their accuracy; the true worst are coloured.
 
-    A class at 0 % is a dot on the axis.
+    Classes without images are left out. A class at 0 % is a dot on the axis.
+
+    Args:
+        k: how many of the classes that are drawn are suspects.
     """
+    order, accuracy = np.asarray(order), np.asarray(accuracy)
     order = order[np.isfinite(accuracy[order])]
-    a, w = 100 * accuracy[order], worst[order]
+    a, w = 100 * accuracy[order], np.asarray(worst)[order]
     found = int(w[:k].sum())
+    among = f"{found} of the {k} suspects {'is' if found == 1 else 'are'} truly among the worst"
+    if k == 1:
+        among = f"The one suspect is {'' if found else 'not '}among the worst"
     figure, axis = plt.subplots(figsize=(7.6, 3.6))
     rank = np.arange(1, len(a) + 1)
     axis.axvspan(0.5, k + 0.5, color=VERMILION, alpha=0.10, lw=0)
@@ -202,37 +214,38 @@ def worst_found(order: np.ndarray, accuracy: np.ndarray, worst: np.ndarray, k: i
         axis.vlines(rank[mask], 0, a[mask], color=colour, lw=min(1.6, 0.4 * room), alpha=0.6)
         size = np.clip(1.2 * room, 2.4, 7) ** 2
         axis.scatter(rank[mask], a[mask], c=colour, s=size, label=label, linewidths=0, zorder=3, clip_on=False)
-    axis.annotate(f"the {k} suspects", (0.7, 107), va="center", fontsize=9, color=VERMILION)
+    axis.annotate(f"the {counted(k, 'suspect')}", (0.7, 107), va="center", fontsize=9, color=VERMILION)
     axis.set(
         xlim=(0.2, len(a) + 0.8),
         ylim=(0, 112),
         yticks=range(0, 101, 20),
         xlabel="class, in the order in which CMM suspects it",
         ylabel="accuracy (%)",
-        title=f"{found} of the {k} suspects are truly among the worst",
+        title=among,
     )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     figure.legend(loc="outside lower center", ncols=2)
     return described(
         figure,
         f"""
-        Accuracy of {len(a)} classes in the order in which CMM suspects them. {found} of the first {k} are truly among
-        the worst.""",
+        Accuracy of {len(a)} classes in the order in which CMM suspects them. {among}.""",
     )
 
 
 @styled
-def prompt_scores(cmm: np.ndarray, scale_free: np.ndarray, overall: np.ndarray, prompts: Sequence[str]) -> Figure:
-    """Mean CMM of every prompt against its overall accuracy, plain and scale-free. Arrays [P]."""
+def prompt_scores(prompts: pd.DataFrame) -> Figure:
+    """Mean CMM of every prompt against its overall accuracy, plain and scale-free, of `tables.prompt_table`."""
+    texts, overall = prompts["prompt"].tolist(), prompts["overall"].to_numpy(float)
+    scores = [prompts[column].to_numpy(float) for column in ("cmm_mean", "cmm_mean_scale_free")]
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
-    for axis, score, title in zip(axes, (cmm, scale_free), ("plain", "scale-free"), strict=True):
+    for axis, score, title in zip(axes, scores, ("plain", "scale-free"), strict=True):
         axis.scatter(score, 100 * overall, c=BLUE, s=34, alpha=0.85, linewidths=0)
         axis.margins(0.25, 0.12)
         extremes = [*np.argsort(overall)[:2], *np.argsort(overall)[-2:]] if len(overall) > 4 else range(len(overall))
         for p in dict.fromkeys(extremes):
             end = score[p] > np.mean([score.min(), score.max()])
             axis.annotate(
-                plain(prompts[p], 30),
+                plain(texts[p], 30),
                 (score[p], 100 * overall[p]),
                 (-6 if end else 6, 5),
                 textcoords="offset points",

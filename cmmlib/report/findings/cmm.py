@@ -1,0 +1,265 @@
+"""Sentences and tables of chapter 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+import cmmlib.functional as F
+from cmmlib.functional.similarity import SimilarityPass
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import counted, decimal, name, names, percent, percent_number, plain, points, signed
+from cmmlib.study.run import Run
+
+LABELS, TEXTS = "labels", "nearest_text_distance"  # the score that needs labels, and the one that sees no image
+Quality = Mapping[str, Mapping[str, Any]]
+
+
+# ---------------------------------------------------------------- margins and suspects
+
+
+def one_image(run: Run, passed: SimilarityPass, image: int) -> str:
+    """What one image is predicted as, its rival, and the margin between the two."""
+    first, second = (name(run.classnames[int(side[0, image])]) for side in (passed.prediction, passed.rival))
+    margin = float(passed.margin[0, image])
+    behind = f"lies {decimal(margin, 4)} of cosine similarity behind" if margin > 0 else "has the same similarity"
+    return f"the image of median margin is predicted as {first}; its rival, {second}, {behind}."
+
+
+def lowest_and_highest(run: Run, soft: Float[Tensor, "C"], ends: Int[Tensor, "2"]) -> str:
+    """The class of lowest CMM and that of highest, and how far they are ahead of their rivals or behind."""
+    low, high = (f"{name(run.classnames[c])} is {_lead(float(soft[c]))}" for c in ends.tolist())
+    return f"on average over the images that speak for it, {low} the best other class; {high} it. No label was used."
+
+
+def _lead(cmm: float) -> str:
+    if round(cmm, 4) == 0:
+        return "level with"
+    return f"{decimal(abs(cmm), 4)} {'ahead of' if cmm > 0 else 'behind'}"
+
+
+def nearest_images(
+    run: Run, ends: Int[Tensor, "2"], similarity: Float[Tensor, "N C"], margin: Float[Tensor, "N C"], n: int = 8
+) -> list[tuple[str, list[Image.Image], list[float]]]:
+    """For each class: its name, the n images most similar to its text, and its margin on each of them."""
+    assert run.pictures is not None
+    rows = []
+    for c in ends.tolist():
+        near = similarity[:, c].topk(min(n, len(similarity))).indices.tolist()
+        rows.append((run.classnames[c], [run.pictures.read(i) for i in near], margin[near, c].tolist()))
+    return rows
+
+
+def ahead_on_nearest(rows: Sequence[tuple[str, Sequence[Any], Sequence[float]]]) -> str:
+    """On how many of the images most similar to its text a class is ahead of all others."""
+    said = (f"{name(c)} is ahead on {sum(m > 0 for m in margins)} of {len(margins)}" for c, _, margins in rows)
+    return f"of the images most similar to its own text, {', '.join(said)}."
+
+
+def suspect_table(
+    run: Run, suspects: Int[Tensor, "n"], soft: Float[Tensor, "C"], rival: Int[Tensor, "C"]
+) -> pd.DataFrame:
+    """Suspected classes with their CMM and their rival."""
+    cmm = [signed(value) for value in soft[suspects].tolist()]
+    return pd.DataFrame({"class": run.names(suspects), "CMM": cmm, "rival": run.names(rival[suspects])})
+
+
+def suspects_said(soft: Float[Tensor, "C"], suspects: Int[Tensor, "n"], rival: Int[Tensor, "C"]) -> str:
+    """How many classes have a CMM below zero, and how many suspects have a suspect as rival."""
+    n = int((soft < 0).sum())
+    below = f"{n or 'none'} of the {len(soft)} classes {_have(n)} a CMM below zero."
+    if len(suspects) < 2:
+        return below
+    listed = set(suspects.tolist())
+    among = sum(c in listed for c in rival[suspects].tolist())
+    return f"{below} Of the {len(suspects)} suspects {among or 'none'} {_have(among)} another suspect as rival."
+
+
+def _have(n: int) -> str:
+    return "has" if n < 2 else "have"
+
+
+# ---------------------------------------------------------------- does CMM know?
+
+
+def detection(found: Mapping[str, Any], k: int, n: int) -> str:
+    """How well the order by CMM is that by accuracy, and what it finds of the worst classes.
+
+    Args:
+        found: `F.detection_scores` of soft CMM.
+        n: classes that have images.
+    """
+    return f"{_ranking(found['spearman'])} {_found_of_worst(found, k, n)}"
+
+
+def _ranking(rho: float | None) -> str:
+    if rho is None:
+        return "there is no rank correlation of CMM and accuracy, since one of the two is the same for all classes."
+    return f"Spearman's rank correlation of CMM and accuracy is {decimal(rho)}."
+
+
+def _found_of_worst(found: Mapping[str, Any], k: int, n: int) -> str:
+    n_true, chosen = found["n_true"], found["precision_at_k"]
+    if n_true is None:
+        return f"Only {counted(n, 'class', 'classes')} of the data set have images: there is no worst set of {k}."
+    if n_true == n:
+        return f"No class is better than the worst {k}, ties included: there is nothing to find."
+    chance, ties = found["chance"], f", which are more than {k} because of ties" if n_true > k else ""
+    more = _compared(chosen, chance, 0, "more", "fewer", "as many") if k > 1 else ""
+    return (
+        f"{_hits(chosen, k)} to the {n_true} of lowest accuracy{ties}. At random the chance of a class to be one of them "
+        f"is {percent(chance, 0)}{more and f': CMM finds {more}'}. The probability that a class of the worst {n_true} has "
+        f"a lower CMM than another class (AUROC) is {decimal(found['auroc'])}; at random it is 0.50."
+    )
+
+
+def _hits(precision: float, k: int) -> str:
+    """How many of the k suspects belong to the worst; no whole number where the k-th ties with others."""
+    hits = precision * k
+    if k == 1 and hits in (0, 1):
+        return f"The class of lowest CMM {'belongs' if hits else 'does not belong'}"
+    whole = abs(hits - round(hits)) < 1e-6
+    number = f"{round(hits)}" if whole else f"{hits:.1f}"
+    tied = "" if whole else "; a mean, since classes tie in CMM"
+    verb = "belongs" if number == "1" else "belong"
+    return f"{number} of the {counted(k, 'class', 'classes')} of lowest CMM ({percent(precision, 0)}{tied}) {verb}"
+
+
+def _compared(value: float, other: float, digits: int, more: str, less: str, same: str) -> str:
+    """One of three words, by two fractions as a page spells them: in percent, with so many digits."""
+    if percent(value, digits) == percent(other, digits):
+        return same
+    return more if value > other else less
+
+
+# ---------------------------------------------------------------- one score against another
+
+
+def score_quality(
+    scores: Mapping[str, Float[Tensor, "C"]], accuracy: Float[Tensor, "C"], k: int
+) -> dict[str, dict[str, Any]]:
+    """The `cmm` section of results.json: `F.detection_scores` of every score, and how many classes it leaves undefined.
+
+    Undefined classes are ranked by `scores["soft"]`.
+    """
+    quality = {}
+    for key, score in scores.items():
+        quality[key] = F.detection_scores(F.fill_undefined(score, scores["soft"]), accuracy, k)
+        quality[key]["undefined"] = int(score.isnan().sum())
+    quality["accuracy_estimate"]["mean_absolute_error"] = float(_errors(scores, accuracy).abs().mean())
+    return quality
+
+
+def _errors(scores: Mapping[str, Tensor], accuracy: Tensor) -> Tensor:
+    return (scores["accuracy_estimate"] - accuracy)[~accuracy.isnan()].double()
+
+
+def quality_table(quality: Quality) -> pd.DataFrame:
+    """A row a score: rank correlation with accuracy, precision among the k lowest, AUROC, undefined classes."""
+    shown = {"spearman": decimal, "precision_at_k": percent, "auroc": decimal, "undefined": str}
+    rows = [[display_name(key), *(show(found[c]) for c, show in shown.items())] for key, found in quality.items()]
+    return pd.DataFrame(rows, columns=["score", *shown])
+
+
+def scores_compared(quality: Quality) -> str:
+    """Which score without labels ranks classes best, beside soft CMM, the oracle and a score that sees no image."""
+    rho = {key: found["spearman"] for key, found in quality.items() if found["spearman"] is not None}
+    free = {key: value for key, value in rho.items() if key != LABELS}
+    if not free:
+        return "no score has a rank correlation with accuracy, since all classes have the same accuracy."
+    best = max(free.values())
+    first = names([display_name(key) for key, value in free.items() if decimal(value) == decimal(best)])
+    parts = [f"the highest rank correlation without labels, {decimal(best)}, is that of {first}"]
+    parts += [f"*soft* has {decimal(rho['soft'])}"] if "soft" in rho and decimal(rho["soft"]) != decimal(best) else []
+    parts += [f"the oracle has {decimal(rho[LABELS])}"] if LABELS in rho else []
+    return "; ".join(parts) + "." + _texts_alone(rho)
+
+
+def _texts_alone(rho: Mapping[str, float]) -> str:
+    """What the texts tell without any image, against soft CMM."""
+    if TEXTS not in rho or "soft" not in rho:
+        return ""
+    than = _compared(rho[TEXTS], rho["soft"], 0, "higher than", "lower than", "equal to")
+    return (
+        f" Texts alone, without any image (*nearest text distance*), have {decimal(rho[TEXTS])}, {than} that of *soft*."
+    )
+
+
+def estimate_said(scores: Mapping[str, Float[Tensor, "C"]], accuracy: Float[Tensor, "C"]) -> str:
+    """How far the accuracy estimate is off, to which side, and how many classes have no pseudo CMM."""
+    errors, undefined = _errors(scores, accuracy), int(scores["pseudo"].isnan().sum())
+    bias = float(errors.mean())
+    side = "neither too high nor too low"
+    if points(bias) != "0.0":
+        side = f"{percent_number(abs(bias))} points too {'high' if bias > 0 else 'low'}"
+    off = percent_number(float(errors.abs().mean()))
+    never = f"{counted(undefined, 'class is', 'classes are')} never predicted and {_have(undefined)} no pseudo CMM"
+    return (
+        f"the accuracy estimate is off by {off} points (mean absolute error), and on average {side}. "
+        f"{never if undefined else 'Every class is predicted for some image, so all have a pseudo CMM'}."
+    )
+
+
+# ---------------------------------------------------------------- prompts
+
+FORMS = {"cmm_mean": "plain", "cmm_mean_scale_free": "scale-free"}
+
+
+def prompt_table(prompts: pd.DataFrame) -> pd.DataFrame:
+    """`tables.prompt_table` with its numbers spelled, the highest plain CMM first; empty columns left out."""
+    spelled = {"overall": percent, "worst_10": percent, **dict.fromkeys(FORMS, signed)}
+    ordered = prompts.sort_values("cmm_mean", ascending=False, kind="stable").dropna(axis=1, how="all")
+    return ordered.assign(**{column: ordered[column].map(spelled[column]) for column in ordered if column in spelled})
+
+
+def prompts_said(prompts: pd.DataFrame) -> str:
+    """The prompt that each form of CMM prefers; with labels, how well either ranks the prompts and what is the best.
+
+    Args:
+        prompts: `tables.prompt_table`.
+    """
+    if prompts["overall"].isna().all():
+        return f"{_preferred(prompts)}."
+    overall = prompts["overall"].astype(float)
+    best = overall.max()
+    shown = [f'"{plain(prompts["prompt"][p])}"' for p in overall.index[overall > best - 1e-9]]
+    most = f"{shown[0]} and {len(shown) - 1} more" if len(shown) > 1 else shown[0]
+    chosen = _preferred(prompts)
+    return (
+        f"{_rank_correlations(prompts)} {chosen[0].upper()}{chosen[1:]}. The labels say which is best: {most}, at "
+        f"{percent(best)}."
+    )
+
+
+def _preferred(prompts: pd.DataFrame) -> str:
+    chosen = {form: int(prompts[column].argmax()) for column, form in FORMS.items()}
+    said = {}
+    for form, p in chosen.items():
+        accuracy = prompts["overall"][p]
+        worth = "" if pd.isna(accuracy) else f" ({percent(accuracy)})"
+        said[form] = f'"{plain(prompts["prompt"][p])}"{worth}'
+    if chosen["plain"] == chosen["scale-free"]:
+        return f"both forms of CMM prefer the prompt {said['plain']}"
+    return f"plain CMM prefers the prompt {said['plain']}, scale-free CMM {said['scale-free']}"
+
+
+def _rank_correlations(prompts: pd.DataFrame) -> str:
+    """Rank correlations of both forms with overall accuracy, and which is higher."""
+    columns = [torch.tensor(prompts[column].tolist(), dtype=torch.float64) for column in ("overall", *FORMS)]
+    plainly, free = (F.spearman(score, columns[0]) for score in columns[1:])
+    if plainly is None or free is None:
+        return "there is no rank correlation of CMM and accuracy, since one of the two is the same for all prompts."
+    few = " (of two prompts it can only be 1 or -1)" if len(prompts) == 2 else ""
+    better = _compared(
+        plainly, free, 0, "the plain form ranks them better", "the scale-free form ranks them better", ""
+    )
+    return (
+        f"the rank correlation of CMM with the accuracy of {len(prompts)} prompts{few} is {decimal(plainly)} in the plain "
+        f"form and {decimal(free)} in the scale-free form: {better or 'neither ranks them better'}."
+    )
