@@ -83,6 +83,11 @@ def of_the_lowest(kinds: pd.Series, accuracy: Float[Tensor, "C"], classnames: Se
     )
 
 
+def can_judge(of_accuracy: Explained, n: int) -> bool:
+    """Whether there are enough weakest names, and a cause and an accuracy that differ between classes."""
+    return n >= FEW_CLASSES and len(of_accuracy.coefficients) > 0
+
+
 def effects(of_accuracy: Explained, of_cmm: Explained) -> pd.DataFrame:
     """Effect of each cause on accuracy, and its share of the variance of accuracy and of CMM."""
     table = of_accuracy.coefficients
@@ -199,8 +204,10 @@ def cmm_follows(ranks: Mapping[str, Mapping[str, float | None]], agreement: floa
 def described(n: int, suspects: Sequence[int]) -> str:
     """How many of the suspects have descriptions; without any, the ensemble is of templates alone."""
     if not n:
-        return f"no description is known of the {len(suspects)} suspects, so the ensemble weighs templates alone."
-    return f"{n} of {counted(len(suspects), 'suspect')} have descriptions."
+        return (
+            f"no description is known of {counted(len(suspects), 'suspect')}, so the ensemble weighs templates alone."
+        )
+    return f"descriptions are known of {n} of {counted(len(suspects), 'suspect')}."
 
 
 def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
@@ -218,7 +225,7 @@ def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
     left = sorted({weak for weak, kind in zip(weakest, repair, strict=True) if kind == "neither"})
     unseen = int((~lost["suspected"].astype(bool)).sum())
     told = (
-        f"of {counted(len(failing), 'failing class', 'failing classes')} {int(failing['suspected'].sum())} are among "
+        f"of {counted(len(failing), 'failing class', 'failing classes')} {_are(int(failing['suspected'].sum()))} among "
         f"the suspects of CMM. The ensemble lifts {n['both'] + n['description']} to half or more, prior matching "
         f"{n['both'] + n['prior matching']}: both {n['both']}, only the ensemble {n['description']}, "
         f"only prior matching {n['prior matching']}, neither {n['neither']}."
@@ -226,6 +233,10 @@ def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
     if not n["neither"]:
         return told
     return f"{told} The weakest names of those left: {names(left)}; of them CMM did not suspect {unseen}."
+
+
+def _are(n: int) -> str:
+    return f"{n} is" if n == 1 else f"{n} are"
 
 
 def means_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
@@ -356,12 +367,11 @@ def what_it_means(of_accuracy: Explained, n: int, failing: pd.DataFrame) -> str:
     }
     by = {key: [said[cause] for cause in said if held[cause] == key] for key in dict.fromkeys(held.values())}
     yes, no = by.get("held", []), [text for key, texts in by.items() if key != "held" for text in texts]
-    told = (
-        f"{join_names(yes)} lower{'s' if len(yes) == 1 else ''} accuracy"
-        if yes
-        else "no cause is shown to lower accuracy"
-    )
-    told += f"; for {join_names(no)} that is not shown." if no else "."
+    if not yes:
+        told = f"of {join_names(no)} none is shown to lower accuracy."
+    else:
+        told = f"{join_names(yes)} lower{'s' if len(yes) == 1 else ''} accuracy"
+        told += f"; for {join_names(no)} that is not shown." if no else "."
     return f"{told} {_reach(failing)}".strip()
 
 

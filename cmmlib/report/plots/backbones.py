@@ -57,12 +57,12 @@ def runs_curves(accuracy: Mapping[str, np.ndarray], overall: Sequence[float], k:
 def classes_in_two(
     x: np.ndarray, y: np.ndarray, worst: np.ndarray, names: Sequence[str], runs: tuple[str, str], k: int
 ) -> Figure:
-    """Accuracy of every class in two runs, [C] each, fractions; `worst` marks the k worst of each run, [2, C]."""
+    """Accuracy of every class in two runs, [C] each, fractions; `worst` marks the k worst of each, [2, C]."""
     both, one = worst.all(0), worst.any(0) & ~worst.all(0)
     figure, axis = plt.subplots(figsize=(7.6, 5.2))
     kinds = (
         (~both & ~one, BLUE, "o", "other classes"),
-        (one, ORANGE, "^", f"among the worst {k} of one run"),
+        (one, ORANGE, "^", f"among the worst {k} of one run, ties included"),
         (both, VERMILION, "s", "of both"),
     )
     axis.axline((0, 0), slope=1, color=GREY, lw=0.8, ls=(0, (4, 3)))
@@ -71,7 +71,8 @@ def classes_in_two(
     percent_axis(axis, "x")
     percent_axis(axis)
     apart = np.argsort(-np.abs(np.nan_to_num(x - y)), kind="stable")[:8]
-    title = f"{int(both.sum())} of the {k} worst classes are among the worst of both"
+    n = int(both.sum())
+    title = f"{n} {'class is' if n == 1 else 'classes are'} among the worst {k} of both runs"
     axis.set(xlabel=f"accuracy, {plain(runs[0], 40)} (%)", ylabel=f"accuracy, {plain(runs[1], 40)} (%)", title=title)
     figure.legend(loc="outside lower center", ncols=3)
     name_points(axis, 100 * x, 100 * y, names, [int(c) for c in apart])
@@ -98,7 +99,11 @@ def gains_by_run(table: pd.DataFrame) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     gain = table["gain_worst_10"].to_numpy(float)
     least = {display_name(method): 100 * gain[table["method"] == method].min() for method in methods}
-    best = max(least, key=lambda method: least[method])
-    figure.suptitle(f"Largest gain in the worst 10 that every run has: {best}", x=0.01, ha="left", fontsize=12)
+    in_all = [display_name(method) for method in methods if (table["method"] == method).sum() == len(runs)]
+    most = max((least[method] for method in in_all), default=0.0)
+    best = [method for method in in_all if least[method] == most]
+    title = f"Largest gain in the worst 10 that every run has: {', '.join(best[:2])}{' ...' * (len(best) > 2)}"
+    title = title if most > 0 else "No method raises the worst 10 classes in every run"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     said = "; ".join(f"{method} {value:+.1f}" for method, value in least.items())
     return described(figure, f"Gain of every method in {len(runs)} runs. Smallest gain in the worst 10 classes: {said}")

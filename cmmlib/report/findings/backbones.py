@@ -1,0 +1,231 @@
+"""Sentences and tables of chapter 7: several runs on the same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from scipy.stats import hypergeom
+from torch import Tensor
+
+import cmmlib.functional as F
+from cmmlib.blazon.training.model import NAME as BLAZON_MINI
+from cmmlib.evaluation.run_comparison import RunSummary, worst_everywhere
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import counted, decimal, join_names, name, names, percent, points
+from cmmlib.study.run import Run
+
+SHOWN = 20  # names in one sentence, at most
+FEW_CLASSES = 10  # of which no share is told from chance
+
+
+# ---------------------------------------------------------------- the runs
+
+
+def runs(sides: Sequence[RunSummary]) -> pd.DataFrame:
+    """A row a run: its name, id and logit scale."""
+    scales = [decimal(side.facts["model"]["logit_scale"]) for side in sides]
+    return pd.DataFrame({"run": [s.name for s in sides], "id": [s.run for s in sides], "logit scale": scales})
+
+
+def where_from(run: Run, sides: Sequence[RunSummary]) -> str:
+    """How many runs are compared, and what those of the miniature world have in common."""
+    told = f"{counted(len(sides), 'run')} of {counted(run.n_classes, 'class', 'classes')}."
+    if _share_recipe(sides):
+        told += (
+            f" {BLAZON_MINI} comes with two sets of weights, of one recipe and the same training pictures; *early* saw "
+            "fewer of them. [Its model card](91_model_card.ipynb) has the numbers."
+        )
+    return told
+
+
+def _share_recipe(sides: Sequence[RunSummary]) -> bool:
+    return sum(side.facts["model"]["backbone"] == BLAZON_MINI for side in sides) > 1
+
+
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """`run_comparison.overview` in percent and points."""
+    shown = table.assign(**{column: table[column].map(percent) for column in ("overall", "worst")})
+    shown["gap"] = table["gap"].map(points)
+    return shown.rename(columns={"worst": "worst k", "gap": "gap (points)"})
+
+
+def average_and_tail(table: pd.DataFrame, k: int) -> str:
+    """Which run has the best overall accuracy, which the best worst@k, and whether these are one run.
+
+    Args:
+        table: `run_comparison.overview`.
+    """
+    told, best = [], {}
+    for column, label in (("overall", "overall accuracy"), ("worst", f"worst@{k}")):
+        values = table[column].astype(float)
+        if values.isna().any():
+            return f"worst@{k} is not defined for every run, so the tails are not compared."
+        lowest, highest = percent(values.min()), percent(values.max())
+        best[column] = table["run"][values.map(percent) == highest].tolist()
+        if lowest == highest:
+            told.append(f"{label} is {highest} in every run")
+        else:
+            told.append(f"{label} runs from {lowest} to {highest}, the highest being that of {names(best[column])}")
+    return f"{'; '.join(told)}. {_together(len(table), best)}"
+
+
+def _together(n: int, best: dict[str, list[str]]) -> str:
+    if n == max(map(len, best.values())):
+        return "So one of the two does not tell the runs apart."
+    if set(best["overall"]) & set(best["worst"]):
+        return "So the best average has the best tail too."
+    return "So the best average does not have the best tail."
+
+
+# ---------------------------------------------------------------- the same classes?
+
+
+def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
+    """`run_comparison.agreement` with its numbers spelled."""
+    spelled = {"spearman": pairs["spearman"].map(decimal), "chance": pairs["chance"].map(lambda n: decimal(n, 1))}
+    return pairs.assign(**spelled)
+
+
+def agree(sides: Sequence[RunSummary], pairs: pd.DataFrame, k: int) -> str:
+    """Each other run and the first: rank correlation, and whether they share more of the worst than chance would."""
+    told = []
+    with_first = pairs.iloc[: len(sides) - 1].to_dict("records")
+    for side, pair in zip(sides[1:], with_first, strict=True):
+        n, sizes = _sizes(sides[0], side, k)
+        told.append(
+            f"{name(side.name)} has rank correlation {decimal(pair['spearman'])} with {name(sides[0].name)} and shares "
+            f"{pair['shared_worst']} of its worst; {_by_chance(n, sizes, pair['shared_worst'])}"
+        )
+    return ". ".join(told) + "."
+
+
+def _sizes(one: RunSummary, other: RunSummary, k: int) -> tuple[int, list[int]]:
+    """Classes with images in both runs, and the sizes of their worst sets, ties included; as `agreement` has them."""
+    x, y = _scores([one, other])
+    defined = ~(x.isnan() | y.isnan())
+    return int(defined.sum()), [int(F.true_worst(score[defined], k).sum()) for score in (x, y)]
+
+
+def _scores(sides: Sequence[RunSummary]) -> list[Tensor]:
+    by_accuracy = all(side.accuracy is not None for side in sides)
+    scores = [side.accuracy if by_accuracy else side.suspicion for side in sides]
+    return [score.double() for score in scores if score is not None]
+
+
+def _by_chance(n: int, sizes: Sequence[int], shared: int) -> str:
+    if n < FEW_CLASSES:
+        return f"of {counted(n, 'class', 'classes')} that is too few to tell from chance"
+    a, b = sizes
+    if n in (a, b):
+        return "all classes of one run tie, so this says nothing"
+    usual = hypergeom(n, a, b)
+    low, high = int(usual.ppf(0.025)), int(usual.ppf(0.975))
+    judged = "more than" if shared > high else "fewer than" if shared < low else "no more than"
+    return (
+        f"two random sets of {a} and {b} of {n} classes would share {decimal(a * b / n, 1)} on average and {low} to "
+        f"{high} in 95 % of draws, so this is {judged} chance"
+    )
+
+
+def fail_everywhere(run: Run, sides: Sequence[RunSummary], k: int) -> str:
+    """Classes among the worst of every run; what runs share is not the classes' alone where they share a recipe."""
+    everywhere = worst_everywhere(sides, k)
+    listed = [run.classnames[c] for c in everywhere]
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    shown = ", ".join(map(name, listed[:SHOWN])) + more if more else names(listed)
+    told = f"{counted(len(listed), 'class', 'classes')} among the worst {k} of every run" + (
+        f": {shown}." if listed else "."
+    )
+    if _share_recipe(sides):
+        told += (
+            f" The runs of {BLAZON_MINI} learnt from the same captions, so a shared failure may come from these as "
+            "well as from the classes."
+        )
+    return told
+
+
+# ---------------------------------------------------------------- does a repair carry over?
+
+
+def gains(table: pd.DataFrame) -> pd.DataFrame:
+    """`run_comparison.gains` in percent and points, the base prompt's worst 10 as chosen on other images."""
+    return pd.DataFrame(
+        {
+            "run": table["run"],
+            "method": table["method"].map(display_name),
+            "overall": table["overall"].map(percent),
+            "worst 10": table["worst_10"].map(percent),
+            "gain overall (points)": table["gain_overall"].map(points),
+            "gain worst 10 (points)": table["gain_worst_10"].map(points),
+            "base worst 10, other half": table["base_worst_split_half_10"].map(percent),
+        }
+    )
+
+
+def has_gains(table: pd.DataFrame) -> bool:
+    """Whether every run has methods beside its base prompt whose gain in the worst 10 is known."""
+    return len(table) > table["run"].nunique() and bool(table["gain_worst_10"].notna().all())
+
+
+def carries_over(table: pd.DataFrame) -> str:
+    """The methods whose smallest gain over the runs is largest, in the worst 10 and overall; who gains and loses.
+
+    Args:
+        table: `run_comparison.gains`.
+    """
+    return "; ".join(_carries_over(table, *measure) for measure in MEASURES) + "."
+
+
+MEASURES = (("gain_worst_10", "the worst 10 classes"), ("gain_overall", "overall accuracy"))
+
+
+def _carries_over(table: pd.DataFrame, column: str, of: str) -> str:
+    known = table[table["method"] != "base"].dropna(subset=column)
+    gain = known.assign(gain=(100 * known[column].astype(float)).round(1)).groupby("method", sort=False)["gain"]
+    ends = gain.agg(["min", "max", "size"])
+    ends = ends[ends["size"] == table["run"].nunique()]
+    if not len(ends):
+        return f"no method has a known change of {of} in every run"
+    mixed = ends.index[(ends["min"] < 0) & (ends["max"] > 0)].tolist()
+    both_ways = f" (up in one and down in another: {_methods(mixed)})" if mixed else ""
+    most = ends["min"].max()
+    if most <= 0:
+        return f"no method raises {of} in every run{both_ways}"
+    best = ends.index[ends["min"] == most].tolist()
+    by = f"by at least {points(most / 100).lstrip('+')} points in every run"
+    return f"{_methods(best)} raise{'s' * (len(best) == 1)} {of} most, {by}{both_ways}"
+
+
+def _methods(methods: Sequence[str]) -> str:
+    return join_names([f"*{display_name(method)}*" for method in methods])
+
+
+# ---------------------------------------------------------------- exercises
+
+
+def noise_ceiling(ceiling: float | None, pairs: pd.DataFrame) -> str:
+    """How the correlation of two halves of one run compares with that of this run and the next."""
+    other = pairs["spearman"].iloc[0]
+    told = f"two halves of this run have rank correlation {decimal(ceiling)}, this run and the next {decimal(other)}"
+    if ceiling is None or other is None or other != other:
+        return f"{told}: where classes do not differ, none is defined."
+    if round(other, 2) == round(ceiling, 2):
+        return f"{told}: the two models differ no more than two halves of the images do."
+    less = "more" if other < ceiling else "less"
+    return f"{told}: the two models differ {less} than two halves of the images do."
+
+
+def farthest_apart(run: Run, sides: Sequence[RunSummary]) -> str:
+    """The classes at which the second run is most above and most below the first, with both accuracies."""
+    first, second = _scores(sides[:2])
+    difference = (second - first).nan_to_num()
+    told = []
+    for sign, where in ((1, "above"), (-1, "below")):
+        c = int((sign * difference).argmax())
+        if sign * float(difference[c]) <= 0:
+            told.append(f"at no class is {name(sides[1].name)} {where} {name(sides[0].name)}")
+            continue
+        both = f"{percent(float(second[c]))} and {percent(float(first[c]))}"
+        told.append(f"most {where} it is {name(sides[1].name)} at {name(run.classnames[c])}: {both}")
+    return f"beside {name(sides[0].name)}, " + "; ".join(told) + "."
