@@ -113,9 +113,9 @@ def _found_of_worst(found: Mapping[str, Any], k: int, n: int) -> str:
     chance, ties = found["chance"], f", which are more than {k} because of ties" if n_true > k else ""
     more = _compared(chosen, chance, 0, "more", "fewer", "as many") if k > 1 else ""
     return (
-        f"{_hits(chosen, k)} to the {n_true} of lowest accuracy{ties}. At random the chance of a class to be one of them "
-        f"is {percent(chance, 0)}{more and f': CMM finds {more}'}. The probability that a class of the worst {n_true} has "
-        f"a lower CMM than another class (AUROC) is {decimal(found['auroc'])}; at random it is 0.50."
+        f"{_hits(chosen, k)} to the {n_true} of lowest accuracy{ties}. At random the chance of a class to be one of "
+        f"them is {percent(chance, 0)}{more and f': CMM finds {more}'}. The probability that a class of the worst "
+        f"{n_true} has a lower CMM than another class (AUROC) is {decimal(found['auroc'])}; at random it is 0.50."
     )
 
 
@@ -224,42 +224,37 @@ def prompts_said(prompts: pd.DataFrame) -> str:
     Args:
         prompts: `tables.prompt_table`.
     """
-    if prompts["overall"].isna().all():
-        return f"{_preferred(prompts)}."
-    overall = prompts["overall"].astype(float)
-    best = overall.max()
-    shown = [f'"{plain(prompts["prompt"][p])}"' for p in overall.index[overall > best - 1e-9]]
-    most = f"{shown[0]} and {len(shown) - 1} more" if len(shown) > 1 else shown[0]
-    chosen = _preferred(prompts)
-    return (
-        f"{_rank_correlations(prompts)} {chosen[0].upper()}{chosen[1:]}. The labels say which is best: {most}, at "
-        f"{percent(best)}."
-    )
+    rows, chosen = prompts.to_dict("records"), _preferred(prompts)
+    if all(row["overall"] is None for row in rows):
+        return f"{chosen}."
+    best = max(row["overall"] for row in rows)
+    first = [f'"{plain(row["prompt"])}"' for row in rows if percent(row["overall"], 3) == percent(best, 3)]
+    most = f"{first[0]} and {len(first) - 1} more" if len(first) > 1 else first[0]
+    preferred = f"{chosen[0].upper()}{chosen[1:]}"
+    return f"{_rank_correlations(rows)} {preferred}. The labels say which is best: {most}, at {percent(best)}."
 
 
 def _preferred(prompts: pd.DataFrame) -> str:
-    chosen = {form: int(prompts[column].argmax()) for column, form in FORMS.items()}
-    said = {}
-    for form, p in chosen.items():
-        accuracy = prompts["overall"][p]
-        worth = "" if pd.isna(accuracy) else f" ({percent(accuracy)})"
-        said[form] = f'"{plain(prompts["prompt"][p])}"{worth}'
-    if chosen["plain"] == chosen["scale-free"]:
-        return f"both forms of CMM prefer the prompt {said['plain']}"
-    return f"plain CMM prefers the prompt {said['plain']}, scale-free CMM {said['scale-free']}"
+    rows = prompts.to_dict("records")
+    chosen = [int(prompts[column].to_numpy(float).argmax()) for column in FORMS]
+    plainly, free = (
+        f'"{plain(row["prompt"])}"' + ("" if row["overall"] is None else f" ({percent(row['overall'])})")
+        for row in (rows[p] for p in chosen)
+    )
+    if chosen[0] == chosen[1]:
+        return f"both forms of CMM prefer the prompt {plainly}"
+    return f"plain CMM prefers the prompt {plainly}, scale-free CMM {free}"
 
 
-def _rank_correlations(prompts: pd.DataFrame) -> str:
+def _rank_correlations(rows: Sequence[Mapping[Any, Any]]) -> str:
     """Rank correlations of both forms with overall accuracy, and which is higher."""
-    columns = [torch.tensor(prompts[column].tolist(), dtype=torch.float64) for column in ("overall", *FORMS)]
-    plainly, free = (F.spearman(score, columns[0]) for score in columns[1:])
+    overall, *scores = (torch.tensor([row[c] for row in rows], dtype=torch.float64) for c in ("overall", *FORMS))
+    plainly, free = (F.spearman(score, overall) for score in scores)
     if plainly is None or free is None:
         return "there is no rank correlation of CMM and accuracy, since one of the two is the same for all prompts."
-    few = " (of two prompts it can only be 1 or -1)" if len(prompts) == 2 else ""
-    better = _compared(
-        plainly, free, 0, "the plain form ranks them better", "the scale-free form ranks them better", ""
-    )
+    few = " (of two prompts it can only be 1 or -1)" if len(rows) == 2 else ""
+    better = _compared(plainly, free, 0, "the plain form ranks", "the scale-free form ranks", "neither form ranks")
     return (
-        f"the rank correlation of CMM with the accuracy of {len(prompts)} prompts{few} is {decimal(plainly)} in the plain "
-        f"form and {decimal(free)} in the scale-free form: {better or 'neither ranks them better'}."
+        f"the rank correlation of CMM with the accuracy of {len(rows)} prompts{few} is {decimal(plainly)} in the plain "
+        f"form and {decimal(free)} in the scale-free form: {better} them better."
     )
