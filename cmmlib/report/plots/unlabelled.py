@@ -38,8 +38,8 @@ def hub_and_under_predicted(
     axis.plot(ends, ends - shift, color=VERMILION, lw=1.6, ls=(0, (5, 2)), label="boundary with the bias")
     won = int(((under_predicted > hub - shift) & (under_predicted <= hub)).sum())
     axis.set(
-        xlabel=f"logit of {plain(names[0])} (the hub)",
-        ylabel=f"logit of {plain(names[1])} (under-predicted)",
+        xlabel=f"logit of {plain(names[0])} (lower bias)",
+        ylabel=f"logit of {plain(names[1])} (higher bias)",
         xlim=(hub.min() - 0.5, hub.max() + 0.5),
         ylim=(under_predicted.min() - 0.5, under_predicted.max() + 0.5),
         title=f"A bias of {shift:.1f} logits moves {won} image{'s' if won != 1 else ''} across",
@@ -48,7 +48,7 @@ def hub_and_under_predicted(
     return described(
         figure,
         f"""
-        Logits of the hub class {names[0]} and of the under-predicted class {names[1]} on {len(hub)} images. The
+        Logits of {names[0]}, the class of lower bias, and of {names[1]}, that of higher bias, on {len(hub)} images. The
         boundary moves by {shift:.1f} logits, and {won} images change sides.""",
     )
 
@@ -59,12 +59,12 @@ def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> 
     figure, axis = plt.subplots(figsize=(7.6, 3.6))
     for counts, colour, label in ((before, BLUE, "plain classifier"), (after, GREEN, "prior matching")):
         axis.step(np.arange(1, len(counts) + 1), np.sort(counts), color=colour, lw=2, where="mid", label=label)
-    axis.axhline(expected, color="black", lw=0.8, ls=(0, (2, 2)), label="every class alike")
+    axis.axhline(expected, color="black", lw=0.8, ls=(0, (2, 2)), label="an even share")
     few = [int((counts < expected / 10).sum()) for counts in (before, after)]
     axis.set(
         xlabel="classes, by predicted count",
         ylabel="images predicted as the class",
-        title=f"Classes predicted for less than a tenth of their share: {few[0]} before, {few[1]} after",
+        title=f"Classes predicted for less than a tenth of an even share: {few[0]} before, {few[1]} after",
     )
     figure.legend(loc="outside lower center", ncols=3)
     return described(
@@ -96,14 +96,19 @@ def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
     handles, labels = axis.get_legend_handles_labels()
     if legend := axis.get_legend():
         legend.remove()
+    lowest, highest = min(means.values()), max(means.values())
     axis.set(
         xlabel="class frequencies of the images",
         ylabel="change of overall accuracy (points)",
-        title=f"Unequal classes cost up to {max(0.0, -min(means.values())):.0f} points on average",
+        title=f"Mean change of overall accuracy: {_signed(lowest)} to {_signed(highest)} points",
     )
     figure.legend(handles[: len(methods)], labels[: len(methods)], loc="outside lower center", ncols=3)
     said = "; ".join(f"{kind}, {method} {value:+.1f}" for (kind, method), value in means.items())
     return described(figure, f"Change of overall accuracy in points, mean over draws: {said}.")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}" if abs(value) >= 0.05 else "0.0"
 
 
 @styled
@@ -130,8 +135,10 @@ def risk_over_coverage(
     percent_axis(axes[1])
     axes[1].set(xlabel="images answered (%)", title="Each predicted class")
     figure.legend(loc="outside lower center", ncols=3)
-    best = min(curves, key=lambda name: curves[name].mean())
-    figure.suptitle(f"Least risk over all coverages: {best}", x=0.01, ha="left", fontsize=12)
+    area = {name: float(curve.mean()) for name, curve in curves.items()}
+    best = [name for name, value in area.items() if value == min(area.values())]
+    title = "Risk over coverage" if len(best) > 1 else f"Least risk over all coverages: {best[0]}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     said = "; ".join(f"{name} {100 * curve.mean():.1f} %" for name, curve in curves.items())
     return described(
         figure, f"Risk over coverage by confidence, mean over coverages: {said}. Beside it, each class's risk."

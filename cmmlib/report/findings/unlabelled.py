@@ -1,0 +1,432 @@
+"""Sentences and tables of chapter 5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cmmlib.evaluation.evaluation import gains_and_losses
+from cmmlib.functional.accuracy import ClassAccuracy
+from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.resampling import LONG_TAIL
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import (
+    counted,
+    decimal,
+    join_names,
+    name,
+    percent,
+    percent_number,
+    points,
+)
+from cmmlib.study.run import Run
+
+OWN = ("prior_matching", "prototypes")  # this chapter's corrections, among the compared methods
+KINDS = ("base prompt", "hub remedies and published methods", "this chapter's corrections")
+CLEAR = 2.0  # a mean change counts as a gain or a loss when it is more than so many standard errors from zero
+
+# ---------------------------------------------------------------- prior matching and prototypes
+
+
+def by_hand(bias: Float[Tensor, "C"], found: Correction, rounds: int, converged: bool, difference: float) -> str:
+    """How many rounds the loop and the library took, and how far their biases and probabilities lie apart.
+
+    Args:
+        difference: of the probabilities, summed over classes, mean over images.
+    """
+    apart = (bias - bias.mean()) - (found.bias - found.bias.mean())
+    took = f"the loop took {counted(rounds, 'round')}, the library {found.rounds}"
+    if not (converged and found.converged):
+        which = "the library has" if converged else "the loop has" if found.converged else "both have"
+        return f"{took}; {which} not reached the prior, so the two need not agree."
+    return (
+        f"{took}. Their biases differ by at most {decimal(float(apart.abs().max()), 3)} logits, and the probabilities "
+        f"that they give to an image by {percent(difference, 3)} in all, on average."
+    )
+
+
+def moved(
+    run: Run, pair: tuple[int, int], matched: Correction, before: Int[Tensor, "N"], after: Int[Tensor, "N"]
+) -> str:
+    """How prior matching moves the predictions: between one pair of classes, and in all.
+
+    Args:
+        pair: the class that gives most images to the other (`hub_and_under_predicted`).
+    """
+    change = float((before != after).double().mean())
+    settled = "reached the prior" if matched.converged else "stopped before it reached the prior"
+    search = f"The search for the bias {settled}, after {counted(matched.rounds, 'round')}."
+    if change == 0:
+        return f"no image changes class. {search}"
+    hub, gaining = pair
+    n = int(((before == hub) & (after == gaining)).sum())
+    sizes = [int((p == gaining).sum()) for p in (before, after)]
+    return (
+        f"no move between two classes has more images than that from {name(run.classnames[hub])} to "
+        f"{name(run.classnames[gaining])}, {counted(n, 'image')}. The bias of the second is "
+        f"{decimal(float(matched.bias[gaining] - matched.bias[hub]), 1)} logits higher. It was predicted for "
+        f"{sizes[0]:,} of {len(before):,} images, and then for {sizes[1]:,}; an even share is "
+        f"{len(before) / run.n_classes:,.0f}. In all, {percent(change)} of the images change class. {search}"
+    )
+
+
+def fits(corrections: Mapping[str, Correction]) -> pd.DataFrame:
+    """Rounds of each correction, and whether it converged."""
+    return pd.DataFrame(
+        {"correction": display_name(key), "rounds": found.rounds, "converged": "yes" if found.converged else "no"}
+        for key, found in corrections.items()
+    )
+
+
+# ---------------------------------------------------------------- the gain
+
+
+def kinds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each compared method is, for the figure's legend."""
+    return [KINDS[0] if row["name"] == "base" else KINDS[2 if row["name"] in OWN else 1] for row in rows]
+
+
+def worst_ks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The worst sets to speak of: 10 and 20 as far as there are so many classes, else the largest that there is."""
+    sizes = [k for k in rows[0]["worst"] if all(row["worst"][k] is not None for row in rows)]
+    return [k for k in ("10", "20") if k in sizes] or sizes[-1:]
+
+
+def gains(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The base prompt beside this chapter's corrections, and which method has the highest value of each kind."""
+    shown = [row for row in rows if row["name"] in ("base", *OWN)]
+    best = [f"overall, {_highest(rows, lambda row: row['overall'])}"]
+    best += [f"in the worst {k}, {_highest(rows, lambda row, k=k: row['worst'][k])}" for k in worst_ks(rows)]
+    told = "; ".join(_values(row, _telling(shown)) for row in shown)
+    return f"{told}. The highest accuracy: {'; '.join(best)}. The fewest classes at zero: {_fewest(rows)}."
+
+
+def _values(row: Mapping[str, Any], ks: Sequence[str]) -> str:
+    worst = [f"{percent(row['worst'][k])} in its worst {k}" for k in ks]
+    said = "the base prompt" if row["name"] == "base" else display_name(row["name"])
+    zero = f"{counted(row['zero_classes'], 'class', 'classes')} at zero"
+    return f"{said}: {percent(row['overall'])} overall, {', '.join(worst)}, {zero}"
+
+
+def _telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of the worst sets to speak of, those that are not at zero in every row; else the largest."""
+    sizes = worst_ks(rows)
+    return [k for k in sizes if any(row["worst"][k] > 0 for row in rows)] or sizes[-1:]
+
+
+def _highest(rows: Sequence[Mapping[str, Any]], value: Any) -> str:
+    most = max(value(row) for row in rows)
+    best = [display_name(row["name"]) for row in rows if value(row) == most]
+    return f"{percent(most)} by every method" if len(best) == len(rows) else f"{join_names(best)} ({percent(most)})"
+
+
+def _fewest(rows: Sequence[Mapping[str, Any]]) -> str:
+    least = min(row["zero_classes"] for row in rows)
+    best = [display_name(row["name"]) for row in rows if row["zero_classes"] == least]
+    return f"{least} under every method" if len(best) == len(rows) else f"{join_names(best)} ({least})"
+
+
+def neighbours(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of the methods of others, how many gain overall, and how many of these in the worst classes too."""
+    (base,) = (row for row in rows if row["name"] == "base")
+    others = [row for row in rows if row["name"] not in ("base", *OWN)]
+    up = [row for row in others if row["overall"] > base["overall"]]
+    tails = [f"{sum(row['worst'][k] > base['worst'][k] for row in up)} in the worst {k}" for k in worst_ks(rows)]
+    fewer = sum(row["zero_classes"] < base["zero_classes"] for row in up)
+    of_these = f"Of these, higher too: {join_names(tails)}; with fewer classes at zero: {fewer}." if up else ""
+    return (
+        f"{len(up)} of {len(others)} methods of others have a higher overall accuracy than the base prompt. {of_these}"
+    )
+
+
+def followed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The classes that were worst under the base prompt, followed, also where they were chosen on other images."""
+    by_name = {row["name"]: row for row in rows}
+    base, told = by_name["base"], []
+    for k, n in base["base_worst_count"].items():
+        if not n:
+            continue
+        ways = [f"{percent(by_name[key]['base_worst'][k])} under {display_name(key)}" for key in OWN if key in by_name]
+        halves = _on_other_halves(by_name, k)
+        change = f"go from {percent(base['base_worst'][k])} to {join_names(ways)}"
+        told.append(f"the base prompt's worst {k} ({_tied(n, int(k))}) {change}{halves}")
+    return "; ".join(told) + "." if told else ""
+
+
+def _tied(n: int, k: int) -> str:
+    return "no ties" if n == k else f"{n} classes, with all that tie"
+
+
+def _on_other_halves(by_name: Mapping[str, Mapping[str, Any]], k: str) -> str:
+    """The same set, chosen on one half of the images and measured on the other: free of regression to the mean."""
+    values = [by_name[key]["base_worst_split_half"][k] for key in ("base", *OWN) if key in by_name]
+    if any(value is None for value in values):
+        return ""
+    first, *rest = map(percent, values)
+    return f" (chosen on one half of the images and measured on the other: from {first} to {join_names(rest)})"
+
+
+def here_and_elsewhere(sections: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The corrections, fitted on the images that they are judged on, and on other ones; in percent."""
+    ways = [(key, "here", found) for key, found in sections.items()]
+    ways += [(key, "elsewhere", found["inductive"]) for key, found in sections.items()]
+    return pd.DataFrame(
+        {
+            "in %": display_name(key),
+            "fitted": where,
+            "overall": percent_number(found["overall"]),
+            **{f"worst {k}": percent_number(found["worst"][k]) for k in ("10", "20")},
+            "worst 10, split half": percent_number(found["worst_split_half"]["10"]),
+            "classes at zero": found["zero_classes"],
+        }
+        for key, where, found in ways
+    )
+
+
+def elsewhere(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """What fitting on other images changes."""
+    changes = [
+        f"{display_name(key)} {_change(found['inductive']['overall'] - found['overall'])}"
+        for key, found in sections.items()
+    ]
+    return f"fitted on the other half of the images instead of on all of them, overall accuracy: {join_names(changes)}."
+
+
+def _change(difference: float) -> str:
+    said = points(difference)
+    return "unchanged" if said == "0.0" else f"{said} points"
+
+
+# ---------------------------------------------------------------- who loses
+
+
+def winners_and_losers(
+    run: Run,
+    before: Float[Tensor, "C"],
+    after: Float[Tensor, "C"],
+    predicted: Int[Tensor, "C"],
+    label: str = "prototypes",
+) -> str:
+    """How many classes gain and lose more than five points, and of the losers how many were predicted most.
+
+    Args:
+        predicted: images predicted as each class by the base prompt.
+    """
+    up, down = gains_and_losses(before.numpy(), after.numpy())
+    gain, loss = int(up.sum()), int(down.sum())
+    said = (
+        f"with {label}, {_classes(gain)} more than five points, and {loss} {'loses' if loss == 1 else 'lose'} as much."
+    )
+    if not down.any():
+        return said
+    lost = np.flatnonzero(down)
+    over = int((predicted[lost] > predicted.sum() / len(predicted)).sum())
+    most = int(lost[np.argmin((after - before).numpy()[lost])])
+    change = f"from {percent(before[most].item())} to {percent(after[most].item())}"
+    return (
+        f"{said} Of those that lose, {over} had been predicted for more than an even share of the images. "
+        f"No class loses more than {name(run.classnames[most])}, {change}."
+    )
+
+
+def _classes(n: int) -> str:
+    return f"{counted(n, 'class', 'classes')} {'gains' if n == 1 else 'gain'}"
+
+
+# ---------------------------------------------------------------- together with the ensemble
+
+
+def orders(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the corrections add to the ensemble, and whether the order matters."""
+    by_name = {row["name"]: row for row in rows}
+    k = _telling(rows)[0]
+    told = [f"overall, and in the worst {k}: the ensemble alone {_pair(by_name['ensemble'], k)}"]
+    for key in OWN:
+        first, second = by_name[f"ensemble, then {key}"], by_name[f"{key}, then ensemble"]
+        label, alone = display_name(key), by_name[f"{key} alone"]
+        ways = {"alone": alone, "fitted to the ensemble": first, "before it": second}
+        told.append(f"{label} {', '.join(f'{way} {_pair(row, k)}' for way, row in ways.items())}")
+    best = f"highest overall: {_highest(rows, lambda row: row['overall'])}"
+    return f"{'; '.join(told)}. The {best}; highest in the worst {k}: {_highest(rows, lambda row: row['worst'][k])}."
+
+
+def _pair(row: Mapping[str, Any], k: str) -> str:
+    return f"{percent(row['overall'])} and {percent(row['worst'][k])}"
+
+
+# ---------------------------------------------------------------- the price
+
+
+def prices(drawn: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of the change of overall accuracy, a row a law and method. `drawn` is of `prior_shift.draws`."""
+    changes = drawn.groupby(["kind", "method"], sort=False)["change"]
+    mean, spread = changes.mean(), changes.std()
+    table = pd.DataFrame({"mean change (points)": mean.map(points)})
+    table["standard deviation (points)"] = spread.map(percent_number)
+    return table.reset_index().rename(columns={"kind": "class frequencies"})
+
+
+def price_by_law(drawn: pd.DataFrame) -> str:
+    """For each law of class frequencies: which ways gain and lose, beyond the draws' chance, and the highest."""
+    if not len(drawn):
+        return "there are too few images to draw from."
+    lines = [_of_law(str(kind), part) for kind, part in drawn.groupby("kind", sort=False)]
+    n = int(drawn.groupby("kind")["draw"].nunique().max())
+    how = (
+        f"{counted(n, 'draw')} of each law; in the long tail the first class has {LONG_TAIL:.0f} times the frequency of "
+        "the last. Mean changes in points:"
+    )
+    return "\n\n".join([how, "\n".join(f"- {line}" for line in lines)])
+
+
+def _of_law(kind: str, part: pd.DataFrame) -> str:
+    changes = part.groupby("method", sort=False)["change"]
+    mean, error = changes.mean(), (changes.std() / np.sqrt(changes.size())).fillna(np.inf)
+    gaining = [f"{way} ({points(mean[way])})" for way in mean.index if mean[way] > CLEAR * error[way] and mean[way] > 0]
+    losing = [f"{way} ({points(mean[way])})" for way in mean.index if mean[way] < -CLEAR * error[way] and mean[way] < 0]
+    said = [f"{what}: {join_names(ways)}" for what, ways in (("gain", gaining), ("lose", losing)) if ways]
+    best = str(mean.idxmax()) if gaining else "the classifier as it is"
+    return f"*{kind}*: {'; '.join(said) or 'no way gains or loses clearly'}. Highest: {best}."
+
+
+def enough_images(table: pd.DataFrame, base: Mapping[str, float | None] | tuple[float | None, float | None]) -> str:
+    """From how many reference images per class on each correction is above the plain classifier.
+
+    Args:
+        table: columns `count`, `method`, `overall`, `worst_10`.
+        base: overall and worst-10 of the plain classifier.
+    """
+    columns = zip(("overall", "worst_10"), ("overall", "in the worst 10"), base, strict=True)
+    told = []
+    for column, label, plain in columns:
+        if plain is None or table[column].isna().all():
+            continue
+        ways = [f"{way} {_from(part, column, plain)}" for way, part in table.groupby("method", sort=False)]
+        told.append(f"{label}, {join_names(ways)}")
+    sizes = table["count"].unique().tolist()
+    return f"with {_range(sizes)} reference images per class, higher than the plain classifier: {'; '.join(told)}."
+
+
+def _range(sizes: Sequence[int]) -> str:
+    return str(sizes[0]) if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
+
+
+def _from(part: pd.DataFrame, column: str, plain: float) -> str:
+    above = [
+        (int(n), value is not None and float(value) > plain)
+        for n, value in zip(part["count"], part[column], strict=True)
+    ]
+    ends = [n for i, (n, _) in enumerate(above) if all(is_above for _, is_above in above[i:])]
+    if ends:
+        return "at all of these sizes" if len(ends) == len(above) else f"from {ends[0]} on"
+    some = [str(n) for n, is_above in above if is_above]
+    return f"only with {join_names(some)}" if some else "at none of these sizes"
+
+
+def best_strengths(table: pd.DataFrame) -> str:
+    """At which strength of the bias each correction is best on this run. Columns `strength`, `method`, `overall`..."""
+    told = []
+    for column, label in (("overall", "overall"), ("worst_10", "in the worst 10")):
+        ways = [f"{way} {_best(part, column)}" for way, part in table.groupby("method", sort=False)]
+        if not table[column].isna().all():
+            told.append(f"{label}, {join_names(ways)}")
+    return f"with the class frequencies of these images, the highest accuracy is at strength: {'; '.join(told)}."
+
+
+def _best(part: pd.DataFrame, column: str) -> str:
+    values = part[column].astype(float)
+    most = values.max()
+    at = [f"{strength:g}" for strength, value in zip(part["strength"], values, strict=True) if value == most]
+    return f"{'all alike' if len(at) == len(part) else join_names(at)} ({percent(most)})"
+
+
+# ---------------------------------------------------------------- which predictions to trust
+
+
+def least_risk(curves: Mapping[str, Float[np.ndarray, "N"]]) -> str:
+    """Which confidence has the least risk, averaged over all coverages, and the others'."""
+    area = {key: float(np.mean(curve)) for key, curve in curves.items()}
+    least = min(area.values())
+    best = [key for key, value in area.items() if value == least]
+    if len(best) == len(area):
+        return f"averaged over all coverages, every confidence has the same risk, {percent(least)}."
+    others = [f"{key} {percent(value)}" for key, value in area.items() if value != least]
+    told = f"that of {join_names(best)}, {percent(least)}; others: {join_names(others)}"
+    return f"averaged over all coverages, the least risk is {told}."
+
+
+def risk_table(rows: Sequence[Mapping[str, Any]], k: int) -> pd.DataFrame:
+    """Rows of `F.risk_rows` in percent."""
+    return pd.DataFrame(
+        {
+            "confidence": row["confidence"],
+            "coverage": percent(row["coverage"], 0),
+            "risk": percent(row["risk"]),
+            f"worst {k}": percent(row["worst_risk"]),
+            f"worst {k}, a threshold each": percent(row["worst_risk_by_class"]),
+            "silent classes": row["classes_silenced"],
+        }
+        for row in rows
+    )
+
+
+def worst_risks(rows: Sequence[Mapping[str, Any]], k: int, confidence: str = "corrected margin") -> str:
+    """Risk of the worst predicted classes at full and half coverage, with one threshold and with one per class."""
+    by_coverage = {row["coverage"]: row for row in rows if row["confidence"] == confidence}
+    full, half = by_coverage[1.0], by_coverage[0.5]
+    if full["worst_risk"] is None:
+        return f"fewer than {counted(k, 'class', 'classes')} are predicted at all."
+    silent = f"leaves {counted(half['classes_silenced'], 'class', 'classes')} without an answer"
+    one = half["worst_risk"]
+    some = f"{percent(one)} with one threshold for all, which {silent}"
+    some = some if one is not None else f"one threshold for all {silent}, and fewer than {k} with one"
+    return (
+        f"when all images are answered, {percent(full['worst_risk'])} of the answers of the worst {k} predicted "
+        f"classes are wrong. When half are, by the {confidence}: {some}; {percent(half['worst_risk_by_class'])} with one "
+        "threshold per predicted class."
+    )
+
+
+def promise_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows of `F.promise_rows` in percent."""
+    return pd.DataFrame(
+        {
+            "classifier": row["classifier"],
+            "risk asked for": percent(row["asked_risk"], 0),
+            "coverage": percent(row["coverage"]),
+            "true risk": percent(row["true_risk"]),
+        }
+        for row in rows
+    )
+
+
+def promises(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the thresholds keep their promise."""
+    made = [row for row in rows if row["true_risk"] is not None]
+    kept = sum(row["true_risk"] <= row["asked_risk"] for row in made)
+    silent = len(rows) - len(made)
+    rest = f" {silent} of {len(rows)} answer no image." if silent else ""
+    if not made:
+        return "no threshold answers any image, so nothing is promised."
+    return f"{kept} of {len(made)} thresholds that answer keep the risk that was asked for.{rest}"
+
+
+# ---------------------------------------------------------------- what it means
+
+
+def lost_or_under_predicted(before: ClassAccuracy | Float[Tensor, "C"], after: Mapping[str, Float[Tensor, "C"]]) -> str:
+    """Of the classes without one recognised image, how many have one with each correction."""
+    value = before.value if isinstance(before, ClassAccuracy) else before
+    zero = value == 0
+    if not bool(zero.any()):
+        return "under the base prompt, every class with images has at least one that is recognised."
+    back = [f"{int((now[zero] > 0).sum())} with {display_name(key)}" for key, now in after.items()]
+    return (
+        f"{counted(int(zero.sum()), 'class', 'classes')} had no recognised image under the base prompt; "
+        f"of these, recognised at least once: {join_names(back)}."
+    )
