@@ -31,7 +31,7 @@ from cmmlib.report.plots.style import (
 def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 8) -> Figure:
     """Images, uint8 [H, W, 3], in rows, each above its caption."""
     rows, side = -(-len(images) // columns), 7.6 / columns
-    wrapped = ["\n".join(textwrap.wrap(caption, round(140 / columns), max_lines=3)) for caption in captions]
+    wrapped = ["\n".join(textwrap.wrap(caption, round(140 / columns), max_lines=4)) for caption in captions]
     below = 0.02 + 0.125 * max(text.count("\n") + 1 for text in wrapped)  # inches
     height = rows * (side + below) + 0.35
     figure = plt.figure(figsize=(7.6, height), layout="none")
