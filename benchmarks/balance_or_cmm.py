@@ -1,10 +1,11 @@
 """How much of the weighted ensemble's gain is CMM's, and how much is the balance of templates and descriptions.
 
 For the shipped class list with several seeds of images, and for other lists: the base prompt, the mean of the
-templates, and the four ways to use the suspects' descriptions that chapter 4 compares. The shipped list has recorded
+templates, and five ways to use the suspects' descriptions that chapter 4 compares. The shipped list has recorded
 descriptions; those of other lists are generated (`cmmlib.blazon.language.noisy_descriptions`), as no language model was
 asked about them. Lists 1 to 6 are those that the settings of the weights were chosen on (`ensemble_settings.py`, with
-other images); 7 and above took no part. A row a study and method, fractions; the file grows study by study.
+other images); 7 and above took no part. A row a study and method, fractions; the file grows study by study. Chapter 4
+shows cmmlib/evaluation/balance_or_cmm.csv.
 
     python benchmarks/balance_or_cmm.py OUT.csv [--seeds 0 1 2 3] [--lists 1 2 3 7 8 9]
 """
@@ -48,6 +49,7 @@ def classifiers(run: Run, own: dict[int, Tensor]) -> dict[str, Tensor]:
         "uniform": F.uniform_mean(run.text_features),
         "enriched_uniform": F.combine_candidates(enriched, F.uniform_weights(enriched)),
         "enriched_balanced": balanced_mean(enriched),
+        "enriched_cmm_unbalanced": weighted_ensemble(run, enriched, balanced=False),
         "enriched_cmm_first": weighted_ensemble(run, first),
         "enriched_cmm": weighted_ensemble(run, enriched),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cmmlib.functional.similarity import SimilarityPass
 from cmmlib.functional.zero_shot import predict, similarities
 from cmmlib.study.run import Run
 
+BALANCE_OR_CMM = Path(__file__).parent / "balance_or_cmm.csv"
 WORST = (1, 5, 10, 20)
 FOLLOWED = (10, 20)  # sizes of the base prompt's worst sets that are followed through every method
 NESTED = ("worst", "worst_split_half", "base_worst", "base_worst_count", "base_worst_split_half")
@@ -140,12 +142,15 @@ def flat_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(flat)
 
 
-STEPS = (  # added: more templates, CMM among them; descriptions, their balance, CMM; all but the first left out
+STEPS = (  # from one method to another, which has something more; from equal weights to the ensemble in two orders
     ("base", "uniform"),
     ("uniform", "cmm_templates"),
     ("uniform", "enriched_uniform"),
     ("enriched_uniform", "enriched_balanced"),
     ("enriched_balanced", "enriched_cmm"),
+    ("enriched_uniform", "enriched_cmm_unbalanced"),
+    ("enriched_cmm_unbalanced", "enriched_cmm"),
+    ("enriched_uniform", "enriched_cmm"),
     ("enriched_cmm", "enriched_cmm_first"),
 )
 
@@ -172,6 +177,15 @@ def gain_steps(
     return rows
 
 
+def balance_or_cmm() -> pd.DataFrame:
+    """Accuracies of the steps on several class lists and seeds of the embedded world, a row a study and method.
+
+    Columns `data`, `seed`, `descriptions` (recorded or generated), `method`, `overall`, `worst_10`, `worst_20`,
+    `zero_classes`. It comes with the package; benchmarks/balance_or_cmm.py makes it.
+    """
+    return pd.read_csv(BALANCE_OR_CMM)
+
+
 def _bounds(row: Mapping[str, Any]) -> dict[str, float | None]:
     return {key: None if row[key] != row[key] else row[key] for key in ("value", "low", "high")}
 
@@ -194,7 +208,7 @@ def described_curve(
         enriched = candidates.with_descriptions(part)
         ways = {
             "CMM weights": weighted_ensemble(run, enriched),
-            "uniform": F.combine_candidates(enriched, F.uniform_weights(enriched)),
+            "equal weights, balanced": balanced_mean(enriched),
             "in place of the name": F.replace_classes(run.base_text_features, part),
         }
         rows += [{"count": int(count), "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
@@ -260,7 +274,7 @@ def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor
 def _scores(run: Run, labels: Tensor, classifier: Tensor, followed: bool = False) -> dict[str, Any]:
     prediction = predict(run.image_features, classifier)
     accuracy = F.class_accuracy(prediction, labels, run.n_classes)
-    scores = {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}
+    scores = {"overall": accuracy.overall, **{f"worst_{k}": F.worst_at_k(accuracy.value, k) for k in FOLLOWED}}
     if followed:
         base = predict(run.image_features, run.base_text_features)
         before = F.class_accuracy(base, labels, run.n_classes)

@@ -98,7 +98,7 @@ def _all_described(run: Run) -> list[MethodResult]:
 
 def _enriched(run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"] | None) -> list[MethodResult]:
     """Uses of some classes' descriptions: in the name's place, as equals of the prompts, with the mass of the prompts,
-    by CMM's weights, and so with the first description of each class alone.
+    by CMM's weights without and with that, and so with the first description of each class alone.
     """
     n, templates = len(described), Candidates.of_templates(run.text_features)
     enriched = templates.with_descriptions(described)
@@ -108,6 +108,7 @@ def _enriched(run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor,
         _linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n),
         _linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n),
         _linear(run, "enriched_balanced", balanced_mean(enriched), n),
+        _linear(run, "enriched_cmm_unbalanced", weighted_ensemble(run, enriched, balanced=False), n),
         _linear(run, "enriched_cmm_first", weighted_ensemble(run, first), n),
         *_with_corrections(run, "enriched_cmm", own, n),
     ]

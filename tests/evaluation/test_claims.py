@@ -36,7 +36,11 @@ def test_every_claim_has_a_row_with_an_interval_around_its_value():
     said = [row["claim"] for row in rows]
     assert said.count(claims.FINDS) == 8  # four assignments, two measures
     assert said.count(claims.RATES) == 0  # two prompts cannot be ranked
-    assert {"change of the worst 3", "change overall", "overall minus worst 3"} <= {row["measure"] for row in rows}
+    measures = {row["measure"] for row in rows}
+    assert {"change of the worst 3, chosen on other images", "change overall", "overall minus worst 3"} <= measures
+    assert "AUROC of the worst 3, soft" in measures
+    followed = claims.claim_rows(images, base, heads, labels, 100.0, 3, followed_k=5)
+    assert "change of the worst 5, chosen on other images" in {row["measure"] for row in followed}
     for row in rows:
         assert row["low"] <= row["value"] <= row["high"], row
     many = claims.claim_rows(images, base, torch.cat([heads, heads.flip(1), heads[:1]]), labels, 100.0, 3)

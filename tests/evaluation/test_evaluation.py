@@ -41,7 +41,7 @@ def test_one_prompt_has_no_best_template(tmp_path):
 
 FIELDS = [
     *("name", "label_free", "overall", "overall_interval", "mean_per_class", "worst", "worst_split_half", "base_worst"),
-    *("zero_classes", "requests"),
+    *("base_worst_count", "base_worst_split_half", "zero_classes", "requests"),
 ]
 
 
@@ -62,8 +62,10 @@ def judged(tmp_path) -> tuple[Run, list[MethodResult]]:
 def test_rows_equal_a_direct_computation(judged):
     run, found = judged
     labels = run.labels.numpy()
-    followed = {10: torch.tensor([4, 0, 2]), 20: torch.tensor([], dtype=torch.long)}
-    rows = ensemble_rows(found, run.labels, CLASSES, followed)
+    base = predict(run.image_features, run.base_text_features)
+    before = F.class_accuracy(base, run.labels, CLASSES).value[:11].numpy()
+    lowest = before <= np.sort(before)[9]
+    rows = ensemble_rows(found, run.labels, CLASSES, base)
     assert [list(row) for row in rows] == [FIELDS] * 2
     for row, contender in zip(rows, found, strict=True):
         hit = contender.prediction.numpy() == labels
@@ -75,7 +77,15 @@ def test_rows_equal_a_direct_computation(judged):
             **{str(k): pytest.approx(np.sort(accuracy)[:k].mean()) for k in (1, 5, 10)},
             "20": None,
         }
-        assert row["base_worst"] == {"10": pytest.approx(accuracy[[4, 0, 2]].mean()), "20": None}
+        assert row["base_worst"] == {"10": pytest.approx(accuracy[lowest].mean()), "20": None}
+        assert row["base_worst_count"] == {"10": lowest.sum(), "20": 0}
+        half = F.random_half(run.labels).numpy()
+        directions = []
+        for chosen, judged in ((half, ~half), (~half, half)):
+            start = np.array([(base.numpy() == labels)[chosen & (labels == c)].mean() for c in range(11)])
+            then = np.array([hit[judged & (labels == c)].mean() for c in range(11)])
+            directions.append(then[start <= np.sort(start)[9]].mean())
+        assert row["base_worst_split_half"] == {"10": pytest.approx(np.mean(directions)), "20": None}
         assert row["mean_per_class"] == pytest.approx(accuracy.mean())
         assert row["zero_classes"] == (accuracy == 0).sum() >= 1
         p, n, z = hit.mean(), len(hit), 1.959964
@@ -91,10 +101,10 @@ def test_rows_equal_a_direct_computation(judged):
 
 def test_flat_rows_have_a_column_for_every_k(judged):
     run, found = judged
-    rows = ensemble_rows(found, run.labels, CLASSES, {10: torch.tensor([4, 0]), 20: torch.tensor([4])})
+    rows = ensemble_rows(found, run.labels, CLASSES, predict(run.image_features, run.base_text_features))
     table = evaluation.flat_rows(rows)
     many = [f"{name}_{k}" for name in ("worst", "worst_split_half") for k in (1, 5, 10, 20)]
-    many += ["base_worst_10", "base_worst_20"]
+    many += [f"base_worst{what}_{k}" for what in ("", "_count", "_split_half") for k in (10, 20)]
     plain = ["name", "label_free", "overall", "overall_low", "overall_high"]
     plain += ["mean_per_class", "zero_classes", "requests"]
     assert list(table.columns) == [*plain, *many]
@@ -102,7 +112,7 @@ def test_flat_rows_have_a_column_for_every_k(judged):
     for row, line in zip(rows, table.to_dict("records"), strict=True):
         assert (line["overall_low"], line["overall_high"]) == row["overall_interval"]
         assert line["worst_5"] == row["worst"]["5"]
-        assert line["base_worst_20"] == row["base_worst"]["20"]
+        assert line["base_worst_10"] == row["base_worst"]["10"]
 
 
 # ---------------------------------------------------------------- what descriptions change
@@ -150,13 +160,15 @@ def test_the_curve_describes_the_first_of_the_ranking(synthetic):
     everything, ranking = near_texts(synthetic, dict.fromkeys(range(1, CLASSES), 3)), [5, 0, 1, *range(6, 12)]
     rows = evaluation.described_curve(synthetic.blind, synthetic.labels, everything, ranking, [0, 3])
     assert [(row["count"], row["method"]) for row in rows] == [
-        (count, method) for count in (0, 3) for method in ("CMM weights", "uniform", "in place of the name")
+        (count, method)
+        for count in (0, 3)
+        for method in ("CMM weights", "equal weights, balanced", "in place of the name")
     ]
     part = {5: everything[5], 1: everything[1]}  # class 0 has no description
     candidates = Candidates.of_templates(synthetic.text_features).with_descriptions(part)
     expected = [
         methods.weighted_ensemble(synthetic.blind, candidates),
-        F.combine_candidates(candidates, F.uniform_weights(candidates)),
+        methods.balanced_mean(candidates),
         F.replace_classes(synthetic.base_text_features, part),
     ]
     for row, classifier in zip(rows[3:], expected, strict=True):
@@ -179,7 +191,7 @@ def test_the_ablation_changes_one_part_at_a_time(synthetic):
     same = {"as it is": "enriched_cmm", "templates only": "cmm_templates", "uniform weights": "enriched_uniform"}
     labels = synthetic.labels
     base = F.class_accuracy(found["base"].prediction, labels, CLASSES).value
-    worst = base.argsort(stable=True)[:10]
+    worst = base <= base.sort().values[9]
     for version, name in same.items():
         accuracy = F.class_accuracy(found[name].prediction, labels, CLASSES)
         row = scores[version]
@@ -207,7 +219,7 @@ def test_descriptions_alone_leave_other_classes_with_the_uniform_mean(synthetic)
 def test_weighing_two_pets_prompts_by_class_costs_little_of_the_better_one(real_data):
     run = opened(f"embeddings:{real_data / 'pets25_vitb32.npz'}")
     found = [*compare_methods(run.blind, {}), *best_template(run.blind, run.labels)]
-    rows = {row["name"]: row for row in ensemble_rows(found, run.labels, run.n_classes, {})}
+    rows = {row["name"]: row for row in ensemble_rows(found, run.labels, run.n_classes, found[0].prediction)}
     heads = [float((predict(run.image_features, head) == run.labels).double().mean()) for head in run.text_features]
     assert rows["best_template"]["overall"] == pytest.approx(max(heads)) == pytest.approx(0.92066, abs=5e-6)
     assert rows["cmm_templates"]["overall"] >= max(heads) - 0.005

@@ -27,7 +27,10 @@ from cmmlib.texts.transcripts import Record
 
 NEED_POOL = ["uniform", "zpe", "autoclip", "cmm_templates", "cmm_global"]
 CORRECTED = ["enriched_cmm_prior", "enriched_cmm_prototypes"]
-ENRICHED = ["enriched_replace", "enriched_uniform", "enriched_cmm", *CORRECTED]
+ENRICHED = [
+    *("enriched_replace", "enriched_uniform", "enriched_balanced", "enriched_cmm_unbalanced", "enriched_cmm_first"),
+    *("enriched_cmm", *CORRECTED),
+]
 ANSWER = ("It is round.", "It is grey.", "It has a rim.", "It lies on sand.")
 
 
@@ -91,19 +94,24 @@ def test_one_prompt_alone_leaves_nothing_to_weigh(tmp_path):
     assert [one.requests for one in found.values()] == [0] + [1] * len(ENRICHED)
 
 
-def test_descriptions_add_three_ways_that_cost_as_many_requests(synthetic):
+def test_descriptions_add_ways_that_cost_as_many_requests(synthetic):
     described = near_texts(synthetic, {1: 4, 3: 2, 10: 6})
     found = by_name(compare_methods(synthetic.blind, described))
     assert list(found) == ["base", *NEED_POOL, *ENRICHED]
     assert {name: one.requests for name, one in found.items() if one.requests} == dict.fromkeys(ENRICHED, 3)
     others = [c for c in range(CLASSES) if c not in described]
-    replaced, flat, weighted = (found[name].classifier for name in ENRICHED[:3])
+    replaced, flat, balanced, _, first, weighted = (found[name].classifier for name in ENRICHED[:6])
     assert replaced[others].equal(synthetic.base_text_features[others])
     uniform = F.uniform_mean(synthetic.text_features)
     torch.testing.assert_close(flat[others], uniform[others])
     mean = torch.cat([synthetic.text_features[:, 3], described[3]]).mean(0)
     torch.testing.assert_close(flat[3], torch.nn.functional.normalize(mean, dim=0))
     assert not torch.allclose(weighted[3], found["cmm_templates"].classifier[3], atol=1e-3)
+    halves = synthetic.text_features[:, 3].mean(0) + described[3].mean(0)  # half for the templates, half for the others
+    torch.testing.assert_close(balanced[3], torch.nn.functional.normalize(halves, dim=0))
+    one = {c: vectors[:1] for c, vectors in described.items()}
+    alone = by_name(compare_methods(synthetic.blind, one))["enriched_cmm"].classifier
+    torch.testing.assert_close(first, alone)
 
 
 def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synthetic):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from statistics import NormalDist
 
@@ -85,9 +86,9 @@ def test_all_right_and_all_wrong(right):
     share = float(right)
     for key in ("overall", "mean_per_class", "harmonic_mean", "geometric_mean"):
         assert report[key] == share
-    assert report["worst"] == {"1": share, "5": None, "10": None, "20": None}
+    assert report["worst"] == {"1": share, "2": share, "5": None, "10": None, "20": None}
     assert report["zero_classes"] == (0 if right else 3)
-    assert report["base_worst_classes"] == [0, 1]
+    assert report["base_worst_classes"] == [0, 1, 2]  # all tie
     assert 0 < report["harmonic_mean_floored"] <= 1
     low, high = report["overall_interval"]
     assert low <= share <= high
@@ -191,13 +192,38 @@ def test_split_half_of_certain_classes_is_their_accuracy():
 def test_split_half_of_two_images_a_class_by_hand():
     """One image of class 0 is right: on each half it is 0 or 1, and the other half says the opposite. Class 1 is 1.
 
-    Where class 0 shows 0 it is chosen and measured as 1; where it shows 1 it ties with class 1, both chosen half of
-    the time, measured as 0 or 1. The mean is (1 + 0.5) / 2.
+    Where class 0 shows 0 it is chosen and measured as 1; where it shows 1 it ties with class 1, both count half,
+    measured as 0 and 1. The mean is (1 + 0.5) / 2.
     """
     correct, labels = torch.tensor([True, False, True, True]), torch.tensor([0, 0, 1, 1])
     one, both = F.worst_split_half(correct, labels, 2, [1, 2])
-    assert one == pytest.approx(0.75, abs=0.15)  # 50 coin tosses
+    assert one == pytest.approx(0.75)  # no coin is tossed
     assert both == pytest.approx(0.75)  # no choice is left
+
+
+def test_split_half_of_ties_is_the_mean_over_all_ways_to_break_them():
+    chosen_on, measured_on = np.array([0.5, 0.0, 0.5, 0.9, 0.5]), np.array([0.1, 0.2, 0.3, 0.4, 0.8])
+    found = worst._of_tied_classes(chosen_on, measured_on).cumsum()
+    expected = np.zeros(5)
+    orders = [order for order in itertools.permutations(range(5)) if (np.diff(chosen_on[list(order)]) >= 0).all()]
+    for order in orders:
+        expected += measured_on[list(order)].cumsum() / len(orders)
+    np.testing.assert_allclose(found, expected)
+
+
+@small
+@given(judged(), st.integers(0, 9), st.randoms(use_true_random=False))
+def test_split_halves_and_halves_do_not_hang_on_the_order_of_classes(case, seed, random):
+    prediction, labels, n_classes = case
+    order = torch.tensor(random.sample(range(n_classes), n_classes))  # old class -> new one
+    right, ks = prediction == labels, [1, 2, 3]
+    for one, other in zip(
+        F.worst_split_half(right, labels, n_classes, ks, seed),
+        F.worst_split_half(right, order[labels], n_classes, ks, seed),
+        strict=True,
+    ):
+        assert one == pytest.approx(other)
+    assert F.random_half(labels, seed).equal(F.random_half(order[labels], seed))
 
 
 def test_split_half_repeats_with_its_seed():
@@ -402,9 +428,13 @@ def test_accuracy_report_by_hand(case, k):
         for size in F.WORST_KS:
             expected = mean(known[:size]) if size <= len(known) else None
             assert report[key][str(size)] == pytest.approx(expected)
-    halves = F.worst_split_half(prediction == labels, labels, n_classes, F.WORST_KS, seed=1)
+    ks = sorted({*F.WORST_KS, k})
+    halves = F.worst_split_half(prediction == labels, labels, n_classes, ks, seed=1)
     assert list(report["worst_split_half"].values()) == halves
-    assert report["base_worst_classes"] == F.worst_classes(torch.tensor(values), k).tolist()
+    limit = sorted(defined(values))[:k][-1]
+    assert report["base_worst_classes"] == sorted(
+        (c for c, a in enumerate(values) if a <= limit), key=values.__getitem__
+    )
     assert report["mean_per_class"] == pytest.approx(mean(defined(values)))
     assert report["zero_classes"] == values.count(0)
     numbers = [
@@ -434,7 +464,10 @@ def detection_by_hand(score: list[float], accuracy: list[float], k: int) -> dict
         return found | dict.fromkeys(("precision_at_k", "auroc", "n_true", "chance"))
     limit = sorted(a for _, a in pairs)[k - 1]
     worst = [a <= limit for _, a in pairs]
-    chosen = sorted(range(len(pairs)), key=lambda i: (pairs[i][0], i))[:k]
+    scores = [s for s, _ in pairs]
+    places = [
+        min(1.0, max(0.0, (k - sum(t < s for t in scores)) / scores.count(s))) for s in scores
+    ]  # chance of a place
     wins = [
         (b > s) + (b == s) / 2
         for (s, _), is_worst in zip(pairs, worst, strict=True)
@@ -442,7 +475,7 @@ def detection_by_hand(score: list[float], accuracy: list[float], k: int) -> dict
         if is_worst and not is_other
     ]
     return found | {
-        "precision_at_k": mean([worst[i] for i in chosen]),
+        "precision_at_k": sum(place for place, bad in zip(places, worst, strict=True) if bad) / k,
         "auroc": mean(wins) if wins else None,
         "n_true": sum(worst),
         "chance": mean(worst),
