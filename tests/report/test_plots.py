@@ -95,9 +95,9 @@ def repair_figures(n: int) -> dict[str, Figure]:
     failing = pd.DataFrame({"kind": kinds, "described": known, "prior_matched": known[::-1]})
     retrained = pd.DataFrame({"group": kinds, "name": names, "before": known, "after": known[::-1]})[: min(n, 30)]
     probes = [{"step": 9, "overall": 0.5, "worst_10": 0.0}, {"step": 19, "overall": 0.7, "worst_10": 0.1}]
-    some = range(min(n, 30))
+    told = pd.DataFrame({"class": names, "before": known, "after": score / 2})[: min(n, 30)]
     return {
-        "described": plots.described_classes([names[c] for c in some], known[: len(some)], score[: len(some)] / 2),
+        "described": plots.described_classes(told),
         "contenders": plots.compare_methods(METHODS[: max(2, n)]),
         "weights": plots.weight_map(weights, names[: len(weights)], 6),
         "gains": plots.who_gains(accuracy, known[::-1], worst, names, "enriched cmm"),
@@ -256,9 +256,11 @@ def test_a_class_at_zero_is_a_dot_on_the_axis():
 
 
 def test_gains_and_losses_are_entries_of_their_own():
-    figure = plots.described_classes(["up", "down"], np.array([0.1, 0.9]), np.array([0.5, 0.2]))
+    figure = plots.described_classes(
+        pd.DataFrame({"class": ["up", "down", "level"], "before": [0.1, 0.9, 0.4], "after": [0.5, 0.2, 0.4]})
+    )
     said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert said == ["by name", "by its descriptions: gain", "by its descriptions: loss"]
+    assert said == ["by name", *(f"by its descriptions: {change}" for change in ("gain", "loss", "no change"))]
 
 
 def test_pictures_stand_beside_what_they_are_taken_for():

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 import cmmlib.functional as F
+from cmmlib.blazon.language.plain_english import glosses
 from cmmlib.functional.similarity import SimilarityPass
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import counted, decimal, name, names, percent, percent_number, plain, points, signed
@@ -52,7 +53,9 @@ def nearest_images(
     rows = []
     for c in ends.tolist():
         near = similarity[:, c].topk(min(n, len(similarity))).indices.tolist()
-        rows.append((run.classnames[c], [run.pictures.read(i) for i in near], margin[near, c].tolist()))
+        (gloss,) = in_plain_english(run, [c]).get("in plain English", [""])
+        called = f"{run.classnames[c]} ({gloss})" if gloss else run.classnames[c]
+        rows.append((called, [run.pictures.read(i) for i in near], margin[near, c].tolist()))
     return rows
 
 
@@ -65,9 +68,16 @@ def ahead_on_nearest(rows: Sequence[tuple[str, Sequence[Any], Sequence[float]]])
 def suspect_table(
     run: Run, suspects: Int[Tensor, "n"], soft: Float[Tensor, "C"], rival: Int[Tensor, "C"]
 ) -> pd.DataFrame:
-    """Suspected classes with their CMM and their rival."""
+    """Suspected classes with their CMM and their rival; coats of arms in plain English too."""
     cmm = [signed(value) for value in soft[suspects].tolist()]
-    return pd.DataFrame({"class": run.names(suspects), "CMM": cmm, "rival": run.names(rival[suspects])})
+    known = {"class": run.names(suspects), **in_plain_english(run, suspects.tolist())}
+    return pd.DataFrame({**known, "CMM": cmm, "rival": run.names(rival[suspects])})
+
+
+def in_plain_english(run: Run, classes: Sequence[int]) -> dict[str, list[str]]:
+    """A column that says what each class shows, where the classes are coats of arms; else none."""
+    shown = glosses(run.pictures)
+    return {} if shown is None else {"in plain English": [shown[c] for c in classes]}
 
 
 def suspects_said(soft: Float[Tensor, "C"], suspects: Int[Tensor, "n"], rival: Int[Tensor, "C"]) -> str:

@@ -12,19 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cmmlib.evaluation.evaluation import gains_and_losses
+from cmmlib.report.formatting import counted
 from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, percent_axis, plain, styled
 
 
 @styled
-def described_classes(names: Sequence[str], before: np.ndarray, after: np.ndarray) -> Figure:
-    """Accuracy of each described class before and after its own replacement, [K] each, fractions; gains on top."""
-    order = np.argsort(after - before, kind="stable")
-    b, a, y = 100 * before[order], 100 * after[order], np.arange(len(order))
+def described_classes(effects: pd.DataFrame) -> Figure:
+    """Accuracy of each described class before and after its own replacement; the largest gain on top.
+
+    Columns `class`, `before`, `after`, fractions; a row at least.
+    """
+    names, b, a = effects["class"].tolist(), *(100 * effects[c].to_numpy(float) for c in ("before", "after"))
+    order = np.argsort(a - b, kind="stable")
+    b, a, y = b[order], a[order], np.arange(len(order))
+    kinds = ((a > b, GREEN, "gain"), (a < b, VERMILION, "loss"), (a == b, BLUE, "no change"))
     up, down = int((a > b).sum()), int((a < b).sum())
     figure, axis = plt.subplots(figsize=(7.6, 1.2 + 0.2 * len(order)))
     axis.hlines(y, b, a, color=np.where(a >= b, GREEN, VERMILION), lw=2, alpha=0.6)
     axis.scatter(b, y, color=GREY, s=24, zorder=3, label="by name")
-    for mask, colour, change in ((a >= b, GREEN, "gain"), (a < b, VERMILION, "loss")):
+    for mask, colour, change in kinds:
         if mask.any():
             axis.scatter(a[mask], y[mask], color=colour, s=24, zorder=3, label=f"by its descriptions: {change}")
     axis.set_yticks(y, [plain(names[int(i)], 38) for i in order], fontsize=8)
@@ -32,14 +38,14 @@ def described_classes(names: Sequence[str], before: np.ndarray, after: np.ndarra
     axis.set(
         xlabel="accuracy of the class (%)",
         ylim=(-0.8, len(y) - 0.2),
-        title=f"Described one at a time: {up} of {len(order)} classes gain, {down} lose",
+        title=f"Described one at a time: of {counted(len(order), 'class', 'classes')} {up} gained, {down} lost",
     )
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
     return described(
         figure,
         f"""
-        Accuracy of {len(order)} classes by name and by descriptions, each replaced alone. {up} gain, {down} lose; the
-        mean goes from {b.mean():.0f} to {a.mean():.0f} %.""",
+        Accuracy of {counted(len(order), "class", "classes")} by name and by descriptions, each replaced alone: {up}
+        gained, {down} lost; the mean goes from {b.mean():.0f} to {a.mean():.0f} %.""",
     )
 
 
