@@ -42,8 +42,8 @@ def by_hand(bias: Float[Tensor, "C"], found: Correction, rounds: int, converged:
     apart = (bias - bias.mean()) - (found.bias - found.bias.mean())
     took = f"the loop took {counted(rounds, 'round')}, the library {found.rounds}"
     if not (converged and found.converged):
-        which = "the library has" if converged else "the loop has" if found.converged else "both have"
-        return f"{took}; {which} not reached the prior, so the two need not agree."
+        which = "the library has not" if converged else "the loop has not" if found.converged else "neither has"
+        return f"{took}; {which} reached the prior, so the two need not agree."
     return (
         f"{took}. Their biases differ by at most {decimal(float(apart.abs().max()), 3)} logits, and the probabilities "
         f"that they give to an image by {percent(difference, 3)} in all, on average."
@@ -138,10 +138,10 @@ def neighbours(rows: Sequence[Mapping[str, Any]]) -> str:
     up = [row for row in others if row["overall"] > base["overall"]]
     tails = [f"{sum(row['worst'][k] > base['worst'][k] for row in up)} in the worst {k}" for k in worst_ks(rows)]
     fewer = sum(row["zero_classes"] < base["zero_classes"] for row in up)
-    of_these = f"Of these, higher too: {join_names(tails)}; with fewer classes at zero: {fewer}." if up else ""
-    return (
-        f"{len(up)} of {len(others)} methods of others have a higher overall accuracy than the base prompt. {of_these}"
-    )
+    of_these = f" Of these, higher too: {join_names(tails)}; with fewer classes at zero: {fewer}." if up else ""
+    have = "has" if len(up) == 1 else "have"
+    count = f"{len(up)} of {len(others)} methods of others {have} a higher overall accuracy than the base prompt."
+    return f"{count}{of_these}"
 
 
 def followed(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -264,85 +264,106 @@ def _pair(row: Mapping[str, Any], k: str) -> str:
 
 def prices(drawn: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread of the change of overall accuracy, a row a law and method. `drawn` is of `prior_shift.draws`."""
-    changes = drawn.groupby(["kind", "method"], sort=False)["change"]
-    mean, spread = changes.mean(), changes.std()
-    table = pd.DataFrame({"mean change (points)": mean.map(points)})
-    table["standard deviation (points)"] = spread.map(percent_number)
-    return table.reset_index().rename(columns={"kind": "class frequencies"})
+    rows = [(law, way, values) for law, ways in _changes(drawn).items() for way, values in ways.items()]
+    return pd.DataFrame(
+        {
+            "class frequencies": law,
+            "method": way,
+            "mean change (points)": points(float(values.mean())),
+            "standard deviation (points)": percent_number(float(values.std(ddof=1)) if len(values) > 1 else None),
+        }
+        for law, way, values in rows
+    )
+
+
+def _changes(drawn: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """law -> method -> the change in each draw."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for law, way, change in zip(drawn["kind"], drawn["method"], drawn["change"], strict=True):
+        found.setdefault(str(law), {}).setdefault(str(way), []).append(float(change))
+    return {law: {way: np.array(values) for way, values in ways.items()} for law, ways in found.items()}
 
 
 def price_by_law(drawn: pd.DataFrame) -> str:
     """For each law of class frequencies: which ways gain and lose, beyond the draws' chance, and the highest."""
-    if not len(drawn):
+    found = _changes(drawn)
+    if not found:
         return "there are too few images to draw from."
-    lines = [_of_law(str(kind), part) for kind, part in drawn.groupby("kind", sort=False)]
-    n = int(drawn.groupby("kind")["draw"].nunique().max())
+    n = max(len(values) for ways in found.values() for values in ways.values())
     how = (
-        f"{counted(n, 'draw')} of each law; in the long tail the first class has {LONG_TAIL:.0f} times the frequency of "
-        "the last. Mean changes in points:"
+        f"{counted(n, 'draw')} of each law; in the long tail the first class has {LONG_TAIL:.0f} times the frequency "
+        "of the last. Mean changes in points:"
     )
-    return "\n\n".join([how, "\n".join(f"- {line}" for line in lines)])
+    return "\n\n".join([how, "\n".join(f"- *{law}*: {_of_law(ways)}" for law, ways in found.items())])
 
 
-def _of_law(kind: str, part: pd.DataFrame) -> str:
-    changes = part.groupby("method", sort=False)["change"]
-    mean, error = changes.mean(), (changes.std() / np.sqrt(changes.size())).fillna(np.inf)
-    gaining = [f"{way} ({points(mean[way])})" for way in mean.index if mean[way] > CLEAR * error[way] and mean[way] > 0]
-    losing = [f"{way} ({points(mean[way])})" for way in mean.index if mean[way] < -CLEAR * error[way] and mean[way] < 0]
-    said = [f"{what}: {join_names(ways)}" for what, ways in (("gain", gaining), ("lose", losing)) if ways]
-    best = str(mean.idxmax()) if gaining else "the classifier as it is"
-    return f"*{kind}*: {'; '.join(said) or 'no way gains or loses clearly'}. Highest: {best}."
+def _of_law(ways: Mapping[str, np.ndarray]) -> str:
+    mean = {way: float(values.mean()) for way, values in ways.items()}
+    sure = [way for way, values in ways.items() if abs(mean[way]) > CLEAR * _standard_error(values)]
+    kinds = {"gain": [way for way in sure if mean[way] > 0], "lose": [way for way in sure if mean[way] < 0]}
+    told = [f"{kind}: {join_names([f'{w} ({points(mean[w])})' for w in some])}" for kind, some in kinds.items() if some]
+    best = max(kinds["gain"], key=lambda way: mean[way], default="the classifier as it is")
+    return f"{'; '.join(told) or 'no way gains or loses clearly'}. Highest: {best}."
 
 
-def enough_images(table: pd.DataFrame, base: Mapping[str, float | None] | tuple[float | None, float | None]) -> str:
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
+
+
+MEASURES = {"overall": "overall", "worst_10": "in the worst 10"}  # columns of a curve, as a sentence names them
+
+
+def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, float | None]) -> str:
     """From how many reference images per class on each correction is above the plain classifier.
 
     Args:
-        table: columns `count`, `method`, `overall`, `worst_10`.
+        rows: of `prior_shift.sizes`.
         base: overall and worst-10 of the plain classifier.
     """
-    columns = zip(("overall", "worst_10"), ("overall", "in the worst 10"), base, strict=True)
     told = []
-    for column, label, plain in columns:
-        if plain is None or table[column].isna().all():
-            continue
-        ways = [f"{way} {_from(part, column, plain)}" for way, part in table.groupby("method", sort=False)]
-        told.append(f"{label}, {join_names(ways)}")
-    sizes = table["count"].unique().tolist()
-    return f"with {_range(sizes)} reference images per class, higher than the plain classifier: {'; '.join(told)}."
+    for (key, label), plain in zip(MEASURES.items(), base, strict=True):
+        if plain is not None:
+            ways = [f"{way} {_from(part, key, plain)}" for way, part in _by_method(rows, key).items()]
+            told += [f"{label}, {join_names(ways)}"] if ways else []
+    counts = sorted({row["count"] for row in rows})
+    sizes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    images = "image" if counts == [1] else "images"
+    return f"with {sizes} reference {images} per class, higher than the plain classifier: {'; '.join(told)}."
 
 
-def _range(sizes: Sequence[int]) -> str:
-    return str(sizes[0]) if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
+def _by_method(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each method in which a value is defined."""
+    defined = [row for row in rows if row[key] is not None]
+    return {
+        way: [row for row in defined if row["method"] == way] for way in dict.fromkeys(r["method"] for r in defined)
+    }
 
 
-def _from(part: pd.DataFrame, column: str, plain: float) -> str:
-    above = [
-        (int(n), value is not None and float(value) > plain)
-        for n, value in zip(part["count"], part[column], strict=True)
-    ]
-    ends = [n for i, (n, _) in enumerate(above) if all(is_above for _, is_above in above[i:])]
-    if ends:
-        return "at all of these sizes" if len(ends) == len(above) else f"from {ends[0]} on"
-    some = [str(n) for n, is_above in above if is_above]
-    return f"only with {join_names(some)}" if some else "at none of these sizes"
+def _from(rows: Sequence[Mapping[str, Any]], key: str, plain: float) -> str:
+    above = [row[key] > plain for row in rows]
+    if all(above):
+        return "at all of these sizes"
+    if not any(above):
+        return "at none of these sizes"
+    first = len(above) - above[::-1].index(False)  # after the last size at which it is not
+    if first < len(above) and not any(above[:first]):
+        return f"from {rows[first]['count']} on"
+    return f"with {join_names([str(row['count']) for row, is_above in zip(rows, above, strict=True) if is_above])} only"
 
 
-def best_strengths(table: pd.DataFrame) -> str:
-    """At which strength of the bias each correction is best on this run. Columns `strength`, `method`, `overall`..."""
+def best_strengths(rows: Sequence[Mapping[str, Any]]) -> str:
+    """At which strength of the bias each correction is best on this run. `rows` are of `prior_shift.strengths`."""
     told = []
-    for column, label in (("overall", "overall"), ("worst_10", "in the worst 10")):
-        ways = [f"{way} {_best(part, column)}" for way, part in table.groupby("method", sort=False)]
-        if not table[column].isna().all():
-            told.append(f"{label}, {join_names(ways)}")
+    for key, label in MEASURES.items():
+        ways = [f"{way} {_best(part, key)}" for way, part in _by_method(rows, key).items()]
+        told += [f"{label}, {join_names(ways)}"] if ways else []
     return f"with the class frequencies of these images, the highest accuracy is at strength: {'; '.join(told)}."
 
 
-def _best(part: pd.DataFrame, column: str) -> str:
-    values = part[column].astype(float)
-    most = values.max()
-    at = [f"{strength:g}" for strength, value in zip(part["strength"], values, strict=True) if value == most]
-    return f"{'all alike' if len(at) == len(part) else join_names(at)} ({percent(most)})"
+def _best(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    most = max(row[key] for row in rows)
+    at = [f"{row['strength']:g}" for row in rows if row[key] == most]
+    return f"{'all alike' if len(at) == len(rows) else join_names(at)} ({percent(most)})"
 
 
 # ---------------------------------------------------------------- which predictions to trust
@@ -387,8 +408,8 @@ def worst_risks(rows: Sequence[Mapping[str, Any]], k: int, confidence: str = "co
     some = some if one is not None else f"one threshold for all {silent}, and fewer than {k} with one"
     return (
         f"when all images are answered, {percent(full['worst_risk'])} of the answers of the worst {k} predicted "
-        f"classes are wrong. When half are, by the {confidence}: {some}; {percent(half['worst_risk_by_class'])} with one "
-        "threshold per predicted class."
+        f"classes are wrong. When half are, by the {confidence}: {some}; "
+        f"{percent(half['worst_risk_by_class'])} with one threshold per predicted class."
     )
 
 

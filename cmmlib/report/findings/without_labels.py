@@ -87,9 +87,9 @@ def most_and_least(run: Run, predicted: Int[Tensor, "C"]) -> str:
     most = name(first[0]) if len(first) == 1 else f"each of {len(first)} classes"
     share = percent(float(top.sum()) / float(predicted.sum()))
     return (
-        f"classes that are never predicted: {never} of {n}; predicted for fewer than a tenth of an even share, which is "
-        f"{even:,.1f} images: {rarely}, with these. The most images, {int(predicted.max()):,}, are predicted as {most}. "
-        f"Of all images, {share} go to the {counted(len(top), 'class', 'classes')} predicted most."
+        f"classes that are never predicted: {never} of {n}; predicted for fewer than a tenth of an even share, which "
+        f"is {even:,.1f} images: {rarely}, with these. The most images, {int(predicted.max()):,}, are predicted as "
+        f"{most}. Of all images, {share} go to the {counted(len(top), 'class', 'classes')} predicted most."
     )
 
 
