@@ -217,12 +217,13 @@ def described_curve(
 
 def control(
     run: Run, labels: Int[Tensor, "N"], kinds: Mapping[str, Mapping[int, Tensor]], suspects: list[int]
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """`described_curve` with all suspects described, once for each kind of descriptions."""
-    return pd.concat(
-        pd.DataFrame(described_curve(run, labels, texts, suspects, [len(suspects)])).assign(descriptions=kind)
+    return [
+        {"descriptions": kind, **row}
         for kind, texts in kinds.items()
-    )
+        for row in described_curve(run, labels, texts, suspects, [len(suspects)])
+    ]
 
 
 def sensitivity(

@@ -142,14 +142,18 @@ def headline(run: Run, rows: Sequence[Row]) -> str:
     images = f"on the {counted(len(run.image_features), 'image')} of {counted(run.n_classes, 'class', 'classes')}"
     if own is base:
         return f"{images}, the base prompt is the only classifier: {percent(base['overall'])} overall."
-    texts = f", with descriptions of {counted(own['requests'], 'class', 'classes')}" if own["requests"] else ""
-    worst = f"in its worst {k} classes" if k != "1" else "in its worst class"
+    texts = f", with descriptions of {counted(own['requests'], 'class', 'classes')}," if own["requests"] else ""
+    worst = f"in its {_worst(k)}"
     zero = counted(own["zero_classes"], "class", "classes")
     return (
-        f"{images}, *{display_name(own['name'])}*{texts}, has {_against(own['overall'], base['overall'])} overall, and "
+        f"{images}, *{display_name(own['name'])}*{texts} has {_against(own['overall'], base['overall'])} overall, and "
         f"{_against(own['worst'][k], base['worst'][k])} {worst}. It leaves {zero} without one recognised image, the "
         f"base prompt {base['zero_classes']}. {_best(rows)}"
     )
+
+
+def _worst(k: str) -> str:
+    return "worst class" if k == "1" else f"worst {k} classes"
 
 
 def _against(value: float, start: float) -> str:
@@ -166,9 +170,9 @@ def _best(rows: Sequence[Row]) -> str:
     overall, worst = (_highest(blind, of) for of in (lambda row: row["overall"], lambda row: row["worst"][k]))
     said = f"Of the methods without labels, the highest overall accuracy is that of {_listed(overall)}"
     if overall == worst:
-        return f"{said}; that of its worst {k} is the highest too."
+        return f"{said}; the highest in the {_worst(k)} is the same."
     shared = "" if overall & worst else " So the best average is not the best tail."
-    return f"{said}, the highest worst {k} is that of {_listed(worst)}.{shared}"
+    return f"{said}; in the {_worst(k)} the highest is that of {_listed(worst)}.{shared}"
 
 
 def _highest(rows: Sequence[Row], of: Callable[[Row], float]) -> set[str]:
@@ -199,30 +203,27 @@ def followed(rows: Sequence[Row]) -> pd.DataFrame:
 
 def followed_set(rows: Sequence[Row]) -> str:
     """The base prompt's worst classes under the ensemble: chosen on the same images, and on others."""
-    base, own, sentences = rows[0], ours(rows), []
-    for k, n in base["base_worst_count"].items():
-        if n:
-            ways = [(row["base_worst"][k], row["base_worst_split_half"][k]) for row in (base, own)]
-            sentences.append(_followed_set(k, n, *zip(*ways, strict=True)))
-    if not sentences:
+    base, own = rows[0], ours(rows)
+    counts = {k: n for k, n in base["base_worst_count"].items() if n}
+    if not counts:
         return "fewer than 10 classes have images, so no worst 10 are followed."
-    return f"from the base prompt to *{display_name(own['name'])}*: " + "; ".join(sentences) + "."
+    if own is base:
+        return "there is no other method to follow them through."
+    told = [_followed_set(k, n, base, own) for k, n in counts.items()]
+    return f"from the base prompt to *{display_name(own['name'])}*: {'; '.join(told)}."
 
 
-def _followed_set(k: str, n: int, same: tuple[float, float], other: tuple[float | None, float | None]) -> str:
-    more = f" ({n} classes, because of ties at the last place)" if n > int(k) else ""
-    said = f"the base prompt's worst {k}{more}, from {percent(same[0])} to {percent(same[1])}"
-    if other[0] is None or other[1] is None:
+def _followed_set(k: str, n: int, base: Row, own: Row) -> str:
+    same, other = ([row[key][k] for row in (base, own)] for key in ("base_worst", "base_worst_split_half"))
+    ties = f" ({n} classes, because of ties at the last place)" if n > int(k) else ""
+    said = f"the base prompt's worst {k}{ties}, from {percent(same[0])} to {percent(same[1])}"
+    if None in other:
         return said
-    apart = round((other[1] - other[0]) - (same[1] - same[0]), 9)
-    word = (
-        "as large a gain"
-        if not apart
-        else f"a gain {abs(100 * apart):.1f} points {'larger' if apart > 0 else 'smaller'}"
+    changes = [points(after - before) for before, after in (same, other)]
+    return (
+        f"{said}, {changes[0]} points; chosen on other images, from {percent(other[0])} to {percent(other[1])}, "
+        f"{changes[1]} points"
     )
-    if same[1] <= same[0]:
-        word = f"a change of {points(other[1] - other[0])} points"
-    return f"{said} (chosen on other images, from {percent(other[0])} to {percent(other[1])}, {word})"
 
 
 def intervals(rows: Sequence[Row]) -> pd.DataFrame:
@@ -304,31 +305,50 @@ def parts(rows: Sequence[Row]) -> str:
 
 
 def _told(found: Mapping[tuple[str, str], Mapping[str, Row]], measures: Mapping[str, str]) -> str:
-    """Balance and CMM alone, one after the other, and what that comes to; then one description.
+    """Balance and CMM alone, then each after the other, and what that comes to; then one description.
 
     Args:
         found: step -> measure -> `value`, `low`, `high`.
     """
     defined = {key: where for key, where in measures.items() if found[BOTH][key]["value"] is not None}
     alone = [
-        f"{where}, balance alone changes accuracy by {_effect(found[BALANCE][key])}, CMM alone by "
-        f"{_effect(found[CMM][key])}, both by {_effect(found[BOTH][key])}"
+        f"{where}, balance alone changes accuracy by {points(found[BALANCE][key]['value'])} points, CMM alone by "
+        f"{points(found[CMM][key]['value'])}, both by {points(found[BOTH][key]['value'])}"
         for key, where in defined.items()
     ]
-    verdicts = [
-        f"{part} {join_names([_verdict(found[step][key], where) for key, where in defined.items()])}"
-        for part, step in (("CMM after balance", CMM_AFTER), ("balance after CMM", BALANCE_AFTER))
-    ]
-    first = f"the first description of each class instead of all {_verdict(found[FIRST]['overall'], 'overall')}"
-    return f"{'; '.join(alone)}. In turn, {'; '.join(verdicts)}; {first}."
+    after = {step: {key: _verdict(found[step][key]) for key in defined} for step in (CMM_AFTER, BALANCE_AFTER)}
+    turns = [f"{PARTS[step]} {_verdicts(found[step], verdicts, defined)}" for step, verdicts in after.items()]
+    first = _verdicts(found[FIRST], {"overall": _verdict(found[FIRST]["overall"])}, defined)
+    gains = VERDICTS[0] in after[CMM_AFTER].values(), VERDICTS[0] in after[BALANCE_AFTER].values()
+    return (
+        f"{'; '.join(alone)}. {'; '.join(turns)}. {IN_TURN[gains]} "
+        f"The first description of each class instead of all {first}."
+    )
 
 
-def _verdict(bounds: Row, where: str) -> str:
+IN_TURN = {  # whether CMM adds after balance, whether balance adds after CMM -> what that comes to
+    (True, True): "So each adds to the other.",
+    (True, False): "So CMM adds to balance, and balance shows no gain once CMM weighs.",
+    (False, True): "So balance adds to CMM, and CMM shows no gain once the groups are balanced.",
+    (False, False): "So neither shows a gain after the other.",
+}
+
+
+def _verdict(bounds: Row) -> str:
     """Whether a step adds or costs, which its interval decides."""
     low, high = bounds["low"], bounds["high"]
-    clear = low is not None and low == low and not low <= 0 <= high
-    said = VERDICTS[0 if bounds["value"] > 0 else 1] if clear else VERDICTS[2]
-    return f"{said} {where} ({_effect(bounds)})"
+    if low is None or low != low or low <= 0 <= high:
+        return VERDICTS[2]
+    return VERDICTS[0 if low > 0 else 1]
+
+
+def _verdicts(found: Mapping[str, Row], verdicts: Mapping[str, str], measures: Mapping[str, str]) -> str:
+    """`adds overall (+2.3 points, +1.3 to +3.3) and in the worst 10 (...)`: measures of one verdict together."""
+    told = []
+    for verdict in VERDICTS:
+        where = [f"{measures[key]} ({_effect(found[key])})" for key in verdicts if verdicts[key] == verdict]
+        told += [f"{verdict} {' and '.join(where)}"] if where else []
+    return " and ".join(told)
 
 
 def _effect(bounds: Row) -> str:
@@ -345,10 +365,12 @@ def part_means(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, dict[str,
         Step -> measure -> `value`, the mean change; `low` and `high`, a 95 % t interval over studies (NaN for one);
         `up`, in how many studies the change is positive; `studies`, their number.
     """
-    values = list(MEASURES)
-    wide = frame.pivot_table(index=["data", "seed"], columns="method", values=values, sort=False)
+    values = {
+        key: {method: part[key].to_numpy() for method, part in frame.sort_values(["data", "seed"]).groupby("method")}
+        for key in MEASURES
+    }
     return {
-        (before, after): {key: _mean_change((wide[key][after] - wide[key][before]).to_numpy()) for key in values}
+        (before, after): {key: _mean_change(of[after] - of[before]) for key, of in values.items()}
         for before, after in PARTS
     }
 
@@ -377,9 +399,9 @@ def parts_over_studies(frame: pd.DataFrame) -> pd.DataFrame:
 def studies(frame: pd.DataFrame) -> pd.DataFrame:
     """The studies of `evaluation.balance_or_cmm`, a row each: overall accuracy of every method, in percent."""
     table = []
-    for (data, seed), part in frame.groupby(["data", "seed"], sort=False):
+    for study, part in frame.groupby(frame["data"] + ", seed " + frame["seed"].astype(str), sort=False):
         values = {display_name(m): percent_number(v) for m, v in zip(part["method"], part["overall"], strict=True)}
-        table.append({"overall, in %": f"{data}, seed {seed}", "descriptions": part["descriptions"].iloc[0], **values})
+        table.append({"overall, in %": study, "descriptions": part["descriptions"].iloc[0], **values})
     return pd.DataFrame(table)
 
 
@@ -440,14 +462,23 @@ def losers(
     run: Run, before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], described: Bool[np.ndarray, "C"]
 ) -> pd.DataFrame:
     """The classes that lose most, at most `MOST_LOSERS`."""
-    table = pd.DataFrame({"class": run.classnames, "before": before, "after": after})
-    table["described"], table["change"] = np.where(described, "yes", "no"), table["after"] - table["before"]
-    table = table[table["change"] < 0].sort_values(["change", "after", "class"]).head(MOST_LOSERS)
-    shown = table[["before", "after"]].map(percent)
-    return table.assign(**shown, change=table["change"].map(points)).rename(columns={"change": "change (points)"})
+    rows = zip(run.classnames, before.tolist(), after.tolist(), described.tolist(), strict=True)
+    most = sorted((after - before, after, name, own) for name, before, after, own in rows if after < before)[
+        :MOST_LOSERS
+    ]
+    return pd.DataFrame(
+        {
+            "class": name,
+            "before": percent(after - change),
+            "after": percent(after),
+            "change (points)": points(change),
+            "described": "yes" if own else "no",
+        }
+        for change, after, name, own in most
+    )
 
 
-def described_curve(run: Run, curve: pd.DataFrame, everything: Mapping[int, Tensor]) -> str:
+def described_curve(run: Run, curve: Sequence[Row], everything: Mapping[int, Tensor]) -> str:
     """CMM weights with no class described, with the study's number, and with all; and the best way at that number.
 
     Args:
@@ -456,17 +487,17 @@ def described_curve(run: Run, curve: pd.DataFrame, everything: Mapping[int, Tens
     """
     if not everything:
         return "no description is recorded, so there is no number to choose."
-    chosen, own = run.n_described, curve[curve["method"] == "CMM weights"].set_index("count")["overall"]
+    chosen, own = run.n_described, {row["count"]: row["overall"] for row in curve if row["method"] == "CMM weights"}
     ends = {0: "no class described", chosen: f"the study's {chosen}"}
-    if own.index.max() > chosen:
-        ends[int(own.index.max())] = f"all {own.index.max()}"
-    values = [f"{percent(own.loc[n])} with {said}" for n, said in ends.items()]
-    here = curve[curve["count"] == chosen]
-    ways = here.loc[here["overall"] == here["overall"].max(), "method"]
+    if max(own) > chosen:
+        ends[max(own)] = f"all {max(own)}"
+    values = [f"{percent(own[n])} with {said}" for n, said in ends.items()]
+    here = [row for row in curve if row["count"] == chosen]
+    ways = [f"*{row['method']}*" for row in here if row["overall"] == max(one["overall"] for one in here)]
     some = "" if len(everything) == run.n_classes else f" ({len(everything)} of the classes have descriptions at all)"
     return (
         f"overall, CMM weights have {join_names(values)}{some}. With {chosen} described, the highest overall accuracy "
-        f"is that of {join_names([f'*{way}*' for way in ways])}."
+        f"is that of {join_names(ways)}."
     )
 
 
@@ -480,40 +511,52 @@ def ablation(rows: Sequence[Row], count: int) -> pd.DataFrame:
     if count:
         heads |= {"base_worst_10": f"base worst 10 ({count} classes)"}
         heads |= {"base_worst_split_half_10": "base worst 10, chosen on other images"}
-    table = pd.DataFrame(rows)[list(heads)].dropna(axis=1, how="all")
-    return table.assign(**table.iloc[:, 1:].map(percent_number)).rename(columns=heads)
+    heads = {key: head for key, head in heads.items() if rows[0][key] is not None}
+    return pd.DataFrame(
+        {head: row[key] if key == "version" else percent_number(row[key]) for key, head in heads.items()}
+        for row in rows
+    )
 
 
 def ablated(rows: Sequence[Row]) -> str:
     """Which versions are above the ensemble as it is, overall and in the worst 10."""
     own, *others = rows
-    sentences = []
-    for key, where in (("overall", "overall"), ("worst_10", "in the worst 10"), ("worst_20", "in the worst 20")):
-        if own[key] is None:
-            continue
-        higher = [f"*{row['version']}*" for row in others if round(row[key] - own[key], 9) > 0]
-        which = f": {join_names(higher)}" if higher else ""
-        sentences.append(f"{where}, {len(higher)} of {len(others)} changed versions are above it{which}")
-    return f"as it is, the ensemble has {percent(own['overall'])} overall. " + "; ".join(sentences).capitalize() + "."
+    told = []
+    for key, where in MEASURES.items():
+        if own[key] is not None:
+            higher = [f"*{row['version']}*" for row in others if round(row[key] - own[key], 9) > 0]
+            told.append(f"{where}, {len(higher)} of {len(others)}" + (f" ({join_names(higher)})" if higher else ""))
+    return (
+        f"as it is, the ensemble has {percent(own['overall'])} overall. Changed versions that are above it: "
+        f"{'; '.join(told)}."
+    )
 
 
-def control(frame: pd.DataFrame) -> pd.DataFrame:
+def control(rows: Sequence[Row]) -> pd.DataFrame:
     """`evaluation.control` in percent."""
-    table = frame[["descriptions", "method", "overall", "worst_10"]]
-    return table.assign(**table[["overall", "worst_10"]].map(percent))
+    return pd.DataFrame(
+        {
+            "descriptions": row["descriptions"],
+            "method": row["method"],
+            "overall": percent(row["overall"]),
+            "worst 10": percent(row["worst_10"]),
+        }
+        for row in rows
+    )
 
 
-def clean(frame: pd.DataFrame) -> str:
+def clean(rows: Sequence[Row]) -> str:
     """What clean descriptions change under CMM weights, against the answers."""
-    ours = frame[frame["method"] == "CMM weights"].set_index("descriptions")
-    if not {"as answered", "clean"} <= set(ours.index):
-        return ""
-    gain = ours.loc["clean"] if ours.index.is_unique else ours.loc["clean"].iloc[0]
-    start = ours.loc["as answered"]
-    said = [f"{points(gain['overall'] - start['overall'])} points overall"]
-    if gain["worst_10"] is not None and start["worst_10"] is not None:
-        said.append(f"{points(gain['worst_10'] - start['worst_10'])} points in the worst 10")
-    return f"with CMM weights, clean descriptions in place of the answers change accuracy by {join_names(said)}."
+    start, now = (
+        next(row for row in rows if (row["descriptions"], row["method"]) == (kind, "CMM weights"))
+        for kind in ("as answered", "clean")
+    )
+    told = [
+        f"{points(now[key] - start[key])} points {MEASURES[key]}"
+        for key in ("overall", "worst_10")
+        if now[key] is not None and start[key] is not None
+    ]
+    return f"with CMM weights, clean descriptions in place of the answers change accuracy by {join_names(told)}."
 
 
 def sensitivity(grid: pd.DataFrame, temperature: float, cut: float, k: str) -> str:
