@@ -40,13 +40,16 @@ def recall_said(found: int, n_worst: int, n_asked: int, n_classes: int) -> str:
         n_worst: the worst classes, ties included.
     """
     recall, chance = found / n_worst, n_asked / n_classes
+    if n_worst == 1:
+        which = "is" if found else "is not"
+        at_random = f"Among as many classes at random it would be in {percent(chance, 0)} of the draws."
+        return f"the class of lowest accuracy {which} among the suspects. {at_random}"
     than = "as much"
     if percent(recall, 0) != percent(chance, 0):
         than = "less" if recall > chance else "more"
-    worst = f"the {n_worst} classes of lowest accuracy" if n_worst > 1 else "the class of lowest accuracy"
     return (
-        f"the suspects contain {found} of {worst} ({percent(recall, 0)}). As many classes chosen at random would "
-        f"contain {percent(chance, 0)} on average, which is {than}."
+        f"the suspects contain {found} of the {n_worst} classes of lowest accuracy ({percent(recall, 0)}). As many "
+        f"classes chosen at random would contain {percent(chance, 0)} on average, which is {than}."
     )
 
 
