@@ -150,9 +150,13 @@ def _interval(drawn: Sequence[Any]) -> np.ndarray:
 
 
 def _regression(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of standardised causes, and the Shapley share of R2 of each; NaN where a draw has no variance."""
+    """Coefficients of standardised causes, and the Shapley share of R2 of each; NaN where a draw has no variance.
+
+    Where the outcome is the same for all, no cause changes it: the coefficients are 0.
+    """
+    undefined = np.full(x.shape[1], np.nan)
     if not np.ptp(x, 0).all() or not np.ptp(y):
-        return np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
+        return undefined if np.ptp(y) else np.zeros(x.shape[1]), undefined
     x, y = (x - x.mean(0)) / x.std(0), y - y.mean()
     gram, moment, total = x.T @ x, x.T @ y, y @ y
     n = x.shape[1]

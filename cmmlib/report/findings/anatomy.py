@@ -109,14 +109,15 @@ def explained(of_accuracy: Explained, of_cmm: Explained, n: int) -> str:
     Args:
         n: weakest names, which the bootstrap draws.
     """
-    table, shares = of_accuracy.coefficients, of_accuracy.shares["value"]
+    table, shares = of_accuracy.coefficients, _values(of_accuracy.shares)
     if not len(table):
         return "every class has the same accuracy, or every cause is the same for all, so there is nothing to explain."
     if n < FEW_CLASSES:
         return f"{counted(n, 'weakest name')} in all: too few to say what explains accuracy."
-    largest = str(shares.idxmax())
-    clear = table.index[(table["low"] > 0) | (table["high"] < 0)]
-    unclear = [cause for cause in table.index if cause not in clear]
+    largest = max(shares, key=lambda cause: shares[cause])
+    low, high = _values(table, "low"), _values(table, "high")
+    clear = [cause for cause in shares if low[cause] > 0 or high[cause] < 0]
+    unclear = [cause for cause in shares if cause not in clear]
     return (
         f"together the causes explain {percent(of_accuracy.r2, 0)} of the variance of class accuracy (95 % interval "
         f"{interval(of_accuracy.r2_interval)}), and {percent(of_cmm.r2, 0)} of that of CMM; "
@@ -125,13 +126,18 @@ def explained(of_accuracy: Explained, of_cmm: Explained, n: int) -> str:
     )
 
 
+def _values(table: pd.DataFrame, column: str = "value") -> dict[str, float]:
+    return {str(cause): float(value) for cause, value in zip(table.index, table[column], strict=True)}
+
+
 def of_sight(of_accuracy: Explained, probe: float | None, n: int) -> str:
     """Whether what a linear probe confuses explains failure, beside the probe's accuracy."""
-    table, shares = of_accuracy.coefficients, of_accuracy.shares["value"]
+    table, shares = of_accuracy.coefficients, _values(of_accuracy.shares)
     told = f"the linear probe is right on {percent(probe)} of the images. "
     if "visual_confusability" not in table.index or n < FEW_CLASSES:
         return told + "That visual confusability lowers accuracy cannot be judged here."
-    low, high = (float(table.loc["visual_confusability", end]) for end in ("low", "high"))
+    low, high = (_values(table, end)["visual_confusability"] for end in ("low", "high"))
+    own = shares.pop("visual_confusability")
     changes = f"changes accuracy by {points_interval((low, high))} points"
     meaning = {
         "held": "so what the embeddings do not separate fails more often",
@@ -139,8 +145,8 @@ def of_sight(of_accuracy: Explained, probe: float | None, n: int) -> str:
         "undecided": "so whether it lowers accuracy is undecided",
     }
     return (
-        f"{told}Visual confusability explains {percent(shares['visual_confusability'])} of the variance of accuracy, "
-        f"the other causes {percent(shares.drop('visual_confusability').sum())}. One standard deviation of it "
+        f"{told}Visual confusability explains {percent(own)} of the variance of accuracy, "
+        f"the other causes {percent(sum(shares.values()))}. One standard deviation of it "
         f"{changes} (95 % interval), {meaning.get(verdict((low, high), n, -1), 'which says nothing')}."
     )
 
@@ -221,18 +227,24 @@ def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
         return "no class fails: all are right at least half of the time."
     repair = anatomy.repaired_by(failing["described"].to_numpy(float), failing["prior_matched"].to_numpy(float))
     n = {kind: int((repair == kind).sum()) for kind in anatomy.REPAIRS}
-    lost = failing[repair == "neither"]
+    suspected = failing["suspected"].to_numpy(bool)
     left = sorted({weak for weak, kind in zip(weakest, repair, strict=True) if kind == "neither"})
-    unseen = int((~lost["suspected"].astype(bool)).sum())
+    unseen = int((~suspected & (repair == "neither")).sum())
     told = (
-        f"of {counted(len(failing), 'failing class', 'failing classes')} {_are(int(failing['suspected'].sum()))} among "
+        f"of {counted(len(failing), 'failing class', 'failing classes')} {_are(int(suspected.sum()))} among "
         f"the suspects of CMM. The ensemble lifts {n['both'] + n['description']} to half or more, prior matching "
         f"{n['both'] + n['prior matching']}: both {n['both']}, only the ensemble {n['description']}, "
         f"only prior matching {n['prior matching']}, neither {n['neither']}."
     )
     if not n["neither"]:
         return told
-    return f"{told} The weakest names of those left: {names(left)}; of them CMM did not suspect {unseen}."
+    return f"{told} The weakest names of those left: {_some(left)}; of them CMM did not suspect {unseen}."
+
+
+def _some(terms: Sequence[str]) -> str:
+    if len(terms) <= SHOWN:
+        return names(terms)
+    return f"{', '.join(map(name, terms[:SHOWN]))} and {len(terms) - SHOWN} more"
 
 
 def _are(n: int) -> str:
@@ -249,7 +261,8 @@ def means_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
 def repairs_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
     """The same classes: how many each repair lifts."""
     heads = {"both": "both", "description": "only the ensemble", "prior matching": "only prior matching"}
-    return fates[["weakest_name", *anatomy.REPAIRS]].rename(columns=heads)
+    columns = {name: fates[name] for name in ("weakest_name", *anatomy.REPAIRS)}
+    return pd.DataFrame({heads.get(name, name): column for name, column in columns.items()})
 
 
 def one_number(alone: float | None, both: float | None) -> str:
@@ -382,12 +395,16 @@ def section(of_accuracy: Explained, of_cmm: Explained, n: int, fates: pd.DataFra
         "r2": of_accuracy.r2,
         "r2_interval": list(of_accuracy.r2_interval),
         "r2_of_cmm": of_cmm.r2,
-        "effects": of_accuracy.coefficients.to_dict("index"),
-        "shares": of_accuracy.shares.to_dict("index"),
-        "shares_of_cmm": of_cmm.shares.to_dict("index"),
+        "effects": _by_cause(of_accuracy.coefficients),
+        "shares": _by_cause(of_accuracy.shares),
+        "shares_of_cmm": _by_cause(of_cmm.shares),
         "verdicts": verdicts(of_accuracy, n),
-        "fates": fates.to_dict("records"),
+        "fates": [dict(row) for _, row in fates.iterrows()],
     }
+
+
+def _by_cause(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    return {str(cause): {str(end): float(value) for end, value in row.items()} for cause, row in table.iterrows()}
 
 
 def _reach(failing: pd.DataFrame) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 from torch import Tensor
@@ -43,11 +44,11 @@ def _share_recipe(sides: Sequence[RunSummary]) -> bool:
     return sum(side.facts["model"]["backbone"] == BLAZON_MINI for side in sides) > 1
 
 
-def overview(table: pd.DataFrame) -> pd.DataFrame:
+def overview(table: pd.DataFrame, k: int) -> pd.DataFrame:
     """`run_comparison.overview` in percent and points."""
     shown = table.assign(**{column: table[column].map(percent) for column in ("overall", "worst")})
     shown["gap"] = table["gap"].map(points)
-    return shown.rename(columns={"worst": "worst k", "gap": "gap (points)"})
+    return shown.rename(columns={"worst": f"worst {k}", "gap": "gap (points)"})
 
 
 def average_and_tail(table: pd.DataFrame, k: int) -> str:
@@ -58,11 +59,11 @@ def average_and_tail(table: pd.DataFrame, k: int) -> str:
     """
     told, best = [], {}
     for column, label in (("overall", "overall accuracy"), ("worst", f"worst@{k}")):
-        values = table[column].astype(float)
-        if values.isna().any():
+        values = table[column].to_numpy(float)
+        if np.isnan(values).any():
             return f"worst@{k} is not defined for every run, so the tails are not compared."
-        lowest, highest = percent(values.min()), percent(values.max())
-        best[column] = table["run"][values.map(percent) == highest].tolist()
+        lowest, highest = percent(float(values.min())), percent(float(values.max()))
+        best[column] = [run for run, value in zip(table["run"], values, strict=True) if percent(value) == highest]
         if lowest == highest:
             told.append(f"{label} is {highest} in every run")
         else:
@@ -71,8 +72,11 @@ def average_and_tail(table: pd.DataFrame, k: int) -> str:
 
 
 def _together(n: int, best: dict[str, list[str]]) -> str:
-    if n == max(map(len, best.values())):
-        return "So one of the two does not tell the runs apart."
+    same = [runs for runs in best.values() if len(runs) == n]
+    if same:
+        return (
+            "So neither tells the runs apart." if len(same) == 2 else "So one of the two does not tell the runs apart."
+        )
     if set(best["overall"]) & set(best["worst"]):
         return "So the best average has the best tail too."
     return "So the best average does not have the best tail."
@@ -131,10 +135,10 @@ def _by_chance(n: int, sizes: Sequence[int], shared: int) -> str:
 def fail_everywhere(run: Run, sides: Sequence[RunSummary], k: int) -> str:
     """Classes among the worst of every run; what runs share is not the classes' alone where they share a recipe."""
     everywhere = worst_everywhere(sides, k)
-    listed = [run.classnames[c] for c in everywhere]
+    listed = sorted(run.classnames[c] for c in everywhere)
     more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     shown = ", ".join(map(name, listed[:SHOWN])) + more if more else names(listed)
-    told = f"{counted(len(listed), 'class', 'classes')} among the worst {k} of every run" + (
+    told = f"{counted(len(listed), 'class', 'classes')} among the worst {k} of every run, ties included" + (
         f": {shown}." if listed else "."
     )
     if _share_recipe(sides):
@@ -165,7 +169,7 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
 
 def has_gains(table: pd.DataFrame) -> bool:
     """Whether every run has methods beside its base prompt whose gain in the worst 10 is known."""
-    return len(table) > table["run"].nunique() and bool(table["gain_worst_10"].notna().all())
+    return len(table) > len(set(table["run"])) and not np.isnan(table["gain_worst_10"].to_numpy(float)).any()
 
 
 def carries_over(table: pd.DataFrame) -> str:
@@ -181,18 +185,19 @@ MEASURES = (("gain_worst_10", "the worst 10 classes"), ("gain_overall", "overall
 
 
 def _carries_over(table: pd.DataFrame, column: str, of: str) -> str:
-    known = table[table["method"] != "base"].dropna(subset=column)
-    gain = known.assign(gain=(100 * known[column].astype(float)).round(1)).groupby("method", sort=False)["gain"]
-    ends = gain.agg(["min", "max", "size"])
-    ends = ends[ends["size"] == table["run"].nunique()]
-    if not len(ends):
+    n_runs, gained = len(set(table["run"])), {}
+    for method, gain in zip(table["method"], table[column].to_numpy(float), strict=True):
+        if method != "base" and gain == gain:
+            gained.setdefault(method, []).append(round(100 * gain, 1))
+    gained = {method: gains for method, gains in gained.items() if len(gains) == n_runs}
+    if not gained:
         return f"no method has a known change of {of} in every run"
-    mixed = ends.index[(ends["min"] < 0) & (ends["max"] > 0)].tolist()
+    mixed = [method for method, gains in gained.items() if min(gains) < 0 < max(gains)]
     both_ways = f" (up in one and down in another: {_methods(mixed)})" if mixed else ""
-    most = ends["min"].max()
+    most = max(map(min, gained.values()))
     if most <= 0:
         return f"no method raises {of} in every run{both_ways}"
-    best = ends.index[ends["min"] == most].tolist()
+    best = [method for method, gains in gained.items() if min(gains) == most]
     by = f"by at least {points(most / 100).lstrip('+')} points in every run"
     return f"{_methods(best)} raise{'s' * (len(best) == 1)} {of} most, {by}{both_ways}"
 

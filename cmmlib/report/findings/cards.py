@@ -135,10 +135,10 @@ def captions_of(examples: Sequence[tuple[np.ndarray, Sequence[str]]], n: int = 2
 
 def _charges_read(frequencies: pd.DataFrame) -> pd.DataFrame:
     """Rows of the charges' names, the least read first, with the readings of `plain` words beside them."""
-    charges = frequencies[frequencies["kind"] == "charge"]
-    plain = charges[~charges["is_name"]].groupby("term")["shown"].sum()
-    rows = charges[charges["is_name"]].set_index("term").sort_values("shown", kind="stable")
-    return rows.join(plain.rename("plain")).fillna({"plain": 0}).astype({"plain": int})
+    charges = frequencies.query("kind == 'charge'")
+    words, rows = charges.query("not is_name"), charges.query("is_name").sort_values(["shown", "term"])
+    plain = [int(words.loc[words["term"] == term, "shown"].to_numpy(int).sum()) for term in rows["term"]]
+    return rows.assign(plain=plain).set_index("term")
 
 
 def names_read(frequencies: pd.DataFrame) -> pd.DataFrame:
@@ -161,17 +161,18 @@ def names_read(frequencies: pd.DataFrame) -> pd.DataFrame:
 def least_and_most_read(frequencies: pd.DataFrame) -> str:
     """The charges whose names were read least and most; and names read more often under other pictures."""
     rows = _charges_read(frequencies)
-    least, most = (rows.index[rows["shown"] == end].tolist() for end in (rows["shown"].min(), rows["shown"].max()))
-    other = int((rows["not_shown"] > rows["shown"]).sum())
+    read, elsewhere, pictures = (rows[column].to_numpy(int) for column in ("shown", "not_shown", "pictures"))
+    least, most = str(rows.index[0]), str(rows.index[-1])
+    other = int((elsewhere > read).sum())
     return (
-        f"the least read name, {name(least[0])}, stood {_times(rows['shown'].min())} under a picture that shows "
-        f"it, of {rows.loc[least[0], 'pictures']:,} such pictures; the most read, {name(most[0])}, "
-        f"{_times(rows['shown'].max())}. {counted(other, 'name')} of {len(rows)} stood more often under other pictures."
+        f"the least read name, {name(least)}, stood {_times(int(read[0]))} under a picture that shows "
+        f"it, of {pictures[0]:,} such pictures; the most read, {name(most)}, "
+        f"{_times(int(read[-1]))}. {counted(other, 'name')} of {len(rows)} stood more often under other pictures."
     )
 
 
 def _times(n: int) -> str:
-    return counted(int(n), "time")
+    return counted(n, "time")
 
 
 # ---------------------------------------------------------------- the model card
@@ -243,12 +244,12 @@ def how_stable(spread: pd.DataFrame, quality: Sequence[Mapping[str, Any]], seed:
     """
     seeds = sorted({row["seed"] for run in quality for row in run["by_seed"]})
     own = "this study's seed is one of them" if seed in seeds else "this study's seed is none of them"
-    gains = points_interval((spread["gain"].min(), spread["gain"].max()))
+    gains, overall = (spread[column].to_numpy(float) for column in ("gain", "overall"))
     return (
         f"{counted(len(spread), 'training seed')}, each measured on images of evaluation seeds "
         f"{join_names(list(map(str, seeds)))} ({own}). Overall accuracy by names is "
-        f"{interval((spread['overall'].min(), spread['overall'].max()))} over the training seeds; clean descriptions "
-        f"change it by {gains} points. Which one ships: {card.SHIPPING_RULE}."
+        f"{interval((overall.min(), overall.max()))} over the training seeds; clean descriptions "
+        f"change it by {points_interval((gains.min(), gains.max()))} points. Which one ships: {card.SHIPPING_RULE}."
     )
 
 
@@ -335,11 +336,9 @@ def rare_and_right(run: Run, names: pd.DataFrame, accuracy: Float[Tensor, "C"]) 
     if not len(rare):
         return "; ".join(told) + "."
     best = max(rare.tolist(), key=lambda c: (right[c], run.classnames[c]))
-    return (
-        "; ".join(told)
-        + f". {len(rare)} of the rare are right at least half of the time, as {name(run.classnames[best])} at "
-        f"{percent(float(right[best]))}."
-    )
+    so_many = f"{counted(len(rare), 'class', 'classes')} of a rare name {'is' if len(rare) == 1 else 'are'} right"
+    example = f"{name(run.classnames[best])} at {percent(float(right[best]))}"
+    return f"{'; '.join(told)}. {so_many} at least half of the time, as {example}."
 
 
 def section(record: Mapping[str, Any], shipped: Mapping[str, float], table: pd.DataFrame) -> dict[str, Any]:
@@ -349,5 +348,5 @@ def section(record: Mapping[str, Any], shipped: Mapping[str, float], table: pd.D
         "probe": shipped["linear_probe"],
         "by_name": shipped["overall"],
         "described": shipped["described_overall"],
-        "tags": table[["tag", "samples", *TAGS]].to_dict("records"),
+        "tags": [dict(row) for _, row in table[["tag", "samples", *TAGS]].iterrows()],
     }

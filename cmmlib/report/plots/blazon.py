@@ -54,7 +54,7 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, c
 def shields(shown: Sequence[tuple[np.ndarray, str, str]]) -> Figure:
     """How to read heraldry: images, uint8 [H, W, 3], each above its name and its plain English; below, the colours."""
     figure = plt.figure(figsize=(7.6, 3.2))
-    above, key = figure.subfigures(2, 1, height_ratios=(2.6, 1))
+    above, key = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.6, 1))[:, 0]
     axes = above.subplots(1, len(shown), squeeze=False)[0]
     for axis, (image, name, gloss) in zip(axes, shown, strict=True):
         axis.imshow(thumbnail(Image.fromarray(image), 256))
