@@ -118,7 +118,7 @@ def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[f
         for axis, margin in zip(picture_row(strip, images, n), margins, strict=False):
             ahead = GREEN if margin > 0 else VERMILION
             axis.text(0.5, -0.06, f"{margin:+.3f}", transform=axis.transAxes, ha="center", va="top", color=ahead)
-        strip.suptitle(plain(name, 60), x=0.01, ha="left", fontsize=10, weight="bold")
+        strip.suptitle(plain(name, 90), x=0.01, ha="left", fontsize=10, weight="bold")
     return described(
         figure,
         "For each class, the images most similar to its text. "
