@@ -91,7 +91,8 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
     rows, plain = [], predict(run.image_features, run.base_text_features)
     for kind in KINDS:
         for draw in range(n_draws):
-            kept = F.with_frequencies(labels, _frequencies(kind, run.n_classes, seed + draw), seed + draw)
+            frequencies = _by_appearance(_frequencies(kind, run.n_classes, seed + draw), labels)
+            kept = F.with_frequencies(labels, frequencies, seed + draw)
             if len(kept) == 0:
                 continue
             before = float((plain[kept] == labels[kept]).double().mean())
@@ -117,6 +118,12 @@ def _frequencies(kind: str, n_classes: int, seed: int) -> Tensor:
     if kind == "long tail":
         return F.long_tailed_frequencies(n_classes, seed)
     return F.dirichlet_frequencies(n_classes, float(kind.split()[1]), seed)
+
+
+def _by_appearance(frequencies: Tensor, labels: Tensor) -> Tensor:
+    """The first frequency for the class of the first image, and so on: the order of the classes changes nothing."""
+    seen = dict.fromkeys([*labels.tolist(), *range(len(frequencies))])
+    return torch.empty_like(frequencies).index_put_((torch.tensor(list(seen)),), frequencies)
 
 
 def _scores(run: Run, labels: Tensor, correction: Correction, rows: Tensor | None = None) -> dict[str, Any]:

@@ -45,9 +45,11 @@ def with_frequencies(labels: Int[Tensor, "N"], frequencies: Float[Tensor, "C"], 
     A class gets its frequency times N / 3 images, rounded at random so that the mean is exact, drawn without
     replacement, and never more than it has: a frequency above three times a balanced one is cut there.
     """
-    random = np.random.default_rng(seed)
-    wanted = frequencies.numpy() * len(labels) / 3
-    return _draw(labels, np.floor(wanted + random.random(len(wanted))).astype(np.int64), random)
+    random, y = np.random.default_rng(seed), labels.numpy()
+    wanted, of_images = frequencies.numpy() * len(y) / 3, random.random(len(y))
+    up = np.zeros(len(wanted))
+    up[y[::-1]] = of_images[::-1]  # a class has the number of its first image: the order of classes changes nothing
+    return _draw(labels, np.floor(wanted + up).astype(np.int64), random)
 
 
 def _draw(labels: Int[Tensor, "N"], wanted: np.ndarray, random: np.random.Generator) -> Int[Tensor, "M"]:

@@ -297,7 +297,7 @@ def parts(rows: Sequence[Row]) -> str:
     """How much of the gain is balance and how much CMM, in the rows of `evaluation.gain_steps`."""
     found = {(row["before"], row["after"]): row for row in rows}
     if all(part in found for part in PARTS):
-        return _told({part: found[part] for part in PARTS}, FOLLOWED)
+        return _told({part: {key: found[part][key] for key in FOLLOWED} for part in PARTS}, FOLLOWED)
     if TEMPLATES in found:
         part = _effect(found[TEMPLATES]["overall"])
         return f"without descriptions nothing is out of balance; CMM's part: {part} overall."
