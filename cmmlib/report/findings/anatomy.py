@@ -352,17 +352,14 @@ def _followed(done: str, row: Mapping[str, Any]) -> str:
 
 def readings(record: Mapping[str, Any]) -> str:
     """How often the changed names were read in the control and in the intervention, in which sense."""
-    table = interventions.readings(dict(record))
-    rare, split = (table[table["intervention"] == key] for key in DONE)
-    own = [f"{rare[f'read, {run}'].mean():.0f}" for run in ("control", "intervention")]
-    told = f"a name made frequent was read {own[1]} times on average in place of {own[0]}."
-    for row in split.to_dict("records"):
-        told += (
-            f" {name(row['name'])} was read in its own sense {row['read, control']:,} times in the control and "
-            f"{row['read, intervention']:,} in the intervention; under other pictures {row['elsewhere, control']:,} "
-            f"and {row['elsewhere, intervention']:,} times."
-        )
-    return told
+    before, rare, split = (record["runs"][key]["readings"] for key in ("control", *DONE))
+    own = [f"{np.mean([run[term]['read'] for term in interventions.FREQUENT]):.0f}" for run in (before, rare)]
+    old, new = before[interventions.SPLIT], split[interventions.SPLIT]
+    return (
+        f"a name made frequent was read {own[1]} times on average in place of {own[0]}. {name(interventions.SPLIT)} was "
+        f"read in its own sense {old['read']:,} times in the control and {new['read']:,} in the intervention; under other "
+        f"pictures {old['elsewhere']:,} and {new['elsewhere']:,} times."
+    )
 
 
 # ---------------------------------------------------------------- the chapter's end
