@@ -80,7 +80,7 @@ def changed(before: Int[Tensor, "N"], after: Int[Tensor, "N"]) -> str:
 
 def weight_grid(
     run: Run, candidates: Candidates, weights: Float[Tensor, "T"], described: Mapping[int, Tensor]
-) -> tuple[Float[np.ndarray, "K T"], list[str], int]:
+) -> tuple[Float[np.ndarray, "K M"], list[str], int]:
     """Weights of the candidates of the first described classes (NaN where a class has fewer), their names, and how many
     of the columns are templates.
     """
@@ -92,7 +92,7 @@ def weight_grid(
     return grid, [run.classnames[c] for c in shown], n
 
 
-def description_share(grid: Float[np.ndarray, "K T"], n_templates: int) -> str:
+def description_share(grid: Float[np.ndarray, "K M"], n_templates: int) -> str:
     """How much of the weight the descriptions have, on average and class by class."""
     share = np.nansum(grid[:, n_templates:], axis=1)
     more, mean = int((share > 0.5).sum()), float(share.mean())
