@@ -356,9 +356,9 @@ def readings(record: Mapping[str, Any]) -> str:
     own = [f"{np.mean([run[term]['read'] for term in interventions.FREQUENT]):.0f}" for run in (before, rare)]
     old, new = before[interventions.SPLIT], split[interventions.SPLIT]
     return (
-        f"a name made frequent was read {own[1]} times on average in place of {own[0]}. {name(interventions.SPLIT)} was "
-        f"read in its own sense {old['read']:,} times in the control and {new['read']:,} in the intervention; under other "
-        f"pictures {old['elsewhere']:,} and {new['elsewhere']:,} times."
+        f"a name made frequent was read {own[1]} times on average in place of {own[0]}. {name(interventions.SPLIT)} "
+        f"was read in its own sense {old['read']:,} times in the control and {new['read']:,} in the intervention; under "
+        f"other pictures {old['elsewhere']:,} and {new['elsewhere']:,} times."
     )
 
 
