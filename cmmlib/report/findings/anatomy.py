@@ -357,8 +357,8 @@ def readings(record: Mapping[str, Any]) -> str:
     old, new = before[interventions.SPLIT], split[interventions.SPLIT]
     return (
         f"a name made frequent was read {own[1]} times on average in place of {own[0]}. {name(interventions.SPLIT)} "
-        f"was read in its own sense {old['read']:,} times in the control and {new['read']:,} in the intervention; under "
-        f"other pictures {old['elsewhere']:,} and {new['elsewhere']:,} times."
+        f"was read in its own sense {old['read']:,} times in the control and {new['read']:,} in the intervention; "
+        f"under other pictures {old['elsewhere']:,} and {new['elsewhere']:,} times."
     )
 
 
