@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, described, percent_axis, plain, styled
 
@@ -93,16 +94,16 @@ def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
         for j, method in enumerate(methods):
             centre = i + 0.8 * ((j + 0.5) / len(methods) - 0.5)
             axis.plot([centre - 0.11, centre + 0.11], [means[kind, method]] * 2, color=COLOURS[j], lw=3)
-    handles, labels = axis.get_legend_handles_labels()
-    if legend := axis.get_legend():
+    if legend := axis.get_legend():  # of faint points: lines are seen better
         legend.remove()
+    handles = [Line2D([], [], color=colour, lw=3, label=way) for way, colour in zip(methods, COLOURS, strict=False)]
     lowest, highest = min(means.values()), max(means.values())
     axis.set(
         xlabel="class frequencies of the images",
         ylabel="change of overall accuracy (points)",
         title=f"Mean change of overall accuracy: {_signed(lowest)} to {_signed(highest)} points",
     )
-    figure.legend(handles[: len(methods)], labels[: len(methods)], loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     said = "; ".join(f"{kind}, {method} {value:+.1f}" for (kind, method), value in means.items())
     return described(figure, f"Change of overall accuracy in points, mean over draws: {said}.")
 
