@@ -50,9 +50,7 @@ def by_hand(bias: Float[Tensor, "C"], found: Correction, rounds: int, converged:
     )
 
 
-def moved(
-    run: Run, pair: Sequence[int], matched: Correction, before: Int[Tensor, "N"], after: Int[Tensor, "N"]
-) -> str:
+def moved(run: Run, pair: Sequence[int], matched: Correction, before: Int[Tensor, "N"], after: Int[Tensor, "N"]) -> str:
     """How prior matching moves the predictions: between one pair of classes, and in all.
 
     Args:
