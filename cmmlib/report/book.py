@@ -189,7 +189,7 @@ def _write_students(run: Path, study: Mapping[str, Any], staged: Path) -> set[st
 
 
 def _buttons(notebook: str) -> str:
-    """Where a chapter's notebook can be had: as a file and, where a repository on GitHub is known, in Colab and Binder."""
+    """Where a chapter's notebook can be had: a file and, where a repository on GitHub is known, Colab and Binder."""
     files = {"This chapter as a notebook": notebook, "all chapters": student_notebooks.ARCHIVE}
     ways = [f"{{download}}`{text} </{STUDENTS}/{file}>`" for text, file in files.items()]
     url = os.environ.get("CMM_REPOSITORY_URL", "").rstrip("/").removesuffix(".git")

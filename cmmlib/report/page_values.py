@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cmmlib.errors import ChapterError
-from cmmlib.report.formatting import counted, decimal, percent
+from cmmlib.report.formatting import counted, decimal, percent, points, points_interval
 from cmmlib.report.pages import evidence_table, table_html
 
 _NAME = re.compile(r"\{\{ (\w+) \}\}")
@@ -76,4 +76,46 @@ def _evidence(results: Mapping[str, Any]) -> dict[str, str]:
     return {"evidence": _table(evidence_table(results["evidence"]))}
 
 
-SECTIONS = {"accuracy": _accuracy, "cmm": _cmm, "ensembles": _ensembles, "evidence": _evidence}
+CAUSES = {  # claim of chapter 6 -> its cause, and the measure
+    "a class fails when its weakest name was read seldom": ("name_frequency", "name frequency"),
+    "a class fails when that name was read in another sense": ("ambiguity", "ambiguity"),
+    "a class fails when a linear probe confuses it": ("visual_confusability", "visual confusability"),
+}
+INTERVENTIONS = {
+    "a rare name made frequent brings its classes back": "frequent",
+    "an ambiguous name with its other sense removed brings its classes back": "split",
+}
+
+
+def _anatomy(results: Mapping[str, Any]) -> dict[str, str]:
+    """The claims of chapter 6 about causes, with figures and verdicts."""
+    found, rows = results["anatomy"], []
+    for claim, (key, cause) in CAUSES.items():
+        if key in found["effects"]:
+            effect = found["effects"][key]
+            bounds = points_interval((effect["low"], effect["high"]))
+            measure = f"change of accuracy for one standard deviation of {cause}"
+            rows.append((claim, measure, f"{points(effect['value'])} points", bounds, found["verdicts"][key]))
+    for claim, key in INTERVENTIONS.items():
+        done = found["interventions"][key]
+        measure = f"change of {counted(done['touched'], 'class', 'classes')}"
+        value, bounds = f"{points(done['change'])} points", points_interval(done["change_interval"])
+        rows.append((claim, measure, value, bounds, done["held"]))
+    heads = ["claim", "measure", "value", "95 % interval", "did it hold?"]
+    return {"causes": _table(pd.DataFrame(rows, columns=heads))}
+
+
+def _model_card(results: Mapping[str, Any]) -> dict[str, str]:
+    found = results["model_card"]
+    rates = {"linear_probe": percent(found["probe"]), "described": percent(found["described"])}
+    return {**rates, "logit_scale": decimal(found["logit_scale"], 1)}
+
+
+SECTIONS = {
+    "accuracy": _accuracy,
+    "cmm": _cmm,
+    "ensembles": _ensembles,
+    "evidence": _evidence,
+    "anatomy": _anatomy,
+    "model_card": _model_card,
+}

@@ -53,8 +53,8 @@ def _evidence_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 MISSES = {  # condition of a run -> what a reader is told where it does not hold
     "labels": "no labels",
-    "images": "no images, only embeddings",
-    "tower": "no text tower, only embeddings",
+    "images": "no images",
+    "tower": "no text tower",
     "pool": "only one prompt",
     "blazon": "another data set than the miniature world",
     "disambiguated": "no second list of class names",

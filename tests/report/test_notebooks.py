@@ -161,7 +161,7 @@ def test_a_chapter_records_its_results_once_at_its_end(path):
 def test_every_exercise_has_an_answer_with_a_number_to_check(path):
     sequence = [(cell, {*tags(cell)}) for cell in nbformat.read(path, as_version=4).cells]
     tasks = [n for n, (cell, known) in enumerate(sequence) if "exercise" in known and "### Exercise" in cell.source]
-    for start, end in zip(tasks, [*tasks[1:], len(sequence)], strict=True):
+    for start, end in zip(tasks, [*tasks, len(sequence)][1:], strict=bool(tasks)):
         after = [known for _, known in sequence[start + 1 : end]]
         assert any("solution" in known for known in after)
         checks = [cell.source for cell, known in sequence[start:end] if "check" in known]
@@ -285,7 +285,11 @@ def run_all(run: Run) -> None:
     known = [path for path in NOTEBOOKS if belongs(path, run.conditions)]
     said = [read_through(run, path) for path in known]
     recorded = tables_of(run)
-    assert [read_through(run, path, by_tags=False) for path in known] == said
+    for path, sentences in zip(known, said, strict=True):
+        every_cell = read_through(run, path, by_tags=False)
+        assert [text for text in every_cell if not text.endswith("nothing to show here.*")] == [
+            text for text in sentences if not text.endswith("nothing to show here.*")
+        ]
     assert tables_of(run) == recorded
 
 

@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import cmmlib.functional as F
+from cmmlib.blazon.language.plain_english import glosses
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import counted, interval, join_names, name, names, percent, plain
+from cmmlib.report.formatting import counted, interval, join_names, name, percent, plain
 from cmmlib.study.run import Run
 
 FEW = 30  # images a class, below which worst@k is mostly noise
@@ -31,13 +32,19 @@ def best_and_worst(run: Run, accuracy: ClassAccuracy, report: Mapping[str, Any])
 
 def _lowest(run: Run, accuracy: ClassAccuracy, shown: int = 5) -> str:
     """The lowest classes by name; of many at one accuracy, some, with their number."""
-    lowest = F.true_worst(accuracy.value, 1).nonzero()[:, 0]
+    lowest = F.true_worst(accuracy.value, 1).nonzero()[:, 0].tolist()
+    spoken = [_spoken(run, c) for c in lowest[:shown]]
     if len(lowest) == 1:
-        few = run.names(F.worst_classes(accuracy.value, 1))
-        return f"The lowest is {names(few)}, at {percent(accuracy.value[lowest[0]].item())}."
-    listed = ", ".join(map(name, run.names(lowest[:shown])))
+        return f"The lowest is {spoken[0]}, at {percent(accuracy.value[lowest[0]].item())}."
+    listed = "; ".join(spoken)
     more = f" and {len(lowest) - shown} more" if len(lowest) > shown else ""
     return f"{len(lowest)} classes are the lowest, at {percent(accuracy.value[lowest[0]].item())}: {listed}{more}."
+
+
+def _spoken(run: Run, c: int) -> str:
+    """A class's name; a coat of arms with its plain English behind it."""
+    plain_english = glosses(run.pictures)
+    return name(run.classnames[c]) + (f" ({plain_english[c]})" if plain_english else "")
 
 
 def low_classes(accuracy: ClassAccuracy) -> str:
