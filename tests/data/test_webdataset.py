@@ -133,7 +133,7 @@ def test_a_shard_that_is_cut_short_is_refused(root):
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
-        ({"a.png": png(1, 1, 1)}, "a.png of test/1.tar has no .cls beside it"),
+        ({"a.png": png(1, 1, 1)}, "a.png of test/1.tar has no label beside it"),
         ({"a.png": png(1, 1, 1), "a.cls": b"cat"}, "1.tar cannot be read as a tar of images and labels"),
         ({"a.png": png(1, 1, 1), "a.cls": b"-1"}, "has label -1, outside 0..2"),
     ],
