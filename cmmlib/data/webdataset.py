@@ -195,7 +195,7 @@ def _scan(shard: Path) -> Contents:
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
             key, kind = posixpath.splitext(member.name)
-            if not member.isreg() or is_junk(posixpath.basename(member.name)):
+            if not member.isreg() or any(map(is_junk, member.name.removeprefix("./").split("/"))):
                 continue
             if member.issparse() or member.offset_data + member.size > size:
                 raise tarfile.ReadError(f"{member.name} is sparse, or larger than the shard")
