@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class EmbeddingFile:
         labels: class index of each image, [N], or None.
         stored_as: number format of the images in the file.
         assumed: what the file does not say and this package assumed.
+        remarks: lines for whoever runs a study: what in the file looks wrong.
     """
 
     name: str
@@ -43,6 +44,7 @@ class EmbeddingFile:
     digest: str
     stored_as: str
     assumed: list[str]
+    remarks: list[str] = field(default_factory=list)
 
     def pick(self, rows: Sequence[int]) -> EmbeddingFile:
         """These images alone, in this order; the classes stay."""
@@ -94,7 +96,7 @@ def load_image_embeddings(path: Path) -> ImageEmbeddings:
     check_embeddings(x, f"{path.name}: image_features")
     ids = _image_ids(raw, len(x), path) or [str(i) for i in range(len(x))]
     x = torch.nn.functional.normalize(x.float(), dim=-1)
-    return ImageEmbeddings(x, ids, _first_string(raw, "backbone"), _first_string(raw, "pretrained"))
+    return ImageEmbeddings(x, ids, _first_string(raw, "backbone", path), _first_string(raw, "pretrained", path))
 
 
 def load_embeddings(path: Path) -> EmbeddingFile:
@@ -113,8 +115,8 @@ def load_embeddings(path: Path) -> EmbeddingFile:
         raise InputError(f"{path.name} lacks {', '.join(missing)}: it has {', '.join(sorted(raw))}")
     image_features, texts = _features(raw, "image_features", path), _features(raw, "text_features", path)
     text_features = texts[None] if texts.ndim == 2 else texts
-    classnames = _strings(raw["classnames"])
-    prompts = _strings(raw["prompts"]) if "prompts" in raw else [f"prompt {p}" for p in range(len(text_features))]
+    classnames = _strings(raw, "classnames", path)
+    prompts = _strings(raw, "prompts", path) if "prompts" in raw else [f"prompt {p}" for p in range(len(text_features))]
     _check_fit(path, image_features, text_features, classnames, prompts)
     check_embeddings(image_features, f"{path.name}: image_features")
     check_embeddings(texts, f"{path.name}: text_features")
@@ -126,12 +128,13 @@ def load_embeddings(path: Path) -> EmbeddingFile:
         labels=_labels(raw, len(image_features), len(classnames), path),
         prompts=prompts,
         logit_scale=_logit_scale(raw, path),
-        backbone=_first_string(raw, "backbone"),
-        pretrained=_first_string(raw, "pretrained"),
+        backbone=_first_string(raw, "backbone", path),
+        pretrained=_first_string(raw, "pretrained", path),
         image_ids=_image_ids(raw, len(image_features), path),
         digest=file_digests(path, [path])[0],
         stored_as=str(image_features.dtype).removeprefix("torch."),
         assumed=[] if "logit_scale" in raw else ["logit_scale = 100"],
+        remarks=_of_logit_scale(raw, path),
     )
 
 
@@ -203,7 +206,7 @@ def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> T
     if "labels" not in raw:
         return None
     labels = _tensor(raw["labels"], f"{path.name}: labels")
-    if labels.is_floating_point() or labels.shape != (n_images,):
+    if labels.is_floating_point() or labels.is_complex() or labels.shape != (n_images,):
         raise InputError(f"{path.name}: labels must be {n_images} integers, got {labels.dtype} {list(labels.shape)}")
     labels = labels.long()
     outside = ((labels < 0) | (labels >= n_classes)).nonzero()
@@ -213,27 +216,59 @@ def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> T
     return labels
 
 
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    values: Iterable[Any] = np.atleast_1d(value).tolist() if isinstance(value, np.ndarray) else value
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+def _strings(raw: dict[str, Any], key: str, path: Path) -> list[str]:
+    """Texts of a key.
+
+    Raises:
+        InputError: what is no text, or bytes that are not UTF-8.
+    """
+    value = raw[key]
+    values = value.reshape(-1).tolist() if isinstance(value, np.ndarray | Tensor) else value
+    texts = [values] if isinstance(values, str) else list(values) if isinstance(values, list) else [values]
+    for place, text in enumerate(texts):
+        if not isinstance(text, str | bytes):
+            raise InputError(f"{path.name}: {key} row {place} is {_shown(text)}, which is no text: save strings")
+        try:
+            texts[place] = (text if isinstance(text, bytes) else text.encode()).decode()
+        except UnicodeError:
+            raise InputError(f"{path.name}: {key} row {place} is not UTF-8 text: save strings as UTF-8") from None
+    return texts
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:40]
 
 
 def _image_ids(raw: dict[str, Any], n_images: int, path: Path) -> list[str] | None:
-    ids = _strings(raw["image_ids"]) if "image_ids" in raw else None
+    ids = _image_names(raw, path) if "image_ids" in raw else None
     if ids is not None and len(ids) != n_images:
         raise InputError(f"{path.name}: {len(ids)} image_ids for {n_images} images")
     return ids
 
 
-def _first_string(raw: dict[str, Any], key: str) -> str | None:
-    return next(iter(_strings(raw[key])), None) if key in raw else None
+def _image_names(raw: dict[str, Any], path: Path) -> list[str]:
+    """What the images are called; whole numbers are names too."""
+    ids = raw["image_ids"]
+    if isinstance(ids, np.ndarray | Tensor) and np.asarray(ids).dtype.kind in "iu":
+        return [str(number) for number in ids.reshape(-1).tolist()]
+    return _strings(raw, "image_ids", path)
+
+
+def _first_string(raw: dict[str, Any], key: str, path: Path) -> str | None:
+    return next(iter(_strings(raw, key, path)), None) if key in raw else None
 
 
 def _logit_scale(raw: dict[str, Any], path: Path) -> float:
     value = np.asarray(raw.get("logit_scale", 100.0))
-    is_number = value.size == 1 and np.issubdtype(value.dtype, np.number)
+    is_number = value.size == 1 and value.dtype.kind in "iuf"
     if not (is_number and 0 < value.item() < float("inf")):
-        raise InputError(f"{path.name}: logit_scale must be one positive, finite number, got {value.tolist()}")
+        raise InputError(f"{path.name}: logit_scale must be one positive, finite number, got {_shown(value.tolist())}")
     return float(value.item())
+
+
+def _of_logit_scale(raw: dict[str, Any], path: Path) -> list[str]:
+    """A line where the scale looks like the logarithm that CLIP's weights hold: ln 100 is 4.6, ln 1/0.07 is 2.7."""
+    scale = _logit_scale(raw, path)
+    if not 2 <= scale <= 5:
+        return []
+    return [f"{path.name}: logit_scale is {scale:.3g}, which looks like the logarithm of it: store exp(logit_scale)"]

@@ -2,53 +2,90 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from cmmlib.data.image_files import SHOWN, check_utf8, images_and_rest, is_junk, left_out, suffixes
 from cmmlib.data.images import ImageFolder
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import file_digests
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def load_folder(root: Path, split: str | None = None, names: list[str] | None = None) -> ImageFolder:
     """A folder of class folders, or of images alone.
 
-    Class names are the class folders' names, with spaces for underscores, in sorted order. A folder that has images
-    and no class folder is a set without labels; its class names must be given.
+    Class names are the class folders' names, with spaces for underscores. Class folders are in sorted order; where all
+    their names are numbers, in the order of the numbers. A folder that has images and no class folder is a set without
+    labels; its class names must be given.
 
     Args:
         split: the folder in `root` that is meant, as in `root/val`.
-        names: of the classes of images that lie directly in the folder.
+        names: of the classes, in the order of the class folders, or of images that lie directly in the folder.
 
     Raises:
-        InputError: no such folder, fewer than two class folders, no image, or images without folders and names.
+        InputError: no such folder, fewer than two class folders, no image, images without folders and names, or a name
+            that is not UTF-8.
     """
     if not root.is_dir():
         raise InputError(f"no folder {root}: give folder:PATH, a folder with one folder of images a class")
     name, root = root.name, root / split if split else root
     if not root.is_dir():
         raise InputError(f"split: folder {name} has no folder {split!r}")
-    folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-    alone = [] if folders else _images_in(root)
-    if alone and names:
-        return ImageFolder(name, names, None, image_digests(root, alone), root, alone, split=split)
-    files = [_images_in(folder) for folder in folders]
-    if alone:
+    folders = _class_folders(root)
+    if not folders:
+        return _unsorted(name, root, names, split)
+    found = [images_and_rest(folder) for folder in folders]
+    if len(folders) < 2 or not any(images for images, _ in found):
+        contents = f"{len(folders)} class folders, {sum(len(images) for images, _ in found)} images"
+        raise InputError(f"folder {name} holds {contents}: it needs two or more class folders with images")
+    paths = [path for images, _ in found for path in images]
+    check_utf8([*folders, *paths])
+    labels = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(images) for images, _ in found]))
+    beside = [path for path in sorted(root.iterdir()) if not path.is_dir() and not is_junk(path.name)]
+    remarks = left_out([*beside, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
+    spoken = [folder.name.replace("_", " ") for folder in folders]
+    return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
+
+
+def _class_folders(root: Path) -> list[Path]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_junk(path.name))
+    if all(re.fullmatch(r"\d{1,18}", folder.name, re.ASCII) for folder in folders):
+        folders.sort(key=lambda folder: int(folder.name))  # "10" is after "9"
+    return folders
+
+
+def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
+    """Which name the first folders get; or that their own names say nothing to a model."""
+    if names:
+        pairs = (f"{folder.name} = {name}" for folder, name in zip(folders[:SHOWN], names, strict=False))
+        return [f"class folders and names, in order: {', '.join(pairs)}{', ...' if len(folders) > SHOWN else ''}"]
+    if all(WORDNET_ID.fullmatch(folder.name) for folder in folders):
+        return [
+            f"class names are WordNet ids ({folders[0].name}): give --class-names FILE, a name a line in this order"
+        ]
+    return []
+
+
+def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None) -> ImageFolder:
+    """Images that lie directly in a folder: without labels, among classes that are named."""
+    images, rest = images_and_rest(root)
+    if not images:
         raise InputError(
-            f"folder {name} holds {len(alone)} images and no class folders: "
+            f"folder {name} holds 0 class folders, 0 images: it needs two or more class folders with images"
+        )
+    if not names:
+        raise InputError(
+            f"folder {name} holds {len(images)} images and no class folders: "
             "name the classes with --class-names FILE, or sort the images into a folder a class"
         )
-    if len(folders) < 2 or not any(files):
-        contents = f"{len(folders)} class folders, {sum(map(len, files))} images"
-        raise InputError(f"folder {name} holds {contents}: it needs two or more class folders with images")
-    paths = [path for group in files for path in group]
-    labels = torch.repeat_interleave(torch.arange(len(files)), torch.tensor([len(group) for group in files]))
-    spoken = [folder.name.replace("_", " ") for folder in folders]
-    return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split)
+    check_utf8(images)
+    remarks = left_out(rest)
+    return ImageFolder(name, names, None, image_digests(root, images), root, images, split=split, remarks=remarks)
 
 
 def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
@@ -60,10 +97,12 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
     folder = root / split if split else root
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: give folder:PATH, a folder of images")
-    paths = _images_in(folder)
+    paths, rest = images_and_rest(folder)
     if not paths:
-        raise InputError(f"folder {folder.name} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return ImageFolder(root.name, [], None, image_digests(folder, paths), folder, paths, split=split)
+        raise InputError(f"folder {folder.name} holds no image ({', '.join(sorted(suffixes()))})")
+    check_utf8(paths)
+    digests = image_digests(folder, paths)
+    return ImageFolder(root.name, [], None, digests, folder, paths, split=split, remarks=left_out(rest))
 
 
 def image_digests(root: Path, paths: Sequence[Path]) -> list[str]:
@@ -76,11 +115,3 @@ def image_digests(root: Path, paths: Sequence[Path]) -> list[str]:
         return file_digests(root, paths)
     except OSError as error:
         raise InputError(f"cannot read {error.filename}: {(error.strerror or '').lower()}") from None
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if _is_image_file(path))
-
-
-def _is_image_file(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from cmmlib.data.image_files import decode
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import digest
 
@@ -31,6 +31,7 @@ class ImageSet(ABC):
         split: the split that the images are, where the set has splits.
         templates: the set's own prompt templates, where it brings them.
         disambiguated: C names again, of which those that several classes share have a second term; None without such.
+        remarks: lines for whoever runs a study: what was found and is not used, what was taken for what.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ImageSet(ABC):
     split: str | None = field(default=None, kw_only=True)
     templates: list[str] | None = field(default=None, kw_only=True)
     disambiguated: list[str] | None = field(default=None, kw_only=True)
+    remarks: list[str] = field(default_factory=list, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -103,21 +105,6 @@ class PixelArray(ImageSet):
 
     def pick(self, rows: Sequence[int]) -> PixelArray:
         return replace(super().pick(rows), pixels=self.pixels[list(rows)])
-
-
-def decode(file: Path | BytesIO, called: str) -> Image.Image:
-    """The image of a file, RGB.
-
-    Raises:
-        InputError: what is no image, or a damaged one; it says what the image is called.
-    """
-    try:
-        with Image.open(file) as image:
-            # `convert("RGB")` alone gives the same, but warns about the transparency of some palettes
-            return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise InputError(f"cannot read image {called}: {reason}; repair or remove it") from None
 
 
 def choose_split(name: str, asked: str | None, splits: Sequence[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
 from cmmlib.data.webdataset import load_webdataset
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import cache_folder, cached
-from cmmlib.storage.text_files import read_lines
+from cmmlib.storage.text_files import read_lines, whole_number
 
 __all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShields", "load_dataset"]
 
@@ -60,8 +61,10 @@ def load_dataset(
     """
     names = None if class_names is None else _read_names(Path(class_names))
     data = _load(name, names, seed, split, root or cache_folder() / "data")
+    if len(data.classnames) < 2:
+        raise InputError(f"{name} has {len(data.classnames)} class: a classifier needs two or more")
     if names is None:
-        return data
+        return replace(data, classnames=[_composed(name) for name in data.classnames])
     if len(names) != len(data.classnames):
         file = Path(str(class_names)).name
         raise InputError(f"class_names: {file} has {len(names)} names, data set has {len(data.classnames)} classes")
@@ -109,7 +112,12 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
 
 
 def _read_names(path: Path) -> list[str]:
-    return [line.strip() for line in read_lines(path, "class_names") if line.strip()]
+    return [_composed(line.strip()) for line in read_lines(path, "class_names") if line.strip()]
+
+
+def _composed(name: str) -> str:
+    """A name with each accented letter as one character: file systems and editors write some as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def load_blazon(list_seed: str = "", seed: int = 0) -> RenderedShields:
@@ -124,7 +132,7 @@ def load_blazon(list_seed: str = "", seed: int = 0) -> RenderedShields:
     """
     from cmmlib.blazon import classes  # the renderer is needed here only
 
-    if list_seed and not list_seed.isdecimal():
+    if list_seed and whole_number(list_seed) is None:
         raise InputError(f"unknown data set 'blazon:{list_seed}': use blazon, or blazon:7 for another class list")
     arms = classes.draw_classes(int(list_seed)) if list_seed else classes.load_classes()
 

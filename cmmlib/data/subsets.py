@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from cmmlib.data.embeddings import EmbeddingFile
 from cmmlib.data.images import ImageSet
 from cmmlib.errors import InputError
-from cmmlib.storage.text_files import read_lines
+from cmmlib.storage.text_files import read_lines, whole_number
 
 Dataset = ImageSet | EmbeddingFile
 
@@ -50,16 +51,22 @@ def read_classes(path: Path, classnames: Sequence[str]) -> list[int]:
 
 
 def _index(word: str, classnames: Sequence[str], path: Path) -> int:
-    named = [c for c, name in enumerate(classnames) if name.strip().casefold() == word.casefold()]
+    named = [c for c, name in enumerate(classnames) if _folded(name) == _folded(word)]
     if len(named) == 1:
         return named[0]
     if named:
         raise InputError(f"classes: {word!r} in {path.name} is the name of classes {named}: give an index")
-    if word.isdecimal() and int(word) < len(classnames):
-        return int(word)
+    number = whole_number(word)
+    if number is not None and number < len(classnames):
+        return number
     near = difflib.get_close_matches(word, classnames, 1)
     hint = f", did you mean {near[0]!r}?" if near else f": write a class name, or an index below {len(classnames)}"
     raise InputError(f"classes: no class {word!r} ({path.name}){hint}")
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared: letters with accents may be written in one character or in two."""
+    return unicodedata.normalize("NFC", name.strip().casefold())
 
 
 def draw(data: Dataset, limit: int, seed: int) -> Dataset:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import posixpath
 import tarfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,14 +22,15 @@ import torch
 from PIL import Image
 
 from cmmlib.data.folders import image_digests
-from cmmlib.data.images import ImageSet, choose_split, decode
+from cmmlib.data.image_files import by_ending, decode, is_image, is_junk
+from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.errors import InputError, one_line
-from cmmlib.storage.cache import cache_folder, write_text
+from cmmlib.storage.cache import cache_folder, read_memo, write_memo
 from cmmlib.storage.network import host_responds
-from cmmlib.storage.text_files import read_lines
+from cmmlib.storage.text_files import read_lines, whole_number
 from cmmlib.texts.templates import SLOT
 
-IMAGE_KINDS = ("jpg", "jpeg", "png", "webp")
+MOST = 10**6  # bytes of a label's file that are believed
 
 
 class Sample(NamedTuple):
@@ -84,13 +86,16 @@ def load_webdataset(
         raise InputError(f"wds: {root} has no nshards.txt in any folder: CLIP_benchmark's layout has test/nshards.txt")
     split = choose_split(f"wds:{root.name}", split or ("test" if "test" in found else None), found)
     _check_kind(root)
-    samples = [(f"{split}/{shard.name}", s) for shard in _shards(root / str(split)) for s in _samples(shard)]
+    read = {f"{split}/{shard.name}": _contents(shard) for shard in _shards(root / str(split))}
+    samples = [(shard, sample) for shard, contents in read.items() for sample in contents.samples]
+    rest = [name for contents in read.values() for name in contents.rest]
     if not samples:
-        raise InputError(f"wds: the shards of {root / str(split)} hold no image ({', '.join(IMAGE_KINDS)})")
+        held = "; ".join(by_ending(rest)) or "nothing"
+        raise InputError(f"wds: the shards of {root / str(split)} hold no image that is read here: {held}")
     classnames = names or (_class_names(root) if labelled else [])
     labels = _labels(samples, len(classnames)) if labelled else None
     digests = [sample.digest for _, sample in samples]
-    more = {"split": split, "templates": _templates(root)}
+    more = {"split": split, "templates": _templates(root), "remarks": _remarks(labels, labelled, rest)}
     return TarImages(root.name, classnames, labels, digests, root, samples, **more)
 
 
@@ -104,7 +109,17 @@ def _check_kind(root: Path) -> None:
 def _class_names(root: Path) -> list[str]:
     if not (root / "classnames.txt").is_file():
         raise InputError(f"class_names: {root.name} has no classnames.txt: give --class-names FILE")
-    return [line.strip() for line in read_lines(root / "classnames.txt", "wds")]
+    names = [line.strip() for line in read_lines(root / "classnames.txt", "wds")]
+    while names and not names[-1]:
+        names.pop()  # a file may end in empty lines
+    if "" in names:
+        raise InputError(f"wds: line {names.index('') + 1} of classnames.txt is empty: labels count lines, so name it")
+    return names
+
+
+def _remarks(labels: torch.Tensor | None, labelled: bool, rest: list[str]) -> list[str]:
+    unlabelled = labelled and labels is None
+    return [*(["no image has a label beside it (.cls, .json)"] if unlabelled else []), *by_ending(rest)]
 
 
 def _templates(root: Path) -> list[str] | None:
@@ -125,7 +140,9 @@ def _labels(samples: list[tuple[str, Sample]], n_classes: int) -> torch.Tensor |
         return None
     for label, (shard, sample) in zip(labels, samples, strict=True):
         if label is None:
-            raise InputError(f"wds: {sample.member} of {shard} has no .cls beside it, and other images have")
+            raise InputError(
+                f"wds: {sample.member} of {shard} has no label beside it (.cls, .json), and other images have"
+            )
         if not 0 <= label < n_classes:
             raise InputError(f"wds: {sample.member} of {shard} has label {label}, outside 0..{n_classes - 1}")
     return torch.tensor(labels)
@@ -136,49 +153,88 @@ def _labels(samples: list[tuple[str, Sample]], n_classes: int) -> torch.Tensor |
 
 def _shards(folder: Path) -> list[Path]:
     words = " ".join(read_lines(folder / "nshards.txt", "wds")).split()
-    if len(words) != 1 or not words[0].isdecimal():
+    number = whole_number(words[0]) if len(words) == 1 else None
+    if number is None:
         raise InputError(f"wds: {folder.name}/nshards.txt must hold one number, the number of shards")
-    shards = [folder / f"{i}.tar" for i in range(int(words[0]))]
-    missing = [shard.name for shard in shards if not shard.is_file()]
-    if missing:
-        raise InputError(f"wds: {folder} lacks {missing[0]}: nshards.txt says {len(shards)} shards")
-    return shards
+    there = {path.name for path in folder.glob("*.tar") if path.is_file()}
+    missing = next((i for i in range(number) if f"{i}.tar" not in there), None)
+    if missing is not None:
+        raise InputError(f"wds: {folder} lacks {missing}.tar: nshards.txt says {number} shards")
+    return [folder / f"{i}.tar" for i in range(number)]
 
 
-def _samples(shard: Path) -> list[Sample]:
-    """The images of a shard, from the cache where a shard of this content was read before."""
+class Contents(NamedTuple):
+    """The images of a shard, and the names of what is neither an image that is read here nor a label."""
+
+    samples: list[Sample]
+    rest: list[str]
+
+
+def _contents(shard: Path) -> Contents:
+    """What a shard holds, from the cache where a shard of this content was read before."""
     memo = cache_folder() / "webdatasets" / f"{image_digests(shard, [shard])[0]}.json"
-    with suppress(OSError, ValueError, TypeError):
-        return [Sample(*entry) for entry in json.loads(memo.read_text("utf-8"))]
+    with suppress(ValueError, TypeError):
+        samples, rest = read_memo(memo)
+        return Contents([Sample(*entry) for entry in samples], list(rest))
     try:
         found = _scan(shard)
-    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # tarfile and json raise a dozen kinds for damaged members
         raise InputError(f"wds: {shard} cannot be read as a tar of images and labels: {one_line(error)}") from None
-    with suppress(OSError):  # a memo that cannot be written costs time, nothing else
-        write_text(memo, json.dumps(found))
+    write_memo(memo, found)
     return found
 
 
-def _scan(shard: Path) -> list[Sample]:
+def _scan(shard: Path) -> Contents:
     images: dict[str, tarfile.TarInfo] = {}
-    labels: dict[str, int] = {}
+    labels: dict[str, dict[str, int | None]] = {kind: {} for kind in READERS}
     digests: dict[str, str] = {}
+    rest: list[str] = []
+    size = shard.stat().st_size
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
-            folder, _, file = member.name.rpartition("/")
-            key, _, kind = file.partition(".")
-            key, content = f"{folder}/{key}", tar.extractfile(member) if member.isreg() else None
-            if content is None or not key or member.issparse():
+            key, kind = posixpath.splitext(member.name)
+            if not member.isreg() or any(map(is_junk, member.name.removeprefix("./").split("/"))):
                 continue
-            if kind.lower() in IMAGE_KINDS:
-                images[key], digests[key] = member, hashlib.sha256(content.read()).hexdigest()
-            elif kind == "cls":
-                labels[key] = int(content.read(32))
+            if member.issparse() or member.offset_data + member.size > size:
+                raise tarfile.ReadError(f"{member.name} is sparse, or larger than the shard")
+            content, read = tar.extractfile(member), READERS.get(kind.lower())
+            assert content is not None  # a regular file
+            found = images if is_image(member.name) else labels[kind.lower()] if read else None
+            if found is None:
+                rest.append(member.name)
+            elif key in found:
+                raise InputError(f"wds: {shard} has {member.name} twice, or another ending of it: rename one")
+            elif read:
+                found[key] = read(content.read(MOST))
+            else:
+                found[key] = member
+                digests[key] = hashlib.sha256(content.read()).hexdigest()
         _check_end(shard, tar.offset)
-    return [
-        Sample(image.name, image.offset_data, image.size, labels.get(key), digests[key])
-        for key, image in images.items()
+    known = labels[".json"] | labels[".cls"]  # where an image has both, its .cls says the class
+    samples = [
+        Sample(image.name, image.offset_data, image.size, known.get(key), digests[key]) for key, image in images.items()
     ]
+    return Contents(samples, rest)
+
+
+def _label_of_text(content: bytes) -> int:
+    word = content.decode().strip()
+    number = whole_number(word.removeprefix("-"))
+    if number is None:
+        raise ValueError(f"a label is {content[:20]!r}, not a whole number")
+    return -number if word.startswith("-") else number
+
+
+def _label_of_json(content: bytes) -> int | None:
+    """The whole number that a JSON file is, or has under `label` or `cls`; None where it is about something else."""
+    known = json.loads(content)
+    known = next((known[key] for key in ("label", "cls") if key in known), None) if isinstance(known, dict) else known
+    return known if isinstance(known, int) and not isinstance(known, bool) and 0 <= known < 10**18 else None
+
+
+READERS = {".cls": _label_of_text, ".json": _label_of_json}
 
 
 def _check_end(shard: Path, offset: int) -> None:

@@ -5,7 +5,8 @@ A model without weights is an error here, never a random model: open_clip only l
 
 from __future__ import annotations
 
-import tempfile
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +20,12 @@ import torch
 from jaxtyping import Float
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from open_clip.transformer import text_global_pool
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line
-from cmmlib.models import torchscript
-from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
+from cmmlib.models.checkpoints import CONFIG, LOCAL_DIR, Checkpoint, find_checkpoint
+from cmmlib.models.state_dicts import readable
 
 
 def resolve_device(name: str) -> torch.device:
@@ -74,10 +74,10 @@ class Backbone:
     def _loaded(self) -> tuple[Any, Any]:
         file, opened = self.checkpoint.path, self.checkpoint.opened
         try:
-            with _no_foreign_code(), _readable(file) as weights:
+            with _no_foreign_code(), readable(file) as weights, _opened(opened, file, weights) as (asked, own):
                 model, _, preprocess = open_clip.create_model_and_transforms(
-                    opened,
-                    pretrained=None if opened.startswith(LOCAL_DIR) else str(weights),
+                    asked,
+                    pretrained=own,
                     precision=self.precision,
                     device=self.device,
                     force_quick_gelu=self.checkpoint.quick_gelu,
@@ -86,7 +86,7 @@ class Backbone:
                     **self.checkpoint.preprocessing,
                 )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
-            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {one_line(error)}") from None
+            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {_reason(error)}") from None
         return model.eval().requires_grad_(False), preprocess
 
     @property
@@ -229,15 +229,24 @@ def _no_foreign_code() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(weights: Path) -> Iterator[Path]:
-    """The file itself, or for OpenAI's own format a passing copy of its weights that open_clip reads safely."""
-    if not torchscript.is_archive(weights):
-        yield weights
+def _opened(opened: str, file: Path, weights: Path) -> Iterator[tuple[str, str | None]]:
+    """What open_clip is asked for, and with which weights: a folder's own, or unwrapped ones in a passing folder."""
+    if not opened.startswith(LOCAL_DIR):
+        yield opened, str(weights)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "weights.safetensors"
-        save_file(torchscript.read_weights(weights), copy)
-        yield copy
+    if weights != file:
+        shutil.copy(Path(opened.removeprefix(LOCAL_DIR)) / CONFIG, weights.parent)
+        opened = f"{LOCAL_DIR}{weights.parent}"
+    yield opened, None
+
+
+def _reason(error: Exception) -> str:
+    """Why a model could not be made of weights, without torch's advice and colours."""
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
+    names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
+    if names and "Missing key(s)" in text:
+        return f"its weights have other names than open_clip's, as {names[1]}: convert it"
+    return " ".join(text.split())[:160] or type(error).__name__
 
 
 def load_backbone(name: str | None, pretrained: str | None, device: str = "auto", precision: str = "fp32") -> Backbone:

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -72,7 +72,8 @@ def embed_images(
         [N, D], float32, in the data set's order; an image that was let pass has a row of NaN.
 
     Raises:
-        InputError: an unreadable image too many, named by its path; a process that was ended from outside.
+        InputError: an unreadable image too many, named by its path; a model that gives no finite embedding of an image
+            that can be read; a process that was ended from outside.
     """
     shards = list(_shards(backbone, data, storage))
     if len(backbone.devices) > 1:
@@ -118,7 +119,23 @@ def _encode_shard(
     whole = torch.tensor([i not in failures for i in range(len(rows))])
     x = torch.full((len(rows), parts[0].shape[1]), torch.nan)
     x[whole] = torch.cat(parts)
+    lost = whole & ~_is_embedding(x)
+    if lost.any():  # NaN in the cache means an image that cannot be read, and these can
+        image = data.image_ids[rows[int(lost.nonzero()[0])]]
+        raise InputError(f"{_called(backbone)} gives no finite embedding of {image}: {REMEDY}")
     return x.to(getattr(torch, storage))
+
+
+REMEDY = "use --precision fp32 if it is not, or other weights"
+
+
+def _is_embedding(x: Float[Tensor, "N D"]) -> Bool[Tensor, "N"]:
+    """Whether rows are finite and have a direction."""
+    return x.isfinite().all(1) & (x != 0).any(1)
+
+
+def _called(backbone: Backbone) -> str:
+    return f"backbone: {backbone.public_name} in {backbone.precision}"
 
 
 def _batch(images: list[Tensor | InputError]) -> tuple[Tensor | None, dict[int, InputError]]:
@@ -198,6 +215,9 @@ def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 6
 
     Returns:
         [T, D], float32.
+
+    Raises:
+        InputError: a model that gives no finite embedding of a text.
     """
     folder = cache_folder() / "texts" / digest("text", backbone.digest, backbone.precision)
     unique = {_text_key(text): text for text in texts}
@@ -206,6 +226,10 @@ def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 6
     for start in range(0, len(missing), TEXT_SHARD):
         keys = missing[start : start + TEXT_SHARD]
         vectors = encode_texts(backbone, [unique[key] for key in keys], batch_size=batch_size)
+        lost = (~_is_embedding(vectors)).nonzero()
+        if len(lost):
+            text = unique[keys[int(lost[0])]]
+            raise InputError(f"{_called(backbone)} gives no finite embedding of the text {text[:80]!r}: {REMEDY}")
         names = torch.tensor([list(bytes.fromhex(key)) for key in keys], dtype=torch.uint8)  # [T, 32]
         save_tensors(folder / f"{digest(keys)}.safetensors", {"key": names, "x": vectors})
         vectors_by_key.update(zip(keys, vectors, strict=True))

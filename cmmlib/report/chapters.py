@@ -89,6 +89,8 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.study.open_run import open_run
 
     run = open_run(study)
+    for remark in run.facts["data"]["remarks"]:
+        note(remark)
     notebooks = [path for path in wanted if belongs(path, run.conditions)]
     if not notebooks:
         raise InputError(f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study")
@@ -118,22 +120,32 @@ def belongs(chapter: Path, known: dict[str, bool]) -> bool:
 
 
 def plan(study: Study, only: str = "") -> str:
-    """What `run_study` would do, without doing it."""
-    from cmmlib.data.load import ImageSet
-    from cmmlib.study.open_run import study_data
-    from cmmlib.study.run import is_blazon
+    """What `run_study` would find and do, without doing it.
 
+    Raises:
+        InputError: whatever `run_study` would refuse before it computes.
+    """
+    from cmmlib.data.load import ImageSet
+    from cmmlib.study.open_run import cut_names, study_backbone, study_data, template_pool
+    from cmmlib.study.run import is_blazon
+    from cmmlib.study.run_files import read_run
+
+    wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
+    for folder in study.other_runs:
+        read_run(folder)
     data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
-    lines = [f"data set {study.public()['dataset']}: {n_images:,} images, {len(data.classnames):,} classes"]
+    sizes = f"{n_images:,} images, {len(data.classnames):,} classes"
+    labels = "labels" if data.labels is not None else "no labels"
+    lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks]
     if isinstance(data, ImageSet):
-        from cmmlib.models.backbones import load_backbone
         from cmmlib.models.embed import missing
 
-        backbone = load_backbone(study.backbone, study.pretrained, study.device, study.precision)
+        backbone = study_backbone(study)
+        template_pool(study, data)
+        lines += cut_names(backbone, study.base_template, data.classnames)
         n_missing = missing(backbone, data, study.storage)
         lines.append(f"model {backbone.public_name}: {n_missing:,} image embeddings to compute, the rest is cached")
-    wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
     return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])
 
 

@@ -189,6 +189,7 @@ def _choice(run: Run) -> dict[str, str]:
         "classes taken": study["classes"],
         "images a class, at most": study["limit"],
         "unreadable images left out": len(data["broken"]),
+        "remarks on the data": "; ".join(data.get("remarks", [])),
     }
     return {what: str(value) for what, value in rows.items() if value}
 

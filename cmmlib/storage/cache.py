@@ -161,7 +161,7 @@ def file_digests(root: Path, files: Iterable[Path]) -> list[str]:
         OSError: a file that cannot be read.
     """
     memo_path = cache_folder() / "digests" / f"{digest(str(root))[:32]}.json"
-    memo = _read_memo(memo_path)
+    memo = read_memo(memo_path) or {}
     entries = {}
     for file in files:
         status = file.stat()
@@ -169,16 +169,23 @@ def file_digests(root: Path, files: Iterable[Path]) -> list[str]:
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # a copy may keep the first two, not the third
         entries[str(file)] = remembered if remembered and remembered[:3] == stamp else [*stamp, _sha256(file)]
     if entries != {key: memo.get(key) for key in entries}:
-        with suppress(OSError):  # a memo that cannot be written costs time, nothing else
-            write_text(memo_path, json.dumps({**memo, **entries}))
+        write_memo(memo_path, {**memo, **entries})
     return [entry[3] for entry in entries.values()]
 
 
-def _read_memo(path: Path) -> dict[str, list]:
+def read_memo(path: Path) -> Any:
+    """What `write_memo` put there; None where there is nothing, or nothing whole: it can be found out again."""
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+        memo = json.loads(path.read_text("utf-8"))
+        return memo["content"] if memo["sha256"] == digest(memo["content"]) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def write_memo(path: Path, content: Any) -> None:
+    """Keep what was found out, with a checksum. A memo that cannot be written costs time, nothing else."""
+    with suppress(OSError):
+        write_text(path, json.dumps({"sha256": digest(content), "content": content}))
 
 
 def _sha256(file: Path) -> str:

@@ -18,3 +18,12 @@ def read_lines(path: Path, what: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or "").lower()
         raise InputError(f"{what}: cannot read {path.name}: {reason}") from None
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a word of decimal digits says; None for any other word, and for more digits than 18.
+
+    >>> whole_number("12"), whole_number("-1"), whole_number("9" * 5000)
+    (12, None, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None

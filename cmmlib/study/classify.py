@@ -56,7 +56,8 @@ def new_images(study: Study, classifier: Classifier) -> NewImages:
     from cmmlib.models.embed import embed_images  # open_clip takes seconds to import; embeddings files do without
 
     data = load_images(study.dataset, study.split, Path(study.data_root) if study.data_root else None, study.seed)
-    backbone, remarks = _backbone(study, classifier)
+    backbone, of_weights = _backbone(study, classifier)
+    remarks = [*data.remarks, *of_weights]
     x = embed_images(backbone, data, batch_size=study.batch_size, workers=study.workers, max_broken=study.max_broken)
     x, data, broken = leave_out_broken(x, data)
     if broken:

@@ -17,7 +17,7 @@ from cmmlib.errors import InputError
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study
-from cmmlib.texts.templates import PromptBank, load_templates
+from cmmlib.texts.templates import PromptBank, fill, load_templates
 from cmmlib.texts.transcripts import answers_digest
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ def open_run(study: Study) -> Run:
     for folder in study.other_runs:
         read_run(folder)  # before anything is computed
     data = study_data(study)
-    if study.worst_k and study.worst_k > len(data.classnames):
-        raise InputError(f"worst_k: {study.worst_k} is more than the {len(data.classnames)} classes of the data set")
-    if study.n_described and study.n_described > len(data.classnames):
-        raise InputError(f"n_described: {study.n_described} is more than the {len(data.classnames)} classes")
     if isinstance(data, EmbeddingFile):
         return _open_embeddings(study, data)
     return _open_images(study, data)
@@ -44,7 +40,7 @@ def open_run(study: Study) -> Run:
 
 def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
     facts = {
-        "data": _data_facts(data.name, data.digest, len(data.image_features), data.stored_as),
+        "data": _data_facts(data.name, data.digest, len(data.image_features), data.stored_as, remarks=data.remarks),
         "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
         "assumed": data.assumed,
     }
@@ -76,14 +72,15 @@ def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
 
 
 def _open_images(study: Study, data: ImageSet) -> Run:
-    backbone = _backbone(study)
+    backbone = study_backbone(study)
     pool, templates = template_pool(study, data)
     image_features, data, broken = _image_features(study, backbone, data)
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
     digests["answers"] = answers_digest(study.transcript)
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
-    data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken)
+    remarks = [*data.remarks, *cut_names(backbone, study.base_template, data.classnames)]
+    data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken, remarks)
     return Run(
         study=study,
         id=run_id,
@@ -103,7 +100,21 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     )
 
 
-def _backbone(study: Study) -> Backbone:
+def cut_names(backbone: Backbone, template: str, classnames: Sequence[str]) -> list[str]:
+    """A line on class names that are longer than the text tower reads, where there are any."""
+    cut = [name for name in classnames if not backbone.fits_context(fill(template, name))]
+    if not cut:
+        return []
+    more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
+    return [f"class names longer than the text tower reads, and cut there: {cut[0][:60]!r}{more}"]
+
+
+def study_backbone(study: Study) -> Backbone:
+    """The model of a study of images.
+
+    Raises:
+        InputError: no model is named for images that the default one does not know; as `load_backbone`.
+    """
     from cmmlib.models.backbones import load_backbone  # open_clip takes seconds to import; embeddings files do without
 
     if not is_blazon(study.dataset) and "backbone" not in study.model_fields_set:  # the default knows shields only
@@ -132,10 +143,16 @@ def _model_facts(backbone: Backbone) -> dict[str, Any]:
 
 
 def _data_facts(
-    name: str, digest: str, n_images: int, stored_as: str, split: str | None = None, broken: Sequence[str] = ()
+    name: str,
+    digest: str,
+    n_images: int,
+    stored_as: str,
+    split: str | None = None,
+    broken: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the manifest says of the data; broken images by their paths within the set."""
-    facts = {"name": name, "split": split, "n_images": n_images, "broken": list(broken)}
+    facts = {"name": name, "split": split, "n_images": n_images, "broken": list(broken), "remarks": list(remarks)}
     return {**facts, "digest": digest, "stored_as": stored_as}
 
 
@@ -162,10 +179,15 @@ def study_data(study: Study) -> Dataset:
     """The data of a study: its data set, its classes of them, and as many images as it asks for.
 
     Raises:
-        InputError: as `load_dataset`; and a list of classes that does not fit.
+        InputError: as `load_dataset`; a list of classes that does not fit, or a k above the number of classes.
     """
     root = Path(study.data_root) if study.data_root else None
     data = load_dataset(study.dataset, study.class_names, study.seed, study.split, root)
     if study.classes is not None:
         data = only_classes(data, read_classes(Path(study.classes), data.classnames))
+    n_classes = len(data.classnames)
+    if study.worst_k and study.worst_k > n_classes:
+        raise InputError(f"worst_k: {study.worst_k} is more than the {n_classes} classes of the data set")
+    if study.n_described and study.n_described > n_classes:
+        raise InputError(f"n_described: {study.n_described} is more than the {n_classes} classes")
     return draw(data, study.limit, study.seed) if study.limit else data

@@ -160,7 +160,7 @@ class Study(BaseModel):
         prefix = _prefix(value)
         path = value[len(prefix) :]
         is_path = prefix in PATH_PREFIXES or info.field_name in PATHS or _looks_like_a_path(path)
-        is_path = is_path or (prefix == WEB and Path(path).is_dir())
+        is_path = is_path or (prefix == WEB and Path(path).is_dir()) or (not prefix and _is_file_here(path))
         return prefix + str(Path(path).expanduser().resolve()) if is_path else value
 
     @field_validator("compare_with")
@@ -230,6 +230,11 @@ def slugify(text: str) -> str:
 
 def _looks_like_a_path(value: str) -> bool:
     return Path(value).suffix in FILES or value.startswith(("/", "./", "../", "~"))
+
+
+def _is_file_here(value: str) -> bool:
+    """Whether a value that could be a name is a file: names of weights and pools have no ending and no slash."""
+    return bool(Path(value).suffix or "/" in value) and Path(value).is_file()
 
 
 def _prefix(value: str) -> str:

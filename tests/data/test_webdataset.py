@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import tarfile
 import time
@@ -133,7 +134,7 @@ def test_a_shard_that_is_cut_short_is_refused(root):
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
-        ({"a.png": png(1, 1, 1)}, "a.png of test/1.tar has no .cls beside it"),
+        ({"a.png": png(1, 1, 1)}, "a.png of test/1.tar has no label beside it"),
         ({"a.png": png(1, 1, 1), "a.cls": b"cat"}, "1.tar cannot be read as a tar of images and labels"),
         ({"a.png": png(1, 1, 1), "a.cls": b"-1"}, "has label -1, outside 0..2"),
     ],
@@ -200,3 +201,70 @@ def test_what_the_hub_refuses_is_one_line(hub_cache, monkeypatch):
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     assert f"no folder {tmp_path / 'absent'}" in refusal(tmp_path / "absent")
+
+
+# ---------------------------------------------------------------- what people put into shards
+
+
+def test_empty_lines_at_the_end_of_the_names_are_no_classes(root):
+    text(root / "classnames.txt", "cat\ndog\nsea lion\n\n  \n")
+    assert load(root).classnames == ["cat", "dog", "sea lion"]
+
+
+def test_an_empty_line_among_the_names_is_named(root):
+    text(root / "classnames.txt", "cat\n\nsea lion\n")
+    assert "line 2 of classnames.txt is empty" in refusal(root)
+
+
+def test_names_with_dots_labels_in_any_case_and_in_json_are_read(root):
+    members = {"v1.0.png": png(1), "v1.0.CLS": b"1", "v1.1.tif": png(2), "v1.1.json": b'{"label": 2, "caption": "x"}'}
+    members |= {"v1.2.PNG": png(3), "v1.2.json": b"0", "v1.2.txt": b"a caption", "__MACOSX/v1.3.png": b"0"}
+    text(root / "test" / "nshards.txt", "1")
+    shard(root / "test" / "0.tar", members)
+    data = load(root)
+    assert data.image_ids == ["test/0.tar/v1.0.png", "test/0.tar/v1.1.tif", "test/0.tar/v1.2.PNG"]
+    assert data.labels.tolist() == [1, 2, 0]
+    assert data.remarks == ["files left out, no images that are read here: 1 .txt"]
+
+
+def test_images_without_any_label_are_told_to_be_unlabelled(root):
+    text(root / "test" / "nshards.txt", "1")
+    shard(root / "test" / "0.tar", {"a.png": png(1), "b.png": png(2), "b.json": b'{"caption": "no label"}'})
+    data = load(root)
+    assert (data.labels, data.remarks) == (None, ["no image has a label beside it (.cls, .json)"])
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("a.png", png(1)), ("a.cls", b"0"), ("a.png", png(2))], "has a.png twice"),
+        ([("a.png", png(1)), ("a.jpg", png(2)), ("a.cls", b"0")], "has a.jpg twice, or another ending of it"),
+        ([("a.png", png(1)), ("a.cls", b"0"), ("a.cls", b"1")], "has a.cls twice"),
+        ([("a.png", png(1)), ("a.cls", b"one")], "a label is b'one', not a whole number"),
+        ([("a.png", png(1)), ("a.cls", b"9" * 5000)], "not a whole number"),
+        ([("a.png", png(1)), ("a.json", b"[" * 100000)], "cannot be read as a tar of images and labels"),
+        ([("a.txt", b"x"), ("b.mp4", b"x")], "hold no image that is read here: files left out"),
+    ],
+)
+def test_a_shard_that_says_two_things_or_nothing_is_refused(members, said, root):
+    text(root / "test" / "nshards.txt", "1")
+    with tarfile.open(root / "test" / "0.tar", "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    assert said in refusal(root)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1000000000000", "-1", "1 2", ""])
+def test_a_number_of_shards_is_not_believed(number, root):
+    text(root / "test" / "nshards.txt", number)
+    assert "nshards.txt" in refusal(root)
+
+
+def test_a_member_is_not_believed_to_be_larger_than_its_shard(root):
+    text(root / "test" / "nshards.txt", "1")
+    info = tarfile.TarInfo("a.png")
+    info.size = 10**12
+    (root / "test" / "0.tar").write_bytes(info.tobuf() + bytes(10240))
+    assert "larger than the shard" in refusal(root)

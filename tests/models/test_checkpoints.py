@@ -1,5 +1,6 @@
 """Names -> weights: every kind of name, from this machine without a hub, or refused in one line at once."""
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -10,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -645,3 +647,54 @@ def test_a_folder_that_has_the_text_towers_name_runs_nothing(read_by, sprung, tm
     monkeypatch.chdir(tmp_path / "work")  # transformers prefers a folder to the hub
     assert "is no checkpoint of local-dir:read-untrained" in refused_model(model, None)
     assert not sprung.exists()
+
+
+# ---------------------------------------------------------------- checkpoints as training programs write them
+
+
+def prefixed(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+NESTED = {
+    "training": lambda w: {"epoch": 3, "state_dict": prefixed("module.", w), "optimizer": {"state": {}}},
+    "numpy number beside": lambda w: {"accuracy": np.float64(0.3), "state_dict": w},
+    "model": lambda w: {"model": w},
+    "model_state_dict": lambda w: {"model_state_dict": w, "epoch": torch.tensor(1)},
+    "averaged": lambda w: {"state_dict": {k: v * 0 for k, v in w.items()}, "state_dict_ema": w},
+    "Lightning": lambda w: {"state_dict": prefixed("model.", w), "loops": {}},
+    "compiled": lambda w: prefixed("_orig_mod.", w),
+    "all at once": lambda w: {"model": {"state_dict": prefixed("module._orig_mod.", w)}},
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+@pytest.mark.parametrize("folder", [True, False], ids=["local-dir", "file"])
+def test_a_nested_checkpoint_is_the_model_itself(kind, folder, tiny_clip, tiny_architecture, tmp_path):
+    weights = load_file(tiny_clip / "open_clip_model.safetensors")
+    (tmp_path / "m").mkdir()
+    file = tmp_path / "m" / "open_clip_pytorch_model.bin"
+    torch.save(NESTED[kind](weights), file)
+    if folder:
+        shutil.copy(tiny_clip / "open_clip_config.json", tmp_path / "m")
+    name, pretrained = (f"local-dir:{tmp_path / 'm'}", None) if folder else (tiny_architecture, str(file))
+    own, nested = (load_backbone(*what, "cpu") for what in ((f"local-dir:{tiny_clip}", None), (name, pretrained)))
+    tokens = own.tokenizer(["a cat"])
+    assert torch.equal(nested.encode_tokens(tokens), own.encode_tokens(tokens))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: {"args": argparse.Namespace(rate=1), "state_dict": w}, "it holds Python objects beside its weights"),
+        (lambda w: prefixed("vision_model.", w), "other names than open_clip's, as \"vision_model."),
+        (lambda w: {"epoch": 1, "model": {}}, "it holds no weights"),
+        (lambda w: [w], "it holds list"),
+    ],
+)
+def test_a_checkpoint_without_the_model_s_weights_is_named(change, said, tiny_clip, tiny_architecture, tmp_path):
+    torch.save(change(load_file(tiny_clip / "open_clip_model.safetensors")), tmp_path / "w.pt")
+    message = refused_model(tiny_architecture, str(tmp_path / "w.pt"))
+    assert said in message
+    assert "\x1b" not in message
+    assert "weights_only" not in message

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ import pytest
 import torch
 from conftest import refusal, write_clip
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from cmmlib.data.folders import load_folder
 from cmmlib.data.images import ImageFolder
@@ -505,3 +507,21 @@ def test_a_process_that_is_ended_from_outside_is_one_line(tiny_clip, image_folde
     data = Deadly(**vars(load_folder(image_folder)))
     message = refusal(embed_images, load_backbone(f"local-dir:{tiny_clip}", None, "cpu,cpu"), data)
     assert "a process was ended from outside" in message
+
+
+# ---------------------------------------------------------------- a model whose numbers overflow
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_model_without_numbers_is_no_broken_image(value, tmp_path, image_folder, own_cache, tiny_clip):
+    shutil.copytree(tiny_clip, tmp_path / "loud-untrained")
+    file = tmp_path / "loud-untrained" / "open_clip_model.safetensors"
+    weights = load_file(file)
+    weights["visual.proj"] = torch.full_like(weights["visual.proj"], value)
+    weights["text_projection"] = torch.full_like(weights["text_projection"], value)
+    save_file(weights, file)
+    backbone = load_backbone(f"local-dir:{file.parent}", None, "cpu")
+    message = refusal(lambda: embed_images(backbone, load_folder(image_folder), max_broken=100))
+    assert "local-dir:loud-untrained in fp32 gives no finite embedding of grey_ramp/a.png" in message
+    assert "gives no finite embedding of the text 'a cat'" in refusal(lambda: embed_texts(backbone, ["a cat"]))
+    assert not list(own_cache.rglob("*.safetensors"))

@@ -1,0 +1,165 @@
+"""Which files are images, and which are left out: the rule for folders and shards, and the decoding of one image.
+
+What Pillow reads without another program is read (PostScript needs one, so it is not). Parts of a path that operating
+systems, archives and editors leave behind are never data, at any depth.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cmmlib.errors import InputError, one_line
+
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO"),
+    *("PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
+)
+JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
+HEIF = {".heic", ".heif", ".hif"}  # read where pillow-heif is installed
+SHOWN = 3  # names that a line gives as examples
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that Pillow reads here."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
+
+        register_heif_opener()
+    Image.init()
+    return tuple(kind for kind in FORMATS if kind in Image.OPEN)
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Endings of the files that Pillow reads here, in lower case, as `.png`."""
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in formats())
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether the name ends as an image that is read here."""
+    return os.path.splitext(path)[1].lower() in suffixes()
+
+
+def is_junk(part: str) -> bool:
+    """Whether a part of a path is never data: it starts with a dot, or systems and archives leave it behind."""
+    return part.startswith(".") or part.lower() in JUNK
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file of a folder at any depth, in order, without junk; links that lead nowhere are among them.
+
+    A folder is read once, also where links lead to it again.
+
+    Raises:
+        InputError: a folder that cannot be read.
+    """
+    return sorted(_walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot read folder {error.filename}: {(error.strerror or '').lower()}")
+
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if not is_junk(name)]
+        yield from (Path(here, name) for name in files if not is_junk(name))
+
+
+def images_and_rest(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images of a folder at any depth, and the files that are left out."""
+    files = files_below(folder)
+    images = [path for path in files if is_image(path) and path.is_file()]
+    chosen = set(images)
+    return images, [path for path in files if path not in chosen]
+
+
+def left_out(rest: Iterable[Path]) -> list[str]:
+    """Lines on what was found and is not used: links that lead nowhere, by name, and other files, by their endings."""
+    rest = list(rest)
+    dangling = [path.name for path in rest if path.is_symlink() and not path.exists()]
+    lines = [f"{len(dangling)} links lead nowhere and are left out: {some(dangling)}"] if dangling else []
+    return lines + by_ending(path.name for path in rest if not path.is_symlink() or path.exists())
+
+
+def by_ending(names: Iterable[str]) -> list[str]:
+    """One line that counts files that are left out by their endings, or none."""
+    counts = Counter(os.path.splitext(name)[1].lower() or "without an ending" for name in names)
+    if not counts:
+        return []
+    listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    remedy = " (pip install pillow-heif to read them)" if HEIF & counts.keys() - suffixes() else ""
+    return [f"files left out, no images that are read here: {listed}{remedy}"]
+
+
+def some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def check_utf8(paths: Iterable[Path]) -> None:
+    """Names go into tables and JSON, so they must be text.
+
+    Raises:
+        InputError: the first name that is not UTF-8, as bytes.
+    """
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"the name {os.fsencode(path.name)!r} is not UTF-8 text: rename it") from None
+
+
+def decode(file: Path | BytesIO, called: str) -> Image.Image:
+    """The image of a file, RGB.
+
+    Raises:
+        InputError: what is no image, a damaged one, or one whose numbers cannot be told to be a picture's; it says what
+            the image is called. Whatever a decoder raises is an image that cannot be read.
+    """
+    try:
+        with Image.open(file, formats=formats()) as image:
+            image.load()
+            return _rgb(image)
+    except Exception as error:  # decoders raise anything on damaged files
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+        raise InputError(f"cannot read image {called}: {reason}; repair or remove it") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    # `convert("RGB")` alone gives the same, but warns about the transparency of some palettes
+    return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 or 32 bits, or floats from 0 to 1, scaled to 0..255.
+
+    Raises:
+        ValueError: other numbers, for which no scale is known.
+    """
+    low, high = float(values.min()), float(values.max())
+    if values.dtype.kind == "f":
+        if not 0 <= low <= high <= 1:  # NaN too
+            raise ValueError(f"it holds floats from {low:g} to {high:g}, expected 0 to 1")
+        return np.rint(255 * values).astype(np.uint8)
+    if not 0 <= low <= high <= 65535:
+        raise ValueError(f"it holds numbers from {low:g} to {high:g}, expected 0 to 65535")
+    return np.rint(values / 257.0).astype(np.uint8)

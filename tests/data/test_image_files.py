@@ -1,0 +1,205 @@
+"""Which files are images, what is said of the others, and images of every number format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmmlib.data.folders import load_folder, load_unlabelled_folder
+from cmmlib.data.image_files import by_ending, decode, files_below, is_junk, suffixes
+from cmmlib.data.load import load_dataset
+from cmmlib.errors import InputError
+
+
+def picture(value: int = 100) -> Image.Image:
+    return Image.fromarray(np.full((6, 8, 3), value, dtype=np.uint8))
+
+
+@pytest.fixture
+def birds(tmp_path) -> Path:
+    """A folder of two class folders with two images each."""
+    for name in ("crow", "owl"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for n in range(2):
+            picture(n).save(tmp_path / "birds" / name / f"{n}.png")
+    return tmp_path / "birds"
+
+
+def refused(*arguments, **more) -> str:
+    with pytest.raises(InputError) as error:
+        load_dataset(*arguments, **more)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".git/0.png",
+        "crow/.ipynb_checkpoints/0.png",
+        "crow/@eaDir/0.png/thumb.jpg",
+        "__MACOSX/crow/._0.png",
+        "crow/._0.png",
+    ],
+)
+def test_what_systems_leave_behind_is_no_data_at_any_depth(place, birds):
+    (birds / place).parent.mkdir(parents=True, exist_ok=True)
+    picture().save(birds / place)
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+        (birds / "owl" / name).write_bytes(b"0")
+    data = load_folder(birds)
+    assert (data.classnames, data.labels.tolist(), data.remarks) == (["crow", "owl"], [0, 0, 1, 1], [])
+    assert len(load_unlabelled_folder(birds)) == 4
+
+
+@pytest.mark.parametrize("part", ["crow", "my.class", "Thumbs", "MACOSX", "@home"])
+def test_other_names_are_data(part):
+    assert not is_junk(part)
+
+
+@pytest.mark.parametrize("ending", ["avif", "jfif", "jp2", "tga", "webp", "JPG", "pgm"])
+def test_every_ending_that_pillow_reads_is_read(ending, birds):
+    assert f".{ending.lower()}" in suffixes()
+    kind = {"jfif": "JPEG", "JPG": "JPEG", "pgm": "PPM"}.get(ending)
+    picture().convert("L" if ending == "pgm" else "RGB").save(birds / "owl" / f"x.{ending}", kind)
+    data = load_folder(birds)
+    assert (len(data), data.remarks) == (5, [])
+    assert abs(int(np.asarray(data.read(4)).mean()) - 100) < 3
+
+
+def test_what_is_left_out_is_counted_by_its_ending(birds):
+    for name in ("a.heic", "b.HEIC", "notes.txt", "raw", "x.svg"):
+        (birds / "crow" / name).write_bytes(b"0")
+    (birds / "readme.md").write_text("")
+    (line,) = load_folder(birds).remarks
+    counted = "2 .heic, 1 .md, 1 .svg, 1 .txt, 1 without an ending"
+    assert line == f"files left out, no images that are read here: {counted} (pip install pillow-heif to read them)"
+    (line,) = load_unlabelled_folder(birds).remarks
+    assert "1 .md" in line
+    assert by_ending([]) == []
+
+
+def test_postscript_is_never_opened_whatever_it_is_called(birds):
+    """Pillow would hand it to another program."""
+    (birds / "owl" / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    (birds / "owl" / "y.eps").write_bytes(b"%!PS-Adobe-3.0")
+    data = load_folder(birds)
+    assert data.image_ids[-1] == "owl/x.png"
+    with pytest.raises(InputError, match=r"x.png: not an image"):
+        data.read(4)
+
+
+def test_links_that_lead_nowhere_are_named_and_others_followed_once(birds, tmp_path):
+    (birds / "owl" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (birds / "owl" / "round").symlink_to(birds / "owl")
+    (tmp_path / "more").mkdir()
+    picture().save(tmp_path / "more" / "far.png")
+    (birds / "owl" / "far").symlink_to(tmp_path / "more")
+    (birds / "raven").symlink_to(tmp_path / "more")
+    data = load_folder(birds)
+    assert data.classnames == ["crow", "owl", "raven"]
+    assert data.image_ids == ["crow/0.png", "crow/1.png", "owl/0.png", "owl/1.png", "owl/far/far.png", "raven/far.png"]
+    assert data.remarks == ["1 links lead nowhere and are left out: gone.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_read_is_named(birds):
+    (birds / "owl").chmod(0)
+    try:
+        assert "cannot read folder" in refused(f"folder:{birds}")
+    finally:
+        (birds / "owl").chmod(0o755)
+
+
+def test_a_name_that_is_not_utf_8_is_named_as_bytes(birds):
+    os.mkdir(os.fsencode(birds) + b"/caf\xe9")
+    picture().save(os.fsdecode(os.fsencode(birds) + b"/caf\xe9/0.png"))
+    assert r"the name b'caf\xe9' is not UTF-8 text: rename it" in refused(f"folder:{birds}")
+    assert files_below(birds)
+
+
+# ---------------------------------------------------------------- number formats
+
+
+def saved(tmp_path: Path, values: np.ndarray, ending: str) -> Path:
+    Image.fromarray(values).save(tmp_path / f"x.{ending}")
+    return tmp_path / f"x.{ending}"
+
+
+RAMP = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "ending"),
+    [
+        (RAMP.astype(np.uint16) * 257, "png"),
+        (RAMP.astype(np.uint16) * 257, "tif"),
+        (RAMP.astype(np.int32) * 257, "tif"),
+        ((RAMP / 255).astype(np.float32), "tif"),
+    ],
+)
+def test_more_than_eight_bits_are_scaled_and_never_white(values, ending, tmp_path):
+    image = decode(saved(tmp_path, values, ending), "x")
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image)[..., 0].astype(int) - RAMP).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full((4, 4), 70000, np.int32),
+        np.full((4, 4), -1, np.int32),
+        np.full((4, 4), 300.0, np.float32),
+        np.full((4, 4), np.nan, np.float32),
+    ],
+    ids=["too large", "negative", "float", "nan"],
+)
+def test_numbers_of_no_known_scale_are_refused(values, tmp_path):
+    with pytest.raises(InputError, match=r"cannot read image x: it holds (numbers|floats) from"):
+        decode(saved(tmp_path, values, "tif"), "x")
+
+
+# ---------------------------------------------------------------- class names
+
+
+def numbered(root: Path, count: int) -> Path:
+    for c in range(count):
+        (root / str(c)).mkdir(parents=True)
+        picture(c).save(root / str(c) / "0.png")
+    return root
+
+
+def test_folders_of_numbers_are_in_the_order_of_the_numbers(tmp_path):
+    root = numbered(tmp_path / "set", 12)
+    (tmp_path / "names.txt").write_text("".join(f"thing {c}\n" for c in range(12)))
+    data = load_dataset(f"folder:{root}", str(tmp_path / "names.txt"))
+    assert [
+        (path.parent.name, data.classnames[c]) for path, c in zip(data.paths, data.labels.tolist(), strict=True)
+    ] == [(str(c), f"thing {c}") for c in range(12)]
+    assert data.remarks == ["class folders and names, in order: 0 = thing 0, 1 = thing 1, 2 = thing 2, ..."]
+    (root / "extra").mkdir()
+    assert load_folder(root).classnames[:3] == ["0", "1", "10"]  # not all are numbers
+
+
+def test_wordnet_ids_are_told_to_be_no_names(tmp_path):
+    for name in ("n01855672", "n02091244"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        picture().save(tmp_path / "set" / name / "0.png")
+    (line,) = load_folder(tmp_path / "set").remarks
+    assert "WordNet ids (n01855672): give --class-names FILE" in line
+
+
+def test_accents_of_one_and_of_two_characters_are_the_same_name(birds, tmp_path):
+    (birds / "owl").rename(birds / "cafe\u0301")
+    assert load_dataset(f"folder:{birds}").classnames == ["caf\u00e9", "crow"]
+    (tmp_path / "names.txt").write_text("cafe\u0301\ncrow\n")
+    assert load_dataset(f"folder:{birds}", str(tmp_path / "names.txt")).classnames[0] == "caf\u00e9"
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "9" * 19])
+def test_a_number_of_very_many_digits_is_refused(digits):
+    assert "unknown data set" in refused(f"blazon:{digits}")
