@@ -16,7 +16,7 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, open_run
-from cmmlib.evaluation import prior_shift
+from cmmlib.evaluation import claims, prior_shift
 from cmmlib.report import book
 from cmmlib.report.chapters import COLAB, INSTALL_CELL, applies, belongs
 from cmmlib.study.run import Run
@@ -181,6 +181,7 @@ ODD = [
 ]
 
 
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize(("changes", "parameters"), ODD)
 def test_the_chapters_hold_for_an_odd_study(changes, parameters, tmp_path):
     data = write_embeddings(tmp_path / "odd.npz", **changes)
@@ -216,8 +217,9 @@ def tables_of(run: Run) -> dict[str, str]:
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    """Chapter 5 draws 20 times, for its figure; whether its cells run is seen with two."""
+    """Chapter 5 draws 20 times, for its figure, and chapter 4 1000 times; whether cells run is seen with few."""
     monkeypatch.setattr(prior_shift, "draws", partial(prior_shift.draws, n_draws=2))
+    monkeypatch.setattr(claims, "DRAWS", 20)
 
 
 def run_all(run: Run) -> None:
