@@ -257,6 +257,16 @@ def shared_cache(shared_folder, own_cache, monkeypatch) -> Path:
     return folder
 
 
+LITTLE = ("ipykernel.kernelapp",)  # in place of `kernels.IMPORTS`, for chapters that use nothing of the package
+
+
+@pytest.fixture
+def little_imported(monkeypatch) -> None:
+    """Kernels that have not imported the package before a chapter begins, which takes seconds."""
+    for name in ("IMPORTS", "WITH_MODEL"):
+        monkeypatch.setattr(f"cmmlib.report.kernels.{name}", LITTLE)
+
+
 def run_in(place: Path, *arguments: object) -> None:
     said = cmm("run", "--out", place / "runs", *arguments)
     assert said.code == 0, said.err

@@ -133,6 +133,7 @@ def test_a_parameter_that_a_chapter_does_not_declare_is_refused(tmp_path, monkey
     assert "01_phenomenon.ipynb does not declare the parameters seed" in said.err
 
 
+@pytest.mark.usefixtures("little_imported")
 def test_a_chapter_that_fails_stops_with_its_name_cell_and_error(tmp_path, monkeypatch):
     chapters = small_chapter(tmp_path / "notebooks", "x = 1", "raise KeyError('lost')")
     monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
