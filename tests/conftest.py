@@ -10,6 +10,8 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test never waits for a hub
 os.environ["MPLBACKEND"] = "Agg"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores, and so do the processes that they start
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `cmm` sets it: threads that wait leave the core to others
 
 import jaxtyping
@@ -29,9 +31,6 @@ jaxtyping.install_import_hook(NAMES, "beartype.beartype")  # shapes in signature
 
 REAL = Path(os.environ.get("CMM_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "real")
 NO_REAL = "" if REAL.is_dir() else f"no real embeddings: {REAL} is missing, set CMM_REAL_DATA"
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # the workers share the cores
 
 
 # Modules that the processes of pytest-xdist begin with, so that none ends with a dear one while the others are idle.

@@ -1,6 +1,7 @@
 """Images and texts -> embeddings, each computed once, whatever interrupts it."""
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -458,6 +459,14 @@ def contents(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in entries(cache, "images")}
 
 
+@pytest.fixture
+def forks(monkeypatch) -> None:
+    """Processes are forks of one that imported the package once, which takes seconds; a study starts each anew."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cmmlib.models.embed"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+
+
 def test_two_processes_write_the_bytes_of_one(tiny_clip, image_folder, tmp_path, monkeypatch, counted):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
     data, found = load_folder(image_folder), {}
@@ -470,6 +479,7 @@ def test_two_processes_write_the_bytes_of_one(tiny_clip, image_folder, tmp_path,
     assert sum(counted["images"]) == 10  # of the first round: the second was embedded elsewhere
 
 
+@pytest.mark.usefixtures("forks")
 def test_processes_embed_what_is_missing_only(tiny_clip, image_folder, own_cache, monkeypatch):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
     data = load_folder(image_folder)
@@ -485,6 +495,7 @@ def test_processes_embed_what_is_missing_only(tiny_clip, image_folder, own_cache
     assert torch.equal(embed_images(backbone, data), first)
 
 
+@pytest.mark.usefixtures("forks")
 def test_an_unreadable_image_in_a_process_is_told_by_its_path(tiny_clip, image_folder, own_cache, monkeypatch):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
     path = image_folder / "palette" / "a.gif"
@@ -497,11 +508,14 @@ class Deadly(ImageFolder):
     """Images whose reading ends the process, as the system does where memory runs out."""
 
     def read(self, index: int) -> Image.Image:
+        self.paths[index].with_suffix(".read").touch()
         os._exit(9)
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_process_that_is_ended_from_outside_is_one_line(tiny_clip, image_folder, monkeypatch):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
     data = Deadly(**vars(load_folder(image_folder)))
     message = refusal(embed_images, load_backbone(f"local-dir:{tiny_clip}", None, "cpu,cpu"), data)
     assert "a process was ended from outside" in message
+    assert list(image_folder.rglob("*.read"))
