@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Extra words for pip, for example an index of CPU-only torch wheels.
 PIP_ARGS ?=
 # Words for pytest: by default a process a core, four at most; or one module, as in PYTEST_ARGS=tests/functional/test_cmm.py.
-PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PORT ?= 8000
 
 VENV := .venv

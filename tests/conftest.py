@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test never waits for a hub
 os.environ["MPLBACKEND"] = "Agg"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores, and so do the processes that they start
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `cmm` sets it: threads that wait leave the core to others
 
 import jaxtyping
@@ -19,6 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # nbformat would take a second to import it
 pytest_plugins = ["finished_runs"]
 PACKAGE = Path(__file__).resolve().parents[1] / "cmmlib"
 SHAPED = [file for file in sorted(PACKAGE.rglob("*.py")) if "from jaxtyping import" in file.read_text(encoding="utf-8")]
@@ -28,11 +32,18 @@ jaxtyping.install_import_hook(NAMES, "beartype.beartype")  # shapes in signature
 REAL = Path(os.environ.get("CMM_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "real")
 NO_REAL = "" if REAL.is_dir() else f"no real embeddings: {REAL} is missing, set CMM_REAL_DATA"
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # the workers share the cores
+
+# Modules that the processes of pytest-xdist begin with, so that none ends with a dear one while the others are idle.
+# Each of the first two makes books that the third looks at.
+DEAREST = (
+    *("test_default_study", "test_book_pages", "test_browser", "test_notebooks", "test_blazon_study", "test_kernels"),
+    *("test_cli", "test_plots", "test_embed", "test_book", "test_resume", "test_claims", "test_blazon", "test_run"),
+)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: DEAREST.index(item.path.stem) if item.path.stem in DEAREST else len(DEAREST))
     for item in items:
         if item.get_closest_marker("real"):
             item.user_properties.append(("real", True))  # travels with the report, also from an xdist worker

@@ -27,10 +27,15 @@ from PIL import Image
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study, open_run
+from cmmlib import functional as F
 from cmmlib.cli import _exit_code
-from cmmlib.evaluation.methods import MethodResult
+from cmmlib.evaluation import evaluation, prior_shift, tables
+from cmmlib.evaluation.corrections import fit_corrections
+from cmmlib.evaluation.methods import MethodResult, compare_methods, weighted_ensemble
+from cmmlib.functional.candidates import Candidates
 from cmmlib.report import pages
 from cmmlib.report.chapters import applies
+from cmmlib.study import enrich
 from cmmlib.study.run import Run
 
 CMM = Path(sys.executable).with_name("cmm")
@@ -216,24 +221,47 @@ def by_name(found: list[MethodResult]) -> dict[str, MethodResult]:
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """`made_once(name, make)`: a folder that `make` fills, shared by the processes of pytest-xdist."""
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that the processes of pytest-xdist share."""
     base = tmp_path_factory.getbasetemp()
-    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def made_once(shared_folder) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)`: a folder that `make` fills, shared by the processes of pytest-xdist, as is its cache."""
 
     def folder(name: str, make: Callable[[Path], None]) -> Path:
-        place = root / name
-        with open(root / f"{name}.lock", "w") as lock, pytest.MonkeyPatch.context() as patch:
+        place = shared_folder / name
+        with open(shared_folder / f"{name}.lock", "w") as lock, pytest.MonkeyPatch.context() as patch:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (place / "made").exists():
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir()
-                patch.setenv("CMM_CACHE", str(place / "cache"))
+                patch.setenv("CMM_CACHE", str(shared_folder / "cache"))
                 make(place)
                 (place / "made").touch()
         return place
 
     return folder
+
+
+@pytest.fixture
+def shared_cache(shared_folder, own_cache, monkeypatch) -> Path:
+    """In place of a test's own cache that of the whole session: the embedded world is rendered and embedded once."""
+    folder = shared_folder / "cache"
+    monkeypatch.setenv("CMM_CACHE", str(folder))
+    return folder
+
+
+LITTLE = ("ipykernel.kernelapp",)  # in place of `kernels.IMPORTS`, for chapters that use nothing of the package
+
+
+@pytest.fixture
+def little_imported(monkeypatch) -> None:
+    """Kernels that have not imported the package before a chapter begins, which takes seconds."""
+    for name in ("IMPORTS", "WITH_MODEL"):
+        monkeypatch.setattr(f"cmmlib.report.kernels.{name}", LITTLE)
 
 
 def run_in(place: Path, *arguments: object) -> None:
@@ -338,10 +366,47 @@ def _build(place: Path, *runs: Path) -> None:
 
 @pytest.fixture(scope="session")
 def default_run(made_once) -> Path:
-    """Run folder of the default study, the embedded world."""
-    return only_run(made_once("default", run_in))
+    """Run folder of the default study, the embedded world, with a tenth of its images."""
+    return only_run(made_once("default", lambda place: run_in(place, "--limit", 4)))
 
 
 @pytest.fixture(scope="session")
 def default_book(made_once, default_run) -> Path:
     return made_once("default-book", lambda place: _build(place, default_run))
+
+
+@pytest.fixture(scope="session")
+def default_numbers(made_once) -> Path:
+    """Run folder of the whole default study: what its chapters say first of all, without the chapters."""
+
+    def make(place: Path) -> None:
+        run = open_run(Study.of({"out": str(place / "runs")}))
+        run.write_manifest({})
+        run.record(**headline_numbers(run))
+
+    return only_run(made_once("default-numbers", make))
+
+
+def headline_numbers(run: Run) -> dict[str, Any]:
+    """Sections of results.json of a study of the embedded world, straight from its embeddings."""
+    assert run.labels is not None
+    base, blind, seed = F.predict(run.image_features, run.base_text_features), run.blind, run.study.seed
+    accuracy = F.class_accuracy(base, run.labels, run.n_classes).value
+    followed = {k: F.worst_classes(accuracy, k) for k in (10, 20)}
+    described = enrich.encode_descriptions(blind, enrich.enrich(blind))
+    ensemble = weighted_ensemble(blind, Candidates.of_templates(run.text_features).with_descriptions(described))
+    methods = [*compare_methods(blind, described, ensemble), *evaluation.best_template(blind, run.labels)]
+    soft = F.class_matching_margin(run.similarity_pass(), "soft")[0]
+    corrections = {
+        name: prior_shift.report(blind, run.labels, name, fitted, followed)
+        for name, fitted in fit_corrections(blind).items()
+    }
+    return {
+        "n_classes": run.n_classes,
+        "n_images": len(run.image_features),
+        "accuracy": evaluation.accuracy_report(base, run.labels, run.n_classes, run.worst_k, seed=seed),
+        "cmm": {"soft": F.detection_scores(soft, accuracy, run.worst_k)},
+        "prompts": tables.prompt_table(run, run.similarity_pass(run.text_features)).to_dict("records"),
+        "ensembles": evaluation.ensemble_rows(methods, run.labels, run.n_classes, followed, seed),
+        **corrections,
+    }

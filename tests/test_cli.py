@@ -17,7 +17,7 @@ import nbformat
 import numpy as np
 import pytest
 from conftest import write_images
-from finished_runs import CMM, cmm, small_chapter, write_embeddings
+from finished_runs import CMM, LITTLE, cmm, small_chapter, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
 from cmmlib import Study, open_run
@@ -223,17 +223,21 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
 
 
+@pytest.mark.usefixtures("little_imported")
 @pytest.mark.parametrize("where", [(Path, "write_bytes"), (nbformat, "write")], ids=["cache", "chapters"])
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(where, inputs, work, own_cache, monkeypatch):
+    chapters = small_chapter(work / "notebooks", "1")
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
     monkeypatch.setattr(*where, full)
     said = cmm("run", "--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny")
     assert (said.code, said.out) == (2, "")
     assert "no space left on device" in one_line(said.err)
     halves = [path for root in (work, own_cache) for path in root.rglob(".*") if path.is_file()]
     assert halves == []
-    assert list(work.rglob("*.ipynb")) == []
+    assert list((work / "runs").rglob("*.ipynb")) == []
 
 
+@pytest.mark.usefixtures("little_imported")
 def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache, monkeypatch):
     cell = "import errno\nraise OSError(errno.ENOSPC, 'No space left on device', '/figures/a.svg')"
     chapters = small_chapter(work / "notebooks", cell)
@@ -311,7 +315,8 @@ def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
     )
     chapters = small_chapter(work / "notebooks", cell)
     program = (
-        "import sys\nfrom pathlib import Path\nimport cmmlib.report.chapters\n"
+        "import sys\nfrom pathlib import Path\nimport cmmlib.report.chapters\nimport cmmlib.report.kernels\n"
+        f"cmmlib.report.kernels.IMPORTS = {LITTLE}\n"
         f"cmmlib.report.chapters.source = lambda name: Path({str(chapters)!r})\n"
         "from cmmlib.cli import main\nmain()"
     )
@@ -340,6 +345,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("little_imported")
 def test_a_run_says_its_folder_on_stdout_and_its_progress_on_stderr(inputs, work, monkeypatch):
     chapters = small_chapter(work / "notebooks", "print('in the chapter')")
     monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 
 import numpy as np
@@ -11,7 +10,6 @@ import open_clip
 import pandas as pd
 import pytest
 import torch
-from finished_runs import Page
 
 from cmmlib import InputError, Study, open_run
 from cmmlib import functional as F
@@ -97,6 +95,7 @@ def test_a_tag_that_does_not_ship_is_refused():
         load_backbone("blazon-mini", "late")
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_open_clip_makes_the_shipped_model_by_its_name_and_tag():
     model, _, preprocess = open_clip.create_model_and_transforms(mini.register(), pretrained=mini.TAG)
     data = load_blazon()
@@ -160,6 +159,7 @@ def test_the_card_has_a_row_for_every_tag():
     assert table.loc[mini.TAG, "samples"] == card.shipped_recipe().samples
 
 
+@pytest.mark.usefixtures("shared_cache")
 @pytest.mark.parametrize("tag", mini.weights())
 def test_the_measured_numbers_are_those_of_the_weights(tag):
     seed = card.load_record(tag)["recipe"]["seed"]
@@ -264,70 +264,10 @@ def test_the_weakest_name_is_rare_or_read_elsewhere(monkeypatch):
     assert card.weakest_names(arms)["name"].tolist() == ["mullet", "pall", "bezant", "or"]
 
 
-# ---------------------------------------------------------------- the default study and its book
+# ---------------------------------------------------------------- the default study
 
 
-def test_the_default_study_shows_the_phenomenon(default_run):
-    results = json.loads((default_run / "results.json").read_text())
-    manifest = json.loads((default_run / "manifest.json").read_text())
-    assert (results["n_classes"], results["n_images"]) == (120, 4800)
-    assert 0.55 < results["accuracy"]["overall"] < 0.82
-    assert results["accuracy"]["worst"]["10"] <= 0.05
-    assert results["cmm"]["soft"]["auroc"] >= 0.93
-    assert len(results["prompts"]) == 24
-    known = dict.fromkeys(("labels", "images", "pool", "blazon", "tower", "others"), True)
-    assert manifest["conditions"] == known | {"disambiguated": False}
-    assert manifest["model"]["pretrained"] == "shipped"
-    assert manifest["templates"] == "blazon-24"
-
-
-def test_the_default_study_repairs_part_of_it(default_run):
-    results = json.loads((default_run / "results.json").read_text())
-    rows = {row["name"]: row for row in results["ensembles"]}
-    names = "base class_name best_template uniform zpe autoclip waffle cmm_templates describe_all enriched_replace "
-    names += "enriched_uniform enriched_cmm enriched_cmm_prior enriched_cmm_prototypes"
-    assert set(names.split()) <= set(rows)
-    assert [name for name, row in rows.items() if not row["label_free"]] == ["best_template"]
-    base, ours = rows["base"], rows["enriched_cmm"]
-    assert base["overall"] == results["accuracy"]["overall"]
-    assert ours["requests"] <= 30
-    assert ours["overall"] >= base["overall"] + 0.06
-    assert ours["base_worst"]["10"] >= base["base_worst"]["10"] + 0.40
-    for other in (rows["enriched_replace"], rows["enriched_uniform"]):
-        assert ours["overall"] > other["overall"]
-        assert ours["worst"]["10"] > other["worst"]["10"]
-    keys = {"overall", "worst", "worst_split_half", "base_worst", "zero_classes", "strength", "converged", "inductive"}
-    for name in ("prior_matching", "prototypes"):
-        section = results[name]
-        assert keys <= set(section)
-        assert keys - {"strength", "inductive"} <= set(section["inductive"])
-        assert section["strength"] == 1
-        assert section["overall"] > base["overall"]
-    assert rows["enriched_cmm_prior"]["worst"]["10"] > ours["worst"]["10"]
-
-
-def test_the_cards_stand_in_the_book_of_the_embedded_world_only(default_run, default_book, labelled_book):
-    html = default_book / "html"
-    data, model, why = (
-        Page(html / f"{name}.html").text
-        for name in ("chapters/90_data_card", "chapters/91_model_card", "miniature_world")
-    )
-    record = card.load_record()
-    assert f"{record['recipe']['samples']:,}" in model
-    assert record["weights"]["sha256"][:16] in model
-    assert all(f"seed {run['training_seed']}" in model for run in card.load_quality())
-    assert "4,800" in data
-    results = json.loads((default_run / "results.json").read_text())
-    assert f"{100 * results['accuracy']['overall']:.1f} %" in why
-    for name in ("chapters/90_data_card", "chapters/91_model_card", "miniature_world"):
-        assert not (labelled_book / "html" / f"{name}.html").exists()
-
-
-def test_pictures_stand_in_the_chapters(default_run):
-    figures = {path.stem for path in (default_run / "figures").glob("*.svg")}
-    assert {"worst_gallery", "one_margin", "retrieved_images", "data_card_images", "data_card_charges"} <= figures
-
-
+@pytest.mark.usefixtures("shared_cache")
 def test_the_default_study_opened_twice_is_one_run(tmp_path):
     study = Study.of({"out": str(tmp_path)})
     first, second = open_run(study), open_run(study)

@@ -1,6 +1,7 @@
 """Images and texts -> embeddings, each computed once, whatever interrupts it."""
 
 import errno
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -460,6 +461,14 @@ def contents(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in entries(cache, "images")}
 
 
+@pytest.fixture
+def forks(monkeypatch) -> None:
+    """Processes are forks of one that imported the package once, which takes seconds; a study starts each anew."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cmmlib.models.embed"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+
+
 def test_two_processes_write_the_bytes_of_one(tiny_clip, image_folder, tmp_path, monkeypatch, counted):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
     data, found = load_folder(image_folder), {}
@@ -472,6 +481,7 @@ def test_two_processes_write_the_bytes_of_one(tiny_clip, image_folder, tmp_path,
     assert sum(counted["images"]) == 10  # of the first round: the second was embedded elsewhere
 
 
+@pytest.mark.usefixtures("forks")
 def test_processes_embed_what_is_missing_only(tiny_clip, image_folder, own_cache, monkeypatch):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 2)
     data = load_folder(image_folder)
@@ -487,6 +497,7 @@ def test_processes_embed_what_is_missing_only(tiny_clip, image_folder, own_cache
     assert torch.equal(embed_images(backbone, data), first)
 
 
+@pytest.mark.usefixtures("forks")
 def test_an_unreadable_image_in_a_process_is_told_by_its_path(tiny_clip, image_folder, own_cache, monkeypatch):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
     path = image_folder / "palette" / "a.gif"
@@ -499,9 +510,11 @@ class Deadly(ImageFolder):
     """Images whose reading ends the process, as the system does where memory runs out."""
 
     def read(self, index: int) -> Image.Image:
+        self.paths[index].with_suffix(".read").touch()
         os._exit(9)
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_process_that_is_ended_from_outside_is_one_line(tiny_clip, image_folder, monkeypatch):
     monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
     data = Deadly(**vars(load_folder(image_folder)))
@@ -525,3 +538,4 @@ def test_a_model_without_numbers_is_no_broken_image(value, tmp_path, image_folde
     assert "local-dir:loud-untrained in fp32 gives no finite embedding of grey_ramp/a.png" in message
     assert "gives no finite embedding of the text 'a cat'" in refusal(lambda: embed_texts(backbone, ["a cat"]))
     assert not list(own_cache.rglob("*.safetensors"))
+    assert list(image_folder.rglob("*.read"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from finished_runs import Said, cmm, small_chapter, write_chapter, write_embeddings
+from finished_runs import LITTLE, Said, cmm, small_chapter, write_chapter, write_embeddings
 
 WORLD = """\
 import json, os, random, sys, warnings
@@ -99,6 +99,7 @@ def test_a_chapter_leaves_nothing_to_the_next(platform, tmp_path, study, monkeyp
     assert drawn["torch"] != 1
 
 
+@pytest.mark.usefixtures("little_imported")
 @pytest.mark.parametrize("platform", [sys.platform, "darwin"])
 def test_another_python_in_a_kernel_spec_is_not_run(platform, tmp_path, study, monkeypatch):
     monkeypatch.setattr("sys.platform", platform)
@@ -111,6 +112,7 @@ def test_another_python_in_a_kernel_spec_is_not_run(platform, tmp_path, study, m
     assert json.loads(file.read_text())[0]["python"] == sys.executable
 
 
+@pytest.mark.usefixtures("little_imported")
 def test_folders_with_braces_are_run_in(tmp_path, study):
     file = tell_world(tmp_path, 1)
     folder = run(*study[:-1], tmp_path / "runs {seed} {0} {").folder
@@ -118,6 +120,7 @@ def test_folders_with_braces_are_run_in(tmp_path, study):
     assert (folder / "chapters" / "01_world.ipynb").is_file()
 
 
+@pytest.mark.usefixtures("little_imported")
 @pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)", "os.kill(os.getppid(), 9)"])
 def test_a_kernel_that_dies_is_told_in_one_line(end, tmp_path, study):
     if "getppid" in end and sys.platform != "linux":
@@ -130,6 +133,7 @@ def test_a_kernel_that_dies_is_told_in_one_line(end, tmp_path, study):
     assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
 
 
+@pytest.mark.usefixtures("little_imported")
 def test_a_chapter_that_fails_ends_its_kernel_and_the_run(tmp_path, study):
     tell_world(tmp_path, 1)
     write_chapter(tmp_path / "notebooks" / "02_failing.ipynb", "x = 1", "x / 0")
@@ -148,7 +152,8 @@ def test_a_run_that_is_stopped_leaves_no_process(how, tmp_path):
     cell = "import os, time\nfrom pathlib import Path\n"
     cell += f"Path({str(busy)!r}).write_text(f'{{os.getpid()}} {{os.getppid()}}.')\ntime.sleep(600)"
     chapters = small_chapter(tmp_path / "notebooks", cell)
-    program = "import sys\nfrom pathlib import Path\nimport cmmlib.report.chapters\n"
+    program = "import sys\nfrom pathlib import Path\nimport cmmlib.report.chapters\nimport cmmlib.report.kernels\n"
+    program += f"cmmlib.report.kernels.IMPORTS = {LITTLE}\n"
     program += f"cmmlib.report.chapters.source = lambda name: Path({str(chapters)!r})\n"
     program += "from cmmlib.cli import main\nmain()"
     data = write_embeddings(tmp_path / "data.npz")

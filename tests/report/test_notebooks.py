@@ -17,7 +17,7 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, open_run
-from cmmlib.evaluation import prior_shift
+from cmmlib.evaluation import claims, prior_shift
 from cmmlib.report import book
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import INSTALL_CELL, SETUP, applies, belongs
@@ -195,6 +195,7 @@ def test_a_chapter_without_a_cell_of_parameters_is_refused(tmp_path, monkeypatch
     assert "01_phenomenon.ipynb has 0 cells with the tag parameters" in said.err
 
 
+@pytest.mark.usefixtures("little_imported")
 def test_a_chapter_that_fails_stops_with_its_name_cell_and_error(tmp_path, monkeypatch):
     chapters = small_chapter(tmp_path / "notebooks", "x = 1", "raise KeyError('lost')")
     monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
@@ -243,6 +244,7 @@ ODD = [
 ]
 
 
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize(("changes", "parameters"), ODD)
 def test_the_chapters_hold_for_an_odd_study(changes, parameters, tmp_path):
     data = write_embeddings(tmp_path / "odd.npz", **changes)
@@ -276,8 +278,9 @@ def tables_of(run: Run) -> dict[str, str]:
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    """Chapter 5 draws 20 times, for its figure; whether its cells run is seen with two."""
+    """Chapter 5 draws 20 times, for its figure, and chapter 4 1000 times; whether cells run is seen with few."""
     monkeypatch.setattr(prior_shift, "draws", partial(prior_shift.draws, n_draws=2))
+    monkeypatch.setattr(claims, "DRAWS", 20)
 
 
 def run_all(run: Run) -> None:
