@@ -520,6 +520,7 @@ def test_a_process_that_is_ended_from_outside_is_one_line(tiny_clip, image_folde
     data = Deadly(**vars(load_folder(image_folder)))
     message = refusal(embed_images, load_backbone(f"local-dir:{tiny_clip}", None, "cpu,cpu"), data)
     assert "a process was ended from outside" in message
+    assert list(image_folder.rglob("*.read"))
 
 
 # ---------------------------------------------------------------- a model whose numbers overflow
@@ -538,4 +539,3 @@ def test_a_model_without_numbers_is_no_broken_image(value, tmp_path, image_folde
     assert "local-dir:loud-untrained in fp32 gives no finite embedding of grey_ramp/a.png" in message
     assert "gives no finite embedding of the text 'a cat'" in refusal(lambda: embed_texts(backbone, ["a cat"]))
     assert not list(own_cache.rglob("*.safetensors"))
-    assert list(image_folder.rglob("*.read"))

@@ -171,6 +171,8 @@ def _best(rows: Sequence[Row]) -> str:
     said = f"Of the methods without labels, the highest overall accuracy is that of {_listed(overall)}"
     if overall == worst:
         return f"{said}; the highest in the {_worst(k)} is the same."
+    if len(worst) == len(blind):
+        return f"{said}; in the {_worst(k)} all have {percent(blind[0]['worst'][k])}."
     shared = "" if overall & worst else " So the best average is not the best tail."
     return f"{said}; in the {_worst(k)} the highest is that of {_listed(worst)}.{shared}"
 
@@ -347,7 +349,8 @@ def _verdicts(found: Mapping[str, Row], verdicts: Mapping[str, str], measures: M
     told = []
     for verdict in VERDICTS:
         where = [f"{measures[key]} ({_effect(found[key])})" for key in verdicts if verdicts[key] == verdict]
-        told += [f"{verdict} {' and '.join(where)}"] if where else []
+        *first, last = where or [""]
+        told += [f"{verdict} {', '.join(first)}{' and ' if first else ''}{last}"] if where else []
     return " and ".join(told)
 
 
@@ -545,8 +548,8 @@ def control(rows: Sequence[Row]) -> pd.DataFrame:
     )
 
 
-def clean(rows: Sequence[Row]) -> str:
-    """What clean descriptions change under CMM weights, against the answers."""
+def clean(rows: Sequence[Row], answered: bool) -> str:
+    """What clean descriptions change under CMM weights, against the answers, or against none."""
     start, now = (
         next(row for row in rows if (row["descriptions"], row["method"]) == (kind, "CMM weights"))
         for kind in ("as answered", "clean")
@@ -556,7 +559,8 @@ def clean(rows: Sequence[Row]) -> str:
         for key in ("overall", "worst_10")
         if now[key] is not None and start[key] is not None
     ]
-    return f"with CMM weights, clean descriptions in place of the answers change accuracy by {join_names(told)}."
+    place = "in place of the answers" if answered else "where no answer is recorded"
+    return f"with CMM weights, clean descriptions {place} change accuracy by {join_names(told)}."
 
 
 def sensitivity(grid: pd.DataFrame, temperature: float, cut: float, k: str) -> str:

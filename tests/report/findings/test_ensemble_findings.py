@@ -127,6 +127,8 @@ def test_the_best_average_and_the_best_tail():
     low = row("base", 0.5, {"10": 0.0})
     two = [low, row("zpe", 0.8, {"10": 0.1}), row("cmm_templates", 0.7, {"10": 0.2})]
     assert "the best average is not the best tail" in findings.headline(run(), two)
+    level = [BASE, row("cmm_templates", 0.7, {"10": 0.5})]
+    assert "is that of *CMM templates*; in the worst 10 classes all have 50.0 %." in findings.headline(run(), level)
     assert "worst 10 classes is the same" in findings.headline(run(), [BASE, row("cmm_templates", 0.7)])
     tied = [low, row("zpe", 0.8, {"10": 0.1}), row("cmm_templates", 0.8, {"10": 0.2})]
     told = findings.headline(run(), tied)
@@ -294,7 +296,9 @@ def test_clean_descriptions_may_cost():
         {"descriptions": kind, "method": "CMM weights", "overall": overall, "worst_10": None}
         for kind, overall in (("as answered", 0.6), ("clean", 0.5))
     ]
-    assert findings.clean(rows).endswith("change accuracy by -10.0 points overall.")
+    said = findings.clean(rows, True)
+    assert said.endswith("clean descriptions in place of the answers change accuracy by -10.0 points overall.")
+    assert "where no answer is recorded" in findings.clean(rows, False)
 
 
 def test_the_settings_say_their_range():
