@@ -72,7 +72,7 @@ def test_results_hold_what_the_design_asks_for(labelled):
     results = strict_json(labelled / "results.json")
     assert results["schema_version"] == 1
     for name in ("worst", "worst_split_half", "worst_without_duplicates"):
-        assert list(results["accuracy"][name]) == ["1", "5", "10", "20"]
+        assert list(results["accuracy"][name]) == ["1", "3", "5", "10", "20"]  # 3 is the k of this study
     assert list(results["cmm"]) == [
         *("labels", "pseudo", "soft", "soft_probability", "retrieval"),
         *("accuracy_estimate", "predicted_count", "mean_top_probability"),
@@ -94,8 +94,9 @@ def test_tables_have_exactly_the_documented_columns(labelled):
     said = DOCUMENT.partition("## prompts.csv\n")[2].partition(":")[0]
     assert columns(labelled / "prompts.csv") == words(said)
     said = DOCUMENT.partition("## ensembles.csv\n")[2].partition(": as in")[0]
-    forms = ("worst_<k>", "worst_split_half_<k>", "base_worst_<k>")
-    ks = ((1, 5, 10, 20), (1, 5, 10, 20), (10, 20))
+    followed = tuple(f"base_worst{what}_<k>" for what in ("", "_count", "_split_half"))
+    forms = ("worst_<k>", "worst_split_half_<k>", *followed)
+    ks = ((1, 5, 10, 20), (1, 5, 10, 20), *[(10, 20)] * 3)
     many = [form.replace("<k>", str(k)) for form, of in zip(forms, ks, strict=True) for k in of]
     assert columns(labelled / "ensembles.csv") == [*(w for w in words(said) if w not in forms), *many]
 
