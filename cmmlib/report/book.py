@@ -115,27 +115,32 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
 
     unused = shutil.ignore_patterns("chapters", "_build")
     shutil.copytree(source("book"), own_folders.emptied(staged), ignore=unused, dirs_exist_ok=True)
-    manifest = json.loads((folders[0] / "manifest.json").read_text())
     shutil.copytree(folders[0] / "figures", staged / "figures")
+    cards = [path for path in _chapter_files(folders[0]) if path.stem.startswith(APPENDIX)]
+    if not cards:
+        (staged / f"{WORLD}.md").unlink()
+    manifest = json.loads((folders[0] / "manifest.json").read_text())
     values = page_values(json.loads((folders[0] / "results.json").read_text()))
     for page in staged.rglob("*.md"):
         page.write_text(filled(_keep_blocks(page.read_text(), manifest["conditions"]), values, page.name))
+    _place_chapters(folders, staged, _write_students(folders[0], manifest["study"], staged))
     toc = yaml.safe_load((staged / "_toc.yml").read_text())
+    toc["parts"] = [*_parts(folders, cards), *toc["parts"]]
+    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False))
+
+
+def _parts(folders: Sequence[Path], cards: Sequence[Path]) -> list[dict[str, Any]]:
+    """The chapters of every run and the cards, as parts of the table of contents."""
     parts = []
     for number, folder in enumerate(folders):
         place = "chapters" if number == 0 else f"chapters/{folder.name}"
         main = [path for path in _chapter_files(folder) if not path.stem.startswith(APPENDIX)]
         title = "Chapters" if number == 0 else f"The same chapters: {folder.name}"
         parts.append(_part(title, [f"{place}/{path.stem}" for path in main]))
-    cards = [path for path in _chapter_files(folders[0]) if path.stem.startswith(APPENDIX)]
     if cards:
         parts.append(_part("The embedded world", [WORLD, *(f"chapters/{path.stem}" for path in cards)]))
-    else:
-        (staged / f"{WORLD}.md").unlink()
-    _place_chapters(folders, staged, _write_students(folders[0], manifest["study"], staged))
-    toc["parts"] = [*parts, *toc["parts"]]
-    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
-    (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False))
+    return parts
 
 
 def _part(caption: str, files: Sequence[str]) -> dict[str, Any]:

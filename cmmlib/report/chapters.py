@@ -169,7 +169,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
         executed = papermill.execute_notebook(
             notebook,
             None,
-            parameters=run.study.model_dump(),
+            parameters=run.study.changed(),
             kernel_name=KERNEL,
             kernel_manager_class=kernels,
             cwd=run.folder,

@@ -189,6 +189,11 @@ class Study(BaseModel):
         text = json.dumps({**fields, **digests}, sort_keys=True)
         return f"{slugify(slug)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
+    def changed(self) -> dict[str, Any]:
+        """The fields that a notebook shows, and those that are not at their defaults: what makes this study again."""
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        return {name: v for name, v in self.model_dump().items() if name in COMMON or v != defaults[name]}
+
     @classmethod
     def parameters_cell(cls, values: Mapping[str, Any] | None = None) -> str:
         """Source of the `parameters` cell that every notebook carries; a test compares them.
