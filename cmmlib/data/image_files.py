@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 
@@ -31,10 +32,8 @@ SHOWN = 3  # names that a line gives as examples
 @cache
 def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that Pillow reads here."""
-    with suppress(ImportError):
-        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
-
-        register_heif_opener()
+    with suppress(ImportError):  # the extra `heif`
+        import_module("pillow_heif").register_heif_opener()
     Image.init()
     return tuple(kind for kind in FORMATS if kind in Image.OPEN)
 
@@ -103,7 +102,7 @@ def by_ending(names: Iterable[str]) -> list[str]:
     if not counts:
         return []
     listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    remedy = " (pip install pillow-heif to read them)" if HEIF & counts.keys() - suffixes() else ""
+    remedy = " (pip install 'cmmlib[heif]' to read them)" if HEIF & counts.keys() - suffixes() else ""
     return [f"files left out, no images that are read here: {listed}{remedy}"]
 
 

@@ -77,7 +77,7 @@ def test_what_is_left_out_is_counted_by_its_ending(birds):
     (birds / "readme.md").write_text("")
     (line,) = load_folder(birds).remarks
     counted = "2 .heic, 1 .md, 1 .svg, 1 .txt, 1 without an ending"
-    assert line == f"files left out, no images that are read here: {counted} (pip install pillow-heif to read them)"
+    assert line == f"files left out, no images that are read here: {counted} (pip install 'cmmlib[heif]' to read them)"
     (line,) = load_unlabelled_folder(birds).remarks
     assert "1 .md" in line
     assert by_ending([]) == []

@@ -75,7 +75,7 @@ def test_results_hold_what_the_design_asks_for(labelled):
         assert list(results["accuracy"][name]) == ["1", "3", "5", "10", "20"]  # 3 is the k of this study
     assert list(results["cmm"]) == [
         *("labels", "pseudo", "soft", "soft_probability", "retrieval"),
-        *("accuracy_estimate", "predicted_count", "mean_top_probability"),
+        *("accuracy_estimate", "predicted_count", "mean_top_probability", "nearest_text_distance"),
     ]
     assert [row["prompt"] for row in results["prompts"]] == ["synthetic prompt 0", "synthetic prompt 1"]
 
@@ -154,11 +154,13 @@ def test_manifest_says_what_was_run(labelled, twins):
         "split": None,
         "n_images": 600,
         "broken": [],
+        "remarks": [],
         "digest": "",
         "stored_as": "float16",
     }
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
     general = ["01_phenomenon", "02_cmm", "03_enrichment", "04_ensemble", "05_unlabelled", "07_backbones"]
+    general.append("08_without_labels")
     assert list(manifest["chapters"]) == general
     assert strict_json(twins[0] / "manifest.json")["model"]["backbone"] == "local-dir:tiny-clip-untrained"
 
