@@ -392,14 +392,12 @@ def headline_numbers(run: Run) -> dict[str, Any]:
     assert run.labels is not None
     base, blind, seed = F.predict(run.image_features, run.base_text_features), run.blind, run.study.seed
     accuracy = F.class_accuracy(base, run.labels, run.n_classes).value
-    followed = {k: F.worst_classes(accuracy, k) for k in (10, 20)}
     described = enrich.encode_descriptions(blind, enrich.enrich(blind))
     ensemble = weighted_ensemble(blind, Candidates.of_templates(run.text_features).with_descriptions(described))
     methods = [*compare_methods(blind, described, ensemble), *evaluation.best_template(blind, run.labels)]
     soft = F.class_matching_margin(run.similarity_pass(), "soft")[0]
     corrections = {
-        name: prior_shift.report(blind, run.labels, name, fitted, followed)
-        for name, fitted in fit_corrections(blind).items()
+        name: prior_shift.report(blind, run.labels, name, fitted) for name, fitted in fit_corrections(blind).items()
     }
     return {
         "n_classes": run.n_classes,
@@ -407,6 +405,6 @@ def headline_numbers(run: Run) -> dict[str, Any]:
         "accuracy": evaluation.accuracy_report(base, run.labels, run.n_classes, run.worst_k, seed=seed),
         "cmm": {"soft": F.detection_scores(soft, accuracy, run.worst_k)},
         "prompts": tables.prompt_table(run, run.similarity_pass(run.text_features)).to_dict("records"),
-        "ensembles": evaluation.ensemble_rows(methods, run.labels, run.n_classes, followed, seed),
+        "ensembles": evaluation.ensemble_rows(methods, run.labels, run.n_classes, base, seed),
         **corrections,
     }

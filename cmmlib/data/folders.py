@@ -100,7 +100,6 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
     paths, rest = images_and_rest(folder)
     if not paths:
         raise InputError(f"folder {folder.name} holds no image ({', '.join(sorted(suffixes()))})")
-    check_utf8(paths)
     digests = image_digests(folder, paths)
     return ImageFolder(root.name, [], None, digests, folder, paths, split=split, remarks=left_out(rest))
 

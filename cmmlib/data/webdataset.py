@@ -201,16 +201,14 @@ def _scan(shard: Path) -> Contents:
                 raise tarfile.ReadError(f"{member.name} is sparse, or larger than the shard")
             content, read = tar.extractfile(member), READERS.get(kind.lower())
             assert content is not None  # a regular file
-            found = images if is_image(member.name) else labels[kind.lower()] if read else None
-            if found is None:
-                rest.append(member.name)
-            elif key in found:
+            if key in (labels[kind.lower()] if read else images if is_image(member.name) else ()):
                 raise InputError(f"wds: {shard} has {member.name} twice, or another ending of it: rename one")
-            elif read:
-                found[key] = read(content.read(MOST))
+            if read:
+                labels[kind.lower()][key] = read(content.read(MOST))
+            elif is_image(member.name):
+                images[key], digests[key] = member, hashlib.sha256(content.read()).hexdigest()
             else:
-                found[key] = member
-                digests[key] = hashlib.sha256(content.read()).hexdigest()
+                rest.append(member.name)
         _check_end(shard, tar.offset)
     known = labels[".json"] | labels[".cls"]  # where an image has both, its .cls says the class
     samples = [

@@ -22,7 +22,8 @@ from cmmlib.models import torchscript
 # Where programs put the weights, those that were averaged over training first.
 PLACES = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module")
 # What a number of numpy is made of in a pickle, as in an accuracy that was saved beside the weights.
-NUMPY_SCALARS = [np._core.multiarray.scalar, np.dtype, type(np.dtype("f8")), type(np.dtype("f4")), type(np.dtype("i8"))]
+NUMPY_SCALARS: list[Any] = [np.float64(0).__reduce__()[0], np.dtype]
+NUMPY_SCALARS += [type(np.dtype(kind)) for kind in ("f8", "f4", "i8")]
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of data-parallel, compiled and Lightning models
 
 

@@ -68,13 +68,14 @@ def _with_solutions(cells: list[Any]) -> Iterator[Any]:
         if is_solution and not is_open:
             yield _markdown(f"````{{solution-start}} {label}\n:class: dropdown\n````")
         is_open = is_solution
-        found = None if cell is None else _EXERCISE.search(cell.source) if "exercise" in tags(cell) else None
+        if cell is None:
+            return
+        found = _EXERCISE.search(cell.source) if "exercise" in tags(cell) else None
         if found:
             label = "exercise-" + found[1].replace(".", "-")
             options = f":label: {label}\n:nonumber:"
             cell.source = f"````{{exercise}} {found[1]}: {found[2]}\n{options}\n{cell.source[found.end() :]}\n````"
-        if cell is not None:
-            yield cell
+        yield cell
 
 
 def _markdown(source: str) -> Any:

@@ -92,8 +92,11 @@ def test_the_chapter_shows_both_sets_of_names_side_by_side(tmp_path, tiny_clip):
     assert run.conditions["disambiguated"]
     assert run.classnames == ["tench", "missile", "missile", "sunglasses", "sunglasses"]
     said = read_through(run, CHAPTER)
-    assert said["shared_names"] == '"missile" and "sunglasses"'
-    assert said["told_apart_names"] == '"missile, projectile" and "sunglasses, sunglass"'
+    assert any(
+        'shared names: "missile" and "sunglasses"; told apart: "missile, projectile" and "sunglasses, sunglass".'
+        in text
+        for text in said
+    )
     results = json.loads((run.folder / "results.json").read_text())
     told = results["disambiguated"]
     assert told["names"] == {"2": "missile, projectile", "3": "sunglasses, sunglass"}

@@ -12,6 +12,7 @@ from synthetic_embeddings import synthetic_arrays
 
 from cmmlib.data.load import load_embeddings
 from cmmlib.evaluation import claims
+from cmmlib.functional.worst import default_worst_k
 from cmmlib.report import pages
 
 
@@ -109,10 +110,9 @@ def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, f
 
     data = load_embeddings(real_data / file)
     committed = pd.read_csv(Path(__file__).parents[2] / "book" / "_static" / "evidence_real.csv", dtype=str)
-    k = min(10, len(data.classnames) // 4)
-    rows = claims.claim_rows(
-        data.image_features, data.text_features[0], data.text_features, data.labels, data.logit_scale, k
-    )
+    k = default_worst_k(len(data.classnames))
+    texts = data.text_features[0], data.text_features
+    rows = claims.claim_rows(data.image_features, *texts, data.labels, data.logit_scale, k, followed_k=10)
     rows.append(claims.sight(data.image_features, data.text_features[0], data.labels))
     mine = pages.evidence_table(rows).astype(str)
     theirs = committed[committed["data"] == name].drop(columns="data").reset_index(drop=True)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from cmmlib.errors import InputError
-from cmmlib.study.study import CONTENTS, KINDS, LIVE_ONLY, PLACES, USED_BY, Study, slugify
+from cmmlib.study.study import COMMON, CONTENTS, KINDS, LIVE_ONLY, PLACES, USED_BY, Study, slugify
 
 DIGESTS = {"data": "d1", "weights": "w1", "templates": "t1"}
 
@@ -210,10 +210,22 @@ def test_the_parameters_cell_round_trips():
     assert Study.from_cell(names) == study()
 
 
-def test_the_parameters_cell_holds_every_field_with_its_meaning():
+def test_the_parameters_cell_holds_the_common_fields_and_those_that_were_changed():
     lines = Study.parameters_cell().splitlines()
-    assert [line.split(" = ")[0] for line in lines] == list(Study.model_fields)
+    assert [line.split(" = ")[0] for line in lines] == list(COMMON)
     assert all("  # " in line and len(line) <= 120 for line in lines)
+    changed = {"seed": 3, "worst_k": 5, "base_template": 'a "{}"', "split": None, "unknown": 1}
+    names: dict[str, object] = {}
+    exec(Study.parameters_cell(changed), names)
+    given = {name: names[name] for name in names if name in Study.model_fields}
+    defaults = {name: Study.model_fields[name].default for name in COMMON}
+    assert given == defaults | {"seed": 3, "worst_k": 5, "base_template": 'a "{}"'}
+
+
+def test_a_study_is_made_again_from_what_was_changed():
+    given = study(seed=5, worst_k=2, base_template="it's a {}")
+    assert set(given.changed()) == {*COMMON, "worst_k", "base_template"}
+    assert Study.from_cell(given.changed()) == given
 
 
 def test_injected_values_win_over_the_cell():
