@@ -224,7 +224,7 @@ def test_the_parameters_cell_holds_the_common_fields_and_those_that_were_changed
 
 def test_a_study_is_made_again_from_what_was_changed():
     given = study(seed=5, worst_k=2, base_template="it's a {}")
-    assert set(given.changed()) == {*COMMON, "worst_k", "base_template"}
+    assert set(given.changed()) == {*COMMON, "worst_k", "base_template", "out"}  # a path is made absolute
     assert Study.from_cell(given.changed()) == given
 
 
