@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from adjustText import adjust_text
 from matplotlib.figure import Figure
 from PIL import Image
 
 from cmmlib.report import plots
+from cmmlib.report.plots import style
 from cmmlib.report.plots.style import name_points
 
 SIZES = [2, 5, 47, 400]
@@ -192,6 +194,13 @@ def test_the_slopes_count_who_gains_and_who_loses():
     assert figure.axes[0].get_title(loc="left") == "More than 5 points gained: 1 class; lost: 1"
 
 
+@pytest.fixture
+def few_rounds(monkeypatch) -> None:
+    """Names are moved apart in 20 rounds, not 300: enough to see that a figure draws."""
+    monkeypatch.setattr(style, "adjust_text", lambda *args, **kw: adjust_text(*args, **{**kw, "iter_lim": 20}))
+
+
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures, backbone_figures])
 def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
