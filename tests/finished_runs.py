@@ -103,7 +103,7 @@ def write_chapter(file: Path, *cells: str) -> None:
     nbformat.write(notebook, file)
 
 
-def read_through(run: Run, chapter: Path, by_tags: bool = True) -> list[str]:
+def read_through(run: Run, chapter: Path, by_tags: bool = True, figures: bool = True) -> list[str]:
     """Run a chapter's cells in this process, where a warning is an error; returns the sentences that they show.
 
     Figures are drawn, not kept; tables are made, not shown. What the chapter records goes to the run's folder.
@@ -112,6 +112,8 @@ def read_through(run: Run, chapter: Path, by_tags: bool = True) -> list[str]:
     said: list[str] = []
 
     def draw(_, figure, name):
+        if not figures:
+            return
         assert figure.get_label(), name
         figure.draw_without_rendering()
         plt.close(figure)

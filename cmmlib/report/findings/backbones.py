@@ -35,7 +35,7 @@ def where_from(run: Run, sides: Sequence[RunSummary]) -> str:
     if _share_recipe(sides):
         told += (
             f" {BLAZON_MINI} comes with two sets of weights, of one recipe and the same training pictures; *early* saw "
-            "fewer of them. [Its model card](91_model_card.ipynb) has the numbers."
+            "fewer of them. Its model card has the numbers."
         )
     return told
 

@@ -1,0 +1,137 @@
+"""What the chapters say of many studies, read again and compared with the numbers that they recorded.
+
+A sentence chooses its words by the numbers; here its words are held against results.json, over seeds, class lists, a
+study without labels and real embeddings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from finished_runs import read_through, strict_json, write_embeddings
+
+from cmmlib import Study, open_run
+from cmmlib import functional as F
+from cmmlib.report import plots
+from cmmlib.report.display_names import display_name
+from cmmlib.report.formatting import decimal, percent, percent_number
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CHAPTERS = ("01_phenomenon", "02_cmm", "04_ensemble", "07_backbones", "08_without_labels")
+Check = Callable[[re.Match[str], dict[str, Any]], bool]
+
+
+def prompts_better(found: re.Match[str], results: dict[str, Any]) -> bool:
+    rows = results["prompts"]
+    overall, plain, scale_free = ([row[key] for row in rows] for key in ("overall", "cmm_mean", "cmm_mean_scale_free"))
+    ranks = [decimal(spearman(score, overall)) for score in (plain, scale_free)]
+    better = "plain" if float(ranks[0]) > float(ranks[1]) else "scale-free"
+    return found[1] == better and ranks[0] != ranks[1]
+
+
+def spearman(x: list[float], y: list[float]) -> float | None:
+    return F.spearman(torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64))
+
+
+def row(results: dict[str, Any], shown: str) -> dict[str, Any]:
+    return next(row for row in results["ensembles"] if display_name(row["name"]) == shown)
+
+
+def of_base(found: re.Match[str], results: dict[str, Any]) -> bool:
+    """*method* ... has X % (D points more than the base prompt) overall."""
+    mine, base = row(results, found[1]), row(results, "base")
+    change = mine["overall"] - base["overall"]
+    return found[2] == percent_number(mine["overall"]) and found[4] == ("more" if change > 0 else "less")
+
+
+def highest(found: re.Match[str], results: dict[str, Any]) -> bool:
+    free = [row for row in results["ensembles"] if row["label_free"]]
+    return row(results, found[1])["overall"] == max(row["overall"] for row in free)
+
+
+def best_tail(found: re.Match[str], results: dict[str, Any]) -> bool:
+    rows = [row for row in results["backbones"]["overview"] if row["overall"] is not None]
+    best = max(rows, key=lambda row: row["overall"])
+    return (best["worst"] == max(row["worst"] for row in rows)) == (found[1] == "has")
+
+
+RULES: list[tuple[str, Check]] = [
+    (r"is right on ([\d.]+ %) of the images \(", lambda m, r: m[1] == percent(r["accuracy"]["overall"])),
+    (
+        r"and on ([\d.]+ %|n/a) in its worst (\d+)\.",
+        lambda m, r: m[1] == percent(r["accuracy"]["worst"][m[2]]) and int(m[2]) == r["worst_k"],
+    ),
+    (r"(\d+) class(?:es)? without one recognised image;", lambda m, r: int(m[1]) == r["accuracy"]["zero_classes"]),
+    (
+        r"worst@(\d+) lies between the two values ([\d.]+) to ([\d.]+) %",
+        lambda m, r: (
+            (m[2], m[3]) == tuple(percent_number(r["accuracy"][key][m[1]]) for key in ("worst", "worst_split_half"))
+        ),
+    ),
+    (
+        r"rank correlation of CMM and accuracy is (-?[\d.]+)\. ",
+        lambda m, r: m[1] == decimal(r["cmm"]["soft"]["spearman"]),
+    ),
+    (
+        r"CMM finds (more|fewer)",
+        lambda m, r: (r["cmm"]["soft"]["precision_at_k"] > r["cmm"]["soft"]["chance"]) == (m[1] == "more"),
+    ),
+    (r"the (plain|scale-free) form ranks them better", prompts_better),
+    (r"\*([\w ]+)\*, with[^(]* has ([\d.]+) % \(([\d.]+) points (more|less) than the base prompt\) overall", of_base),
+    (r"Of the methods without labels, the highest overall accuracy is that of \*([\w ]+)\*", highest),
+    (r"So the best average (has|does not have) the best tail", best_tail),
+]
+
+
+def sentences(run) -> list[str]:
+    """What chapters say; figures are not drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in plots.__all__:
+            patch.setattr(plots, name, lambda *_, **__: None)
+        return [
+            text for chapter in CHAPTERS for text in read_through(run, NOTEBOOKS / f"{chapter}.ipynb", figures=False)
+        ]
+
+
+def checked(run) -> set[str]:
+    """Compare every sentence that a rule knows with the results; returns the patterns that were met."""
+    said, met = sentences(run), set()
+    results = strict_json(run.folder / "results.json")
+    for text in said:
+        assert not re.search(r"\b(nan|None|inf)\b", text), text
+        for pattern, holds in RULES:
+            for found in re.finditer(pattern, text):
+                assert holds(found, results), text
+                met.add(pattern)
+    return met
+
+
+@pytest.mark.usefixtures("shared_cache")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        *({"seed": seed} for seed in range(4)),
+        *({"dataset": f"blazon:{number}"} for number in (1, 2, 3)),
+    ],
+    ids=str,
+)
+def test_sentences_agree_with_the_numbers_of_a_miniature_world(parameters, tmp_path):
+    met = checked(open_run(Study.of({**parameters, "limit": 3, "out": str(tmp_path)})))
+    assert len(met) >= 7
+
+
+def test_sentences_of_a_study_without_labels_speak_of_no_accuracy(tmp_path):
+    data = write_embeddings(tmp_path / "x.npz", labels=None)
+    assert checked(open_run(Study.of({"dataset": data, "out": str(tmp_path)}))) == set()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("file", ["pets25_vitb32.npz", "dtd_test_vitb32.npz"])
+def test_sentences_agree_with_the_numbers_of_real_embeddings(file, real_data, tmp_path):
+    met = checked(open_run(Study.of({"dataset": f"embeddings:{real_data / file}", "out": str(tmp_path)})))
+    assert len(met) >= 6
