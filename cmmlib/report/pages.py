@@ -7,6 +7,7 @@ here, once.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -144,17 +145,21 @@ def _has_room(frame: pd.DataFrame) -> bool:
 
 def show_figure(run: Run, figure: Figure, name: str) -> None:
     """Show a figure with its alt text (its label), and write it to the run's figures/ as SVG and PNG."""
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
     from IPython.display import SVG, display
 
+    from cmmlib.report.plots.style import save
+
     folder = run.folder / "figures"
-    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        with whole_file(folder / f"{name}.svg") as temporary:
-            figure.savefig(temporary, bbox_inches="tight", metadata={"Date": None})
-        with whole_file(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, bbox_inches="tight", dpi=200)
+    with whole_file(folder / f"{name}.svg") as temporary:
+        own = {"svg.hashsalt": name, "svg.fonttype": "path"}
+        missing = save(figure, temporary, metadata={"Date": None}, rc=own)
+    with whole_file(folder / f"{name}.png") as temporary:
+        missing |= save(figure, temporary, dpi=200)
     plt.close(figure)
+    if missing:
+        shown = " ".join(sorted(missing)[:20])
+        print(f"figure {name}: no font here has {shown}: install one, for example Noto", file=sys.stderr)
     display(SVG(filename=str(folder / f"{name}.svg")), metadata={"image/svg+xml": {"alt": figure.get_label()}})
 
 

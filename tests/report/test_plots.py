@@ -15,7 +15,7 @@ from PIL import Image
 
 from cmmlib.report import plots
 from cmmlib.report.plots import style
-from cmmlib.report.plots.style import name_points
+from cmmlib.report.plots.style import name_points, save
 
 SIZES = [2, 5, 47, 400]
 
@@ -337,3 +337,24 @@ def test_the_figure_of_growth_says_what_grows_fastest():
     jump = plots.scaling(growth(proportional, (10.0, 35.0, 40.0)))  # at most in proportion from end to end, not halfway
     assert jump._suptitle.get_text() == "Time grows fastest with images"
     assert plots.scaling(pd.read_csv(STATIC / "scale.csv")).get_label()
+
+
+# ---------------------------------------------------------------- settings and letters that are not the book's
+
+
+def test_the_user_s_own_settings_have_no_say(tmp_path):
+    """A matplotlibrc may ask for LaTeX, which need not be here."""
+    with plt.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.family": "no such font"}):
+        figure = plots.worst_bracket([1, 2], [0.1, 0.2], [0.2, 0.3])
+        assert save(figure, tmp_path / "x.png") == set()
+        assert plt.rcParams["text.usetex"]
+    plt.close(figure)
+    assert figure.axes[0].get_facecolor() == (1, 1, 1, 1)
+
+
+def test_letters_that_no_font_has_are_told_once_and_nothing_else_is_hidden(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "_fonts", lambda: ["DejaVu Sans"])
+    figure, axis = plt.subplots()
+    axis.set_title("\u72ee\u5b50 and \u00e9")
+    assert save(figure, tmp_path / "x.svg") == {"\u72ee", "\u5b50"}
+    plt.close(figure)

@@ -6,14 +6,19 @@ rest is blue, wherever they appear.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, wraps
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from adjustText import adjust_text
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
@@ -34,8 +39,27 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
 }
+# Behind DejaVu Sans, which comes with matplotlib: fonts with the letters of other scripts, where they are installed.
+FONTS = (
+    *("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Emoji"),
+    *("WenQuanYi Zen Hei", "Arial Unicode MS", "Segoe UI Symbol", "Unifont"),
+)
+_GLYPH = re.compile(r"Glyph (\d+) .*missing from font")
+
+
+@contextmanager
+def book_style() -> Iterator[None]:
+    """The book's settings of matplotlib, and none of the user's own (a matplotlibrc may ask for LaTeX)."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({**sns.axes_style("ticks"), **STYLE, "font.family": _fonts()})
+        yield
+
+
+@cache
+def _fonts() -> list[str]:
+    return ["DejaVu Sans", *sorted(set(FONTS) & set(font_manager.get_font_names()), key=FONTS.index)]
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -43,11 +67,22 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @wraps(draw)
     def figure(*args, **kwargs) -> Figure:
-        with mpl.rc_context(), sns.axes_style("ticks", STYLE):
-            mpl.rcParams.update(STYLE)
+        with book_style(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _GLYPH.pattern)  # told when the figure is saved
             return draw(*args, **kwargs)
 
     return figure
+
+
+def save(figure: Figure, path: Path, **options: Any) -> set[str]:
+    """Save a figure in the book's style; returns the characters that no font here has."""
+    with warnings.catch_warnings(record=True) as caught, book_style(), mpl.rc_context(options.pop("rc", None)):
+        warnings.simplefilter("always")
+        figure.savefig(path, bbox_inches="tight", **options)
+    missing = {chr(int(found[1])) for found in (_GLYPH.search(str(w.message)) for w in caught) if found}
+    for other in (warning for warning in caught if not _GLYPH.search(str(warning.message))):
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return missing
 
 
 def described(figure: Figure, alt: str) -> Figure:
