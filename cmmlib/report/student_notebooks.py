@@ -1,7 +1,7 @@
 """Notebooks for students: a run's chapters with its numbers, exercises with an empty answer cell, and their solutions.
 
 What is written needs no clone and no network: the chapters, `solutions/`, `data/` with copies of the files that the
-study reads, and one zip file of all. Every notebook runs from top to bottom in the folder that it lies in.
+study reads, and a zip file of all but the solutions. Every notebook runs from top to bottom in the folder that it lies in.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import nbformat
 
 from cmmlib.errors import InputError
+from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import SETUP, source
-from cmmlib.report.exercises import ANSWER
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.run_files import read_run
@@ -30,7 +30,7 @@ _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)\s]+)\)")
 
 
 def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
-    """Write a finished run's chapters for students into a folder of their own, and return the zip file of all.
+    """Write a finished run's chapters for students into a folder of their own, and return their zip file.
 
     Args:
         data: the files and folders that the study reads, if it reads any; their copies go into `data/`.
@@ -118,7 +118,9 @@ def _linked(text: str, chapters: set[str]) -> str:
         if found[2] in chapters:
             return found[0]
         page = found[2].removeprefix("../book/")
-        return f"[{found[1]}]({address}/blob/main/book/{page})" if address and page != found[2] else found[1]
+        if page == found[2]:
+            return found[1]
+        return f"[{found[1]}]({address}/blob/main/book/{page})" if address else f"{found[1]} (a page of the book)"
 
     return _LINK.sub(link, text)
 
@@ -133,11 +135,13 @@ def _without_answers(cells: list[Any]) -> Iterator[Any]:
 
 
 def _answer_cells(check: Any, number: int) -> Iterator[Any]:
-    answers = [output["data"][ANSWER] for output in check.outputs if ANSWER in output.get("data", {})]
+    answers = [
+        output["data"][exercises.ANSWER] for output in check.outputs if exercises.ANSWER in output.get("data", {})
+    ]
     for answer in answers:
         name, value = answer["name"], answer["value"]
         yield _code(f"answer-{number}", f"{name} = ...  # your answer")
-        yield _code(f"check-{number}", f"exercises.check({name}, expected={value!r})")
+        yield _code(f"check-{number}", f"exercises.check({name}, {exercises.key(value)!r})".replace("'", '"'))
 
 
 def _code(cell_id: str, text: str) -> Any:
@@ -147,9 +151,11 @@ def _code(cell_id: str, text: str) -> Any:
 
 
 def _zipped(folder: Path) -> Path:
-    """All that was written in one file, in a fixed order and without times: the same run gives the same bytes."""
+    """What students get in one file, in a fixed order and without times: the same run gives the same bytes."""
     target = folder / ARCHIVE
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != own_folders.MARK)
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and SOLUTIONS not in path.relative_to(folder).parts
+    )
     with whole_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
             if not path.name.startswith("."):

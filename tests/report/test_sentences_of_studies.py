@@ -68,7 +68,7 @@ RULES: list[tuple[str, Check]] = [
     ),
     (r"(\d+) class(?:es)? without one recognised image;", lambda m, r: int(m[1]) == r["accuracy"]["zero_classes"]),
     (
-        r"worst@(\d+) lies between the two values ([\d.]+) to ([\d.]+) %",
+        r"the bracket of worst@(\d+) is ([\d.]+) to ([\d.]+) %",
         lambda m, r: (
             (m[2], m[3]) == tuple(percent_number(r["accuracy"][key][m[1]]) for key in ("worst", "worst_split_half"))
         ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -35,9 +37,11 @@ def for_students(made_once, labelled) -> Path:
 
 @pytest.fixture
 def unpacked(for_students, tmp_path, monkeypatch) -> Path:
-    """What the zip file holds, in an empty folder that is the working folder."""
+    """What the zip file holds and the solutions, in an empty folder that is the working folder."""
     with zipfile.ZipFile(for_students / "notebooks.zip") as archive:
         archive.extractall(tmp_path / "desk")
+    assert not (tmp_path / "desk" / "solutions").exists()
+    shutil.copytree(for_students / "solutions", tmp_path / "desk" / "solutions")
     monkeypatch.chdir(tmp_path / "desk")
     return tmp_path / "desk"
 
@@ -94,6 +98,7 @@ def test_students_see_numbers_and_no_solution(for_students):
         chapter = read(path)
         assert not [cell for cell in chapter.cells if {"solution", "check"} & {*tags(cell)}]
         assert exercises.ANSWER not in path.read_text()
+        assert not re.search(r"exercises.check\(\w+, -?[\d.]", path.read_text())
         assert [o for cell in chapter.cells for o in cell.get("outputs", [])], path.name
     said = (for_students / "01_phenomenon.ipynb").read_text()
     assert "**In this run:** the classifier is right on" in said
@@ -163,7 +168,12 @@ def test_the_files_of_a_study_are_known(fields, files):
         (..., 0.5, "no answer yet"),
         (0.5, 0.5, "right"),
         (0.503, 0.5, "right"),
+        (0.999, 1.0, "right"),
+        (-0.1546, -0.1549, "right"),
+        (382, 382, "right"),
         (0.6, 0.5, "not yet"),
+        (0.05, 0.5, "not yet"),
+        (-0.5, 0.5, "not yet"),
         ("half", 0.5, "not yet"),
         (None, 0.5, "not yet"),
         (float("nan"), 0.5, "not yet"),
@@ -172,8 +182,14 @@ def test_the_files_of_a_study_are_known(fields, files):
     ],
 )
 def test_a_check_takes_whatever_a_student_writes(given, expected, said, capsys):
-    exercises.check(given, expected)
+    exercises.check(given, exercises.key(expected))
     assert said in capsys.readouterr().out
+
+
+def test_an_answer_cannot_be_read_off_its_key():
+    assert exercises.key(-0.1546) == exercises.key(-0.1549)
+    assert re.fullmatch("[0-9a-f]{12}", str(exercises.key(-0.1546)))
+    assert len({exercises.key(n / 100) for n in range(10, 100)}) == 90
 
 
 @pytest.mark.parametrize("value", [0.25, 3, None, float("nan")])

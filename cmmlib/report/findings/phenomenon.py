@@ -38,7 +38,9 @@ def _lowest(run: Run, accuracy: ClassAccuracy, shown: int = 5) -> str:
         return f"The lowest is {spoken[0]}, at {percent(accuracy.value[lowest[0]].item())}."
     listed = "; ".join(spoken)
     more = f" and {len(lowest) - shown} more" if len(lowest) > shown else ""
-    return f"{len(lowest)} classes are the lowest, at {percent(accuracy.value[lowest[0]].item())}: {listed}{more}."
+    return (
+        f"{len(lowest)} classes share the lowest accuracy, {percent(accuracy.value[lowest[0]].item())}: {listed}{more}."
+    )
 
 
 def _spoken(run: Run, c: int) -> str:
@@ -74,8 +76,8 @@ def swallowed_and_scattered(fates: pd.DataFrame) -> str:
     taken = f"{percent(swallowed['other'], 0)} of the images of {name(swallowed['name'])}"
     spread = f"{percent(scattered['rest'], 0)} of the images of {name(scattered['name'])}"
     return (
-        f"of these classes one is swallowed most: {taken} are called {name(swallowed['taken_for'])}. One is scattered "
-        f"most: {spread} go to classes other than itself and the one that takes most."
+        f"no class here loses more images to one other: {taken} are called {name(swallowed['taken_for'])}. No class here "
+        f"scatters more: {spread} go to classes other than itself and the one that takes most."
     )
 
 
@@ -96,7 +98,7 @@ def bracket(
     images = int(accuracy.count[accuracy.count > 0].double().median())
     advice = "enough for a narrow bracket" if images >= FEW else "few, so expect a wide bracket"
     return (
-        f"a class has {counted(images, 'image')} (median), {advice}; worst@{ks[index]} lies between the two values "
+        f"a class has {counted(images, 'image')} (median), {advice}; the bracket of worst@{ks[index]} is "
         f"{interval((naive[index], halves[index]))}."
     )
 

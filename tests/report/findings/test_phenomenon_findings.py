@@ -1,0 +1,94 @@
+"""Sentences of chapter 1, at the extremes."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+from finished_runs import opened, write_embeddings
+
+from cmmlib import functional as F
+from cmmlib.evaluation import evaluation
+from cmmlib.report.findings import phenomenon as said
+from cmmlib.study.run import Run
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return opened(write_embeddings(tmp_path / "x.npz"), out=str(tmp_path / "runs"))
+
+
+def accuracy_of(values: list[float], images: int = 4) -> F.ClassAccuracy:
+    """Classes with these accuracies, so many images each; NaN is a class without images."""
+    count = torch.tensor([0 if v != v else images for v in values])
+    correct = torch.tensor([0 if v != v else round(v * images) for v in values])
+    return F.ClassAccuracy(correct.double() / count, count, correct)
+
+
+def report_of(accuracy: F.ClassAccuracy, k: int) -> dict:
+    labels = torch.repeat_interleave(torch.arange(len(accuracy.count)), accuracy.count)
+    rank = torch.cat([torch.arange(int(n)) for n in accuracy.count])
+    right = rank < accuracy.correct[labels]
+    other = (labels + 1) % len(accuracy.count)
+    return evaluation.accuracy_report(torch.where(right, labels, other), labels, len(accuracy.count), k)
+
+
+def test_one_lowest_class_is_named_and_many_are_counted(run):
+    one = accuracy_of([0.25, *[0.75] * 11])
+    text = said.best_and_worst(run, one, report_of(one, run.worst_k))
+    assert f"The lowest is *{run.classnames[0]}*, at 25.0 %." in text
+    many = accuracy_of([0.0] * 7 + [1.0] * 5)
+    text = said.best_and_worst(run, many, report_of(many, run.worst_k))
+    assert "7 classes share the lowest accuracy, 0.0 %: " in text
+    assert text.endswith("and 2 more.")
+
+
+def test_fewer_classes_with_images_than_k_have_no_worst_set(run):
+    few = accuracy_of([0.5, 1.0, *[float("nan")] * 10])
+    text = said.best_and_worst(run, few, report_of(few, run.worst_k))
+    assert "on n/a in its best 3 classes and on n/a in its worst 3." in text
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 1.0, 1.0], "1 class without one recognised image; 1 of 3 below half"),
+        ([1.0, 1.0], "0 classes without one recognised image; 0 of 2 below half"),
+        ([0.0, float("nan"), 0.0, 0.25], "2 classes without one recognised image; 2 of 3 below half"),
+    ],
+)
+def test_low_classes_are_counted(values, expected):
+    assert expected in said.low_classes(accuracy_of(values))
+
+
+def test_names_are_no_markup():
+    fates = pd.DataFrame({"own": [0.1], "other": [0.9], "rest": [0.0], "name": ["<b>*x*</b>"], "taken_for": ["$y$"]})
+    text = said.swallowed_and_scattered(fates)
+    assert "<b>" not in text
+    assert "$" not in text
+    assert "90 % of the images of" in text
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ([0, 0, 100], "2 of 3 classes are never predicted; 2, these included"),
+        ([5, 5], "0 of 2 classes are never predicted; 0, these included"),
+        ([1, 0, 99, 100], "1 of 4 classes are never predicted; 2, these included"),
+    ],
+)
+def test_classes_that_are_hardly_predicted_are_counted(predicted, expected):
+    assert expected in said.rarely_predicted(torch.tensor(predicted))
+
+
+def test_the_bracket_says_whether_images_are_many():
+    few, many = accuracy_of([0.5, 1.0], 4), accuracy_of([0.5, 1.0], 40)
+    assert "few, so expect a wide bracket; the bracket of worst@1 is 50.0 to 60.0 %" in said.bracket(
+        few, [1, 2], [0.5, 0.75], [0.6, 0.75], 1
+    )
+    assert "enough for a narrow bracket" in said.bracket(many, [1, 2], [0.5, 0.75], [None, None], 5)
+
+
+def test_a_fixed_set_has_its_size():
+    assert said.fixed_set(1, (0.1, 0.2)).startswith("as a fixed set, the 1 class of the lowest accuracy")
+    assert "interval is n/a" in said.fixed_set(3, None)
