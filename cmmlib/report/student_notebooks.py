@@ -1,7 +1,7 @@
 """Notebooks for students: a run's chapters with its numbers, exercises with an empty answer cell, and their solutions.
 
 What is written needs no clone and no network: the chapters, `solutions/`, `data/` with copies of the files that the
-study reads, and a zip file of all but the solutions. Every notebook runs from top to bottom in the folder that it lies in.
+study reads, and a zip file of all but the solutions. Every notebook runs from top to bottom where it lies.
 """
 
 from __future__ import annotations

@@ -256,6 +256,9 @@ def _preferred(prompts: pd.DataFrame) -> str:
     return f"plain CMM prefers the prompt {plainly}, scale-free CMM {free}"
 
 
+SMALL = 0.1  # a difference of rank correlations over some dozens of prompts that chance makes easily
+
+
 def _rank_correlations(rows: Sequence[Mapping[Any, Any]]) -> str:
     """Rank correlations of both forms with overall accuracy, and which is higher."""
     overall, *scores = (torch.tensor([row[c] for row in rows], dtype=torch.float64) for c in ("overall", *FORMS))
@@ -264,7 +267,8 @@ def _rank_correlations(rows: Sequence[Mapping[Any, Any]]) -> str:
         return "there is no rank correlation of CMM and accuracy, since one of the two is the same for all prompts."
     few = " (of two prompts it can only be 1 or -1)" if len(rows) == 2 else ""
     better = _compared(plainly, free, 0, "the plain form ranks", "the scale-free form ranks", "neither form ranks")
+    small = ", by too little to count on" if "neither" not in better and abs(plainly - free) < SMALL else ""
     return (
         f"the rank correlation of CMM with the accuracy of {len(rows)} prompts{few} is {decimal(plainly)} in the plain "
-        f"form and {decimal(free)} in the scale-free form: {better} them better."
+        f"form and {decimal(free)} in the scale-free form: {better} them better{small}."
     )

@@ -76,8 +76,8 @@ def swallowed_and_scattered(fates: pd.DataFrame) -> str:
     taken = f"{percent(swallowed['other'], 0)} of the images of {name(swallowed['name'])}"
     spread = f"{percent(scattered['rest'], 0)} of the images of {name(scattered['name'])}"
     return (
-        f"no class here loses more images to one other: {taken} are called {name(swallowed['taken_for'])}. No class here "
-        f"scatters more: {spread} go to classes other than itself and the one that takes most."
+        f"no class here loses more images to one other: {taken} are called {name(swallowed['taken_for'])}. No class "
+        f"here scatters more: {spread} go to classes other than itself and the one that takes most."
     )
 
 
