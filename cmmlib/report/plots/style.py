@@ -53,7 +53,8 @@ def book_style() -> Iterator[None]:
     """The book's settings of matplotlib, and none of the user's own (a matplotlibrc may ask for LaTeX)."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update({**sns.axes_style("ticks"), **STYLE, "font.family": _fonts()})
+        settings: dict[Any, Any] = {**sns.axes_style("ticks"), **STYLE, "font.family": _fonts()}
+        mpl.rcParams.update(settings)
         yield
 
 
