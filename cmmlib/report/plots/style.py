@@ -77,8 +77,11 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def save(figure: Figure, path: Path, **options: Any) -> set[str]:
     """Save a figure in the book's style; returns the characters that no font here has."""
-    with warnings.catch_warnings(record=True) as caught, book_style(), mpl.rc_context(options.pop("rc", None)):
+    with warnings.catch_warnings(record=True) as caught, mpl.rc_context():
         warnings.simplefilter("always")
+        mpl.rcdefaults()  # and not the style, whose layout would be laid over figures that have their own
+        settings: dict[Any, Any] = {"font.family": _fonts(), **options.pop("rc", {})}
+        mpl.rcParams.update(settings)
         figure.savefig(path, bbox_inches="tight", **options)
     missing = {chr(int(found[1])) for found in (_GLYPH.search(str(w.message)) for w in caught) if found}
     for other in (warning for warning in caught if not _GLYPH.search(str(warning.message))):
