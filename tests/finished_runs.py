@@ -168,6 +168,15 @@ def opened(dataset: str, **parameters: Any) -> Run:
     return open_run(Study.of({"dataset": dataset, **parameters}))
 
 
+def run_of(*classnames: str, pictures: Any = None) -> Run:
+    """An unlabelled run of these classes; every image and text is one unit vector of its own."""
+    x = torch.eye(len(classnames))
+    features = {"image_features": x, "base_text_features": x, "text_features": x[None]}
+    names = {"classnames": list(classnames), "prompts": ["{}"], "base_prompt": "{}"}
+    study, none = Study.of({"dataset": "embeddings:none.npz"}), {"labels": None, "backbone": None}
+    return Run(study, "none", Path("none"), logit_scale=10.0, pictures=pictures, **features, **names, **none)
+
+
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(x, dim=-1)

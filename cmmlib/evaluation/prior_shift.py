@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib.evaluation.corrections import CORRECTIONS, cross_fitted
-from cmmlib.evaluation.evaluation import WORST, ensemble_rows
+from cmmlib.evaluation.evaluation import ensemble_rows
 from cmmlib.evaluation.methods import MethodResult
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
@@ -129,4 +129,4 @@ def _by_appearance(frequencies: Tensor, labels: Tensor) -> Tensor:
 def _scores(run: Run, labels: Tensor, correction: Correction, rows: Tensor | None = None) -> dict[str, Any]:
     images, y = (run.image_features, labels) if rows is None else (run.image_features[rows], labels[rows])
     accuracy = F.class_accuracy(correction.predict(images), y, run.n_classes)
-    return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, WORST[2])}
+    return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}

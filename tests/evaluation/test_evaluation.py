@@ -11,7 +11,7 @@ from finished_runs import by_name, near_texts, opened, write_embeddings
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
 from cmmlib import functional as F
-from cmmlib.evaluation import evaluation, methods
+from cmmlib.evaluation import ablation, evaluation, methods
 from cmmlib.evaluation.evaluation import best_template, ensemble_rows
 from cmmlib.evaluation.methods import MethodResult, compare_methods
 from cmmlib.functional.candidates import Candidates
@@ -158,7 +158,7 @@ def direct_scores(run: Run, classifier: torch.Tensor) -> tuple[float, float]:
 
 def test_the_curve_describes_the_first_of_the_ranking(synthetic):
     everything, ranking = near_texts(synthetic, dict.fromkeys(range(1, CLASSES), 3)), [5, 0, 1, *range(6, 12)]
-    rows = evaluation.described_curve(synthetic.blind, synthetic.labels, everything, ranking, [0, 3])
+    rows = ablation.described_curve(synthetic.blind, synthetic.labels, everything, ranking, [0, 3])
     assert [(row["count"], row["method"]) for row in rows] == [
         (count, method)
         for count in (0, 3)
@@ -180,7 +180,7 @@ def test_the_curve_describes_the_first_of_the_ranking(synthetic):
 
 def test_the_ablation_changes_one_part_at_a_time(synthetic):
     described = near_texts(synthetic, {1: 3, 3: 2})
-    rows = evaluation.ablation(synthetic.blind, synthetic.labels, described)
+    rows = ablation.ablation(synthetic.blind, synthetic.labels, described)
     assert [row["version"] for row in rows] == [
         *("as it is", "templates only", "descriptions only, in the described classes"),
         *("uniform weights, groups balanced", "uniform weights", "CMM weights, groups not balanced"),

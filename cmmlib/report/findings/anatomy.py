@@ -1,11 +1,10 @@
-"""Sentences and tables of chapter 6. Those about the interventions are of their shipped record, not of the run."""
+"""Sentences and tables of chapter 6: what explains failure. `repairs` and `intervention_record` have the others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
@@ -13,18 +12,15 @@ from torch import Tensor
 import cmmlib.functional as F
 from cmmlib.blazon import anatomy
 from cmmlib.blazon.anatomy import Explained
-from cmmlib.blazon.classes import load_classes
 from cmmlib.blazon.language.plain_english import glosses
-from cmmlib.blazon.training import interventions
 from cmmlib.evaluation import claims
 from cmmlib.report.display_names import display_name
+from cmmlib.report.findings.repairs import reach
 from cmmlib.report.formatting import (
     counted,
     decimal,
     interval,
     join_names,
-    name,
-    names,
     percent,
     points,
     points_interval,
@@ -37,9 +33,7 @@ CLAIMS = {
     "ambiguity": -1,
     "visual_confusability": -1,
 }  # cause -> sign of the effect it should have
-GAIN = 0.05  # what a class must gain to count as recovered, as in `plots.recovery`
 SHOWN = 20  # rows of a table of classes, at most
-DONE = {"frequent": "rare names made frequent", "split": "the other sense of a name removed"}
 
 
 def verdict(bounds: Sequence[float], n: int, sign: int = 1) -> str:
@@ -204,67 +198,6 @@ def cmm_follows(ranks: Mapping[str, Mapping[str, float | None]], agreement: floa
     )
 
 
-# ---------------------------------------------------------------- who is repaired
-
-
-def described(n: int, suspects: Sequence[int]) -> str:
-    """How many of the suspects have descriptions; without any, the ensemble is of templates alone."""
-    if not n:
-        return (
-            f"no description is known of {counted(len(suspects), 'suspect')}, so the ensemble weighs templates alone."
-        )
-    return f"descriptions are known of {n} of {counted(len(suspects), 'suspect')}."
-
-
-def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
-    """How many failing classes CMM suspects, and how many each repair lifts.
-
-    Args:
-        failing: see `anatomy.fates`.
-        weakest: the weakest name of every row.
-    """
-    if not len(failing):
-        return "no class fails: all are right at least half of the time."
-    repair = anatomy.repaired_by(failing["described"].to_numpy(float), failing["prior_matched"].to_numpy(float))
-    n = {kind: int((repair == kind).sum()) for kind in anatomy.REPAIRS}
-    suspected = failing["suspected"].to_numpy(bool)
-    left = sorted({weak for weak, kind in zip(weakest, repair, strict=True) if kind == "neither"})
-    unseen = int((~suspected & (repair == "neither")).sum())
-    told = (
-        f"of {counted(len(failing), 'failing class', 'failing classes')} {_are(int(suspected.sum()))} among "
-        f"the suspects of CMM. The ensemble lifts {n['both'] + n['description']} to half or more, prior matching "
-        f"{n['both'] + n['prior matching']}: both {n['both']}, only the ensemble {n['description']}, "
-        f"only prior matching {n['prior matching']}, neither {n['neither']}."
-    )
-    if not n["neither"]:
-        return told
-    return f"{told} The weakest names of those left: {_some(left)}; of them CMM did not suspect {unseen}."
-
-
-def _some(terms: Sequence[str]) -> str:
-    if len(terms) <= SHOWN:
-        return names(terms)
-    return f"{', '.join(map(name, terms[:SHOWN]))} and {len(terms) - SHOWN} more"
-
-
-def _are(n: int) -> str:
-    return f"{n} is" if n == 1 else f"{n} are"
-
-
-def means_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
-    """Failing classes by the kind of their weakest name: counts, and mean accuracies in each way."""
-    columns = {"by_name": "by name", "described": "with the ensemble", "prior_matched": "with prior matching"}
-    shown = fates[["weakest_name", "failing", "suspected"]]
-    return shown.assign(**{head: fates[column].map(percent) for column, head in columns.items()})
-
-
-def repairs_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
-    """The same classes: how many each repair lifts."""
-    heads = {"both": "both", "description": "only the ensemble", "prior matching": "only prior matching"}
-    columns = {name: fates[name] for name in ("weakest_name", *anatomy.REPAIRS)}
-    return pd.DataFrame({heads.get(name, name): column for name, column in columns.items()})
-
-
 def one_number(alone: float | None, both: float | None) -> str:
     """Whether readings times the share in their own sense rank the classes better than readings alone."""
     told = (
@@ -275,91 +208,6 @@ def one_number(alone: float | None, both: float | None) -> str:
     if round(alone, 2) == round(both, 2):
         return f"{told}: the share in the name's own sense adds nothing."
     return f"{told}: the share in the name's own sense {'adds to it' if both > alone else 'takes away from it'}."
-
-
-# ---------------------------------------------------------------- interventions: a record, not the run
-
-
-def effects_of_interventions(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each intervention: `names` that changed, what `interventions.effect` says, and whether the claim `held`."""
-    classes, runs = load_classes(), record["runs"]
-    control, found = np.array(runs["control"]["accuracy"]), {}
-    for key in DONE:
-        recipe = interventions.RECIPES[key]
-        changed = [*recipe.frequent, *([recipe.split] if recipe.split else [])]
-        effect = interventions.effect(control, np.array(runs[key]["accuracy"]), interventions.touched(classes, recipe))
-        held = verdict(effect["change_interval"], effect["touched"])
-        found[key] = {"names": changed, **effect, "held": held}
-    return found
-
-
-def recovered_classes(record: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of `plots.recovery`."""
-    classes, runs = load_classes(), record["runs"]
-    control, rows = np.array(runs["control"]["accuracy"]), []
-    for key, title in DONE.items():
-        mask = interventions.touched(classes, interventions.RECIPES[key])
-        rows += interventions.bars(classes, title, control, np.array(runs[key]["accuracy"]), mask)
-    return pd.DataFrame(rows)
-
-
-def recipes(record: Mapping[str, Any], shipped_samples: int, seed: int) -> str:
-    """What the three models were trained on and measured on."""
-    recipe, seeds = record["runs"]["control"]["recipe"], list(record["evaluation_seeds"])
-    own = " one of them is this study's seed" if seed in seeds else " none is this study's"
-    return (
-        f"the three models saw {recipe['samples']:,} pairs of picture and caption each (the shipped one saw "
-        f"{shipped_samples:,}). *Frequent* changed {names(list(interventions.FREQUENT))}, *split* "
-        f"{names([interventions.SPLIT])}. Evaluation seeds: {join_names(list(map(str, seeds)))};{own}."
-    )
-
-
-def interventions_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """What each intervention did to the classes whose names it changed, beside all others."""
-    return pd.DataFrame(
-        {
-            "intervention": key,
-            "names changed": len(row["names"]),
-            "classes": row["touched"],
-            "before": percent(row["before"]),
-            "after": percent(row["after"]),
-            "change (points)": points_interval(row["change_interval"]),
-            "change of all others (points)": points_interval(row["change_of_others_interval"]),
-            "do they recover?": row["held"],
-        }
-        for key, row in found.items()
-    )
-
-
-def followed(found: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame) -> str:
-    """What became of the touched classes, which of them stayed behind, and what the others did."""
-    told = [_followed(DONE[key], row) for key, row in found.items()]
-    behind = rows[~(rows["after"] > rows["before"] + GAIN)]
-    stay = f"{counted(len(behind), 'class', 'classes')} gained less than {100 * GAIN:.0f} points"
-    return "; ".join(told) + f". {stay}" + (f": {names(behind['name'].tolist())}." if len(behind) else ".")
-
-
-def _followed(done: str, row: Mapping[str, Any]) -> str:
-    others = "the others change"
-    low, high = row["change_of_others_interval"]
-    if low <= 0 <= high:
-        others = "whether the others change is undecided"
-    return (
-        f"{done}: {counted(row['touched'], 'class', 'classes')} of {counted(len(row['names']), 'name')} from "
-        f"{percent(row['before'])} to {percent(row['after'])} (that they recover: *{row['held']}*; {others})"
-    )
-
-
-def readings(record: Mapping[str, Any]) -> str:
-    """How often the changed names were read in the control and in the intervention, in which sense."""
-    before, rare, split = (record["runs"][key]["readings"] for key in ("control", *DONE))
-    own = [f"{np.mean([run[term]['read'] for term in interventions.FREQUENT]):.0f}" for run in (before, rare)]
-    old, new = before[interventions.SPLIT], split[interventions.SPLIT]
-    return (
-        f"a name made frequent was read {own[1]} times on average in place of {own[0]}. {name(interventions.SPLIT)} "
-        f"was read in its own sense {old['read']:,} times in the control and {new['read']:,} in the intervention; "
-        f"under other pictures {old['elsewhere']:,} and {new['elsewhere']:,} times."
-    )
 
 
 # ---------------------------------------------------------------- the chapter's end
@@ -382,7 +230,7 @@ def what_it_means(of_accuracy: Explained, n: int, failing: pd.DataFrame) -> str:
     else:
         told = f"{join_names(yes)} lower{'s' if len(yes) == 1 else ''} accuracy"
         told += f"; for {join_names(no)} that is not shown." if no else "."
-    return f"{told} {_reach(failing)}".strip()
+    return f"{told} {reach(failing)}".strip()
 
 
 def section(of_accuracy: Explained, of_cmm: Explained, n: int, fates: pd.DataFrame) -> dict[str, Any]:
@@ -402,20 +250,3 @@ def section(of_accuracy: Explained, of_cmm: Explained, n: int, fates: pd.DataFra
 
 def _by_cause(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {str(cause): {str(end): float(value) for end, value in row.items()} for cause, row in table.iterrows()}
-
-
-def _reach(failing: pd.DataFrame) -> str:
-    if not len(failing):
-        return ""
-    repair = anatomy.repaired_by(failing["described"].to_numpy(float), failing["prior_matched"].to_numpy(float))
-    only = [int((repair == kind).sum()) for kind in ("description", "prior matching")]
-    if all(only):
-        return "The two repairs reach different classes."
-    if any(only):
-        reaching, other = ("the ensemble", "prior matching") if only[0] else ("prior matching", "the ensemble")
-        return f"Whatever {other} lifts to half or more, {reaching} lifts too, and more."
-    return (
-        "The two repairs lift the same classes."
-        if (repair == "both").any()
-        else "Neither repair lifts any class to half."
-    )

@@ -11,6 +11,7 @@ from cmmlib.blazon import anatomy
 from cmmlib.blazon.anatomy import CAUSES, Explained
 from cmmlib.blazon.training import interventions
 from cmmlib.report.findings import anatomy as findings
+from cmmlib.report.findings import intervention_record, repairs
 
 
 def explained(values: dict[str, tuple[float, float, float]], share: float = 0.1) -> Explained:
@@ -101,15 +102,15 @@ def test_whether_repairs_reach_different_classes(rows, told):
 
 
 def test_repairs_are_counted():
-    told = findings.repaired(failing((0.9, 0.9), (0.9, 0.1), (0.1, 0.1)), ["pall", "pile", "<b>"])
+    told = repairs.repaired(failing((0.9, 0.9), (0.9, 0.1), (0.1, 0.1)), ["pall", "pile", "<b>"])
     assert "of 3 failing classes 1 is among the suspects" in told
     assert (
         "lifts 2 to half or more, prior matching 1: both 1, only the ensemble 1, only prior matching 0, neither 1"
         in told
     )
     assert "The weakest names of those left: *&#60;b&#62;*; of them CMM did not suspect 1." in told
-    assert findings.repaired(failing(), []) == "no class fails: all are right at least half of the time."
-    assert "1 failing class 1 is" in findings.repaired(failing((0.9, 0.9)), ["pall"])
+    assert repairs.repaired(failing(), []) == "no class fails: all are right at least half of the time."
+    assert "1 failing class 1 is" in repairs.repaired(failing((0.9, 0.9)), ["pall"])
 
 
 def test_the_lowest_classes_do_not_hang_on_the_order():
@@ -142,25 +143,27 @@ def test_one_number(alone, both, told):
 
 def test_the_interventions_are_judged_by_the_classes_that_they_touched():
     record = interventions.load_record()
-    found = findings.effects_of_interventions(record)
+    found = intervention_record.effects_of_interventions(record)
     for row in found.values():
         assert (row["held"] == "too few classes to say") == (row["touched"] < findings.FEW_CLASSES)
-    assert list(findings.interventions_table(found)["do they recover?"]) == [row["held"] for row in found.values()]
-    assert "one of them is this study's" in findings.recipes(record, 600_000, record["evaluation_seeds"][0])
-    assert "none is this study's" in findings.recipes(record, 600_000, 0)
-    assert "*pale* was read in its own sense" in findings.readings(record)
+    assert list(intervention_record.interventions_table(found)["do they recover?"]) == [
+        row["held"] for row in found.values()
+    ]
+    assert "one of them is this study's" in intervention_record.recipes(record, 600_000, record["evaluation_seeds"][0])
+    assert "none is this study's" in intervention_record.recipes(record, 600_000, 0)
+    assert "*pale* was read in its own sense" in intervention_record.readings(record)
 
 
 def test_who_stays_behind_is_named():
-    found = findings.effects_of_interventions(interventions.load_record())
+    found = intervention_record.effects_of_interventions(interventions.load_record())
     rows = pd.DataFrame({"name": ["a$", "b"], "before": [0.1, 0.1], "after": [0.12, 0.9]})
-    assert findings.followed(found, rows).endswith("1 class gained less than 5 points: *a&#36;*.")
-    assert findings.followed(found, rows[1:]).endswith("0 classes gained less than 5 points.")
+    assert intervention_record.followed(found, rows).endswith("1 class gained less than 5 points: *a&#36;*.")
+    assert intervention_record.followed(found, rows[1:]).endswith("0 classes gained less than 5 points.")
 
 
 def test_descriptions_are_said_to_be_missing():
-    assert "templates alone" in findings.described(0, [1, 2])
-    assert findings.described(1, [4]) == "descriptions are known of 1 of 1 suspect."
+    assert "templates alone" in repairs.described(0, [1, 2])
+    assert repairs.described(1, [4]) == "descriptions are known of 1 of 1 suspect."
 
 
 def test_the_section_has_what_other_pages_quote():

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from finished_runs import run_of
 
 import cmmlib.functional as F
 from cmmlib import Study
 from cmmlib.data.images import ImageSet
 from cmmlib.report.findings import cmm as findings
 from cmmlib.study.open_run import study_data
-from cmmlib.study.run import Run
 
 NAN = float("nan")
-
-
-def a_run(*classnames: str, pictures: Any = None) -> Run:
-    """A study of these classes; every image and text is one unit vector of its own."""
-    x = torch.eye(len(classnames))
-    return Run(
-        study=Study.of({"dataset": "embeddings:none.npz"}),
-        id="none",
-        folder=Path("none"),
-        image_features=x,
-        labels=None,
-        classnames=list(classnames),
-        base_text_features=x,
-        text_features=x[None],
-        prompts=["{}"],
-        base_prompt="{}",
-        logit_scale=10.0,
-        pictures=pictures,
-        backbone=None,
-    )
 
 
 def scored(
@@ -49,7 +28,7 @@ def scored(
 
 
 def test_a_margin_is_behind_or_none():
-    run = a_run("a*b", "<i>")
+    run = run_of("a*b", "<i>")
     ahead = findings.one_image(run, run.similarity_pass(), 0)
     assert "predicted as *a&#42;b*; its rival, *&#60;i&#62;*, lies 1.0000 of cosine similarity behind" in ahead
     tied = findings.one_image(run, run.similarity_pass(torch.ones(2, 2) / 2**0.5), 0)
@@ -65,7 +44,7 @@ def test_a_margin_is_behind_or_none():
     ],
 )
 def test_the_ends_are_ahead_or_behind(low, high, said):
-    assert said in findings.lowest_and_highest(a_run("a", "b"), torch.tensor([low, high]), torch.tensor([0, 1]))
+    assert said in findings.lowest_and_highest(run_of("a", "b"), torch.tensor([low, high]), torch.tensor([0, 1]))
 
 
 def test_a_class_is_ahead_only_where_no_other_is_level():
@@ -76,7 +55,7 @@ def test_a_class_is_ahead_only_where_no_other_is_level():
 def test_the_nearest_images_carry_the_margin_of_their_class_and_plain_english():
     data = study_data(Study.of({"limit": 1}))
     assert isinstance(data, ImageSet)
-    run, similarity = a_run(*data.classnames, pictures=data), torch.eye(len(data.classnames))
+    run, similarity = run_of(*data.classnames, pictures=data), torch.eye(len(data.classnames))
     (name, images, margins), _ = findings.nearest_images(run, torch.tensor([5, 0]), similarity, 2 * similarity, n=2)
     (gloss,) = findings.in_plain_english(run, [5])["in plain English"]
     assert name == f"{data.classnames[5]} ({gloss})"
@@ -86,7 +65,7 @@ def test_the_nearest_images_carry_the_margin_of_their_class_and_plain_english():
 
 
 def test_suspects_stand_beside_their_rivals():
-    run, soft = a_run("a", "b", "c"), torch.tensor([0.5, -0.25, 0.0])
+    run, soft = run_of("a", "b", "c"), torch.tensor([0.5, -0.25, 0.0])
     rival = torch.tensor([1, 2, 1])
     table = findings.suspect_table(run, torch.tensor([1, 2]), soft, rival)
     assert table.values.tolist() == [["b", "-0.2500", "c"], ["c", "+0.0000", "b"]]

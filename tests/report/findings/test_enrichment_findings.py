@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from finished_runs import run_of
 
-from cmmlib import Study
 from cmmlib.report.findings import enrichment as findings
 from cmmlib.study.run import Run
 from cmmlib.texts.enrichment import Enrichment
@@ -16,26 +15,6 @@ from cmmlib.texts.questions import ask_about
 from cmmlib.texts.transcripts import Record
 
 NAN = float("nan")
-
-
-def a_run(*classnames: str) -> Run:
-    """A study of these classes; every image and text is one unit vector of its own."""
-    x = torch.eye(len(classnames))
-    return Run(
-        study=Study.of({"dataset": "embeddings:none.npz"}),
-        id="none",
-        folder=Path("none"),
-        image_features=x,
-        labels=None,
-        classnames=list(classnames),
-        base_text_features=x,
-        text_features=x[None],
-        prompts=["{}"],
-        base_prompt="{}",
-        logit_scale=10.0,
-        pictures=None,
-        backbone=None,
-    )
 
 
 def answered(
@@ -64,7 +43,7 @@ def answered(
     ],
 )
 def test_suspects_are_some_or_all(suspects, said):
-    told = findings.suspects_said(a_run("a", "b", "c"), suspects, torch.tensor([0.5, -0.2, 0.1]))
+    told = findings.suspects_said(run_of("a", "b", "c"), suspects, torch.tensor([0.5, -0.2, 0.1]))
     assert told.startswith(said)
 
 
@@ -90,7 +69,7 @@ def test_recall_is_compared_with_chance(numbers, said):
 
 
 def test_as_many_answers_are_shown_as_there_are():
-    run = a_run(*"abcde")
+    run = run_of(*"abcde")
     for classes in ([], [2], [0, 1, 2, 4]):
         turns = findings.dialogue(run, answered(run, *classes, model="m"))
         assert len(turns) == min(3, len(classes))
@@ -99,7 +78,7 @@ def test_as_many_answers_are_shown_as_there_are():
 
 
 def test_answers_are_counted_by_what_came_of_them():
-    found = answered(a_run(*"abc"), 0)
+    found = answered(run_of(*"abc"), 0)
     found.failed[2] = "no JSON"
     found.missing.remove(2)
     assert findings.answers_table(found)["classes"].tolist() == [1, 1, 1, 0]
@@ -114,12 +93,12 @@ def test_answers_are_counted_by_what_came_of_them():
     ],
 )
 def test_classes_without_an_answer_are_named(classes, said):
-    run = a_run("a", "b", "c*")
+    run = run_of("a", "b", "c*")
     assert said in findings.answers_said(run, answered(run, *classes, domain="photo<b>s", origin="a_b"))
 
 
 def test_of_many_classes_without_an_answer_some_are_named():
-    run = a_run(*"abcdefghij")
+    run = run_of(*"abcdefghij")
     assert findings.answers_said(run, answered(run)).endswith("*g*, *h* and 2 more.")
 
 
@@ -129,7 +108,7 @@ def test_of_many_classes_without_an_answer_some_are_named():
 def effects(*changes: tuple[float, float, float, float]):
     names = [f"c{c}" for c in range(max(2, len(changes)))]
     return findings.effects(
-        a_run(*names), dict(enumerate(changes)), {c: (c + 1) % len(names) for c in range(len(names))}
+        run_of(*names), dict(enumerate(changes)), {c: (c + 1) % len(names) for c in range(len(names))}
     )
 
 
@@ -189,7 +168,7 @@ def test_the_rivals_that_fare_worst_come_first():
 
 
 def test_costs_are_summed_over_the_answers_that_say_them():
-    run = a_run(*"abc")
+    run = run_of(*"abc")
     assert findings.costs_table(run, answered(run))["value"].tolist() == ["3", "3", "not recorded", "not recorded"]
     found = answered(run, 0, 1, tokens=700, cost=0.00125)
     assert findings.costs_table(run, found)["value"].tolist()[2:] == ["1,400", "0.0025"]
@@ -210,5 +189,5 @@ def test_costs_are_summed_over_the_answers_that_say_them():
     ],
 )
 def test_asking_about_all_saves_nothing(asked, said):
-    run = a_run(*"abcd")
+    run = run_of(*"abcd")
     assert findings.costs_said(run, answered(run, asked=asked)).startswith(said)

@@ -15,6 +15,7 @@ from cmmlib import Study
 from cmmlib.evaluation import evaluation
 from cmmlib.evaluation.evaluation import STEPS
 from cmmlib.functional.candidates import Candidates
+from cmmlib.report.findings import balance_or_cmm, ensemble_variants
 from cmmlib.report.findings import ensemble as findings
 from cmmlib.study.run import Run
 
@@ -173,9 +174,9 @@ def step(pair: tuple[str, str], value: float | None, spread: float = 0.01) -> di
 
 
 def told(**values: float | None) -> str:
-    pairs = {"balance": findings.BALANCE, "cmm": findings.CMM, "cmm_after": findings.CMM_AFTER}
-    pairs |= {"balance_after": findings.BALANCE_AFTER, "both": findings.BOTH, "first": findings.FIRST}
-    return findings.parts([step(pair, values.get(name, 0.0)) for name, pair in pairs.items()])
+    pairs = {"balance": balance_or_cmm.BALANCE, "cmm": balance_or_cmm.CMM, "cmm_after": balance_or_cmm.CMM_AFTER}
+    pairs |= {"balance_after": balance_or_cmm.BALANCE_AFTER, "both": balance_or_cmm.BOTH, "first": balance_or_cmm.FIRST}
+    return balance_or_cmm.parts([step(pair, values.get(name, 0.0)) for name, pair in pairs.items()])
 
 
 def test_what_each_adds_after_the_other_decides():
@@ -190,13 +191,15 @@ def test_what_each_adds_after_the_other_decides():
 
 
 def test_steps_that_are_not_there():
-    assert "neither balance nor CMM has a part" in findings.parts([])
-    assert "nothing is out of balance; CMM's part: +2.0 points" in findings.parts([step(findings.TEMPLATES, 0.02)])
+    assert "neither balance nor CMM has a part" in balance_or_cmm.parts([])
+    assert "nothing is out of balance; CMM's part: +2.0 points" in balance_or_cmm.parts(
+        [step(balance_or_cmm.TEMPLATES, 0.02)]
+    )
     undefined = [step(pair, 0.02) for pair in STEPS]
     for one in undefined:
         one["base_worst_10"] = {"value": None, "low": None, "high": None}
-    assert "worst 10" not in findings.parts(undefined)
-    assert findings.steps(undefined)["worst 10 (points)"].unique().tolist() == ["n/a"]
+    assert "worst 10" not in balance_or_cmm.parts(undefined)
+    assert balance_or_cmm.steps(undefined)["worst 10 (points)"].unique().tolist() == ["n/a"]
 
 
 def studies(n: int, cmm: float) -> pd.DataFrame:
@@ -211,12 +214,12 @@ def studies(n: int, cmm: float) -> pd.DataFrame:
 
 
 def test_the_conclusion_follows_the_table():
-    assert "CMM after balance adds overall (+10.2 points" in findings.conclusion(studies(5, 0.1))
-    assert "CMM after balance costs overall (-9.8 points" in findings.conclusion(studies(5, -0.1))
-    assert "CMM after balance has no clear effect overall" in findings.conclusion(studies(5, -0.002))
-    one = findings.conclusion(studies(1, 0.1))  # no interval of one study
+    assert "CMM after balance adds overall (+10.2 points" in balance_or_cmm.conclusion(studies(5, 0.1))
+    assert "CMM after balance costs overall (-9.8 points" in balance_or_cmm.conclusion(studies(5, -0.1))
+    assert "CMM after balance has no clear effect overall" in balance_or_cmm.conclusion(studies(5, -0.002))
+    one = balance_or_cmm.conclusion(studies(1, 0.1))  # no interval of one study
     assert "CMM after balance has no clear effect overall (+10.0 points)" in one
-    means = findings.part_means(studies(5, 0.1))[findings.CMM_AFTER]["overall"]
+    means = balance_or_cmm.part_means(studies(5, 0.1))[balance_or_cmm.CMM_AFTER]["overall"]
     assert means["value"] == pytest.approx(0.102)
     assert (means["up"], means["studies"]) == (5, 5)
     assert means["low"] == pytest.approx(0.102 - 2.7764 * np.std([0, 1, 2, 3, 4], ddof=1) / 1000 / 5**0.5, abs=1e-6)
@@ -227,11 +230,14 @@ def test_the_committed_table_is_whole_and_is_concluded_from():
     counts = frame.groupby(["data", "seed"], sort=False)["method"].nunique()
     assert counts.eq(7).all()
     assert {("blazon", seed) for seed in range(4)} | {(f"blazon:{n}", 0) for n in (1, 2, 3)} <= set(counts.index)
-    assert len(findings.studies(frame)) == len(counts)
-    assert len(findings.parts_over_studies(frame)) == 3 * len(findings.PARTS)
-    said = findings.conclusion(frame)
-    means = findings.part_means(frame)
-    for step, name in ((findings.CMM_AFTER, "CMM after balance"), (findings.BALANCE_AFTER, "balance after CMM")):
+    assert len(balance_or_cmm.studies(frame)) == len(counts)
+    assert len(balance_or_cmm.parts_over_studies(frame)) == 3 * len(balance_or_cmm.PARTS)
+    said = balance_or_cmm.conclusion(frame)
+    means = balance_or_cmm.part_means(frame)
+    for step, name in (
+        (balance_or_cmm.CMM_AFTER, "CMM after balance"),
+        (balance_or_cmm.BALANCE_AFTER, "balance after CMM"),
+    ):
         low, high = means[step]["overall"]["low"], means[step]["overall"]["high"]
         word = "adds" if low > 0 else "costs" if high < 0 else "has no clear effect"
         assert f"{name} {word} overall" in said
@@ -243,24 +249,24 @@ def test_the_committed_table_is_whole_and_is_concluded_from():
 def test_images_that_went_to_a_described_class_are_counted():
     labels = torch.tensor([0, 0, 1, 1, 2])
     before, after = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([1, 2, 1, 2, 0])
-    lost = findings.lost_images(labels, before, after, np.array([True, False, False]))
+    lost = ensemble_variants.lost_images(labels, before, after, np.array([True, False, False]))
     assert lost.tolist() == [1, 2]
     described = np.array([False, True, False])
     accuracy = np.array([1.0, 0.5, 1.0]), np.array([0.0, 0.5, 1.0])
-    said = findings.who_gains(*accuracy, described, lost)
+    said = ensemble_variants.who_gains(*accuracy, described, lost)
     assert "0 classes gain more than five points; 1 loses as much, 1 of them without" in said
     assert "Of the 2 images that this one lost, 1 went to a described class." in said
-    assert "described" not in findings.who_gains(*accuracy, np.zeros(3, dtype=bool), lost)
-    assert findings.who_gains(*accuracy[::-1], described, lost[:0]).endswith("0 lose as much.")
+    assert "described" not in ensemble_variants.who_gains(*accuracy, np.zeros(3, dtype=bool), lost)
+    assert ensemble_variants.who_gains(*accuracy[::-1], described, lost[:0]).endswith("0 lose as much.")
 
 
 def test_the_classes_that_lose_most():
     before, after = np.array([0.5, 0.9, 1.0, np.nan]), np.array([0.6, 0.2, 0.9, np.nan])
-    table = findings.losers(run(n_classes=4), before, after, np.array([False, True, False, False]))
+    table = ensemble_variants.losers(run(n_classes=4), before, after, np.array([False, True, False, False]))
     assert table["class"].tolist() == ["class 1", "class 2"]
     assert table["before"].tolist() == ["90.0 %", "100.0 %"]
     assert table["change (points)"].tolist() == ["-70.0", "-10.0"]
-    assert len(findings.losers(run(n_classes=4), after, after, before > 2)) == 0
+    assert len(ensemble_variants.losers(run(n_classes=4), after, after, before > 2)) == 0
 
 
 def test_the_curve_says_its_ends():
@@ -271,11 +277,11 @@ def test_the_curve_says_its_ends():
         for way in ways
     ]
     everything = dict.fromkeys(range(40), torch.zeros(1, 2))
-    said = findings.described_curve(run(), curve, everything)
+    said = ensemble_variants.described_curve(run(), curve, everything)
     assert "50.0 % with no class described, 52.0 % with the study's 2 and 90.0 % with all 40." in said
     assert "is that of *equal weights, balanced*" in said
-    assert "(1 of the classes have" in findings.described_curve(run(), curve, {0: torch.zeros(1, 2)})
-    assert "no description is recorded" in findings.described_curve(run(), curve, {})
+    assert "(1 of the classes have" in ensemble_variants.described_curve(run(), curve, {0: torch.zeros(1, 2)})
+    assert "no description is recorded" in ensemble_variants.described_curve(run(), curve, {})
 
 
 def test_versions_above_the_ensemble_are_named():
@@ -283,10 +289,10 @@ def test_versions_above_the_ensemble_are_named():
         return {"version": name, "overall": overall, "worst_10": 0.1, "worst_20": worst_20, "base_worst_10": None}
 
     rows = [version("as it is", 0.5), version("nothing cut", 0.6), version("templates only", 0.4)]
-    said = findings.ablated(rows)
+    said = ensemble_variants.ablated(rows)
     assert "overall, 1 of 2 (*nothing cut*); in the worst 10, 0 of 2." in said
     assert "worst 20" not in said
-    assert list(findings.ablation([one | {"base_worst_split_half_10": None} for one in rows], 0)) == [
+    assert list(ensemble_variants.ablation([one | {"base_worst_split_half_10": None} for one in rows], 0)) == [
         *("in %", "overall", "worst 10")
     ]
 
@@ -296,14 +302,14 @@ def test_clean_descriptions_may_cost():
         {"descriptions": kind, "method": "CMM weights", "overall": overall, "worst_10": None}
         for kind, overall in (("as answered", 0.6), ("clean", 0.5))
     ]
-    said = findings.clean(rows, True)
+    said = ensemble_variants.clean(rows, True)
     assert said.endswith("clean descriptions in place of the answers change accuracy by -10.0 points overall.")
-    assert "where no answer is recorded" in findings.clean(rows, False)
+    assert "where no answer is recorded" in ensemble_variants.clean(rows, False)
 
 
 def test_the_settings_say_their_range():
     grid = pd.DataFrame([[0.1, 0.3]], index=pd.Index([1.0], dtype=object), columns=[0.1, 0.3])
-    said = findings.sensitivity(grid, 0.1, 1.0, "20")
+    said = ensemble_variants.sensitivity(grid, 0.1, 1.0, "20")
     assert "worst 20 runs from 10.0 % to 30.0 %" in said
     assert "has 10.0 %, and 1 of 2 lie above it" in said
-    assert "fewer than 10" in findings.sensitivity(grid * np.nan, 0.1, 1.0, "10")
+    assert "fewer than 10" in ensemble_variants.sensitivity(grid * np.nan, 0.1, 1.0, "10")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cmmlib.functional.prior_matching import Correction
+from cmmlib.report.findings import price, trust
 from cmmlib.report.findings import unlabelled as findings
 from cmmlib.study.run import Run
 from cmmlib.study.study import Study
@@ -169,21 +170,21 @@ def draws(**changes: list[float]) -> pd.DataFrame:
 
 
 def test_the_price_names_who_gains_and_who_loses():
-    said = findings.price_by_law(draws(a=[0.1, 0.11, 0.12], b=[-0.2, -0.21, -0.2], c=[0.2, -0.2, 0.0]))
+    said = price.price_by_law(draws(a=[0.1, 0.11, 0.12], b=[-0.2, -0.21, -0.2], c=[0.2, -0.2, 0.0]))
     assert said.startswith("3 draws of each law")
     assert said.endswith("*law*: gain: a (+11.0); lose: b (-20.3). Highest: a.")
 
 
 @pytest.mark.parametrize("changes", [[0.0, 0.0], [0.1, -0.1], [0.3]])
 def test_chance_is_no_gain(changes):
-    assert findings.price_by_law(draws(a=changes)).endswith(
+    assert price.price_by_law(draws(a=changes)).endswith(
         "no way gains or loses clearly. Highest: the classifier as it is."
     )
 
 
 def test_no_image_can_be_drawn():
-    assert findings.price_by_law(draws()) == "there are too few images to draw from."
-    assert findings.prices(draws(a=[0.1]))["standard deviation (points)"].tolist() == ["n/a"]
+    assert price.price_by_law(draws()) == "there are too few images to draw from."
+    assert price.prices(draws(a=[0.1]))["standard deviation (points)"].tolist() == ["n/a"]
 
 
 def curve(over: str, values: list[float], worst: float | None) -> list[dict[str, Any]]:
@@ -204,12 +205,12 @@ def curve(over: str, values: list[float], worst: float | None) -> list[dict[str,
     ],
 )
 def test_enough_images(values, said):
-    told = findings.enough_images(curve("count", values, None), (0.5, 0.1))
+    told = price.enough_images(curve("count", values, None), (0.5, 0.1))
     assert told == f"with 1 to 5 reference images per class, higher than the plain classifier: overall, {said}."
 
 
 def test_strengths_may_be_alike():
-    said = findings.best_strengths(curve("strength", [0.5, 0.6, 0.6], 0.0))
+    said = price.best_strengths(curve("strength", [0.5, 0.6, 0.6], 0.0))
     assert said.endswith("overall, a 2 and 5 (60.0 %); in the worst 10, a all alike (0.0 %).")
 
 
@@ -218,8 +219,8 @@ def test_strengths_may_be_alike():
 
 def test_the_least_risk_may_be_shared():
     zero, some = np.zeros(3), np.full(3, 0.5)
-    assert "every confidence has the same risk, 0.0 %" in findings.least_risk({"a": zero, "b": zero})
-    said = findings.least_risk({"a": zero, "b": some, "c": zero})
+    assert "every confidence has the same risk, 0.0 %" in trust.least_risk({"a": zero, "b": zero})
+    said = trust.least_risk({"a": zero, "b": some, "c": zero})
     assert said.endswith("that of a and c, 0.0 %; others: b 50.0 %.")
 
 
@@ -229,21 +230,21 @@ def risk(coverage: float, worst: float | None, silent: int) -> dict[str, Any]:
 
 
 def test_worst_risks():
-    said = findings.worst_risks([risk(1.0, 0.5, 0), risk(0.5, 0.2, 1)], 3)
+    said = trust.worst_risks([risk(1.0, 0.5, 0), risk(0.5, 0.2, 1)], 3)
     assert "50.0 % of the answers of the worst 3 predicted classes are wrong" in said
     assert "20.0 % with one threshold for all, which leaves 1 class without an answer; 40.0 % with" in said
-    assert "fewer than 3 with one" in findings.worst_risks([risk(1.0, 0.5, 0), risk(0.5, None, 9)], 3)
-    assert findings.worst_risks([risk(1.0, None, 0), risk(0.5, None, 0)], 2) == (
+    assert "fewer than 3 with one" in trust.worst_risks([risk(1.0, 0.5, 0), risk(0.5, None, 9)], 3)
+    assert trust.worst_risks([risk(1.0, None, 0), risk(0.5, None, 0)], 2) == (
         "fewer than 2 classes are predicted at all."
     )
 
 
 def test_promises():
     kept, broken, silent = ({"asked_risk": 0.1, "true_risk": true} for true in (0.1, 0.2, None))
-    assert findings.promises([kept, broken, silent]) == (
+    assert trust.promises([kept, broken, silent]) == (
         "1 of 2 thresholds that answer keep the risk that was asked for. 1 of 3 answer no image."
     )
-    assert findings.promises([silent]) == "no threshold answers any image, so nothing is promised."
+    assert trust.promises([silent]) == "no threshold answers any image, so nothing is promised."
 
 
 # ---------------------------------------------------------------- what it means

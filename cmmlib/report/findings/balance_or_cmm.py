@@ -1,0 +1,196 @@
+"""Sentences and tables of chapter 4: how much of a gain is balance between kinds of texts, and how much is CMM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+from cmmlib.report.display_names import display_name
+from cmmlib.report.findings.ensemble import Row
+from cmmlib.report.formatting import (
+    MISSING,
+    join_names,
+    percent_number,
+    points,
+    points_interval,
+)
+
+BALANCE, CMM = ("enriched_uniform", "enriched_balanced"), ("enriched_uniform", "enriched_cmm_unbalanced")
+
+
+CMM_AFTER, BALANCE_AFTER = ("enriched_balanced", "enriched_cmm"), ("enriched_cmm_unbalanced", "enriched_cmm")
+
+
+BOTH, FIRST = ("enriched_uniform", "enriched_cmm"), ("enriched_cmm", "enriched_cmm_first")
+
+
+TEMPLATES = ("uniform", "cmm_templates")
+
+
+PARTS = {  # step (`evaluation.STEPS`) between two ways to use descriptions -> what it adds
+    BALANCE: "balance alone",
+    CMM_AFTER: "CMM after balance",
+    CMM: "CMM alone",
+    BALANCE_AFTER: "balance after CMM",
+    BOTH: "both",
+    FIRST: "the first description only",
+}
+
+
+ADDS = {
+    ("base", "uniform"): "the mean of all templates",
+    TEMPLATES: "CMM, no descriptions",
+    ("uniform", "enriched_uniform"): "descriptions, equal weights",
+    **PARTS,
+}
+
+
+MEASURES = {"overall": "overall", "worst_10": "in the worst 10", "worst_20": "in the worst 20"}
+
+
+FOLLOWED = {"overall": "overall", "base_worst_10": "in the base prompt's worst 10, chosen on other images"}
+
+
+VERDICTS = ("adds", "costs", "has no clear effect")
+
+
+def steps(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows of `evaluation.gain_steps` in points, each with its interval."""
+    table = []
+    for row in rows:
+        step = {"from": display_name(row["before"]), "to": display_name(row["after"])}
+        step["adds"] = ADDS[row["before"], row["after"]]
+        for head, key in (("overall", "overall"), ("worst 10", "base_worst_10")):
+            bounds = row[key]
+            step |= {f"{head} (points)": points(bounds["value"])}
+            step |= {f"{head}, 95 % interval": points_interval((bounds["low"], bounds["high"]))}
+        table.append(step)
+    return pd.DataFrame(table)
+
+
+def parts(rows: Sequence[Row]) -> str:
+    """How much of the gain is balance and how much CMM, in the rows of `evaluation.gain_steps`."""
+    found = {(row["before"], row["after"]): row for row in rows}
+    if all(part in found for part in PARTS):
+        return _told({part: {key: found[part][key] for key in FOLLOWED} for part in PARTS}, FOLLOWED)
+    if TEMPLATES in found:
+        part = _effect(found[TEMPLATES]["overall"])
+        return f"without descriptions nothing is out of balance; CMM's part: {part} overall."
+    return "there is one text for each class, so neither balance nor CMM has a part."
+
+
+def _told(found: Mapping[tuple[str, str], Mapping[str, Row]], measures: Mapping[str, str]) -> str:
+    """Balance and CMM alone, then each after the other, and what that comes to; then one description.
+
+    Args:
+        found: step -> measure -> `value`, `low`, `high`.
+    """
+    defined = {key: where for key, where in measures.items() if found[BOTH][key]["value"] is not None}
+    alone = [
+        f"{where}, balance alone changes accuracy by {points(found[BALANCE][key]['value'])} points, CMM alone by "
+        f"{points(found[CMM][key]['value'])}, both by {points(found[BOTH][key]['value'])}"
+        for key, where in defined.items()
+    ]
+    after = {step: {key: _verdict(found[step][key]) for key in defined} for step in (CMM_AFTER, BALANCE_AFTER)}
+    turns = [f"{PARTS[step]} {_verdicts(found[step], verdicts, defined)}" for step, verdicts in after.items()]
+    first = _verdicts(found[FIRST], {"overall": _verdict(found[FIRST]["overall"])}, defined)
+    gains = VERDICTS[0] in after[CMM_AFTER].values(), VERDICTS[0] in after[BALANCE_AFTER].values()
+    return (
+        f"{'; '.join(alone)}. {'; '.join(turns)}. {IN_TURN[gains]} "
+        f"The first description of each class instead of all {first}."
+    )
+
+
+IN_TURN = {  # whether CMM adds after balance, whether balance adds after CMM -> what that comes to
+    (True, True): "So each adds to the other.",
+    (True, False): "So CMM adds to balance, and balance shows no gain once CMM weighs.",
+    (False, True): "So balance adds to CMM, and CMM shows no gain once the groups are balanced.",
+    (False, False): "So neither shows a gain after the other.",
+}
+
+
+def _verdict(bounds: Row) -> str:
+    """Whether a step adds or costs, which its interval decides."""
+    low, high = bounds["low"], bounds["high"]
+    if low is None or low != low or low <= 0 <= high:
+        return VERDICTS[2]
+    return VERDICTS[0 if low > 0 else 1]
+
+
+def _verdicts(found: Mapping[str, Row], verdicts: Mapping[str, str], measures: Mapping[str, str]) -> str:
+    """`adds overall (+2.3 points, +1.3 to +3.3) and in the worst 10 (...)`: measures of one verdict together."""
+    told = []
+    for verdict in VERDICTS:
+        where = [f"{measures[key]} ({_effect(found[key])})" for key in verdicts if verdicts[key] == verdict]
+        *first, last = where or [""]
+        told += [f"{verdict} {', '.join(first)}{' and ' if first else ''}{last}"] if where else []
+    return " and ".join(told)
+
+
+def _effect(bounds: Row) -> str:
+    """`+6.0 points, +5.1 to +6.9`."""
+    if bounds["value"] is None or bounds["low"] is None or bounds["low"] != bounds["low"]:
+        return f"{points(bounds['value'])} points"
+    return f"{points(bounds['value'])} points, {points_interval((bounds['low'], bounds['high']))}"
+
+
+def part_means(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """What each of `PARTS` adds, over the studies of `evaluation.balance_or_cmm`.
+
+    Returns:
+        Step -> measure -> `value`, the mean change; `low` and `high`, a 95 % t interval over studies (NaN for one);
+        `up`, in how many studies the change is positive; `studies`, their number.
+    """
+    values = {
+        key: {method: part[key].to_numpy() for method, part in frame.sort_values(["data", "seed"]).groupby("method")}
+        for key in MEASURES
+    }
+    return {
+        (before, after): {key: _mean_change(of[after] - of[before]) for key, of in values.items()}
+        for before, after in PARTS
+    }
+
+
+def _mean_change(change: Float[np.ndarray, "S"]) -> dict[str, Any]:
+    n, mean = len(change), float(change.mean())
+    reach = float(stats.t.ppf(0.975, n - 1) * change.std(ddof=1) / n**0.5) if n > 1 else np.nan
+    return {"value": mean, "low": mean - reach, "high": mean + reach, "up": int((change > 0).sum()), "studies": n}
+
+
+def parts_over_studies(frame: pd.DataFrame) -> pd.DataFrame:
+    """`part_means` as a page shows it."""
+    return pd.DataFrame(
+        {
+            "adds": PARTS[step],
+            "accuracy": MEASURES[key],
+            "mean (points)": points(row["value"]),
+            "95 % interval": points_interval((row["low"], row["high"])) if row["low"] == row["low"] else MISSING,
+            "positive in": f"{row['up']} of {row['studies']} studies",
+        }
+        for step, measures in part_means(frame).items()
+        for key, row in measures.items()
+    )
+
+
+def studies(frame: pd.DataFrame) -> pd.DataFrame:
+    """The studies of `evaluation.balance_or_cmm`, a row each: overall accuracy of every method, in percent."""
+    table = []
+    for study, part in frame.groupby(frame["data"] + ", seed " + frame["seed"].astype(str), sort=False):
+        values = {display_name(m): percent_number(v) for m, v in zip(part["method"], part["overall"], strict=True)}
+        table.append({"overall, in %": study, "descriptions": part["descriptions"].iloc[0], **values})
+    return pd.DataFrame(table)
+
+
+def conclusion(frame: pd.DataFrame) -> str:
+    """How much is balance and how much CMM, over all studies and by the kind of descriptions: the intervals decide."""
+    kinds = [
+        f"{points(part_means(part)[CMM_AFTER]['overall']['value'])} points with {kind} descriptions"
+        for kind, part in frame.groupby("descriptions", sort=False)
+    ]
+    by_kind = f" Overall, CMM after balance is {join_names(kinds)}." if len(kinds) > 1 else ""
+    return _told(part_means(frame), MEASURES) + by_kind

@@ -1,0 +1,124 @@
+"""Sentences and tables of chapter 5: what the corrections cost where classes are not equally frequent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cmmlib.functional.resampling import LONG_TAIL
+from cmmlib.report.formatting import (
+    counted,
+    join_names,
+    percent,
+    percent_number,
+    points,
+)
+
+CLEAR = 2.0  # a mean change counts as a gain or a loss when it is more than so many standard errors from zero
+
+
+def prices(drawn: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of the change of overall accuracy, a row a law and method. `drawn` is of `prior_shift.draws`."""
+    rows = [(law, way, values) for law, ways in _changes(drawn).items() for way, values in ways.items()]
+    return pd.DataFrame(
+        {
+            "class frequencies": law,
+            "method": way,
+            "mean change (points)": points(float(values.mean())),
+            "standard deviation (points)": percent_number(float(values.std(ddof=1)) if len(values) > 1 else None),
+        }
+        for law, way, values in rows
+    )
+
+
+def _changes(drawn: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """law -> method -> the change in each draw."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for law, way, change in zip(drawn["kind"], drawn["method"], drawn["change"], strict=True):
+        found.setdefault(str(law), {}).setdefault(str(way), []).append(float(change))
+    return {law: {way: np.array(values) for way, values in ways.items()} for law, ways in found.items()}
+
+
+def price_by_law(drawn: pd.DataFrame) -> str:
+    """For each law of class frequencies: which ways gain and lose, beyond the draws' chance, and the highest."""
+    found = _changes(drawn)
+    if not found:
+        return "there are too few images to draw from."
+    n = max(len(values) for ways in found.values() for values in ways.values())
+    how = (
+        f"{counted(n, 'draw')} of each law; in the long tail the first class has {LONG_TAIL:.0f} times the frequency "
+        "of the last. Mean changes in points:"
+    )
+    return "\n\n".join([how, "\n".join(f"- *{law}*: {_of_law(ways)}" for law, ways in found.items())])
+
+
+def _of_law(ways: Mapping[str, np.ndarray]) -> str:
+    mean = {way: float(values.mean()) for way, values in ways.items()}
+    sure = [way for way, values in ways.items() if abs(mean[way]) > CLEAR * _standard_error(values)]
+    kinds = {"gain": [way for way in sure if mean[way] > 0], "lose": [way for way in sure if mean[way] < 0]}
+    told = [f"{kind}: {join_names([f'{w} ({points(mean[w])})' for w in some])}" for kind, some in kinds.items() if some]
+    best = max(kinds["gain"], key=lambda way: mean[way], default="the classifier as it is")
+    return f"{'; '.join(told) or 'no way gains or loses clearly'}. Highest: {best}."
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
+
+
+MEASURES = {"overall": "overall", "worst_10": "in the worst 10"}  # columns of a curve, as a sentence names them
+
+
+def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, float | None]) -> str:
+    """From how many reference images per class on each correction is above the plain classifier.
+
+    Args:
+        rows: of `prior_shift.sizes`.
+        base: overall and worst-10 of the plain classifier.
+    """
+    told = []
+    for (key, label), plain in zip(MEASURES.items(), base, strict=True):
+        if plain is not None:
+            ways = [f"{way} {_from(part, key, plain)}" for way, part in _by_method(rows, key).items()]
+            told += [f"{label}, {join_names(ways)}"] if ways else []
+    counts = sorted({row["count"] for row in rows})
+    sizes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    images = "image" if counts == [1] else "images"
+    return f"with {sizes} reference {images} per class, higher than the plain classifier: {'; '.join(told)}."
+
+
+def _by_method(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each method in which a value is defined."""
+    defined = [row for row in rows if row[key] is not None]
+    return {
+        way: [row for row in defined if row["method"] == way] for way in dict.fromkeys(r["method"] for r in defined)
+    }
+
+
+def _from(rows: Sequence[Mapping[str, Any]], key: str, plain: float) -> str:
+    above = [row[key] > plain for row in rows]
+    if all(above):
+        return "at all of these sizes"
+    if not any(above):
+        return "at none of these sizes"
+    first = len(above) - above[::-1].index(False)  # after the last size at which it is not
+    if first < len(above) and not any(above[:first]):
+        return f"from {rows[first]['count']} on"
+    return f"with {join_names([str(row['count']) for row, is_above in zip(rows, above, strict=True) if is_above])} only"
+
+
+def best_strengths(rows: Sequence[Mapping[str, Any]]) -> str:
+    """At which strength of the bias each correction is best on this run. `rows` are of `prior_shift.strengths`."""
+    told = []
+    for key, label in MEASURES.items():
+        ways = [f"{way} {_best(part, key)}" for way, part in _by_method(rows, key).items()]
+        told += [f"{label}, {join_names(ways)}"] if ways else []
+    return f"with the class frequencies of these images, the highest accuracy is at strength: {'; '.join(told)}."
+
+
+def _best(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    most = max(row[key] for row in rows)
+    at = [f"{row['strength']:g}" for row in rows if row[key] == most]
+    return f"{'all alike' if len(at) == len(rows) else join_names(at)} ({percent(most)})"
