@@ -20,23 +20,24 @@ def answer(**value: float | None) -> None:
 
 
 def key(number: float | None) -> str | None:
-    """A number that cannot be read off: a digest of its first two digits; None for none."""
+    """A number that cannot be read off: a digest of its first three digits; None for none."""
     if number is None:
         return None
-    return hashlib.sha256(f"{_rounded(number)}:{_power(number) if _rounded(number) else 0}".encode()).hexdigest()[:12]
+    digits, power = _digits(number)
+    return hashlib.sha256(f"{digits}:{power}".encode()).hexdigest()[:12]
 
 
-def _power(number: float) -> int:
-    return math.floor(math.log10(abs(number))) if number else 0
-
-
-def _rounded(number: float) -> int:
-    """Its first two digits, as a whole number; below a thousandth, zero."""
-    return 0 if abs(number) < 1e-3 else round(number / 10 ** (_power(number) - 1))
+def _digits(number: float) -> tuple[int, int]:
+    """Its first three digits as a whole number, and the power of ten of the last; below a thousandth, zero."""
+    if abs(number) < 1e-3:
+        return 0, 0
+    power = math.floor(math.log10(abs(number))) - 2
+    digits = round(number / 10.0**power)
+    return (digits // 10, power + 1) if abs(digits) == 1000 else (digits, power)
 
 
 def check(given: Any, expected: str | None) -> None:
-    """Say whether an answer is right: whether its first two digits are, or are one beside them.
+    """Say whether an answer is right, within one per cent.
 
     Args:
         given: the answer; `...` is none yet.
@@ -53,11 +54,13 @@ def check(given: Any, expected: str | None) -> None:
 
 
 def _keys_near(given: Any) -> set[str | None]:
+    """Keys of the numbers within one per cent of an answer; none for what is no number."""
     try:
         number = float(given)
     except (TypeError, ValueError):
         return set()
     if not math.isfinite(number):
         return set()
-    step = 10.0 ** (_power(number) - 1)
-    return {key(number + way * step) for way in (-1, 0, 1)}
+    digits, power = _digits(number)
+    reach = round(0.01 * abs(digits))
+    return {key((digits + step) * 10.0**power) for step in range(-reach, reach + 1)}

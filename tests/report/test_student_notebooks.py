@@ -155,6 +155,8 @@ def test_a_second_time_writes_the_same_bytes(labelled, for_students, tmp_path):
         ({"dataset": "folder:birds"}, {"dataset": "birds"}),
         ({"dataset": "cifar100", "backbone": "ViT-B-32", "pretrained": "openai"}, {}),
         ({"backbone": "local-dir:clip", "pretrained": "a.pt"}, {"backbone": "clip", "pretrained": "a.pt"}),
+        ({"dataset": "wds:shards", "templates": "my.prompts"}, {"dataset": "shards", "templates": "my.prompts"}),
+        ({"dataset": "wds:owner/shards", "base_template": "a file.txt of a {}"}, {}),
         ({"templates": "mine.txt", "class_names": "names"}, {"templates": "mine.txt", "class_names": "names"}),
     ],
 )
@@ -171,6 +173,9 @@ def test_the_files_of_a_study_are_known(fields, files):
         (0.999, 1.0, "right"),
         (-0.1546, -0.1549, "right"),
         (382, 382, "right"),
+        (0.1146, 0.1059, "not yet"),
+        (0.0999, 0.1001, "right"),
+        (-995.0, -1003.0, "right"),
         (0.6, 0.5, "not yet"),
         (0.05, 0.5, "not yet"),
         (-0.5, 0.5, "not yet"),
@@ -187,9 +192,9 @@ def test_a_check_takes_whatever_a_student_writes(given, expected, said, capsys):
 
 
 def test_an_answer_cannot_be_read_off_its_key():
-    assert exercises.key(-0.1546) == exercises.key(-0.1549)
+    assert exercises.key(-0.15461) == exercises.key(-0.15463) != exercises.key(0.15461)
     assert re.fullmatch("[0-9a-f]{12}", str(exercises.key(-0.1546)))
-    assert len({exercises.key(n / 100) for n in range(10, 100)}) == 90
+    assert len({exercises.key(n / 1000) for n in range(100, 1000)}) == 900
 
 
 @pytest.mark.parametrize("value", [0.25, 3, None, float("nan")])
