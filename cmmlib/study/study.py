@@ -223,7 +223,9 @@ def file_fields(fields: Mapping[str, Any]) -> dict[str, str]:
     for name, value in named.items():
         prefix = _prefix(value)
         rest = value[len(prefix) :]
-        if prefix in PATH_PREFIXES or name in PATHS or Path(rest).suffix in FILES:
+        is_shards = prefix == WEB and "/" not in rest  # a name on the hub has an owner
+        is_file = name in ("pretrained", "templates") and bool(Path(rest).suffix)  # no tag and no pool has an ending
+        if prefix in PATH_PREFIXES or name in PATHS or is_shards or is_file:
             found[name] = rest
     return found
 
