@@ -92,7 +92,7 @@ def left_out(rest: Iterable[Path]) -> list[str]:
     """Lines on what was found and is not used: links that lead nowhere, by name, and other files, by their endings."""
     rest = list(rest)
     dangling = [path.name for path in rest if path.is_symlink() and not path.exists()]
-    lines = [f"{len(dangling)} links lead nowhere and are left out: {some(dangling)}"] if dangling else []
+    lines = [f"links that lead nowhere are left out: {some(dangling)}"] if dangling else []
     return lines + by_ending(path.name for path in rest if not path.is_symlink() or path.exists())
 
 

@@ -6,6 +6,7 @@ Only tensors and plain values are read (`weights_only`): a checkpoint that holds
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
         return torchscript.read_weights(weights)
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS):
-            stored = torch.load(weights, "cpu", weights_only=True, mmap=True)
+            stored = torch.load(weights, "cpu", weights_only=True, mmap=zipfile.is_zipfile(weights) or None)
     except Exception as error:
         if "Weights only load failed" in str(error):
             raise InputError(

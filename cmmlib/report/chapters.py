@@ -163,7 +163,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
 
     notebook = nbformat.read(source_path, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
-    _refuse_foreign(notebook, source_path)
+    _require_parameters_cell(notebook, source_path)
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         executed = papermill.execute_notebook(
@@ -202,7 +202,7 @@ def applies(cell: Any, known: dict[str, bool]) -> bool:
     return SETUP not in tags and all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
 
 
-def _refuse_foreign(notebook: Any, path: Path) -> None:
+def _require_parameters_cell(notebook: Any, path: Path) -> None:
     """A chapter takes its parameters from one cell, and papermill puts the study's behind it."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:

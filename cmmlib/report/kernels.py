@@ -27,7 +27,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 IMPORTS = (
-    *("ipykernel.kernelapp", "myst_nb", "cmmlib.report.plots", "cmmlib.report.pages"),
+    *("ipykernel.kernelapp", "cmmlib.report.plots", "cmmlib.report.pages", "cmmlib.report.exercises"),
     *("cmmlib.evaluation.claims", "cmmlib.evaluation.run_comparison"),
     *("cmmlib.functional._kernels.similarity_numba", "cmmlib.functional._kernels.candidates_numba"),
 )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import MISSING, decimal, interval, percent_number, points, points_interval
+from cmmlib.report.formatting import MISSING, decimal, percent_number, points, points_interval
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.run import Run
 
@@ -215,18 +215,6 @@ def method_table(
             **{f"worst {k}": percent_number(row["worst"][k]) for k in ks or row["worst"]},
             "base worst 10": percent_number(row["base_worst"]["10"]),
             **{key: row[key] for key in counts},
-        }
-        for row in rows
-    )
-
-
-def interval_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of `evaluation.ensemble_rows`: the interval of overall accuracy, and the bracket of the worst 10."""
-    return pd.DataFrame(
-        {
-            "method": display_name(row["name"]),
-            "overall, 95 % interval": interval(row["overall_interval"]),
-            "worst 10, bracket": interval((row["worst"]["10"], row["worst_split_half"]["10"])),
         }
         for row in rows
     )

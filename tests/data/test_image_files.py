@@ -103,7 +103,7 @@ def test_links_that_lead_nowhere_are_named_and_others_followed_once(birds, tmp_p
     data = load_folder(birds)
     assert data.classnames == ["crow", "owl", "raven"]
     assert data.image_ids == ["crow/0.png", "crow/1.png", "owl/0.png", "owl/1.png", "owl/far/far.png", "raven/far.png"]
-    assert data.remarks == ["1 links lead nowhere and are left out: gone.png"]
+    assert data.remarks == ["links that lead nowhere are left out: gone.png"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
