@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cmmlib.blazon import anatomy
-from cmmlib.report.findings.anatomy import SHOWN
 from cmmlib.report.formatting import (
     counted,
     name,
     names,
     percent,
 )
+
+SHOWN = 20  # names in a list of a sentence, at most
 
 
 def described(n: int, suspects: Sequence[int]) -> str:
