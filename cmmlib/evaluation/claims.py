@@ -6,7 +6,7 @@ see them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,31 @@ def detection(passed: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed
     return table
 
 
+PLAINER = ("accuracy_estimate", "predicted_count", "mean_top_probability", "nearest_text_distance")
+
+
+def cmm_against_plainer_scores(
+    scores: Mapping[str, Float[Tensor, "C"]], accuracy: Float[Tensor, "C"], seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """Rank correlation of soft CMM with accuracy, minus that of each plainer score, on the same classes.
+
+    Returns:
+        name -> difference and its 95 % bootstrap interval over classes; NaN where a correlation is undefined.
+    """
+    has_images, soft = ~accuracy.isnan(), scores["soft"]
+    found = {}
+    for name in PLAINER:
+        pair = torch.stack((soft.double(), F.fill_undefined(scores[name], soft).double()), 1)[has_images]
+        found[name] = _bootstrap(_lead_in_rank, pair, accuracy[has_images], seed)
+    return found
+
+
+def _lead_in_rank(pair: Tensor, accuracy: Tensor) -> float | None:
+    """How much higher the first score's rank correlation is than the second's."""
+    first, second = (F.spearman(score, accuracy) for score in pair.unbind(1))
+    return None if first is None or second is None else first - second
+
+
 def prompt_rating(passed: SimilarityPass, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
     """Rank correlation of the scale-free CMM of prompts with their accuracies; the bootstrap is over prompts."""
     score = F.prompt_scores(F.scale_free_cmm(passed))
@@ -128,9 +153,12 @@ def _bootstrap(
 ) -> tuple[float, float, float]:
     """A statistic of n classes and its bootstrap interval; draws in which it is undefined are left out.
 
+    `score` is [n] or, for a statistic of several scores, [n, S].
+
     Classes are drawn by their place in the order of their values, so that their order in the list changes nothing.
     """
-    random, order = np.random.default_rng(seed), torch.from_numpy(np.lexsort((truth.numpy(), score.numpy())))
+    columns = score.reshape(len(score), -1).unbind(1)
+    random, order = np.random.default_rng(seed), torch.from_numpy(np.lexsort((truth, *reversed(columns))))
     score, truth, n = score[order], truth[order], len(order)
     drawn = (torch.from_numpy(random.integers(0, n, n)) for _ in range(DRAWS))
     defined = [value for value in (of(score[i], truth[i]) for i in drawn) if value is not None]

@@ -23,6 +23,7 @@ from cmmlib.study.run import Run
 
 KINDS = ("balanced", "Dirichlet 5", "Dirichlet 1", "Dirichlet 0.3", "long tail")
 DRAWS = 20
+WORST = (10, 20)  # sizes of the worst sets of a curve
 HALF_STRENGTH = 0.5  # the strength that is advised where balance is unknown
 REPORTED = (
     *("overall", "worst", "worst_split_half", "base_worst", "base_worst_count", "base_worst_split_half"),
@@ -46,7 +47,7 @@ def report(run: Run, labels: Int[Tensor, "N"], name: str, correction: Correction
 
 
 def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> list[dict[str, Any]]:
-    """Overall and worst-10 over the strength of the bias."""
+    """Accuracies over the strength of the bias."""
     matched = F.fit_prior_matching(run.image_features, run.base_text_features, run.logit_scale)
     rows = []
     for value in values:
@@ -66,7 +67,7 @@ def reference_counts(labels: Int[Tensor, "N"]) -> list[int]:
 
 
 def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) -> list[dict[str, Any]]:
-    """Overall and worst-10 on all other images, when the corrections are fitted on so many reference images a class."""
+    """Accuracies on all other images, when the corrections are fitted on so many reference images a class."""
     rows = []
     for count in counts:
         reference = F.few_per_class(labels, count, seed)
@@ -129,4 +130,4 @@ def _by_appearance(frequencies: Tensor, labels: Tensor) -> Tensor:
 def _scores(run: Run, labels: Tensor, correction: Correction, rows: Tensor | None = None) -> dict[str, Any]:
     images, y = (run.image_features, labels) if rows is None else (run.image_features[rows], labels[rows])
     accuracy = F.class_accuracy(correction.predict(images), y, run.n_classes)
-    return {"overall": accuracy.overall, "worst_10": F.worst_at_k(accuracy.value, 10)}
+    return {"overall": accuracy.overall, **{f"worst_{k}": F.worst_at_k(accuracy.value, k) for k in WORST}}

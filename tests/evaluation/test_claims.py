@@ -10,6 +10,7 @@ import pytest
 import torch
 from synthetic_embeddings import synthetic_arrays
 
+import cmmlib.functional as F
 from cmmlib.data.load import load_embeddings
 from cmmlib.evaluation import claims
 from cmmlib.functional.worst import default_worst_k
@@ -81,6 +82,26 @@ def test_a_lift_counts_only_what_regression_to_the_mean_does_not_give():
     assert claims.lift("harm", after, before, labels=torch.arange(4).repeat_interleave(400), n_classes=4, k=2)[1][
         "held"
     ] == ("did not hold")
+
+
+def test_soft_cmm_is_compared_with_plainer_scores_class_by_class():
+    random = torch.Generator().manual_seed(0)
+    accuracy = torch.rand(60, generator=random).double()
+    accuracy[3] = float("nan")
+    noise = torch.rand(60, generator=random).double()
+    scores = {"soft": torch.arange(60).double(), **dict.fromkeys(claims.PLAINER, noise)}
+    scores["soft"] = scores["accuracy_estimate"] = accuracy.nan_to_num(0.5)
+    found = claims.cmm_against_plainer_scores(scores, accuracy)
+    assert found["accuracy_estimate"] == (0, 0, 0)  # the same order
+    value, low, high = found["predicted_count"]
+    seen = ~accuracy.isnan()
+    assert value == pytest.approx(1 - F.spearman(noise[seen], accuracy[seen]))
+    assert 0 < low < value < high
+    order = torch.randperm(60, generator=random)
+    moved = {name: score[order] for name, score in scores.items()}
+    assert claims.cmm_against_plainer_scores(moved, accuracy[order]) == found
+    scores["predicted_count"] = torch.ones(60).double()
+    assert np.isnan(claims.cmm_against_plainer_scores(scores, accuracy)["predicted_count"]).all()
 
 
 def test_few_images_leave_a_claim_undecided():

@@ -123,12 +123,24 @@ def test_a_cell_with_conditions_asks_for_them_itself(path):
             says_it = True
 
 
+def assigned(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    aliases = (alias for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for alias in n.names)
+    return {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
+
+
 def bound(tree: ast.AST) -> set[str]:
     """Names that some code binds anywhere."""
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    imports = (alias for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for alias in n.names)
-    names |= {(alias.asname or alias.name).partition(".")[0] for alias in imports}
-    return names | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    return assigned(tree) | imported(tree) | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
+@every_chapter
+def test_no_variable_takes_the_name_of_an_import(path):
+    trees = [ast.parse(cell.source) for cell in cells(path)]
+    assert not set().union(*map(assigned, trees)) & set().union(*map(imported, trees))
 
 
 def used(tree: ast.AST) -> set[str]:

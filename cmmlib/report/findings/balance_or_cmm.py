@@ -15,7 +15,6 @@ from cmmlib.report.findings.ensemble import Row
 from cmmlib.report.formatting import (
     MISSING,
     join_names,
-    percent_number,
     points,
     points_interval,
 )
@@ -175,15 +174,6 @@ def parts_over_studies(frame: pd.DataFrame) -> pd.DataFrame:
         for step, measures in part_means(frame).items()
         for key, row in measures.items()
     )
-
-
-def studies(frame: pd.DataFrame) -> pd.DataFrame:
-    """The studies of `evaluation.balance_or_cmm`, a row each: overall accuracy of every method, in percent."""
-    table = []
-    for study, part in frame.groupby(frame["data"] + ", seed " + frame["seed"].astype(str), sort=False):
-        values = {display_name(m): percent_number(v) for m, v in zip(part["method"], part["overall"], strict=True)}
-        table.append({"overall, in %": study, "descriptions": part["descriptions"].iloc[0], **values})
-    return pd.DataFrame(table)
 
 
 def conclusion(frame: pd.DataFrame) -> str:

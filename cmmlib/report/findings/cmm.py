@@ -15,7 +15,18 @@ import cmmlib.functional as F
 from cmmlib.blazon.language.plain_english import glosses
 from cmmlib.functional.similarity import SimilarityPass
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import counted, decimal, name, names, percent, percent_number, plain, points, signed
+from cmmlib.report.formatting import (
+    counted,
+    decimal,
+    join_names,
+    name,
+    names,
+    percent,
+    percent_number,
+    plain,
+    points,
+    signed,
+)
 from cmmlib.study.run import Run
 
 LABELS, TEXTS = "labels", "nearest_text_distance"  # the score that needs labels, and the one that sees no image
@@ -198,6 +209,27 @@ def _texts_alone(rho: Mapping[str, float]) -> str:
     than = _compared(rho[TEXTS], rho["soft"], 0, "higher than", "lower than", "equal to")
     return (
         f" Texts alone, without any image (*nearest text distance*), have {decimal(rho[TEXTS])}, {than} that of *soft*."
+    )
+
+
+def against_plainer(differences: Mapping[str, tuple[float, float, float]]) -> str:
+    """Where soft CMM ranks the classes better than plainer scores, where worse, and where the interval decides nothing.
+
+    Args:
+        differences: of `claims.cmm_against_plainer_scores`.
+    """
+    verdicts: dict[str, list[str]] = {"better than": [], "worse than": [], "not clearly better or worse than": []}
+    for key, (value, low, high) in differences.items():
+        if value == value:
+            verdict = "better than" if low > 0 else "worse than" if high < 0 else "not clearly better or worse than"
+            interval = f"{value:+.2f}, {low:+.2f} to {high:+.2f}"
+            verdicts[verdict].append(f"*{display_name(key)}* ({interval})")
+    told = [f"{verdict} {join_names(scores)}" for verdict, scores in verdicts.items() if scores]
+    if not told:
+        return "no rank correlation is defined, so CMM cannot be compared with plainer scores."
+    return (
+        f"*soft* CMM ranks the classes {'; '.join(told)}. (The difference of the rank correlations, and its 95 % "
+        "interval over classes.)"
     )
 
 

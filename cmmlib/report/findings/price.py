@@ -68,18 +68,31 @@ def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
 
 
-MEASURES = {"overall": "overall", "worst_10": "in the worst 10"}  # columns of a curve, as a sentence names them
+def shown_k(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The worst set that the curves show: 10, or 20 where the worst 10 are at 0 at every point.
+
+    Args:
+        rows: of `prior_shift.sizes` and `prior_shift.strengths`.
+    """
+    flat = all(row["worst_10"] == 0 for row in rows) and all(row["worst_20"] is not None for row in rows)
+    return "20" if flat else "10"
 
 
-def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, float | None]) -> str:
+def _measures(k: str) -> dict[str, str]:
+    """Columns of a curve, as a sentence names them."""
+    return {"overall": "overall", f"worst_{k}": f"in the worst {k}"}
+
+
+def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, float | None], k: str = "10") -> str:
     """From how many reference images per class on each correction is above the plain classifier.
 
     Args:
         rows: of `prior_shift.sizes`.
-        base: overall and worst-10 of the plain classifier.
+        base: overall and worst-k of the plain classifier.
+        k: see `shown_k`.
     """
     told = []
-    for (key, label), plain in zip(MEASURES.items(), base, strict=True):
+    for (key, label), plain in zip(_measures(k).items(), base, strict=True):
         if plain is not None:
             ways = [f"{way} {_from(part, key, plain)}" for way, part in _by_method(rows, key).items()]
             told += [f"{label}, {join_names(ways)}"] if ways else []
@@ -109,10 +122,10 @@ def _from(rows: Sequence[Mapping[str, Any]], key: str, plain: float) -> str:
     return f"with {join_names([str(row['count']) for row, is_above in zip(rows, above, strict=True) if is_above])} only"
 
 
-def best_strengths(rows: Sequence[Mapping[str, Any]]) -> str:
+def best_strengths(rows: Sequence[Mapping[str, Any]], k: str = "10") -> str:
     """At which strength of the bias each correction is best on this run. `rows` are of `prior_shift.strengths`."""
     told = []
-    for key, label in MEASURES.items():
+    for key, label in _measures(k).items():
         ways = [f"{way} {_best(part, key)}" for way, part in _by_method(rows, key).items()]
         told += [f"{label}, {join_names(ways)}"] if ways else []
     return f"with the class frequencies of these images, the highest accuracy is at strength: {'; '.join(told)}."

@@ -81,4 +81,15 @@ def promises(rows: Sequence[Mapping[str, Any]]) -> str:
     rest = f" {silent} of {len(rows)} answer no image." if silent else ""
     if not made:
         return "no threshold answers any image, so nothing is promised."
-    return f"{kept} of {len(made)} thresholds that answer keep the risk that was asked for.{rest}"
+    return f"{kept} of {len(made)} thresholds that answer keep the risk that was asked for.{rest}{_caution(made)}"
+
+
+def _caution(made: Sequence[Mapping[str, Any]]) -> str:
+    """Where only some images are answered, a true risk far below the one asked for: the probabilities are too low."""
+    below = sum(row["coverage"] < 1 and row["true_risk"] < row["asked_risk"] / 2 for row in made)
+    if not below:
+        return ""
+    return (
+        f" With {below} of them the true risk is less than half of what was asked for: the answers are right more "
+        "often than their probabilities say, and that costs coverage."
+    )

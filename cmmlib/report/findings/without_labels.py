@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 import cmmlib.functional as F
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.report.display_names import display_name
+from cmmlib.report.findings.cmm import in_plain_english
 from cmmlib.report.formatting import counted, decimal, interval, join_names, name, names, percent, signed
 from cmmlib.study.run import Run
 
@@ -38,9 +40,10 @@ def suspects(
     """
     return pd.DataFrame(
         {
-            "class": [run.classnames[c] for c in classes],
+            "class": run.names(torch.tensor(classes)),
+            **in_plain_english(run, classes),
             "CMM": [signed(float(cmm[c])) for c in classes],
-            "rival": [run.classnames[int(rival[c])] for c in classes],
+            "rival": run.names(rival[list(classes)]),
             "images predicted": [int(predicted[c]) for c in classes],
         }
     )
@@ -70,6 +73,7 @@ def counts(run: Run, predicted: Int[Tensor, "C"], shown: int = SHOWN) -> pd.Data
     return pd.DataFrame(
         {
             "class": run.names(order),
+            **in_plain_english(run, order.tolist()),
             "images predicted": predicted[order].tolist(),
             "even shares": [decimal(float(n) / even, 1) for n in predicted[order]],
         }
@@ -163,7 +167,11 @@ def biases(
     order = matched.bias.argsort(descending=True, stable=True)
     order = order if len(order) <= 2 * shown else order[[*range(shown), *range(-shown, 0)]]
     n = [p.bincount(minlength=run.n_classes)[order].tolist() for p in (before, after)]
-    head = {"class": run.names(order), "bias": [decimal(float(b), 1) for b in matched.bias[order]]}
+    head = {
+        "class": run.names(order),
+        **in_plain_english(run, order.tolist()),
+        "bias": [decimal(float(b), 1) for b in matched.bias[order]],
+    }
     return pd.DataFrame({**head, "images before": n[0], "images after": n[1]})
 
 

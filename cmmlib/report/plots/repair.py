@@ -139,14 +139,15 @@ def two_curves(
     *,
     base: tuple[float | None, float | None] = (None, None),
     chosen: float | None = None,
+    k: str = "10",
 ) -> Figure:
-    """Overall and worst-10 over a column. Columns `over`, `method`, `overall`, `worst_10`.
+    """Overall and worst@k over a column. Columns `over`, `method`, `overall`, `worst_` and k.
 
     `base` is the pair of the plain classifier, `chosen` the study's own value of the column.
     """
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
-    labels = ("overall", "worst 10 classes")
-    for axis, column, label, value in zip(axes, ("overall", "worst_10"), labels, base, strict=True):
+    labels = ("overall", f"worst {k} classes")
+    for axis, column, label, value in zip(axes, ("overall", f"worst_{k}"), labels, base, strict=True):
         for (method, part), colour in zip(table.groupby("method", sort=False), (GREEN, BLUE, ORANGE), strict=False):
             axis.plot(part[over], 100 * part[column].astype(float), color=colour, marker="o", ms=4, label=method)
         if value is not None:

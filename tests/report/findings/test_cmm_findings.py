@@ -158,6 +158,21 @@ def test_the_best_score_is_named(rho, said, unsaid):
     assert unsaid not in text
 
 
+def test_plainer_scores_are_compared_by_their_intervals():
+    said = findings.against_plainer(
+        {
+            "predicted_count": (0.2, 0.1, 0.3),
+            "accuracy_estimate": (-0.02, -0.05, 0.01),
+            "mean_top_probability": (-0.3, -0.4, -0.2),
+            "nearest_text_distance": (float("nan"),) * 3,
+        }
+    )
+    assert said.startswith("*soft* CMM ranks the classes better than *predicted count* (+0.20, +0.10 to +0.30); worse")
+    assert "worse than *mean top probability* (-0.30, -0.40 to -0.20); not clearly better or worse than *acc" in said
+    assert "nearest" not in said
+    assert "no rank correlation is defined" in findings.against_plainer({"predicted_count": (float("nan"),) * 3})
+
+
 def scores(**changed: list[float]) -> dict[str, torch.Tensor]:
     even = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
     given = {name: torch.tensor(value, dtype=torch.float64) for name, value in changed.items()}

@@ -230,7 +230,6 @@ def test_the_committed_table_is_whole_and_is_concluded_from():
     counts = frame.groupby(["data", "seed"], sort=False)["method"].nunique()
     assert counts.eq(7).all()
     assert {("blazon", seed) for seed in range(4)} | {(f"blazon:{n}", 0) for n in (1, 2, 3)} <= set(counts.index)
-    assert len(balance_or_cmm.studies(frame)) == len(counts)
     assert len(balance_or_cmm.parts_over_studies(frame)) == 3 * len(balance_or_cmm.PARTS)
     said = balance_or_cmm.conclusion(frame)
     means = balance_or_cmm.part_means(frame)

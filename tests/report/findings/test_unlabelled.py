@@ -189,7 +189,7 @@ def test_no_image_can_be_drawn():
 
 def curve(over: str, values: list[float], worst: float | None) -> list[dict[str, Any]]:
     return [
-        {over: at, "method": "a", "overall": value, "worst_10": worst}
+        {over: at, "method": "a", "overall": value, "worst_10": worst, "worst_20": 0.2}
         for at, value in zip((1, 2, 5), values, strict=True)
     ]
 
@@ -212,6 +212,14 @@ def test_enough_images(values, said):
 def test_strengths_may_be_alike():
     said = price.best_strengths(curve("strength", [0.5, 0.6, 0.6], 0.0))
     assert said.endswith("overall, a 2 and 5 (60.0 %); in the worst 10, a all alike (0.0 %).")
+
+
+def test_curves_show_the_worst_20_where_the_worst_10_are_at_zero():
+    flat, not_flat = (curve("count", [0.5, 0.6, 0.7], worst) for worst in (0.0, 0.1))
+    assert [price.shown_k(rows) for rows in (flat, not_flat, flat + not_flat)] == ["20", "10", "10"]
+    assert price.shown_k([row | {"worst_20": None} for row in flat]) == "10"  # fewer than 20 classes
+    said = price.best_strengths(curve("strength", [0.5, 0.6, 0.7], 0.0), "20")
+    assert "in the worst 20, a all alike (20.0 %)" in said
 
 
 # ---------------------------------------------------------------- which predictions to trust
@@ -240,11 +248,14 @@ def test_worst_risks():
 
 
 def test_promises():
-    kept, broken, silent = ({"asked_risk": 0.1, "true_risk": true} for true in (0.1, 0.2, None))
+    kept, broken, silent = ({"asked_risk": 0.1, "true_risk": true, "coverage": 0.5} for true in (0.1, 0.2, None))
     assert trust.promises([kept, broken, silent]) == (
         "1 of 2 thresholds that answer keep the risk that was asked for. 1 of 3 answer no image."
     )
     assert trust.promises([silent]) == "no threshold answers any image, so nothing is promised."
+    low = {"asked_risk": 0.1, "true_risk": 0.04, "coverage": 0.5}
+    assert "With 1 of them the true risk is less than half of what was asked for" in trust.promises([kept, low])
+    assert "less than half" not in trust.promises([kept, low | {"coverage": 1.0}])  # all are answered
 
 
 # ---------------------------------------------------------------- what it means
