@@ -222,14 +222,13 @@ def against_plainer(differences: Mapping[str, tuple[float, float, float]]) -> st
     for key, (value, low, high) in differences.items():
         if value == value:
             verdict = "better than" if low > 0 else "worse than" if high < 0 else "not clearly better or worse than"
-            interval = f"{value:+.2f}, {low:+.2f} to {high:+.2f}"
-            verdicts[verdict].append(f"*{display_name(key)}* ({interval})")
+            verdicts[verdict].append(f"*{display_name(key)}* ({low:+.2f} to {high:+.2f})")
     told = [f"{verdict} {join_names(scores)}" for verdict, scores in verdicts.items() if scores]
     if not told:
         return "no rank correlation is defined, so CMM cannot be compared with plainer scores."
     return (
-        f"*soft* CMM ranks the classes {'; '.join(told)}. (The difference of the rank correlations, and its 95 % "
-        "interval over classes.)"
+        f"*soft* CMM ranks the classes {'; '.join(told)}. (In brackets: the 95 % interval of the difference of the rank "
+        "correlations, over classes.)"
     )
 
 

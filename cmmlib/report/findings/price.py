@@ -69,12 +69,12 @@ def _standard_error(values: np.ndarray) -> float:
 
 
 def shown_k(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The worst set that the curves show: 10, or 20 where the worst 10 are at 0 at every point.
+    """The worst set that the curves show: 10, or 20 where the worst 10 of some correction are at 0 at every point.
 
     Args:
         rows: of `prior_shift.sizes` and `prior_shift.strengths`.
     """
-    flat = all(row["worst_10"] == 0 for row in rows) and all(row["worst_20"] is not None for row in rows)
+    flat = any(all(row["worst_10"] == 0 for row in part) for part in _by_method(rows, "worst_20").values())
     return "20" if flat else "10"
 
 

@@ -216,7 +216,8 @@ def test_strengths_may_be_alike():
 
 def test_curves_show_the_worst_20_where_the_worst_10_are_at_zero():
     flat, not_flat = (curve("count", [0.5, 0.6, 0.7], worst) for worst in (0.0, 0.1))
-    assert [price.shown_k(rows) for rows in (flat, not_flat, flat + not_flat)] == ["20", "10", "10"]
+    other = [row | {"method": "b"} for row in not_flat]
+    assert [price.shown_k(rows) for rows in (flat, not_flat, flat + not_flat, flat + other)] == ["20", "10", "10", "20"]
     assert price.shown_k([row | {"worst_20": None} for row in flat]) == "10"  # fewer than 20 classes
     said = price.best_strengths(curve("strength", [0.5, 0.6, 0.7], 0.0), "20")
     assert "in the worst 20, a all alike (20.0 %)" in said
