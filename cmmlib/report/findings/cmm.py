@@ -227,7 +227,7 @@ def against_plainer(differences: Mapping[str, tuple[float, float, float]]) -> st
     if not told:
         return "no rank correlation is defined, so CMM cannot be compared with plainer scores."
     return (
-        f"*soft* CMM ranks the classes {'; '.join(told)}. (In brackets: the 95 % interval of the difference of the rank "
+        f"*soft* CMM ranks the classes {'; '.join(told)}. (In brackets: 95 % interval of the difference of the rank "
         "correlations, over classes.)"
     )
 
