@@ -217,7 +217,8 @@ def _clean(notebook: Any, study: Study) -> None:
         cell.metadata.pop("execution", None)
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
-            cell.source = "\n".join(["# Parameters", *(f"{k} = {v!r}" for k, v in study.public().items())])
+            chosen = {name: v for name, v in study.public().items() if name in study.changed()}
+            cell.source = "\n".join(["# Parameters", *(f"{name} = {v!r}" for name, v in chosen.items())])
             cell.metadata["tags"] = sorted({*tags, "remove-cell"})
         outputs = cell.get("outputs", [])
         for warning in (o for o in outputs if o.get("name") == "stderr"):

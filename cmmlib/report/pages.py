@@ -6,10 +6,13 @@ here, once.
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -144,9 +147,12 @@ def _has_room(frame: pd.DataFrame) -> bool:
 
 
 def show_figure(run: Run, figure: Figure, name: str) -> None:
-    """Show a figure with its alt text (its label), and write it to the run's figures/ as SVG and PNG."""
+    """Show a figure with its alt text (its label), and write it to the run's figures/ as SVG and PNG.
+
+    Both are shown: Jupyter draws the SVG of a notebook only where its user has run the cell or trusts the file.
+    """
     import matplotlib.pyplot as plt
-    from IPython.display import SVG, display
+    from IPython.display import display
 
     from cmmlib.report.plots.style import save
 
@@ -160,7 +166,18 @@ def show_figure(run: Run, figure: Figure, name: str) -> None:
     if missing:
         shown = " ".join(sorted(missing)[:20])
         print(f"figure {name}: no font here has {shown}: install one, for example Noto", file=sys.stderr)
-    display(SVG(filename=str(folder / f"{name}.svg")), metadata={"image/svg+xml": {"alt": figure.get_label()}})
+    alt = figure.get_label()
+    shown = {"image/svg+xml": (folder / f"{name}.svg").read_text(), "image/png": _half_size(folder / f"{name}.png")}
+    display({**shown, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt} for kind in shown})
+
+
+def _half_size(png: Path) -> str:
+    """A picture at half of its width and height, in base64: for the screen."""
+    with Image.open(png) as image:
+        smaller = image.convert("RGB").reduce(2)
+    data = io.BytesIO()
+    smaller.save(data, "PNG")
+    return base64.b64encode(data.getvalue()).decode()
 
 
 def study_table(run: Run) -> pd.DataFrame:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from finished_runs import run_of
+from PIL import Image
 
 from cmmlib.report import formatting, pages
 from cmmlib.report.display_names import display_name
@@ -104,3 +111,17 @@ def test_a_dialogue_says_once_who_answered(monkeypatch):
     monkeypatch.setattr("IPython.display.display", shown.append)
     pages.show_dialogue([("a", "1?", ["x"]), ("a", "2?", ["y"]), ("b", "3?", ["z"])])
     assert shown[0].data.count("cmm-who") == 2
+
+
+def test_a_figure_is_shown_in_a_notebook_that_nobody_trusts(tmp_path, monkeypatch):
+    """JupyterLab draws no SVG there, but it does draw PNG; where neither can be drawn, its text stands."""
+    shown = {}
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, metadata: shown.update(data | {"raw": raw}))
+    figure = plt.figure(figsize=(4, 3))
+    figure.set_label("two points")
+    figure.add_subplot().plot([0, 1], [0, 1])
+    pages.show_figure(replace(run_of("cat", "dog"), folder=tmp_path), figure, "line")
+    assert (shown["raw"], shown["text/plain"]) == (True, "two points")
+    assert shown["image/svg+xml"] == (tmp_path / "figures/line.svg").read_text()
+    picture, kept = Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))), tmp_path / "figures/line.png"
+    assert (picture.format, picture.size) == ("PNG", tuple(side // 2 for side in Image.open(kept).size))
