@@ -105,7 +105,7 @@ def ask(
 
     A passing failure is tried again, after the time that the server asks for; an unusable answer is asked again once.
     Whatever fails for good is returned with its reason, and the rest goes on. Ctrl-C asks nothing more, and waits for
-    the answers that are under way: each is paid for, and kept.
+    the answers that are under way, each of which is paid for and kept; a second one leaves them.
 
     Returns:
         Records by class, reasons by class that has none, and what was spent.
@@ -130,11 +130,16 @@ def ask(
                     found.add(pending.pop(future), future)
                     progress.update()
     except KeyboardInterrupt:
-        tqdm.write(f"stopping: answers under way are waited for, {session.timeout:g} s at most", file=sys.stderr)
+        limit = f"{session.timeout:g} s at most"
+        tqdm.write(f"stopping: answers under way are waited for, {limit}; Ctrl-C again leaves them", file=sys.stderr)
         raise
     finally:
         spent.stopped.set()
-        pool.shutdown(cancel_futures=True)
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            provider.leave()
+            raise
     if pending:
         raise ProviderError(
             f"llm: {session.model} left {found.in_a_row} classes in a row without an answer, the last: {found.reason}; "

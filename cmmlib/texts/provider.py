@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
@@ -72,6 +72,7 @@ class Provider:
     base_url: str | None = None
     timeout: float = 60.0
     asks_for_json: bool = True
+    _sent: list[Sending] = field(default_factory=list, repr=False)
 
     def require_name(self) -> None:
         """Refuse a model whose provider litellm cannot tell.
@@ -115,6 +116,7 @@ class Provider:
         """
         sending, as_json = Sending(count), self.asks_for_json
         count()
+        self._sent.append(sending)
         try:
             response = self._complete(question, sending, as_json)
         except Exception as error:  # litellm maps every provider's errors to its own classes
@@ -125,6 +127,11 @@ class Provider:
         else:
             return _reply(response)
         return self.ask(question, count)
+
+    def leave(self) -> None:
+        """Wait no longer for what is under way."""
+        for sending in self._sent:
+            sending.outcome.cancel()
 
     def _complete(self, question: str, sending: Sending, as_json: bool) -> Any:
         return complete_within(
@@ -153,7 +160,7 @@ class Provider:
         if kind in REFUSED:
             raise InputError(f"llm: {self.model}: {REFUSED[kind]}") from None
         if kind in PASSING or status in (408, 409, 429, 500, 502, 503, 504):
-            raise Passing("a web page came back" if sending.is_page else kind, _asked_wait(error)) from None
+            raise Passing(_passing_reason(error, sending), _asked_wait(error)) from None
         raise Unanswered(f"the provider failed: {kind}") from None
 
     def _lacks_version(self) -> bool:
@@ -171,6 +178,12 @@ def _kind(error: BaseException) -> str:
     kind = type(error).__name__
     no_key = kind == "InternalServerError" and "_API_KEY" in str(error)  # of OpenAI's client, which found none
     return "AuthenticationError" if no_key else kind
+
+
+def _passing_reason(error: Exception, sending: Sending) -> str:
+    if sending.is_page:
+        return "a web page came back"
+    return "the connection failed" if "Connection error" in str(error) else _kind(error)
 
 
 def _refuses_json(error: Exception) -> bool:

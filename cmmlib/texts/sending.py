@@ -6,8 +6,9 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,12 +23,19 @@ MOST_REDIRECTS = 3  # of one request, all within its host
 
 @dataclass
 class Sending:
-    """A request on its way: what its responses say before litellm reads them."""
+    """A request on its way: what its responses say before litellm reads them, and what comes of it.
+
+    Attributes:
+        count: called before a redirect is followed.
+        outcome: litellm's response; cancelled, it is waited for no longer.
+        astray: why a redirect was not followed.
+    """
 
     count: Callable[[], None]
+    outcome: Future = field(default_factory=Future)
     redirects: int = 0
     is_page: bool = False
-    astray: str | None = None  # why a redirect was not followed
+    astray: str | None = None
 
     def saw(self, response: httpx.Response) -> None:
         """Note a response; a redirect is followed within its host, a few times.
@@ -71,18 +79,18 @@ def complete_within(seconds: float, sending: Sending, **asked: Any) -> Any:
     """
     litellm = load_litellm()
     completion = litellm.completion  # loads most of it, which is not the request's time
-    outcome: Future = Future()
 
     def send() -> None:
         _here.sending = sending
-        try:
-            outcome.set_result(completion(timeout=seconds, **asked))
-        except BaseException as error:
-            outcome.set_exception(error)
+        with suppress(InvalidStateError):  # nobody waits any more
+            try:
+                sending.outcome.set_result(completion(timeout=seconds, **asked))
+            except Exception as error:
+                sending.outcome.set_exception(error)
 
     threading.Thread(target=send, daemon=True).start()
     try:
-        return outcome.result(seconds)
+        return sending.outcome.result(seconds)
     except TimeoutError:
         raise litellm.Timeout("too slow", model="", llm_provider="") from None
 

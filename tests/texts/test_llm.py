@@ -13,8 +13,8 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -151,7 +151,7 @@ def test_sentences_that_do_not_fit_are_not_recorded(asked, server):
         (failure(503), "ServiceUnavailableError"),
         (failure(429), "RateLimitError"),
         (failure(429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), "RateLimitError"),
-        (Reply(b"", dropped=True), "InternalServerError"),
+        (Reply(b"", dropped=True), "the connection failed"),
         (Reply(good("lion").body[:150]), "InternalServerError"),  # half a JSON
         (Reply(b"<html>Bad gateway</html>", headers={"Content-Type": "text/html"}), "a web page came back"),
     ],
@@ -378,25 +378,44 @@ except KeyboardInterrupt:
 """
 
 
-def test_after_ctrl_c_nothing_is_tried_again(asked, server):
+WAITED_FOR = "stopping: answers under way are waited for, 60 s at most; Ctrl-C again leaves them\n"
+
+
+@contextmanager
+def interrupted(asked: Asked, reply: dict[str, Reply]) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
+    """A process that got Ctrl-C while the server holds these two replies back, until the event."""
     arrived, held = threading.Semaphore(0), threading.Event()
 
     def hold() -> None:
         arrived.release()
         held.wait(PATIENCE)
 
-    server.script = {"lion": [Reply(b"", 500, after=hold)] * 6, "bear": [Reply(chat("Sorry."), after=hold)] * 2}
-    command = [sys.executable, "-c", INTERRUPTED, server.url, str(asked.transcript), *NAMES]
+    asked.server.script = {name: [replace(reply[name], after=hold)] * 6 for name in reply}
+    command = [sys.executable, "-c", INTERRUPTED, asked.server.url, str(asked.transcript), *NAMES]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for _ in range(2):
+        for _ in reply:
             assert arrived.acquire(timeout=4 * PATIENCE)  # the imports take their time
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.readline() == "stopping: answers under way are waited for, 60 s at most\n"
+        assert process.stderr.readline() == WAITED_FOR
+        yield process, held
+        held.set()
+    assert process.returncode == 130
+
+
+def test_after_ctrl_c_nothing_is_tried_again(asked, server):
+    with interrupted(asked, {"lion": Reply(b"", 500), "bear": Reply(chat("Sorry."))}) as (process, held):
         held.set()
         assert process.communicate(timeout=PATIENCE) == ("", "")
-    assert process.returncode == 130
     assert server.requests == {"lion": 1, "bear": 1}
+    assert not asked.transcript.exists()
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_without_a_word(asked, server):
+    with interrupted(asked, {"lion": good("lion"), "bear": good("bear")}) as (process, held):
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=PATIENCE / 2) == ("", "")
+        assert not held.is_set()
     assert not asked.transcript.exists()
 
 

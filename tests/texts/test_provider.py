@@ -166,6 +166,14 @@ def test_a_model_that_is_not_there_is_not_taken_for_a_missing_v1(server, model):
         Provider(model, base_url).ask(QUESTION, Counted())
 
 
+def test_a_server_that_is_not_there_is_said_to_be_unreachable(server):
+    url = server.url
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(Passing, match=r"^the connection failed$"):
+        Provider(MODEL, url).ask(QUESTION, Counted())
+
+
 @pytest.mark.parametrize(("usage", "tokens"), [({}, 7), ({"usage": None}, 1200)])
 def test_an_answer_that_was_cut_says_after_how_many_tokens(server, usage, tokens):
     server.always = Reply(chat('{"descriptions": ["A li', "length", **usage))
