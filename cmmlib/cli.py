@@ -7,12 +7,13 @@ import inspect
 import logging
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
-from cmmlib.errors import ChapterError, InputError
+from cmmlib.errors import ChapterError, InputError, ProviderError
 from cmmlib.study.study import Study
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ def _exit_code(arguments: list[str]) -> int:
         return _refuse(str(error))
     except typer.TyperException as error:
         return _refuse(getattr(error, "format_message", error.__str__)())
-    except ChapterError as error:
+    except (ChapterError, ProviderError) as error:
         print(f"cmm: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -55,7 +56,7 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def _stopped() -> int:
-    print("cmm: stopped; what was embedded is kept, run the same command to go on", file=sys.stderr)
+    print("cmm: stopped; what was embedded or answered is kept, run the same command to go on", file=sys.stderr)
     return INTERRUPTED
 
 
@@ -140,6 +141,9 @@ def describe(
         _progress(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     print(study.transcript or own_transcript_path())
+    if enrichment.failed and not enrichment.descriptions:
+        reason = Counter(enrichment.failed.values()).most_common(1)[0][0]
+        raise ProviderError(f"llm: {study.llm} described no class: {reason}")
 
 
 @app.command("book")

@@ -1,4 +1,4 @@
-"""The two errors of this package: bad input, and a book that did not come out whole."""
+"""The errors of this package: bad input, a book that did not come out whole, a language model that does not answer."""
 
 
 class InputError(ValueError):
@@ -7,6 +7,10 @@ class InputError(ValueError):
 
 class ChapterError(RuntimeError):
     """A chapter failed or the book has a flaw; names the chapter, the cell and the error. Exit code 1."""
+
+
+class ProviderError(RuntimeError):
+    """A language model gave no answer, in one line with the reason and what is kept. Exit code 1."""
 
 
 def one_line(error: Exception) -> str:

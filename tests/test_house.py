@@ -94,6 +94,16 @@ def test_ruff_and_hooks_are_one_version_everywhere():
     assert sum(text.startswith(("ruff", "nbstripout")) for text in installed) == 2
 
 
+def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it_and_one_version_is_used():
+    workflows = [file.read_text() for file in sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
+    uses = [line.split("uses:")[1].strip() for text in workflows for line in text.splitlines() if "uses:" in line]
+    pinned = [re.fullmatch(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", use) for use in uses]
+    assert [use for use, match in zip(uses, pinned, strict=True) if match is None] == []
+    assert len(set(uses)) == len({match[1] for match in pinned if match})
+    watched = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    assert {update["package-ecosystem"] for update in watched} == {"github-actions", "pip"}
+
+
 def test_citation_has_the_package_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]

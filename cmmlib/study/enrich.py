@@ -41,6 +41,7 @@ def enrich(run: Run, classes: list[int] | None = None) -> Enrichment:
 
     Raises:
         InputError: the study has no text tower, or the model refuses.
+        ProviderError: the model gives no answer to several classes in a row.
     """
     assert run.backbone is not None
     asked = questions(run, suspects(run) if classes is None else classes)

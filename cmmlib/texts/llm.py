@@ -1,43 +1,33 @@
-"""Live questions to any language model that litellm knows: paced, within a budget, each answer kept as it arrives.
-
-A key comes from the environment, where litellm looks for it, and goes nowhere else: no message of a provider is
-repeated here, since some of them quote the key.
-"""
+"""Live questions to any language model that litellm knows: paced, within a budget, each answer kept as it arrives."""
 
 from __future__ import annotations
 
-import os
 import random
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception, stop_after_attempt
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
 from tqdm import tqdm
 
-from cmmlib.errors import InputError
+from cmmlib.errors import ProviderError
+from cmmlib.texts.provider import Passing, Provider, Reply, Unanswered
 from cmmlib.texts.questions import Question, checked_sentences
 from cmmlib.texts.transcripts import Record, append
 
 ATTEMPTS = 6  # of a request that was not answered: rate limit, time-out, server error, dropped connection
-LONGEST_WAIT = 60.0  # seconds between two of them
-ANSWER_TOKENS = 1200
-PASSING = ("RateLimitError", "Timeout", "APIConnectionError", "InternalServerError", "ServiceUnavailableError")
-REFUSED = {
-    "AuthenticationError": "the key was refused or is missing: set the provider's variable, as in OPENAI_API_KEY",
-    "PermissionDeniedError": "the key has no access to this model",
-    "NotFoundError": "there is no such model at this provider",
-    "BudgetExceededError": "the provider's budget is used up",
-}
+LONGEST_WAIT = 60.0  # seconds between two of them, whatever the server asks for
+LONGEST_TRY = 180.0  # seconds after which none is made any more
+MOST_FAILURES = 5  # classes in a row without an answer: the next would hardly have one
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a session may use. `max_cost` is in US dollars, and is kept only for models whose price litellm knows."""
+    """What a session may use. `max_cost` is in US dollars, for models whose price litellm knows."""
 
     max_requests: int | None = None
     max_cost: float | None = None
@@ -48,6 +38,7 @@ class Spent:
     """What a session has used."""
 
     requests: int = 0
+    kept: int = 0  # answers in the transcript
     tokens: int = 0
     cost: float = 0.0
     priced: bool = True  # whether every answer so far had a known price
@@ -75,6 +66,12 @@ class Spent:
             self.cost += cost or 0.0
             self.priced &= cost is not None
 
+    def keep(self, transcript: Path, record: Record) -> None:
+        """Add an answer to the transcript, and count it."""
+        with self._lock:
+            append(transcript, record)
+            self.kept += 1
+
 
 @dataclass(frozen=True)
 class Session:
@@ -85,7 +82,7 @@ class Session:
         base_url: address of a server that speaks OpenAI's chat API.
         transcript: file that each answer is appended to as it arrives.
         concurrency: requests at a time.
-        timeout: seconds for one request.
+        timeout: seconds for one whole request.
     """
 
     model: str
@@ -101,168 +98,138 @@ class OverBudget(Exception):
     """A question that was not asked; the text is the reason."""
 
 
-class Unanswered(Exception):
-    """A question that got no usable answer; the text is the reason."""
-
-
 def ask(
     questions: dict[int, Question], session: Session, fits_context: Callable[[str], bool] = lambda text: True
 ) -> tuple[dict[int, Record], dict[int, str], Spent]:
     """Ask every question once, several at a time.
 
     A passing failure is tried again, after the time that the server asks for; an unusable answer is asked again once.
-    Whatever fails for good is returned with its reason, and the rest goes on. Ctrl-C stops; what was answered is kept.
+    Whatever fails for good is returned with its reason, and the rest goes on. Ctrl-C asks nothing more, and waits for
+    the answers that are under way, each of which is paid for and kept; a second one leaves them.
 
     Returns:
         Records by class, reasons by class that has none, and what was spent.
 
     Raises:
-        InputError: the provider refuses (key, model), in one line.
+        InputError: the provider refuses (key, model, address), or max_cost is given and the price unknown; in one line.
+        ProviderError: some classes in a row got no answer, and others would have been next.
     """
-    spent, records, failed = Spent(), {}, {}
-    lock = threading.Lock()
-    completion = _litellm().completion
+    provider = Provider(session.model, session.base_url, session.timeout)
+    provider.require_name()
+    if session.budget.max_cost is not None:
+        provider.require_price()
+    answering = _Answering(session, provider, fits_context)
+    spent, found = answering.spent, _Found()
     pool = ThreadPoolExecutor(session.concurrency)
-    pending: dict[Future, int] = {}
     try:
-        pending = {
-            pool.submit(_answered, q, session, spent, lock, completion, fits_context): c for c, q in questions.items()
-        }
+        pending = {pool.submit(answering.answer, question): c for c, question in questions.items()}
         with tqdm(total=len(pending), desc=f"asking {session.model}", unit="class", disable=None) as progress:
-            while pending:
+            while pending and found.in_a_row < MOST_FAILURES:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=0.5)
                 for future in done:
-                    c = pending.pop(future)
-                    try:
-                        records[c] = future.result()
-                    except (OverBudget, Unanswered) as error:
-                        failed[c] = str(error)
+                    found.add(pending.pop(future), future)
                     progress.update()
+    except KeyboardInterrupt:
+        limit = f"{session.timeout:g} s at most"
+        tqdm.write(f"stopping: answers under way are waited for, {limit}; Ctrl-C again leaves them", file=sys.stderr)
+        raise
     finally:
-        if pending:
-            spent.stopped.set()  # what is under way is kept, but not tried again
-        pool.shutdown(wait=not pending, cancel_futures=True)
-    return records, {c: failed[c] for c in questions if c in failed}, spent
-
-
-def _answered(
-    question: Question, session: Session, spent: Spent, lock: threading.Lock, completion: Any, fits_context: Callable
-) -> Record:
-    reason = ""
-    for _ in range(2):  # a bad answer is asked again once
-        text, tokens, cost = _request(question, session, spent, completion)
+        spent.stopped.set()
         try:
-            answer = checked_sentences(text, fits_context)
-        except ValueError as error:
-            reason = str(error)
-            continue
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            provider.leave()
+            raise
+    if pending:
+        raise ProviderError(
+            f"llm: {session.model} left {found.in_a_row} classes in a row without an answer, the last: {found.reason}; "
+            f"{spent.kept} answers are kept in {session.transcript}, and the same command asks for the rest"
+        )
+    return found.records, {c: found.failed[c] for c in questions if c in found.failed}, spent
+
+
+@dataclass
+class _Found:
+    """What has come of the questions so far, by class."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    in_a_row: int = 0  # failures since the last answer
+    reason: str = ""  # of the last
+
+    def add(self, c: int, future: Future[Record]) -> None:
+        """Note what came of a class's question; what ends the session is raised."""
+        try:
+            self.records[c] = future.result()
+            self.in_a_row = 0
+        except OverBudget as error:
+            self.failed[c] = str(error)
+        except Unanswered as error:
+            self.failed[c] = self.reason = str(error)
+            self.in_a_row += 1
+
+
+@dataclass
+class _Answering:
+    """What the threads of a session share."""
+
+    session: Session
+    provider: Provider
+    fits_context: Callable[[str], bool]
+    spent: Spent = field(default_factory=Spent)
+
+    def answer(self, question: Question) -> Record:
+        """The checked answer, in the transcript; a bad one is asked again once."""
+        reason = ""
+        for _ in range(2):
+            reply = self._request(question)
+            try:
+                sentences = checked_sentences(reply.text, self.fits_context)
+            except ValueError as error:
+                reason = str(error) if reply.cut_at is None else f"cut at {reply.cut_at:,} tokens"
+                continue
+            return self._keep(question, sentences, reply)
+        raise Unanswered(f"unusable twice: {reason}")
+
+    def _request(self, question: Question) -> Reply:
+        """A reply; passing failures are waited out."""
+        retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(LONGEST_TRY),
+            wait=_delay,
+            sleep=self.session.pause or self.spent.stopped.wait,  # type: ignore[arg-type]  # it says whether it was set
+            retry=retry_if_exception_type(Passing),
+        )
+        try:
+            return retrying(self._ask_once, question)
+        except RetryError as error:
+            last = error.last_attempt
+            raise Unanswered(f"no answer after {last.attempt_number} requests: {last.exception()}") from None
+
+    def _ask_once(self, question: Question) -> Reply:
+        reply = self.provider.ask(question.text, lambda: self.spent.take(self.session.budget))
+        self.spent.add(reply.tokens, reply.cost)
+        return reply
+
+    def _keep(self, question: Question, sentences: list[str], reply: Reply) -> Record:
         record = Record(
             class_name=question.class_name,
             domain=question.domain,
             style=question.style,
             rivals=question.rivals,
-            answer=tuple(answer),
-            model=session.model,
-            tokens=tokens,
-            cost=cost,
+            answer=tuple(sentences),
+            model=self.session.model,
+            tokens=reply.tokens,
+            cost=reply.cost,
             date=datetime.now(UTC).date().isoformat(),
             origin="live",
         )
-        with lock:
-            append(session.transcript, record)
+        self.spent.keep(self.session.transcript, record)
         return record
-    raise Unanswered(f"unusable twice: {reason}")
-
-
-def _request(
-    question: Question, session: Session, spent: Spent, completion: Any
-) -> tuple[str, int | None, float | None]:
-    """One answer's text, tokens and cost; passing failures are waited out."""
-    retrying = Retrying(
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=_delay,
-        sleep=session.pause or spent.stopped.wait,  # type: ignore[arg-type]  # it says whether it was stopped
-        retry=retry_if_exception(_passes),
-    )
-    try:
-        return retrying(_ask_once, question, session, spent, completion)
-    except RetryError as error:
-        kind = type(error.last_attempt.exception()).__name__
-        raise Unanswered(f"no answer after {ATTEMPTS} requests: {kind}") from None
-
-
-def _ask_once(
-    question: Question, session: Session, spent: Spent, completion: Any
-) -> tuple[str, int | None, float | None]:
-    spent.take(session.budget)
-    try:
-        response = completion(
-            model=session.model,
-            messages=[{"role": "user", "content": question.text}],
-            base_url=session.base_url,
-            timeout=session.timeout,
-            max_tokens=ANSWER_TOKENS,
-            response_format={"type": "json_object"},
-            num_retries=0,
-            max_retries=0,
-            drop_params=True,
-        )
-    except Exception as error:  # litellm maps every provider's errors to its own classes
-        if _kind(error) in REFUSED:
-            raise InputError(f"llm: {session.model}: {REFUSED[_kind(error)]}") from None
-        if not _passes(error):
-            raise Unanswered(f"the provider failed: {_kind(error)}") from None
-        raise
-    tokens, cost = _usage(response)
-    spent.add(tokens, cost)
-    return _content(response), tokens, cost
-
-
-def _kind(error: BaseException) -> str:
-    kind = type(error).__name__
-    no_key = kind == "InternalServerError" and "_API_KEY" in str(error)  # of OpenAI's client, which found none
-    return "AuthenticationError" if no_key else kind
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether the same question may be answered a little later."""
-    return _kind(error) in PASSING or getattr(error, "status_code", 0) in (408, 409, 429, 500, 502, 503, 504)
 
 
 def _delay(state: RetryCallState) -> float:
-    """Seconds to wait: what the server asks for, else twice as long each time, with jitter."""
+    """Seconds to wait: what the server asks for, within reason, else twice as long each time, with jitter."""
     error = state.outcome and state.outcome.exception()
-    headers = getattr(error, "litellm_response_headers", None) or {}  # those of error.response are empty
-    try:
-        return min(LONGEST_WAIT, max(0.0, float(headers.get("retry-after", ""))))
-    except ValueError:
-        return min(LONGEST_WAIT, 2.0 ** (state.attempt_number - 1) * (0.5 + random.random() / 2))
-
-
-def _content(response: Any) -> str:
-    try:
-        return response.choices[0].message.content or ""
-    except (AttributeError, IndexError, TypeError):
-        return ""
-
-
-def _usage(response: Any) -> tuple[int | None, float | None]:
-    tokens = getattr(getattr(response, "usage", None), "total_tokens", None)
-    try:
-        cost = float(_litellm().completion_cost(response))
-    except Exception:  # a model whose price litellm does not know
-        return tokens, None
-    return tokens, cost
-
-
-def _litellm() -> Any:
-    """litellm, quiet, without telemetry, and with the price list that it brought."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_LOG", "ERROR")
-    try:
-        import litellm
-    except ImportError:
-        raise InputError("llm: live answers need litellm: pip install 'cmmlib[llm]', or use --llm recorded") from None
-    litellm.suppress_debug_info = True
-    litellm.telemetry = False  # type: ignore[attr-defined]
-    return litellm
+    asked = error.after if isinstance(error, Passing) else None
+    own = 2.0 ** (state.attempt_number - 1) * (0.5 + random.random() / 2)
+    return min(LONGEST_WAIT, own if asked is None else asked)

@@ -81,7 +81,7 @@ def checked_sentences(answer: Any, fits_context: Callable[[str], bool] = lambda 
     """The usable sentences of an answer: strings without markup, control characters or duplicates that fit.
 
     Args:
-        answer: what a language model wrote (JSON, possibly in a code fence), or the list itself.
+        answer: what a language model wrote (JSON, possibly in prose or a code fence), or the list itself.
         fits_context: whether the text tower reads a sentence to its end.
 
     Raises:
@@ -100,14 +100,40 @@ def checked_sentences(answer: Any, fits_context: Callable[[str], bool] = lambda 
 
 
 def _parsed(text: str) -> Any:
+    """The list of sentences in an answer, or what stands in its place; the longest list where there are several."""
     if len(text) > LONGEST_ANSWER:
         raise ValueError(f"an answer of {len(text):,} characters")
-    fenced = re.search(r"```(?:json)?\s*(.*?)```", text, re.S)
+    values = [value.get("descriptions") if isinstance(value, dict) else value for value in _json_values(text)]
+    if not values:
+        raise ValueError("no JSON")
+    return max(values, key=_n_sentences)
+
+
+def _n_sentences(value: Any) -> int:
+    """How many sentences a list has; -1 for what is no list of sentences."""
+    return len(value) if isinstance(value, list) and all(isinstance(s, str) for s in value) else -1
+
+
+def _json_values(text: str) -> list[Any]:
+    """The whole text as JSON; or every object and list in it, in prose or a fence, after what the model thought."""
     try:
-        value = json.loads(fenced[1] if fenced else text)
-    except (json.JSONDecodeError, RecursionError):
-        raise ValueError("no JSON") from None
-    return value.get("descriptions") if isinstance(value, dict) else value
+        return [json.loads(text)]
+    except RecursionError:
+        return []
+    except json.JSONDecodeError:
+        pass
+    said = re.sub(r"<think\w*>.*", "", re.split(r"</think\w*>", text, flags=re.I)[-1], flags=re.S | re.I)
+    values, at, opening = [], 0, re.compile(r"[\[{]")
+    while start := opening.search(said, at):
+        try:
+            value, at = json.JSONDecoder().raw_decode(said, start.start())
+        except json.JSONDecodeError:
+            at = start.end()
+        except RecursionError:
+            break
+        else:
+            values.append(value)
+    return values
 
 
 def _plain(sentence: str) -> str:

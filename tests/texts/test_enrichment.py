@@ -96,9 +96,16 @@ def test_a_quarter_of_the_classes_is_described(n_classes, expected):
         json.dumps({"descriptions": THREE}),
         "```json\n" + json.dumps({"descriptions": THREE}, indent=2) + "\n```",
         "Here you are:\n```\n" + json.dumps(THREE) + "\n```\nAnything else?",
+        "```JSON5\n" + json.dumps({"descriptions": THREE}) + "\n```",
+        "```text\r\n" + json.dumps({"descriptions": THREE}),  # never closed
+        "~~~\n" + json.dumps(THREE) + "\n~~~",
+        "Sure [1], {as} JSON: " + json.dumps({"descriptions": THREE}) + " - shall I go on? [yes, no]",
+        'As {"descriptions": ["...", "..."]}:\n' + json.dumps({"descriptions": THREE}),
+        "<think>\nA list, as in " + json.dumps([*OTHER, "D."]) + "\n</think>\n" + json.dumps({"descriptions": THREE}),
+        json.dumps([*OTHER, "D."]) + "</THINK>" + json.dumps({"descriptions": THREE}),  # its start was cut off
     ],
 )
-def test_an_answer_may_be_a_list_or_json_with_or_without_a_fence(answer):
+def test_an_answer_may_be_a_list_or_json_in_a_fence_in_prose_or_after_thoughts(answer):
     assert checked_sentences(answer) == list(THREE)
 
 
@@ -151,6 +158,9 @@ def test_sentences_that_do_not_fit_are_left_out_and_do_not_count():
         ("```json\n```", "no JSON"),
         ("", "no JSON"),
         ("[" * 50_000, "no JSON"),  # deeper than Python recurses
+        ("Well: " + "[" * 50_000, "no JSON"),
+        ("<think>" + json.dumps(THREE), "no JSON"),  # it never came to an answer
+        ("As [1] and {} say.", "no list of sentences"),
         ('{"descriptions": "A lion. A bear. A wolf."}', "no list of sentences"),
         ('{"descriptions": [1, 2, 3]}', "no list of sentences"),
         ('{"descriptions": {"1": "A lion."}}', "no list of sentences"),

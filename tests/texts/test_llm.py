@@ -1,4 +1,4 @@
-"""Live asking, against a server on this machine that speaks OpenAI's chat API and misbehaves on demand."""
+"""Live asking, against a server on this machine: budgets, retries, bad answers, the key, interruptions."""
 
 from __future__ import annotations
 
@@ -6,167 +6,63 @@ import json
 import logging
 import os
 import re
-import socket
+import signal
 import subprocess
 import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from chat_server import (
+    KEY,
+    MODEL,
+    PATH,
+    PATIENCE,
+    ChatServer,
+    Reply,
+    chat,
+    failure,
+    good,
+    only_this_machine,
+    sentences,
+    serving,
+)
 
-from cmmlib.errors import InputError
-from cmmlib.texts import llm
+from cmmlib.errors import InputError, ProviderError
+from cmmlib.texts import llm, provider
 from cmmlib.texts.enrichment import replay
 from cmmlib.texts.llm import ATTEMPTS, Budget, Session
 from cmmlib.texts.questions import Question
 from cmmlib.texts.transcripts import load_transcript
 
-KEY = "sk-test-8f3b1c9d7e5a"
-MODEL = "openai/test-model"
-PATIENCE = 30.0  # seconds that something sure to happen may take
 NAMES = ["lion", "bear", "wolf", "lynx", "puma"]
 
 
-# ---------------------------------------------------------------- the server
-
-
-@dataclass(frozen=True)
-class Reply:
-    body: bytes
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    dropped: bool = False
-    after: Callable[[], object] | None = None  # sent once this returns
-
-
-def chat(content: str | None, **changes) -> bytes:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-    usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-    whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "test-model", "choices": [choice]}
-    return json.dumps({**whole, "usage": usage, **changes}).encode()
-
-
-def sentences(name: str) -> list[str]:
-    return [f"A {name} stands.", f"The {name} is gold.", f"Its field is red, {name} or not."]
-
-
-def good(name: str, **how) -> Reply:
-    return Reply(chat(json.dumps({"descriptions": sentences(name)})), **how)
-
-
-def failure(status: int, **headers: str) -> Reply:
-    """An error that quotes the key, as some providers' do."""
-    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}.", "type": "t", "code": None}})
-    return Reply(body.encode(), status, {name.replace("_", "-"): value for name, value in headers.items()})
-
-
-class Server(ThreadingHTTPServer):
-    """Answers by class: what `script` has for it, one after the other, then good answers."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: dict[str, list[Reply]] = {}
-        self.requests: Counter[str] = Counter()
-        self.keys: set[str | None] = set()
-        self.active = self.most_active = 0
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def reply(self, name: str) -> Reply:
-        with self.lock:
-            self.requests[name] += 1
-            self.active += 1
-            self.most_active = max(self.most_active, self.active)
-            reply = self.script[name].pop(0) if self.script.get(name) else good(name)
-        try:
-            if reply.after is not None:
-                reply.after()
-        finally:
-            with self.lock:
-                self.active -= 1  # before it is sent: the client may ask again at once
-        return reply
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.keys.add(self.headers["Authorization"])
-        found = re.search(r"What does '(.+?)' look like", asked["messages"][0]["content"])
-        assert self.path == "/v1/chat/completions"
-        assert found
-        assert asked["model"] == "test-model"
-        reply = self.server.reply(found[1])
-        if reply.dropped:
-            return
-        try:
-            self.send_response(reply.status)
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(reply.body)
-        except OSError:  # the client did not wait
-            pass
-
-    def log_message(self, *args) -> None:
-        pass
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+def server() -> Iterator[ChatServer]:
+    with serving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
 def only_loopback(monkeypatch) -> Iterator[None]:
-    """No test of this file reaches another machine; one that tries fails, whoever hides the error."""
-    tried, connect, look_up = [], socket.socket.connect, socket.getaddrinfo
-
-    def guarded_connect(self, address):
-        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1"):
-            tried.append(address)
-            raise OSError(f"no network in tests: {address}")
-        return connect(self, address)
-
-    def guarded_look_up(host, *args, **kwargs):
-        if host not in ("127.0.0.1", "::1", "localhost", None):
-            tried.append(host)
-            raise socket.gaierror(f"no network in tests: {host}")
-        return look_up(host, *args, **kwargs)
-
-    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
-    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    yield
-    assert tried == []
+    with only_this_machine(monkeypatch):
+        yield
 
 
 @dataclass
 class Asked:
     """A session that never sleeps, and what came of it."""
 
-    server: Server
+    server: ChatServer
     transcript: Path
     pauses: list[float] = field(default_factory=list)
 
@@ -182,6 +78,8 @@ class Asked:
         assert sorted(lines, key=str) == sorted(records.values(), key=str)  # nor lacks in the file, nor is there twice
         assert all(records[c].answer == tuple(sentences(names[c])) for c in records)
         assert spent.requests == self.server.requests.total()
+        assert spent.kept == len(records)
+        assert set(self.server.paths) <= {PATH}
         return {names[c] for c in records}, {names[c]: reason for c, reason in failed.items()}, spent
 
 
@@ -253,9 +151,9 @@ def test_sentences_that_do_not_fit_are_not_recorded(asked, server):
         (failure(503), "ServiceUnavailableError"),
         (failure(429), "RateLimitError"),
         (failure(429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), "RateLimitError"),
-        (Reply(b"", dropped=True), "InternalServerError"),
+        (Reply(b"", dropped=True), "the connection failed"),
         (Reply(good("lion").body[:150]), "InternalServerError"),  # half a JSON
-        (Reply(b"<html>Bad gateway</html>", headers={"Content-Type": "text/html"}), "InternalServerError"),
+        (Reply(b"<html>Bad gateway</html>", headers={"Content-Type": "text/html"}), "a web page came back"),
     ],
     ids=["500", "503", "429", "429 with a date", "dropped", "half a body", "html"],
 )
@@ -276,6 +174,22 @@ def test_the_server_says_how_long_to_wait_within_reason(asked, server, status):
     server.script["lion"] = [failure(status, Retry_After=seconds) for seconds in asks]
     assert asked.ask(["lion"])[0] == {"lion"}
     assert asked.pauses == [7.0, 0.5, 0.0, llm.LONGEST_WAIT, 0.0]
+
+
+def test_the_server_may_say_how_long_to_wait_as_a_date(asked, server):
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    late = format_datetime(datetime.now(UTC) + timedelta(days=30), usegmt=True)
+    server.script["lion"] = [failure(429, Retry_After=date) for date in (soon, late)]
+    assert asked.ask(["lion"])[0] == {"lion"}
+    assert 20 < asked.pauses[0] <= 30
+    assert asked.pauses[1] == llm.LONGEST_WAIT
+
+
+def test_waiting_ends_after_a_while_however_patient_the_server_wants_us(asked, server, monkeypatch):
+    monkeypatch.setattr(llm, "LONGEST_TRY", 0.0)
+    server.script["lion"] = [failure(429, Retry_After="1")] * 2
+    assert asked.ask(["lion"])[1] == {"lion": "no answer after 1 requests: RateLimitError"}
+    assert asked.pauses == []
 
 
 def test_a_request_that_takes_too_long_is_tried_again(asked, server):
@@ -312,6 +226,8 @@ BAD = {
     "another key": (chat('{"sentences": ["A.", "B.", "C."]}'), "no list of sentences"),
     "too few": (chat('{"descriptions": ["A lion.", "A LION", "Gold."]}'), "2 usable sentences, 3 are needed"),
     "only tags": (chat('["<b></b>", "<script>one</script>", "<script>two"]'), "0 usable sentences, 3 are needed"),
+    "cut short": (chat('{"descriptions": ["A lion stands.", "The', "length"), "cut at 7 tokens"),
+    "cut while thinking": (chat("<think>A lion [1] is", "length"), "cut at 7 tokens"),
     "10 MB": (chat("A lion. " * 1_250_000), "an answer of 10,000,000 characters"),
 }
 
@@ -394,20 +310,37 @@ def test_requests_that_failed_or_are_repeated_count_too(asked, server):
     assert server.requests == {"lion": 3, "bear": 1}
 
 
-def test_a_budget_of_nothing_asks_nothing(asked, server):
+def test_a_budget_of_nothing_asks_nothing(asked, server, monkeypatch):
     assert asked.ask(NAMES, budget=Budget(max_requests=0))[0] == set()
+    monkeypatch.setattr(provider.Provider, "require_price", lambda self: None)
     assert asked.ask(NAMES, budget=Budget(max_cost=0.0))[0] == set()
     assert not server.requests
 
 
 def test_no_request_once_the_cost_is_reached(asked, server, monkeypatch):
-    monkeypatch.setattr(llm, "_usage", lambda response: (10, 0.4))
+    monkeypatch.setattr(provider.Provider, "require_price", lambda self: None)
+    monkeypatch.setattr(provider, "_cost", lambda response: 0.4)
     answered, failed, spent = asked.ask(NAMES, budget=Budget(max_cost=1.0), concurrency=1)
     assert len(answered) == 3  # the third began below the limit
     assert set(failed.values()) == {"not asked: the budget is used up"}
     assert spent.cost == pytest.approx(1.2)
-    assert (spent.tokens, spent.priced) == (30, True)
+    assert (spent.tokens, spent.priced) == (36, True)
     assert {record.cost for record in load_transcript(asked.transcript).records} == {0.4}
+
+
+def test_a_cost_that_cannot_be_kept_is_refused_before_anything_is_asked(asked, server):
+    refusal = rf"^max_cost: litellm knows no price of {MODEL}, so --max-cost cannot be kept: give --max-requests$"
+    with pytest.raises(InputError, match=refusal):
+        llm.ask(questions(NAMES), asked.session(budget=Budget(max_cost=1.0)))
+    assert not server.requests
+    provider.Provider("openai/gpt-4o-mini").require_price()  # whose price is known
+
+
+@pytest.mark.parametrize("model", ["test-model", "nobody/test-model"])
+def test_a_model_of_no_provider_is_refused_before_anything_is_asked(asked, server, model):
+    with pytest.raises(InputError, match=f"^llm: '{model}' names no provider that litellm knows: use openai/MODEL, "):
+        llm.ask(questions(NAMES), asked.session(model=model, base_url=None))
+    assert not server.requests
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -429,59 +362,88 @@ def test_as_many_requests_at_a_time_as_allowed_and_never_more(asked, server, lim
 # ---------------------------------------------------------------- interruptions
 
 
-def interrupt(monkeypatch, after: int) -> None:
-    """Ctrl-C while the progress bar notes the answer of that number."""
-    seen = Counter()
-
-    def update(self, n=1):
-        seen["answers"] += 1
-        if seen["answers"] == after:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(llm.tqdm, "update", update)
-    monkeypatch.setattr(llm, "ThreadPoolExecutor", partial(ThreadPoolExecutor, thread_name_prefix="asking"))
-
-
-def finish(held: threading.Event) -> int:
-    """Let go what the server holds back, and wait for the threads that asked for it."""
-    under_way = [thread for thread in threading.enumerate() if thread.name.startswith("asking")]
-    held.set()
-    for thread in under_way:
-        thread.join(PATIENCE)
-    return len(under_way)
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from cmmlib.texts import llm
+from cmmlib.texts.questions import Question
+url, transcript, *names = sys.argv[1:]
+try:
+    llm.ask(
+        {c: Question(name, "shields") for c, name in enumerate(names)},
+        llm.Session("openai/test-model", Path(transcript), url, concurrency=2),
+    )
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
 
 
-def test_ctrl_c_keeps_what_was_answered_and_the_rest_is_asked_later(asked, server, monkeypatch):
-    held = threading.Event()
-    server.script["wolf"] = [good("wolf", after=partial(held.wait, PATIENCE))]
-    with monkeypatch.context() as patch:
-        interrupt(patch, after=2)
-        with pytest.raises(KeyboardInterrupt):
-            llm.ask(questions(NAMES), asked.session(concurrency=1))
-    finish(held)
-    kept = [record.class_name for record in load_transcript(asked.transcript).records]
-    assert kept[:2] == ["lion", "bear"]
-    assert Counter(kept) == server.requests  # what was under way is kept as well
-    assert "puma" not in kept
-    found = replay(questions(NAMES), load_transcript(asked.transcript))
-    llm.ask({c: found.questions[c] for c in found.missing}, asked.session())
-    assert server.requests == Counter(NAMES)
+WAITED_FOR = "stopping: answers under way are waited for, 60 s at most; Ctrl-C again leaves them\n"
 
 
-def test_after_ctrl_c_nothing_is_tried_again(asked, server, monkeypatch):
-    arrived, held = threading.Event(), threading.Event()
+@contextmanager
+def interrupted(asked: Asked, reply: dict[str, Reply]) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
+    """A process that got Ctrl-C while the server holds these two replies back, until the event."""
+    arrived, held = threading.Semaphore(0), threading.Event()
 
     def hold() -> None:
-        arrived.set()
+        arrived.release()
         held.wait(PATIENCE)
 
-    server.script["lion"] = [good("lion", after=partial(arrived.wait, PATIENCE))]
-    server.script["bear"] = [Reply(b"", 500, after=hold)] * ATTEMPTS
-    interrupt(monkeypatch, after=1)
-    with pytest.raises(KeyboardInterrupt):
-        llm.ask(questions(["lion", "bear"]), asked.session(concurrency=2))
-    assert finish(held) > 0
+    asked.server.script = {name: [replace(reply[name], after=hold)] * 6 for name in reply}
+    command = [sys.executable, "-c", INTERRUPTED, asked.server.url, str(asked.transcript), *NAMES]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in reply:
+            assert arrived.acquire(timeout=4 * PATIENCE)  # the imports take their time
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline() == WAITED_FOR
+        yield process, held
+        held.set()
+    assert process.returncode == 130
+
+
+def test_after_ctrl_c_nothing_is_tried_again(asked, server):
+    with interrupted(asked, {"lion": Reply(b"", 500), "bear": Reply(chat("Sorry."))}) as (process, held):
+        held.set()
+        assert process.communicate(timeout=PATIENCE) == ("", "")
     assert server.requests == {"lion": 1, "bear": 1}
+    assert not asked.transcript.exists()
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_without_a_word(asked, server):
+    with interrupted(asked, {"lion": good("lion"), "bear": good("bear")}) as (process, held):
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=PATIENCE / 2) == ("", "")
+        assert not held.is_set()
+    assert not asked.transcript.exists()
+
+
+def test_a_session_stops_after_some_failures_in_a_row_and_says_what_is_kept(asked, server):
+    names = [*NAMES, *(f"class {i}" for i in range(30))]
+    for name in names[5:]:
+        server.script[name] = [failure(400)]
+    with pytest.raises(ProviderError) as error:
+        llm.ask(questions(names), asked.session(concurrency=2))
+    assert str(error.value) == (
+        f"llm: {MODEL} left 5 classes in a row without an answer, the last: the provider failed: BadRequestError; "
+        f"5 answers are kept in {asked.transcript}, and the same command asks for the rest"
+    )
+    assert {record.class_name for record in load_transcript(asked.transcript).records} == set(NAMES)
+    assert 10 <= server.requests.total() <= 14  # those that were under way besides
+
+
+def test_failures_that_answers_come_between_stop_nothing(asked, server):
+    names = [f"class {i}" for i in range(20)]
+    server.script = {name: [failure(400)] for i, name in enumerate(names) if i % 5}
+    answered, failed, _ = asked.ask(names, concurrency=1)
+    assert len(answered) == 4
+    assert len(failed) == 16
+
+
+def test_when_the_last_classes_fail_nothing_is_left_to_stop(asked, server):
+    server.script = {name: [failure(400)] for name in NAMES}
+    assert asked.ask(NAMES)[1].keys() == set(NAMES)
 
 
 @pytest.mark.parametrize("cut", [3, 40, -1])
@@ -516,8 +478,8 @@ def refuse(*args, **kwargs):
     tried.append(args)
     raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-from cmmlib.texts import llm
-litellm = llm._litellm()
+from cmmlib.texts import provider
+litellm = provider.load_litellm()
 print(tried, litellm.telemetry, litellm.suppress_debug_info)
 """
 
@@ -535,9 +497,9 @@ def test_without_litellm_the_extra_is_named(asked, monkeypatch):
 
 
 def test_a_price_that_litellm_knows_is_counted(monkeypatch):
-    litellm = llm._litellm()
+    litellm = provider.load_litellm()
     usage = litellm.Usage(prompt_tokens=1000, completion_tokens=1000, total_tokens=2000)
-    tokens, cost = llm._usage(litellm.ModelResponse(model="gpt-4o-mini", usage=usage))
+    reply = provider._reply(litellm.ModelResponse(model="gpt-4o-mini", usage=usage))
     price = litellm.model_cost["gpt-4o-mini"]
-    assert tokens == 2000
-    assert cost == pytest.approx(1000 * (price["input_cost_per_token"] + price["output_cost_per_token"]))
+    assert reply.tokens == 2000
+    assert reply.cost == pytest.approx(1000 * (price["input_cost_per_token"] + price["output_cost_per_token"]))

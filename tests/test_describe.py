@@ -1,0 +1,93 @@
+"""`cmm describe` from end to end: a folder of images, a tiny CLIP, and a language model on this machine."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chat_server import KEY, MODEL, PATIENCE, ChatServer, Reply, chat, failure, good, serving
+from conftest import write_images
+from finished_runs import CMM, cmm
+
+CLASSES = {"grey ramp", "noise", "palette", "see through glass"}
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[ChatServer]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def flags(server, tiny_clip, tmp_path) -> list[str]:
+    images = write_images(tmp_path / "images")
+    study = ["--dataset", f"folder:{images}", "--backbone", f"local-dir:{tiny_clip}", "--every-class"]
+    return [*study, "--llm", MODEL, "--llm-base-url", server.url, "--transcript", str(tmp_path / "t.jsonl")]
+
+
+def last_line(err: str) -> str:
+    assert KEY not in err
+    assert "Traceback" not in err
+    return err.splitlines()[-1]
+
+
+def test_every_class_is_asked_once_and_a_second_call_asks_nothing(flags, server):
+    for _ in range(2):
+        said = cmm("describe", *flags)
+        assert (said.code, said.out.splitlines()) == (0, ["4 of 4 classes described", flags[-1]])
+        assert server.requests == Counter(CLASSES)
+
+
+def test_where_no_class_was_described_the_exit_code_is_1_and_the_reason_is_said(flags, server):
+    server.always = Reply(chat('{"descriptions": ["A lion', "length"))
+    said = cmm("describe", *flags)
+    assert (said.code, said.out.splitlines()[0]) == (1, "0 of 4 classes described")
+    assert last_line(said.err) == f"cmm: llm: {MODEL} described no class: unusable twice: cut at 7 tokens"
+
+
+def test_where_some_classes_were_described_the_others_are_named(flags, server):
+    server.script["noise"] = [failure(400)]
+    said = cmm("describe", *flags)
+    assert (said.code, said.out.splitlines()[0]) == (0, "3 of 4 classes described")
+    assert "noise: the provider failed: BadRequestError" in said.err.splitlines()
+
+
+def test_a_cost_that_cannot_be_kept_is_an_error_of_the_user(flags, server):
+    said = cmm("describe", *flags, "--max-cost", "1")
+    assert (said.code, said.out) == (2, "")
+    assert last_line(said.err).endswith("so --max-cost cannot be kept: give --max-requests")
+    assert not server.requests
+
+
+def test_ctrl_c_keeps_the_answers_under_way_and_a_second_call_asks_only_for_the_rest(flags, server):
+    arrived, held = threading.Semaphore(0), threading.Event()
+
+    def hold() -> None:
+        arrived.release()
+        held.wait(PATIENCE)
+
+    server.script = {name: [good(name, after=hold)] for name in ("palette", "see through glass")}
+    server.script["noise"] = [failure(429, Retry_After="60")]
+    command = [CMM, "describe", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(2):
+            assert arrived.acquire(timeout=4 * PATIENCE)  # the imports take their time
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "stopping: answers under way are waited for" not in process.stderr.readline():
+            assert process.poll() is None
+        held.set()
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (130, "")
+    assert last_line(err) == "cmm: stopped; what was embedded or answered is kept, run the same command to go on"
+    assert len(Path(flags[-1]).read_text().splitlines()) == 3  # one was answered before
+    server.script = {}
+    asked = server.requests["noise"]
+    assert cmm("describe", *flags).code == 0
+    assert server.requests == {**Counter(CLASSES), "noise": asked + 1}
