@@ -70,7 +70,7 @@ def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]
     versions = {
         "as it is": weighted_ensemble(run, enriched),
         "templates only": weighted_ensemble(run, candidates),
-        "descriptions only, in the described classes": _descriptions_only(run, described, uniform),
+        "descriptions only, in the described classes": descriptions_only(run, described, uniform),
         "uniform weights, groups balanced": balanced_mean(enriched),
         "uniform weights": F.combine_candidates(enriched, F.uniform_weights(enriched)),
         "CMM weights, groups not balanced": weighted_ensemble(run, enriched, balanced=False),
@@ -84,7 +84,7 @@ def ablation(run: Run, labels: Int[Tensor, "N"], described: Mapping[int, Tensor]
     return [{"version": name, **_scores(run, labels, c, followed=True)} for name, c in versions.items()]
 
 
-def _descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor) -> Tensor:
+def descriptions_only(run: Run, described: Mapping[int, Tensor], others: Tensor) -> Tensor:
     """CMM weights among the descriptions of described classes, the uniform mean of templates elsewhere."""
     if not described:
         return others

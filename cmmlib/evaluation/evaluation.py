@@ -197,6 +197,7 @@ def gains_and_losses(
 
 
 def mean_of(values: Tensor) -> float | None:
+    """The mean; None of no values."""
     return float(values.mean()) if len(values) else None
 
 

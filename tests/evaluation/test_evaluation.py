@@ -202,14 +202,14 @@ def test_the_ablation_changes_one_part_at_a_time(synthetic):
 
 def test_descriptions_alone_leave_other_classes_with_the_uniform_mean(synthetic):
     uniform, described = F.uniform_mean(synthetic.text_features), near_texts(synthetic, {1: 1, 3: 5})
-    found = evaluation._descriptions_only(synthetic.blind, described, uniform)
+    found = ablation.descriptions_only(synthetic.blind, described, uniform)
     others = [c for c in range(CLASSES) if c not in described]
     torch.testing.assert_close(found[others], uniform[others])
     torch.testing.assert_close(found[1], described[1][0])
     vectors, weights = described[3].double(), torch.linalg.lstsq(described[3].double().T, found[3].double()[:, None])
     assert (weights.solution > -1e-5).all()  # a weighted sum of the class's descriptions and nothing else
     torch.testing.assert_close(vectors.T @ weights.solution[:, 0], found[3].double(), rtol=0, atol=1e-5)
-    assert evaluation._descriptions_only(synthetic.blind, {}, uniform).equal(uniform)
+    assert ablation.descriptions_only(synthetic.blind, {}, uniform).equal(uniform)
 
 
 # ---------------------------------------------------------------- real embeddings

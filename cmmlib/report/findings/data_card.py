@@ -80,6 +80,7 @@ def data_facts(run: Run) -> pd.DataFrame:
 
 
 def fact_table(rows: Mapping[str, str]) -> pd.DataFrame:
+    """A row a fact: what it is of, and its value."""
     return pd.DataFrame({"what": rows.keys(), "value": rows.values()})
 
 

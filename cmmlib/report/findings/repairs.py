@@ -76,6 +76,7 @@ def repairs_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
 
 
 def reach(failing: pd.DataFrame) -> str:
+    """Whether the two repairs lift different failing classes. `failing` as in `repaired`; empty where none fails."""
     if not len(failing):
         return ""
     repair = anatomy.repaired_by(failing["described"].to_numpy(float), failing["prior_matched"].to_numpy(float))
