@@ -262,11 +262,11 @@ def list_cache() -> None:
 
 @cache_app.command("verify")
 def verify_cache() -> None:
-    """Read every entry and compare it with its checksum; damaged ones are removed, to be computed again."""
+    """Read every entry that has a checksum and compare them; damaged ones are removed, to be computed again."""
     from cmmlib.storage import cache_maintenance
     from cmmlib.storage.cache import cache_folder
 
-    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
+    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.has_checksum]
     damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
         _progress(f"damaged, removed: {path.relative_to(cache_folder())}")
