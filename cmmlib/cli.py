@@ -6,7 +6,9 @@ import errno
 import inspect
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -22,6 +24,7 @@ app = typer.Typer(
     help="CLIP's worst categories: find them without labels, repair part of them.",
 )
 INTERRUPTED = 130
+ENDINGS = ("SIGTERM", "SIGHUP")  # what a scheduler, a closed terminal or a shutdown sends
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -29,7 +32,22 @@ def main() -> None:
     """Entry point of the console script."""
     logging.getLogger().setLevel(logging.ERROR)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read with torch: threads that wait leave the core to others
+    for name in ENDINGS:
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _end)
     sys.exit(_exit_code(sys.argv[1:]))
+
+
+class _Ended(SystemExit):
+    """A signal ended the command: what is open is closed on the way out, as after Ctrl-C."""
+
+
+def _end(number: int, _: object) -> None:
+    for name in ENDINGS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: None)  # one is enough: nothing disturbs the way out
+    raise _Ended(128 + number)
 
 
 def _exit_code(arguments: list[str]) -> int:
@@ -45,6 +63,8 @@ def _exit_code(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return _stopped()
+    except _Ended as end:
+        return _stopped(end.code)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -54,9 +74,10 @@ def _exit_code(arguments: list[str]) -> int:
         )
 
 
-def _stopped() -> int:
-    print("cmm: stopped; what was embedded is kept, run the same command to go on", file=sys.stderr)
-    return INTERRUPTED
+def _stopped(code: Any = INTERRUPTED) -> int:
+    with suppress(OSError):  # the terminal may be gone
+        print("cmm: stopped; what was embedded is kept, run the same command to go on", file=sys.stderr, flush=True)
+    return code
 
 
 def _refuse(message: str) -> int:
