@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from PIL import Image
-from torch import Tensor
 from torchvision.transforms import CenterCrop, Compose
 
 LONGEST = 32  # long side over short side; 1 x 4,000 pixels would be resized to 224 x 896,000
 
 
-def without_strips(preprocess: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def without_strips(preprocess: Any) -> Any:
     """A model's preprocessing, which gives the same for other images, and for strips at no more memory than for them.
 
     Only the middle square of a strip is seen where the short side is resized; other ways of resizing stay as they are.
