@@ -6,8 +6,10 @@ import errno
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -23,6 +25,7 @@ app = typer.Typer(
     help="CLIP's worst categories: find them without labels, repair part of them.",
 )
 INTERRUPTED = 130
+ENDINGS = ("SIGTERM", "SIGHUP")  # what a scheduler, a closed terminal or a shutdown sends
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -30,7 +33,22 @@ def main() -> None:
     """Entry point of the console script."""
     logging.getLogger().setLevel(logging.ERROR)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read with torch: threads that wait leave the core to others
+    for name in ENDINGS:
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _end)
     sys.exit(_exit_code(sys.argv[1:]))
+
+
+class _Ended(SystemExit):
+    """A signal ended the command: what is open is closed on the way out, as after Ctrl-C."""
+
+
+def _end(number: int, _: object) -> None:
+    for name in ENDINGS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: None)  # one is enough: nothing disturbs the way out
+    raise _Ended(128 + number)
 
 
 def _exit_code(arguments: list[str]) -> int:
@@ -46,6 +64,8 @@ def _exit_code(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return _stopped()
+    except _Ended as end:
+        return _stopped(end.code)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -55,9 +75,14 @@ def _exit_code(arguments: list[str]) -> int:
         )
 
 
-def _stopped() -> int:
-    print("cmm: stopped; what was embedded or answered is kept, run the same command to go on", file=sys.stderr)
-    return INTERRUPTED
+def _stopped(code: Any = INTERRUPTED) -> int:
+    with suppress(OSError):  # the terminal may be gone
+        print(
+            "cmm: stopped; what was embedded or answered is kept, run the same command to go on",
+            file=sys.stderr,
+            flush=True,
+        )
+    return code
 
 
 def _refuse(message: str) -> int:
@@ -266,11 +291,11 @@ def list_cache() -> None:
 
 @cache_app.command("verify")
 def verify_cache() -> None:
-    """Read every entry and compare it with its checksum; damaged ones are removed, to be computed again."""
+    """Read every entry that has a checksum and compare them; damaged ones are removed, to be computed again."""
     from cmmlib.storage import cache_maintenance
     from cmmlib.storage.cache import cache_folder
 
-    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
+    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.has_checksum]
     damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
         _progress(f"damaged, removed: {path.relative_to(cache_folder())}")

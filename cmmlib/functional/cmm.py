@@ -209,10 +209,12 @@ def margins_of_class(
     block: int = 1024,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
-    margins, weights = [], []
+    margins, weights = text_features.new_empty(2, len(image_features), dtype=torch.float32)
+    start = 0
     for s in similarities(image_features, text_features, block):
-        others = s.clone()
+        rows, others = slice(start, start + len(s)), s.clone()
         others[:, c] = -torch.inf
-        margins.append(s[:, c] - others.amax(1))
-        weights.append(torch.softmax(s * logit_scale, 1)[:, c])
-    return torch.cat(margins), torch.cat(weights)
+        margins[rows] = s[:, c] - others.amax(1)
+        weights[rows] = torch.softmax(s * logit_scale, 1)[:, c]  # copied: a view would keep its whole block
+        start = rows.stop
+    return margins, weights

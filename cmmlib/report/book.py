@@ -20,6 +20,8 @@ from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, source
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
+from cmmlib.study.made_files import require_whole
+from cmmlib.study.run_files import MANIFEST
 from cmmlib.study.study import file_fields
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
@@ -33,15 +35,17 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     passed. All three are emptied, so they are refused where this program did not make what they hold.
 
     Raises:
-        InputError: no run, or a run without its chapters; an `out` that overlaps a run or the sources, or whose three
-            folders are somebody else's. Nothing has been touched then.
+        InputError: no run, a damaged one, or one without its chapters; an `out` that overlaps a run or the sources, or
+            whose three folders are somebody else's. Nothing has been touched then.
         ChapterError: Jupyter Book warned or failed, or a page or number is missing.
     """
     folders = [Path(run).resolve() for run in runs] or [_newest_run()]
     for folder in folders:
-        if not (folder / "manifest.json").is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
-            raise InputError(f"{folder} is no finished run: it lacks manifest.json or chapter 01; run `cmm run` first")
-    known = json.loads((folders[0] / "manifest.json").read_text())["conditions"]
+        if (folder / MANIFEST).is_file():
+            require_whole(folder)
+        if not (folder / MANIFEST).is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
+            raise InputError(f"{folder} is no finished run: it lacks {MANIFEST} or chapter 01; run `cmm run` first")
+    known = json.loads((folders[0] / MANIFEST).read_text())["conditions"]
     wanted = [path for path in chapters() if belongs(path, known)]
     lacking = [path.stem for path in wanted if not (folders[0] / "chapters" / path.name).is_file()]
     if lacking:
@@ -119,7 +123,7 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
     cards = [path for path in _chapter_files(folders[0]) if path.stem.startswith(APPENDIX)]
     if not cards:
         (staged / f"{WORLD}.md").unlink()
-    manifest = json.loads((folders[0] / "manifest.json").read_text())
+    manifest = json.loads((folders[0] / MANIFEST).read_text())
     values = page_values(json.loads((folders[0] / "results.json").read_text()))
     for page in staged.rglob("*.md"):
         page.write_text(filled(_keep_blocks(page.read_text(), manifest["conditions"]), values, page.name))

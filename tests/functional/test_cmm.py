@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -337,6 +339,21 @@ def test_margins_of_a_class_equal_loops_and_average_to_its_cmm(name):
         np.testing.assert_allclose(margin, [row[c] for row in slow.margin], atol=1e-6)
         np.testing.assert_allclose(weight, [row[c] for row in slow.q], rtol=1e-4, atol=1e-7)
         assert float((margin * weight).sum() / weight.sum()) == pytest.approx(float(soft[c]), abs=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is told on Linux only")
+def test_margins_of_a_class_keep_no_block():
+    images, head = unit(40_000, 8), unit(2000, 8, seed=1)
+    F.margins_of_class(images[:9], head, SCALE, 0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = resident("VmRSS")
+    F.margins_of_class(images, head, SCALE, 0)
+    assert resident("VmHWM") - before < 40_000 * 2000 * 4 / 2**10 / 2  # of all blocks; four are needed at once
+
+
+def resident(field: str) -> int:
+    """KiB."""
+    return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", CASES)

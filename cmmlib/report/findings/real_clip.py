@@ -62,7 +62,7 @@ def _ends(pair: list[dict[str, Any]], key: str) -> str:
 
 
 def prompts(changes: pd.DataFrame) -> str:
-    """In how many models better prompts raise the average, and the worst classes: on ImageNet and over all data sets."""
+    """In how many models better prompts raise the average and the worst classes: on ImageNet and over all data sets."""
     rows = {row["data"]: row for row in changes.to_dict("records")}
     first = rows["imagenet"]
     pairs, up, worst_up = (int(changes[c].sum()) for c in ("models", "overall_up", "worst_up"))
