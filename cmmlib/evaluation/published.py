@@ -54,12 +54,11 @@ def read_published(folder: Path) -> pd.DataFrame:
         raise InputError(
             f"{folder} has no file like imagenet_class_results.json: give a clone of {SOURCE} at commit {COMMIT}"
         )
-    parts = [_accuracies(path).assign(data=found["data"], prompts=PROMPTS[found["prompts"]]) for path, found in files]
-    columns = ["data", "prompts", "backbone", "pretrained", "overall", "class_name", "accuracy"]
-    return pd.concat(parts, ignore_index=True)[columns]
+    parts = [_accuracies(path, data=found["data"], prompts=PROMPTS[found["prompts"]]) for path, found in files]
+    return pd.concat(parts, ignore_index=True)
 
 
-def _accuracies(path: Path) -> pd.DataFrame:
+def _accuracies(path: Path, **columns: str) -> pd.DataFrame:
     parts = []
     for name, figures in _json(path).items():
         model = _MODEL.fullmatch(name)
@@ -67,10 +66,9 @@ def _accuracies(path: Path) -> pd.DataFrame:
         if model is None or not isinstance(values, dict) or not values:
             raise InputError(f"{path}: {name} is no model with figures for each class")
         accuracy = np.array([_percent(path, value) for value in values.values()]) / 100
-        overall = _percent(path, full) / 100
-        parts.append(
-            pd.DataFrame({**model.groupdict(), "overall": overall, "class_name": list(values), "accuracy": accuracy})
-        )
+        columns |= model.groupdict()
+        figures = {"overall": _percent(path, full) / 100, "class_name": list(values), "accuracy": accuracy}
+        parts.append(pd.DataFrame({**columns, **figures}))
     if not parts:
         raise InputError(f"{path} has no model")
     return pd.concat(parts, ignore_index=True)
@@ -105,7 +103,7 @@ def read_counts(folder: Path) -> pd.DataFrame:
 def read_descriptions(file: Path) -> pd.DataFrame:
     """Accuracies per class of one model with class names, `before`, and with descriptions, `after`; fractions."""
     table = pd.read_csv(file)
-    return table.rename(columns={"clip_standard": "before", "dclip_gpt3": "after"})[["before", "after"]] / 100
+    return pd.DataFrame({"before": table["clip_standard"] / 100, "after": table["dclip_gpt3"] / 100})
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -131,19 +129,24 @@ def model_table(published: pd.DataFrame) -> pd.DataFrame:
         classes that were lowest under one template, with all that tie with the last of them. Fractions; None where
         there are fewer classes.
     """
-    keys = ["data", "prompts", "backbone", "pretrained"]
-    everywhere = _at_zero_everywhere(published)
-    start = published[published["prompts"] == PROMPTS["simple"]].set_index([*keys[:1], *keys[2:]])
-    rows = []
-    for (data, prompts, *model), part in published.groupby(keys, sort=False):
-        accuracy = part.set_index("class_name")["accuracy"]
-        before = start.loc[(data, *model)].set_index("class_name")["accuracy"]
-        row = {**dict(zip(keys, (data, prompts, *model), strict=True)), "overall": part["overall"].iloc[0]}
-        rows.append(row | _figures(accuracy, before, everywhere[data]))
+    everywhere, rows = _at_zero_everywhere(published), []
+    for (data, backbone, pretrained), model in _parts(published, "data", "backbone", "pretrained"):
+        accuracies = {prompts: part for (prompts,), part in _parts(model, "prompts")}
+        before = accuracies[PROMPTS["simple"]].set_index("class_name")["accuracy"]
+        for prompts, part in accuracies.items():
+            row = {"data": data, "prompts": prompts, "backbone": backbone, "pretrained": pretrained}
+            row["overall"] = part["overall"].iloc[0]
+            accuracy = part.set_index("class_name")["accuracy"]
+            rows.append(row | _figures(accuracy, before, everywhere[data]))
     return pd.DataFrame(rows)
 
 
-def _figures(accuracy: pd.Series, before: pd.Series, everywhere: set[str]) -> dict[str, Any]:
+def _parts(table: Any, *keys: str) -> list[tuple[tuple[str, ...], Any]]:
+    """Parts of a table by the values of some columns, in the order in which these appear."""
+    return list(table.groupby(list(keys), sort=False))
+
+
+def _figures(accuracy: Any, before: Any, everywhere: set[str]) -> dict[str, Any]:
     zero = accuracy.index[accuracy == 0]
     return {
         "classes": len(accuracy),
@@ -157,11 +160,11 @@ def _figures(accuracy: pd.Series, before: pd.Series, everywhere: set[str]) -> di
     }
 
 
-def _worst(accuracy: pd.Series, k: int) -> float | None:
+def _worst(accuracy: Any, k: int) -> float | None:
     return float(np.sort(accuracy)[:k].mean()) if k <= len(accuracy) else None
 
 
-def _followed(before: pd.Series, after: pd.Series, k: int) -> float | None:
+def _followed(before: Any, after: Any, k: int) -> float | None:
     """The mean after of the classes that were among the k lowest before; None where there are no others to compare."""
     if k >= len(before):
         return None
@@ -171,10 +174,12 @@ def _followed(before: pd.Series, after: pd.Series, k: int) -> float | None:
 
 def _at_zero_everywhere(published: pd.DataFrame) -> dict[str, set[str]]:
     """data -> names of classes at 0 in nearly all models and prompt sets."""
-    share = (published["accuracy"] == 0).groupby([published["data"], published["class_name"]]).mean()
-    chosen = share[share >= EVERYWHERE].reset_index()
-    found = {data: set(part["class_name"]) for data, part in chosen.groupby("data")}
-    return {data: found.get(data, set()) for data in published["data"].unique()}
+    found: dict[str, set[str]] = {}
+    for (data, name), part in _parts(published, "data", "class_name"):
+        chosen = found.setdefault(data, set())
+        if (part["accuracy"] == 0).mean() >= EVERYWHERE:
+            chosen.add(name)
+    return found
 
 
 def agreement_table(published: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +190,7 @@ def agreement_table(published: pd.DataFrame) -> pd.DataFrame:
         `zero_in_most`: classes at 0 in more than half of the models, and up to five of their names.
     """
     rows = []
-    for data, part in published[published["prompts"] == PROMPTS["ensemble"]].groupby("data", sort=False):
+    for (data,), part in _parts(published[published["prompts"] == PROMPTS["ensemble"]], "data"):
         wide = part.pivot_table("accuracy", "class_name", ["backbone", "pretrained"], sort=False)
         pairs = wide.corr("spearman").to_numpy()[np.triu_indices(wide.shape[1], 1)]
         zeros = (wide == 0).mean(axis=1)
@@ -204,8 +209,8 @@ def frequency_table(published: pd.DataFrame, counts: pd.DataFrame, seed: int = 0
     """
     chosen = published[(published["prompts"] == PROMPTS["ensemble"]) & (published["pretrained"] == COUNTED)]
     rows = []
-    for (data, search), counted in counts.groupby(["data", "search"], sort=False):
-        for backbone, part in chosen[chosen["data"] == data].groupby("backbone", sort=False):
+    for (data, search), counted in _parts(counts, "data", "search"):
+        for (backbone,), part in _parts(chosen[chosen["data"] == data], "backbone"):
             both = part.assign(key=_key(part)).merge(counted.assign(key=_key(counted)), on="key")
             value, low, high = rank_correlation(both["count"].to_numpy(), both["accuracy"].to_numpy(), seed)
             row = {"data": data, "search": search, "backbone": backbone, "classes": len(both)}
@@ -213,7 +218,7 @@ def frequency_table(published: pd.DataFrame, counts: pd.DataFrame, seed: int = 0
     return pd.DataFrame(rows)
 
 
-def _key(table: pd.DataFrame) -> pd.Series:
+def _key(table: Any) -> Any:
     """Names as both kinds of files can be compared."""
     return table["class_name"].str.replace("_", " ").str.lower()
 
@@ -262,10 +267,10 @@ def curve_table(published: pd.DataFrame, data: str = "imagenet", points: int = 5
     at = np.linspace(0, 1, points)
     chosen = published[(published["data"] == data) & (published["prompts"] == PROMPTS["class"])]
     rows = []
-    for keys, part in chosen.groupby(["backbone", "pretrained"], sort=False):
-        names = dict(zip(("backbone", "pretrained"), keys, strict=True))
+    for (backbone, pretrained), part in _parts(chosen, "backbone", "pretrained"):
+        model = {"backbone": backbone, "pretrained": pretrained}
         values = np.quantile(part["accuracy"], at, method="lower")
-        rows += [{**names, "share": share, "accuracy": value} for share, value in zip(at, values, strict=True)]
+        rows += [{**model, "share": share, "accuracy": value} for share, value in zip(at, values, strict=True)]
     return pd.DataFrame(rows)
 
 
@@ -277,10 +282,10 @@ def shipped(name: str) -> pd.DataFrame:
     return pd.read_csv(TABLES / f"{name}.csv")
 
 
-def nearest_to(models: pd.DataFrame, overall: float, data: str = "imagenet") -> pd.Series:
+def nearest_to(models: pd.DataFrame, overall: float, data: str = "imagenet") -> dict[str, Any]:
     """The row of `model_table` on a data set whose overall accuracy is nearest to a figure, with class names."""
-    chosen = models[(models["data"] == data) & (models["prompts"] == PROMPTS["class"])]
-    return chosen.loc[(chosen["overall"] - overall).abs().idxmin()]
+    chosen: Any = models[(models["data"] == data) & (models["prompts"] == PROMPTS["class"])]
+    return min(chosen.to_dict("records"), key=lambda row: abs(row["overall"] - overall))
 
 
 def prompt_changes(models: pd.DataFrame) -> pd.DataFrame:
@@ -290,15 +295,15 @@ def prompt_changes(models: pd.DataFrame) -> pd.DataFrame:
         `data`, `models`, `overall` and `worst` (the worst twentieth of each; mean differences of fractions),
         `overall_up`, `worst_up`, `worst_down` (numbers of models).
     """
-    keys = ["data", "backbone", "pretrained"]
-    one, many = (
-        models[models["prompts"] == PROMPTS[which]].set_index(keys)[["overall", "worst_share"]].astype(float)
-        for which in ("simple", "ensemble")
-    )
-    change = (many - one).reset_index()
     rows = []
-    for data, part in change.groupby("data", sort=False):
-        overall, worst = part["overall"], part["worst_share"]
+    for (data,), part in _parts(models, "data"):
+        overall, worst = (changes(part, column) for column in ("overall", "worst_share"))
         ups = {"overall_up": (overall > 0).sum(), "worst_up": (worst > 0).sum(), "worst_down": (worst < 0).sum()}
-        rows.append({"data": data, "models": len(part), "overall": overall.mean(), "worst": worst.mean(), **ups})
+        rows.append({"data": data, "models": len(overall), "overall": overall.mean(), "worst": worst.mean(), **ups})
     return pd.DataFrame(rows)
+
+
+def changes(models: Any, column: str) -> np.ndarray:
+    """Of each model in a part of `model_table` with one data set: the ensemble's value minus that of one template."""
+    wide = models.pivot(index=["backbone", "pretrained"], columns="prompts", values=column).astype(float)
+    return (wide[PROMPTS["ensemble"]] - wide[PROMPTS["simple"]]).round(6).to_numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,40 @@ import pandas as pd
 
 from cmmlib.evaluation import published
 from cmmlib.report.formatting import counted, decimal, join_names, names, percent, points
+from cmmlib.study.run import Run
 
 PAPER = 0.641  # overall accuracy on ImageNet in the abstract of Shao et al., with ten classes at 0
+SOURCE = "In the published figures"  # how a sentence begins that is not of this run
+SHOWN = 5  # rows of the first table
 Row = Mapping[str, Any]
 
 
 def model_name(row: Row) -> str:
     """Backbone and training data."""
     return f"{row['backbone']} {row['pretrained']}"
+
+
+def title(run: Run) -> str:
+    """The run's data and model, as a figure calls them."""
+    return f"{run.study.public()['dataset']}, {run.facts['model']['backbone'] or 'embeddings'}"
+
+
+def some_rows(models: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `published.model_table`: the largest models on ImageNet with the template ensemble."""
+    chosen = [row for row in models.to_dict("records") if row["data"] == "imagenet"]
+    chosen = [row for row in chosen if row["prompts"] == published.PROMPTS["ensemble"]]
+    largest = sorted(chosen, key=lambda row: -row["parameters"])[:SHOWN]
+    return pd.DataFrame(
+        {
+            "model": model_name(row),
+            "parameters (millions)": f"{row['parameters']:,.0f}",
+            "overall": percent(row["overall"]),
+            "worst 10": percent(row["worst_10"]),
+            "worst twentieth": percent(row["worst_share"]),
+            "classes at 0": row["zero_classes"],
+        }
+        for row in largest
+    )
 
 
 def near_the_paper(row: Row) -> str:
@@ -32,40 +58,43 @@ def near_the_paper(row: Row) -> str:
 
 def far_below(models: pd.DataFrame) -> str:
     """How far the worst twentieth lies below the average, over all models and data sets."""
-    gap = (models["overall"] - models["worst_share"]).to_numpy(float)
-    chosen = models[models["data"] == "imagenet"]
-    zero = chosen["zero_classes"].to_numpy(int)
-    best = chosen.iloc[int(chosen["overall"].to_numpy(float).argmax())]
+    rows = models.to_dict("records")
+    gap = [row["overall"] - row["worst_share"] for row in rows]
+    chosen = [row for row in rows if row["data"] == "imagenet"]
+    zero = sum(row["zero_classes"] > 0 for row in chosen)
+    best = max(chosen, key=lambda row: row["overall"])
     return (
         f"over {len(models)} pairs of model and data set, the worst twentieth of the classes lies "
         f"{100 * float(np.median(gap)):.0f} points below the overall accuracy in the median. On ImageNet "
-        f"{int((zero > 0).sum())} of {len(chosen)} models have a class at 0. The best of them, {model_name(best)}, has "
+        f"{zero} of {len(chosen)} models have a class at 0. The best of them, {model_name(best)}, has "
         f"{percent(best['overall'])} overall and {percent(best['worst_10'])} in its worst 10 classes."
     )
 
 
 def scale(models: pd.DataFrame) -> str:
-    """Does scale repair the tail? The same training data, the smallest and the largest model; then more data."""
-    told = []
-    for trained, part in models.groupby("pretrained", sort=False):
-        if len(part) > 1:
-            ends = part.sort_values("parameters", kind="stable").iloc[[0, -1]].to_dict("records")
-            told.append(f"{trained}, from {_ends(ends, 'backbone')}")
-    same = models[models["backbone"] == "ViT-B-32"].sort_values("overall", kind="stable").to_dict("records")
-    more = f" With ViT-B-32 and other training data, from {_ends([same[0], same[-1]], 'pretrained')}." if same else ""
-    return f"with the same training data, {'; '.join(told)}.{more} Overall first, then the worst 10 classes."
+    """Does scale repair the tail? With the same training data, the smallest model and the largest; then more data."""
+    rows: dict[str, list[Row]] = {}
+    for row in sorted(models.to_dict("records"), key=lambda row: row["parameters"]):
+        rows.setdefault(row["pretrained"], []).append(row)
+    large = [f"{data}, from {_ends(some, 'backbone')}" for data, some in rows.items() if len(some) > 2]
+    same = [row for some in rows.values() for row in some if row["backbone"] == "ViT-B-32"]
+    more = _ends(sorted(same, key=lambda row: row["overall"]), "pretrained")
+    return (
+        f"overall and in the worst 10 classes, with the same training data: {'; '.join(large)}. With ViT-B-32 and "
+        f"other training data: from {more}."
+    )
 
 
-def _ends(pair: list[dict[str, Any]], key: str) -> str:
-    figures = [f"{row[key]} ({percent(row['overall'])}, {percent(row['worst_10'])})" for row in pair]
-    return " to ".join(figures)
+def _ends(rows: Sequence[Row], key: str) -> str:
+    told = [f"{row[key]} ({percent(row['overall'])}, {percent(row['worst_10'])})" for row in (rows[0], rows[-1])]
+    return " to ".join(told)
 
 
 def prompts(changes: pd.DataFrame) -> str:
     """In how many models better prompts raise the average and the worst classes: on ImageNet and over all data sets."""
     rows = {row["data"]: row for row in changes.to_dict("records")}
     first = rows["imagenet"]
-    pairs, up, worst_up = (int(changes[c].sum()) for c in ("models", "overall_up", "worst_up"))
+    pairs, up, worst_up = (sum(row[c] for row in rows.values()) for c in ("models", "overall_up", "worst_up"))
     return (
         f"on ImageNet, 80 templates in place of one raise overall accuracy in {first['overall_up']} of "
         f"{first['models']} models, and the worst twentieth in {first['worst_up']} (it falls in "
@@ -76,15 +105,11 @@ def prompts(changes: pd.DataFrame) -> str:
 
 def worst_ten(models: pd.DataFrame, data: str = "imagenet") -> str:
     """The same question for the worst 10 classes of one data set."""
-    chosen = models[models["data"] == data].set_index(["backbone", "pretrained"])
-    one, many = (
-        chosen[chosen["prompts"] == published.PROMPTS[p]]["worst_10"].astype(float) for p in ("simple", "ensemble")
-    )
-    change = (many - one).round(6).to_numpy()
-    same = int((change == 0).sum())
+    change = published.changes(models[models["data"] == data], "worst_10")
+    up, down = int(np.count_nonzero(change > 0)), int(np.count_nonzero(change < 0))
     return (
-        f"with the templates, the worst 10 classes of ImageNet rise in {int((change > 0).sum())} of {len(change)} "
-        f"models, fall in {int((change < 0).sum())} and stay as they are in {same}."
+        f"with the templates, the worst 10 classes of ImageNet rise in {up} of {len(change)} models, fall in {down} "
+        f"and stay as they are in {len(change) - up - down}."
     )
 
 

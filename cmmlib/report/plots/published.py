@@ -62,7 +62,7 @@ def overall_and_worst(models: pd.DataFrame, own: tuple[str, float, float] | None
     axis.set(
         xlabel="overall accuracy (%)",
         ylabel="accuracy of the worst twentieth\nof the classes (%)",
-        title=f"Worst twentieth more than 30 points below: {_far(models)} of {len(models)} models on data sets",
+        title=f"Worst twentieth more than 30 points below the average: {_far(models)} of {len(models)}",
         xlim=(0, 101),
         ylim=(-1, 101),
     )
@@ -76,7 +76,7 @@ def overall_and_worst(models: pd.DataFrame, own: tuple[str, float, float] | None
 
 
 def _far(models: pd.DataFrame) -> int:
-    return int((models["overall"] - models["worst_share"] > 0.3).sum())
+    return int(np.count_nonzero(models["overall"] - models["worst_share"] > 0.3))
 
 
 @styled
@@ -114,14 +114,21 @@ def better_prompts(changes: pd.DataFrame) -> Figure:
     axis.scatter(100 * table["worst"], rows, color=VERMILION, s=26, label="worst twentieth of the classes", zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
     axis.set_yticks(rows, table["data"])
-    behind = int((table["worst"] < table["overall"]).sum())
+    behind = int(np.count_nonzero(table["worst"] < table["overall"]))
     axis.set(
         xlabel="change of accuracy from one template to the ensemble (points, mean over models)",
         title=f"The worst classes gain less than the average on {behind} of {len(table)} data sets",
     )
     axis.legend(loc="lower right")
-    said = "; ".join(f"{r.data} {100 * r.overall:+.1f} and {100 * r.worst:+.1f}" for r in table.itertuples())
+    said = "; ".join(
+        f"{r['data']} {100 * r['overall']:+.1f} and {100 * r['worst']:+.1f}" for r in table.to_dict("records")
+    )
     return described(figure, f"Change of accuracy with more templates, overall and worst twentieth, in points: {said}.")
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """Data sets and their numbers of classes."""
+    return [f"{row['data']} ({row['classes']})" for row in table.to_dict("records")]
 
 
 @styled
@@ -133,7 +140,7 @@ def agreement(table: pd.DataFrame) -> Figure:
     axis.hlines(rows, table["lowest"], table["highest"], color=SKY, lw=2.2, alpha=0.6)
     axis.scatter(table["median"], rows, color=BLUE, s=26, zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
-    axis.set_yticks(rows, [f"{r.data} ({r.classes})" for r in table.itertuples()])
+    axis.set_yticks(rows, _names(table))
     low, high = table["median"].min(), table["median"].max()
     axis.set(
         xlabel="rank correlation of two models' class accuracies (median and range over all pairs)",
@@ -151,7 +158,7 @@ def name_frequency(table: pd.DataFrame, own: tuple[str, float, float, float] | N
         table: rows of `published.frequency_table` of one search and model.
         own: a name, the same correlation in a study of the miniature world, and its interval.
     """
-    rows = [(f"{r.data} ({r.classes})", r.spearman, r.low, r.high) for r in table.itertuples()]
+    rows = list(zip(_names(table), *(table[c].tolist() for c in ("spearman", "low", "high")), strict=True))
     rows = sorted(rows, key=lambda row: row[1]) + ([own] if own is not None else [])
     at = np.arange(len(rows))
     names, *values = zip(*rows, strict=True)
@@ -162,7 +169,7 @@ def name_frequency(table: pd.DataFrame, own: tuple[str, float, float, float] | N
     axis.scatter(value, at, color=colours, s=26, zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
     axis.set_yticks(at, names)
-    clear = int((table["low"] > 0).sum())
+    clear = int(np.count_nonzero(table["low"] > 0))
     axis.set(
         xlabel="rank correlation of class accuracy with the frequency of the name (95 % interval)",
         title=f"More frequent names, better classes: clear on {clear} of {len(table)} data sets",
