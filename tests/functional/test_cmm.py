@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -503,3 +503,16 @@ def test_cmm_on_real_embeddings_equals_a_direct_computation(real, name):
     rival, share = F.rivals(images, heads[0], 100.0)
     assert rival.tolist() == [int(v.argmax()) for v in votes]
     np.testing.assert_allclose(share, [v.max() / v.sum() for v in votes], rtol=1e-4)
+
+
+def test_class_mean_margin_equals_loops():
+    images, texts = unit(40, 8, seed=1).abs(), unit(2, 5, 8, seed=2).abs()
+    texts[:, 4] = -(8**-0.5)  # far from all: never predicted
+    passed = F.similarity_pass(images, texts, 20.0)
+    found = F.class_mean_margin(passed, images, texts)
+    assert found[:, 4].isnan().all()
+    for p, c in product(range(2), range(4)):
+        own = images[passed.prediction[p] == c]
+        mean = (own @ texts[p].T).double().mean(0) if len(own) else torch.full((5,), NAN).double()
+        others = [float(mean[j]) for j in range(5) if j != c]
+        assert float(found[p, c]) == pytest.approx(float(mean[c]) - max(others), abs=1e-6, nan_ok=True)

@@ -76,7 +76,7 @@ def test_results_hold_what_the_design_asks_for(labelled):
     for name in ("worst", "worst_split_half", "worst_without_duplicates"):
         assert list(results["accuracy"][name]) == ["1", "3", "5", "10", "20"]  # 3 is the k of this study
     assert list(results["cmm"]) == [
-        *("labels", "pseudo", "soft", "soft_probability", "retrieval"),
+        *("labels", "pseudo", "soft", "soft_probability", "retrieval", "class_mean"),
         *("accuracy_estimate", "predicted_count", "mean_top_probability", "nearest_text_distance"),
     ]
     assert [row["prompt"] for row in results["prompts"]] == ["synthetic prompt 0", "synthetic prompt 1"]
