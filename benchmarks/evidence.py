@@ -3,9 +3,9 @@
     CMM_REAL_DATA=FOLDER python benchmarks/evidence.py
 
 FOLDER holds embeddings files (`embeddings:` layout) of OpenAI's CLIP: dtd_vitb32.npz, textures, pets25_vitb32.npz, cats
-and dogs, and dtd_test_vitb32.npz and dtd_test_vitl14.npz, two models on the same images of textures. They have no licence
-file or are of several authors, and are not part of this project; book/evidence.md has the command that computes the same
-figures from images.
+and dogs, and dtd_test_vitb32.npz and dtd_test_vitl14.npz, two models on the same images of textures. They are not part
+of this project, as some have no licence file; book/evidence.md has the command that computes the same figures from
+images.
 """
 
 from __future__ import annotations
