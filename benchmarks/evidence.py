@@ -21,7 +21,7 @@ from cmmlib import functional as F
 from cmmlib.data.embeddings import EmbeddingFile
 from cmmlib.data.load import load_embeddings
 from cmmlib.evaluation import claims
-from cmmlib.evaluation.published import rank_correlation
+from cmmlib.evaluation.bootstrap import bootstrap, spearman
 from cmmlib.report import pages
 from cmmlib.storage.cache import whole_file
 
@@ -40,7 +40,7 @@ def agreement(*models: EmbeddingFile) -> pd.DataFrame:
     for data in models:
         prediction = F.predict(data.image_features, data.text_features[0])
         accuracies.append(F.class_accuracy(prediction, data.labels, len(data.classnames)).value.numpy())
-    value, low, high = rank_correlation(*accuracies)
+    value, low, high = bootstrap(spearman, *accuracies)
     row = {"claim": "the same classes fail in both models", "measure": "rank correlation of class accuracies"}
     shown = pages.evidence_table([{**row, "value": value, "low": low, "high": high, "held": claims.verdict(low, high)}])
     shown.insert(0, "data", "DTD test, both")

@@ -6,7 +6,7 @@ see them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib import functional as F
+from cmmlib.evaluation.bootstrap import auroc, bootstrap, lead_in_rank, spearman
 from cmmlib.functional.linear_probe import fit_linear_probe, visual_confusability
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.zero_shot import predict
 
 FAR = 0.10  # a worst set is far below the overall accuracy when the gap is clear of this
-DRAWS = 1000
 COST = 0.005  # what a method may cost overall
 Z95 = 1.959964  # of a normal interval
 PHENOMENON = "the worst classes are far below the overall accuracy"
@@ -110,10 +110,10 @@ def detection(
         score = F.fill_undefined(values, scores["soft"])[has_images]
         name = reading.replace("_", " ")
         for measure, of, truth, than in (
-            ("rank correlation", F.spearman, a, 0.0),
-            (f"AUROC of the worst {k}", F.auroc, worst, 0.5),
+            ("rank correlation", spearman, a, 0.0),
+            (f"AUROC of the worst {k}", auroc, worst, 0.5),
         ):
-            value, low, high = _bootstrap(of, score, truth, seed)
+            value, low, high = bootstrap(of, score.numpy(), truth.numpy(), seed)
             table.append(_row(FINDS, f"{measure}, {name}", value, low, high, than))
     return table
 
@@ -133,43 +133,16 @@ def cmm_against_plainer_scores(
     found = {}
     for name in PLAINER:
         pair = torch.stack((soft.double(), F.fill_undefined(scores[name], soft).double()), 1)[has_images]
-        found[name] = _bootstrap(_lead_in_rank, pair, accuracy[has_images], seed)
+        found[name] = bootstrap(lead_in_rank, pair.numpy(), accuracy[has_images].numpy(), seed)
     return found
-
-
-def _lead_in_rank(pair: Tensor, accuracy: Tensor) -> float | None:
-    """How much higher the first score's rank correlation is than the second's."""
-    first, second = (F.spearman(score, accuracy) for score in pair.unbind(1))
-    return None if first is None or second is None else first - second
 
 
 def prompt_rating(passed: SimilarityPass, labels: Int[Tensor, "N"], seed: int = 0) -> Row:
     """Rank correlation of the scale-free CMM of prompts with their accuracies; the bootstrap is over prompts."""
     score = F.prompt_scores(F.scale_free_cmm(passed))
     accuracy = (passed.prediction.long() == labels).double().mean(1)
-    value, low, high = _bootstrap(F.spearman, score, accuracy, seed)
+    value, low, high = bootstrap(spearman, score.numpy(), accuracy.numpy(), seed)
     return _row(RATES, f"rank correlation over {len(score)} prompts", value, low, high)
-
-
-def _bootstrap(
-    of: Callable[[Tensor, Tensor], float | None], score: Tensor, truth: Tensor, seed: int
-) -> tuple[float, float, float]:
-    """A statistic of n classes and its bootstrap interval; draws in which it is undefined are left out.
-
-    `score` is [n] or, for a statistic of several scores, [n, S].
-
-    Classes are drawn by their place in the order of their values, so that their order in the list changes nothing.
-    """
-    columns = score.reshape(len(score), -1).unbind(1)
-    random, order = np.random.default_rng(seed), torch.from_numpy(np.lexsort((truth, *reversed(columns))))
-    score, truth, n = score[order], truth[order], len(order)
-    drawn = (torch.from_numpy(random.integers(0, n, n)) for _ in range(DRAWS))
-    defined = [value for value in (of(score[i], truth[i]) for i in drawn) if value is not None]
-    value = of(score, truth)
-    if value is None or not defined:
-        return np.nan, np.nan, np.nan
-    low, high = np.quantile(defined, (0.025, 0.975))
-    return value, float(low), float(high)
 
 
 def sight(
@@ -186,7 +159,7 @@ def sight(
         losses.append(visual_confusability(probe, image_features[~half].float(), labels[~half], len(text_features)))
     clear = -torch.stack(losses).nanmean(0)
     defined = ~accuracy.isnan() & ~clear.isnan()
-    value, low, high = _bootstrap(F.spearman, clear[defined], accuracy[defined], seed)
+    value, low, high = bootstrap(spearman, clear[defined].numpy(), accuracy[defined].numpy(), seed)
     return _row(SIGHT, "rank correlation, linear probe", value, low, high)
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cmmlib.errors import InputError
+from cmmlib.evaluation.bootstrap import bootstrap, spearman
 
 SOURCE = "https://github.com/bethgelab/frequency_determines_performance"
 COMMIT = "11ef009"
@@ -30,7 +30,6 @@ COUNTED = "laion400m"  # the training data whose captions were counted
 KS = (1, 5, 10, 20)
 SHARE = 0.05  # of the classes: a worst set that can be compared between data sets of different size
 EVERYWHERE = 0.8  # of all models and prompt sets: a class at 0 in so many fails for its name or its labels
-DRAWS = 1000
 TABLES = Path(__file__).parent / "published"
 _FILE = re.compile(r"(?P<data>.+)_(?P<prompts>class|simple|ensemble)_results\.json")
 _MODEL = re.compile(r"backbone(?P<backbone>.+)_pretrained(?P<pretrained>.+)")
@@ -205,14 +204,14 @@ def frequency_table(published: pd.DataFrame, counts: pd.DataFrame, seed: int = 0
     """Does the frequency of a name in the training captions explain its class's accuracy? Template ensemble.
 
     Only models that were trained on the counted captions, LAION-400M. A row a data set, search and model, with the rank
-    correlation and its interval: see `rank_correlation`.
+    correlation and its 95 % bootstrap interval over classes.
     """
     chosen = published[(published["prompts"] == PROMPTS["ensemble"]) & (published["pretrained"] == COUNTED)]
     rows = []
     for (data, search), counted in _parts(counts, "data", "search"):
         for (backbone,), part in _parts(chosen[chosen["data"] == data], "backbone"):
             both = part.assign(key=_key(part)).merge(counted.assign(key=_key(counted)), on="key")
-            value, low, high = rank_correlation(both["count"].to_numpy(), both["accuracy"].to_numpy(), seed)
+            value, low, high = bootstrap(spearman, both["count"].to_numpy(float), both["accuracy"].to_numpy(), seed)
             row = {"data": data, "search": search, "backbone": backbone, "classes": len(both)}
             rows.append({**row, "spearman": value, "low": low, "high": high})
     return pd.DataFrame(rows)
@@ -221,19 +220,6 @@ def frequency_table(published: pd.DataFrame, counts: pd.DataFrame, seed: int = 0
 def _key(table: Any) -> Any:
     """Names as both kinds of files can be compared."""
     return table["class_name"].str.replace("_", " ").str.lower()
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Spearman's rank correlation and its 95 % bootstrap interval over classes; NaN where one side is constant."""
-    random, pair = np.random.default_rng(seed), np.column_stack((x, y)).astype(float)
-    drawn = [_spearman(pair[random.integers(0, len(pair), len(pair))]) for _ in range(DRAWS)]
-    low, high = (math.nan, math.nan) if np.isnan(drawn).all() else np.nanquantile(drawn, (0.025, 0.975))
-    return _spearman(pair), float(low), float(high)
-
-
-def _spearman(pair: np.ndarray) -> float:
-    ranks = stats.rankdata(pair, axis=0)
-    return math.nan if (np.ptp(ranks, axis=0) == 0).any() else float(np.corrcoef(ranks, rowvar=False)[0, 1])
 
 
 def selection_table(descriptions: pd.DataFrame) -> pd.DataFrame:

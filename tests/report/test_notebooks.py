@@ -17,7 +17,7 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, open_run
-from cmmlib.evaluation import claims, prior_shift
+from cmmlib.evaluation import bootstrap, prior_shift
 from cmmlib.report import book
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import INSTALL_CELL, SETUP, applies, belongs
@@ -292,7 +292,7 @@ def tables_of(run: Run) -> dict[str, str]:
 def few_draws(monkeypatch):
     """Chapter 5 draws 20 times, for its figure, and chapter 4 1000 times; whether cells run is seen with few."""
     monkeypatch.setattr(prior_shift, "draws", partial(prior_shift.draws, n_draws=2))
-    monkeypatch.setattr(claims, "DRAWS", 20)
+    monkeypatch.setattr(bootstrap, "DRAWS", 20)
 
 
 def run_all(run: Run) -> None:
