@@ -8,13 +8,14 @@ import logging
 import os
 import sys
 from collections import Counter
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
-from cmmlib.errors import ChapterError, InputError, ProviderError
-from cmmlib.study.study import Study
+from cmmlib.errors import ChapterError, InputError, ProviderError, visible, why
+from cmmlib.study.study import LARGEST, Study
 
 app = typer.Typer(
     add_completion=False,
@@ -30,12 +31,21 @@ def main() -> None:
     """Entry point of the console script."""
     logging.getLogger().setLevel(logging.ERROR)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read with torch: threads that wait leave the core to others
-    sys.exit(_exit_code(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a name
+    code = _exit_code(sys.argv[1:])
+    try:
+        print(end="", flush=True)
+    except OSError:  # told already; Python would try, and tell, once more
+        sys.stdout = None
+    sys.exit(code)
 
 
 def _exit_code(arguments: list[str]) -> int:
     try:
         result = app(arguments or ["--help"], standalone_mode=False)
+        print(end="", flush=True)  # a full disk is told now, not by the end of the program
         return _stopped() if result == INTERRUPTED else result or 0  # typer turns Ctrl-C into that number
     except InputError as error:
         return _refuse(str(error))
@@ -46,13 +56,20 @@ def _exit_code(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return _stopped()
+    except BrokenPipeError:
+        return 1  # whoever read what is printed went away, as `head` does; typer's own answer
     except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        return _refuse(
-            f"{os.strerror(error.errno).lower()}{where}: free space or choose another place (--out, CMM_CACHE)"
-        )
+        return _refuse(_of_system(error))
+    except MemoryError:
+        return _refuse("out of memory: a smaller --batch-size or fewer images (--limit) need less")
+
+
+def _of_system(error: OSError) -> str:
+    """Whatever the system refuses, in a line: why, which file or folder, and what would help."""
+    where = "" if error.filename is None else f" ({os.fsdecode(error.filename)})"
+    if error.errno in UNWRITABLE:
+        return f"{os.strerror(error.errno).lower()}{where}: free space or choose another place (--out, CMM_CACHE)"
+    return f"{why(error)}{where}" + (": name another file or folder" if where else "")
 
 
 def _stopped() -> int:
@@ -61,7 +78,7 @@ def _stopped() -> int:
 
 
 def _refuse(message: str) -> int:
-    print("cmm: " + " ".join(message.split()), file=sys.stderr)
+    print("cmm: " + " ".join(visible(message).split()), file=sys.stderr)
     return 2
 
 
@@ -103,7 +120,7 @@ def run(
     from cmmlib.report import chapters
 
     if dry_run:
-        print(chapters.plan(study, only))
+        print(visible(chapters.plan(study, only)))
         return
     print(chapters.run_study(study, only))
 
@@ -185,7 +202,7 @@ def verify(
     from cmmlib.evaluation import reference as reference_figures
 
     checks = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
-    print("\n".join(check.sentence for check in checks))
+    print(visible("\n".join(check.sentence for check in checks)))
     if not all(check.agrees for check in checks if check.found is not None):
         raise typer.Exit(1)
 
@@ -193,7 +210,7 @@ def verify(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of two or more finished runs")],
-    worst_k: Annotated[int, typer.Option(min=1, help="size of the worst sets")] = 10,
+    worst_k: Annotated[int, typer.Option(min=1, max=LARGEST, help="size of the worst sets")] = 10,
     out: Annotated[Path | None, typer.Option(help="CSV with a row a run and method; - is standard output")] = None,
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
@@ -204,7 +221,7 @@ def compare(
     table = run_comparison.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
         replace_table(out, table)
-    print(table if out == Path("-") else run_comparison.comparison_text(sides, worst_k), end="")
+    print(table if out == Path("-") else visible(run_comparison.comparison_text(sides, worst_k)), end="")
 
 
 @app.command()
@@ -297,11 +314,13 @@ app.add_typer(blazon_app, name="blazon")
 @blazon_app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="folder of the training run; a killed run goes on there")],
-    seed: Annotated[int, typer.Option(min=0, help="seed of images, captions, order and weights")] = 0,
-    samples: Annotated[int, typer.Option(min=1, help="image-caption pairs seen; fixes the schedule")] = 600_000,
-    images: Annotated[int, typer.Option(min=1, help="training images rendered")] = 160_000,
-    captions: Annotated[int, typer.Option(min=1, help="captions written for each image")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="pairs a step")] = 384,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="seed of images, captions, order and weights")] = 0,
+    samples: Annotated[
+        int, typer.Option(min=1, max=LARGEST, help="image-caption pairs seen; fixes the schedule")
+    ] = 600_000,
+    images: Annotated[int, typer.Option(min=1, max=LARGEST, help="training images rendered")] = 160_000,
+    captions: Annotated[int, typer.Option(min=1, max=LARGEST, help="captions written for each image")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST, help="pairs a step")] = 384,
     frequent: Annotated[list[str] | None, typer.Option(help="intervention: make a name frequent; repeatable")] = None,
     split: Annotated[str | None, typer.Option(help="intervention: give a name's everyday sense its own word")] = None,
 ) -> None:
@@ -335,4 +354,4 @@ def measure(
 
 
 def _progress(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(visible(line), file=sys.stderr)

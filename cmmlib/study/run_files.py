@@ -14,6 +14,8 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import whole_file, write_text
+from cmmlib.storage.text_files import read_json
+from cmmlib.study import run_schema
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -70,14 +72,15 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """manifest.json and results.json of a finished run.
 
     Raises:
-        InputError: the folder is no run, or its files cannot be read.
+        InputError: the folder is no run, its files cannot be read, or hold something else than what is read of them.
     """
     read = []
     for name in ("manifest.json", "results.json"):
         try:
-            read.append(dict(json.loads((folder / name).read_text("utf-8"))))
-        except (OSError, ValueError, TypeError):
+            read.append(read_json(folder / name, name))
+        except InputError:
             raise InputError(f"{folder} is no finished run: it lacks a readable {name}; run `cmm run` first") from None
+        run_schema.check(name, read[-1], folder.name)
     return read[0], read[1]
 
 
