@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.errors import ChapterError, InputError
+from cmmlib.errors import ChapterError, InputError, one_line, visible
 from cmmlib.storage.cache import digest, file_digests, whole_file
+from cmmlib.storage.text_files import content
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
@@ -111,11 +112,27 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     return run.folder
 
 
-def belongs(chapter: Path, known: dict[str, bool]) -> bool:
-    """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
+def read_notebook(path: Path) -> Any:
+    """A notebook in the fourth format.
+
+    Raises:
+        InputError: the file is no notebook, or a damaged one.
+    """
     import nbformat
 
-    wanted = nbformat.read(chapter, as_version=4).metadata.get("cmm", {}).get("only_if")
+    try:
+        notebook = nbformat.reads(content(path).decode(), as_version=4)
+        nbformat.validate(notebook)
+    except OSError:
+        raise
+    except Exception as error:  # nbformat and jsonschema raise several kinds
+        raise InputError(f"{path} is no notebook: {one_line(error)}") from None
+    return notebook
+
+
+def belongs(chapter: Path, known: dict[str, bool]) -> bool:
+    """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
+    wanted = read_notebook(chapter).metadata.get("cmm", {}).get("only_if")
     return wanted is None or known.get(wanted, False)
 
 
@@ -161,7 +178,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    notebook = nbformat.read(source_path, as_version=4)
+    notebook = read_notebook(source_path)
     notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
     _require_parameters_cell(notebook, source_path)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +198,8 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
     except PapermillExecutionError as error:
         raise _told(error, source_path.stem, run.folder) from None
     except RuntimeError as error:  # of nbclient, jupyter_client or `kernels`
-        raise ChapterError(f"{source_path.stem}: {error}: it may have run out of memory") from None
+        said = one_line(error)
+        raise ChapterError(f"{source_path.stem}: its process ended ({said}): it may have run out of memory") from None
     _clean(executed, run.study)
     with whole_file(target) as temporary:
         nbformat.write(executed, temporary)
@@ -233,4 +251,4 @@ def _clean(notebook: Any, study: Study) -> None:
 
 def note(message: str) -> None:
     """A line for whoever runs the command, on stderr."""
-    print(message, file=sys.stderr)
+    print(visible(message), file=sys.stderr)
