@@ -48,7 +48,9 @@ class ProviderError(RuntimeError):
 
 
 def one_line(error: Exception) -> str:
-    """An error in one line of at most 160 characters."""
+    """An error of another program in one line of at most 160 characters, without torch's advice to trust a file."""
+    if "Weights only load failed" in str(error):
+        return "it is damaged, or holds Python objects, which are not run"
     return " ".join(visible(str(error)).split())[:160] or type(error).__name__
 
 

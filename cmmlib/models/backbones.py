@@ -23,7 +23,7 @@ from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 
 from cmmlib.blazon.training import model as blazon_mini
-from cmmlib.errors import InputError, one_line, visible
+from cmmlib.errors import InputError, one_line
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG
 from cmmlib.models.state_dicts import readable
@@ -256,13 +256,11 @@ def _opened(opened: str, file: Path, weights: Path) -> Iterator[tuple[str, str |
 
 def _reason(error: Exception) -> str:
     """Why a model could not be made of weights, without torch's advice and colours."""
-    text = visible(str(error))
-    if "Weights only load failed" in text:
-        return "it is damaged, or holds Python objects beside its weights, which are not run"
+    text = str(error)
     names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
     if names and "Missing key(s)" in text:
         return f"its weights have other names than open_clip's, as {names[1]}: convert it"
-    return " ".join(text.split())[:160] or type(error).__name__
+    return one_line(error)
 
 
 def load_backbone(name: str | None, pretrained: str | None, device: str = "auto", precision: str = "fp32") -> Backbone:
