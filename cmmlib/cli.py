@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from cmmlib.errors import ChapterError, InputError, ProviderError, visible, why
+from cmmlib.errors import ChapterError, InputError, ProviderError, tell, visible, why
 from cmmlib.study.study import LARGEST, Study
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ def _exit_code(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _refuse(getattr(error, "format_message", error.__str__)())
     except (ChapterError, ProviderError) as error:
-        print(f"cmm: {error}", file=sys.stderr)
+        tell(f"cmm: {error}")
         return 1
     except KeyboardInterrupt:
         return _stopped()
@@ -73,12 +73,12 @@ def _of_system(error: OSError) -> str:
 
 
 def _stopped() -> int:
-    print("cmm: stopped; what was embedded or answered is kept, run the same command to go on", file=sys.stderr)
+    tell("cmm: stopped; what was embedded or answered is kept, run the same command to go on")
     return INTERRUPTED
 
 
 def _refuse(message: str) -> int:
-    print("cmm: " + " ".join(visible(message).split()), file=sys.stderr)
+    tell("cmm: " + " ".join(visible(message).split()))
     return 2
 
 
@@ -148,14 +148,14 @@ def describe(
         raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
     enrichment = enrich.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
     for c, reason in enrichment.failed.items():
-        _progress(f"{run.classnames[c]}: {reason}")
+        tell(f"{run.classnames[c]}: {reason}")
     if enrichment.spent:
         cost = (
             f"{enrichment.spent.cost:.4f} US dollars"
             if enrichment.spent.priced
             else "at a price that litellm does not know"
         )
-        _progress(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
+        tell(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     print(study.transcript or own_transcript_path())
     if enrichment.failed and not enrichment.descriptions:
@@ -258,7 +258,7 @@ def classify(
     new_images = classifying.new_images(study, fitted)
     table = classifying.predictions(fitted, new_images)
     for line in (*new_images.remarks, classifying.warning(fitted, table)):
-        _progress(line)
+        tell(line)
     text = table.to_csv(index=False, float_format="%.6g")
     if to_file:
         replace_table(out, text)
@@ -290,7 +290,7 @@ def verify_cache() -> None:
     entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
     damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
-        _progress(f"damaged, removed: {path.relative_to(cache_folder())}")
+        tell(f"damaged, removed: {path.relative_to(cache_folder())}")
     print(f"{len(entries)} entries, {len(damaged)} damaged")
 
 
@@ -338,7 +338,7 @@ def pretrain(
         frequent=tuple(frequent or ()),
         split=split,
     )
-    print(training.pretrain(recipe, out, _progress, training.zero_shot_probe()))
+    print(training.pretrain(recipe, out, tell, training.zero_shot_probe()))
 
 
 @blazon_app.command()
@@ -351,7 +351,3 @@ def measure(
     from cmmlib.evaluation.model_card import measure as measured
 
     print(json.dumps([measured(path) for path in weights], indent=1))
-
-
-def _progress(line: str) -> None:
-    print(visible(line), file=sys.stderr)

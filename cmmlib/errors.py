@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
+from contextlib import suppress
 
 _OBEYED = re.compile(  # escape sequences (of colours, titles, other strings, one letter), control, direction of text
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[PX^_][^\x1b\n]*(?:\x1b\\)?|[ -/]*[0-~])?"
@@ -24,6 +26,12 @@ def visible(text: str) -> str:
     'red bell \\udcff'
     """
     return _OBEYED.sub("", text).encode(errors="backslashreplace").decode()
+
+
+def tell(message: str) -> None:
+    """A line for whoever runs a command, on stderr; a terminal that is gone or full stops nothing."""
+    with suppress(OSError):
+        print(visible(message), file=sys.stderr, flush=True)
 
 
 class InputError(ValueError):

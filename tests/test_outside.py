@@ -234,6 +234,24 @@ def test_a_full_standard_output_is_one_line():
     one_line(done.stderr.decode())
 
 
+@LINUX
+def test_a_terminal_that_is_full_changes_no_exit_code():
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([CMM, "verify", "none"], stderr=full, check=False).returncode == 2
+
+
+def test_a_file_above_the_limit_is_one_line_and_leaves_no_half(tmp_path):
+    script = "import resource, sys\nfrom pathlib import Path\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    script += "import cmmlib.study.run_files as f\nfrom cmmlib import cli\n"
+    script += "from cmmlib.evaluation import reference\n"
+    script += "reference.verify = lambda *_: f.replace_table(Path('table.csv'), 'a,b\\n' * 1000)\n"
+    script += "sys.exit(cli._exit_code(['verify', 'x']))"
+    done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, cwd=tmp_path, check=False)
+    assert (done.returncode, b"file too large" in done.stderr) == (2, True)
+    one_line(done.stderr.decode())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_reader_that_goes_away_is_told_nothing():
     out, ours = os.pipe()
     os.close(out)
@@ -243,18 +261,14 @@ def test_a_reader_that_goes_away_is_told_nothing():
 
 
 def test_a_terminal_without_the_letters_of_a_name_gets_them_escaped(tmp_path):
-    for name in ("fox_\N{FOX FACE}", "stra\u00dfe"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / "images" / name / "a.png")
-        (tmp_path / "images" / name / "notes.\N{FOX FACE}").write_text("")
-    model = ["--backbone", "blazon-mini"]
+    dataset = write_embeddings(tmp_path / "fox \N{FOX FACE} stra\u00dfe.npz")
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = command("run", "--dry-run", "--dataset", f"folder:{tmp_path / 'images'}", *model, env=ascii_only, stdout=-1)
+    done = command("run", "--dry-run", "--dataset", dataset, env=ascii_only, stdout=-1)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert rb"2 .\U0001f98a" in done.stdout
-    refused = command("run", "--dataset", "folder:/stra\u00dfe", env=ascii_only, stdout=-1)
+    assert rb"data set embeddings:fox \U0001f98a stra\xdfe.npz: " in done.stdout
+    refused = command("run", "--dry-run", "--dataset", f"{dataset}.npz", env=ascii_only, stdout=-1)
     assert refused.returncode == 2
-    assert rb"/stra\xdfe" in refused.stderr
+    assert rb"fox \U0001f98a stra\xdfe.npz.npz" in refused.stderr
 
 
 # ---------------------------------------------------------------- text, numbers, JSON

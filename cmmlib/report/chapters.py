@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.errors import ChapterError, InputError, one_line, visible
+from cmmlib.errors import ChapterError, InputError, one_line, tell
 from cmmlib.storage.cache import digest, file_digests, whole_file
 from cmmlib.storage.text_files import content
 from cmmlib.study.study import Study
@@ -211,7 +210,7 @@ def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Excepti
         return InputError(error.evalue)
     if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
         return OSError(errno.ENOSPC, "no space left", str(folder))
-    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {error.evalue}")
+    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {' '.join(error.evalue.split())}")
 
 
 def applies(cell: Any, known: dict[str, bool]) -> bool:
@@ -251,4 +250,4 @@ def _clean(notebook: Any, study: Study) -> None:
 
 def note(message: str) -> None:
     """A line for whoever runs the command, on stderr."""
-    print(visible(message), file=sys.stderr)
+    tell(message)
