@@ -133,9 +133,10 @@ def _check(kind: type, values: dict[str, Any], where: str, subject: str) -> None
         _adapter(kind).validate_json(json.dumps(given))  # of JSON a list is taken for a tuple, in strict mode too
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key, unknown = first["loc"][0], first["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+        where = ".".join([where, *map(str, first["loc"][:1])])  # no key where a text holds half a character
+        unknown = first["type"] in ("extra_forbidden", "unexpected_keyword_argument")
         told = "is no key of it: take it out" if unknown else f"{first['msg'].lower()}, got {first['input']!r:.40}"
-        raise InputError(f"{subject} is no configuration of open_clip: {where}.{key}: {told}") from None
+        raise InputError(f"{subject} is no configuration of open_clip: {where}: {told}") from None
 
 
 @cache

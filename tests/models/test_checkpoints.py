@@ -598,6 +598,7 @@ ODD = {  # changes of a good configuration, and what is said of them
         {"model_cfg.text_cfg.width": "32"},
         "model_cfg.text_cfg.width: input should be a valid int",
     ),
+    "half a character": ({"model_cfg.text_cfg.pool_type": "\ud800"}, "model_cfg: invalid json"),
     "a fraction": ({"model_cfg.embed_dim": 1.5}, "model_cfg.embed_dim: input should be a valid integer, got 1.5"),
     "preprocessing without keys": ({"preprocess_cfg": 3}, "preprocess_cfg is int, expected keys"),
     "preprocessing as a list": ({"preprocess_cfg": ["mean"]}, "preprocess_cfg is list"),

@@ -264,7 +264,9 @@ def test_the_jupyter_book_of_another_environment_is_not_run(tmp_path, monkeypatc
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("key", "value"), [("accuracy", 3), ("cmm", {}), ("ensembles", [{}]), ("evidence", "x")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("accuracy", 3), ("cmm", {"soft": 3}), ("ensembles", [{}]), ("evidence", "x")]
+)
 def test_a_run_whose_results_were_edited_is_one_line(key, value, labelled, tmp_path):
     run = shutil.copytree(labelled, tmp_path / "run")
     results = json.loads((run / "results.json").read_text())
