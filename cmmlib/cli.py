@@ -6,6 +6,7 @@ import errno
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections import Counter
 from io import TextIOWrapper
@@ -24,6 +25,7 @@ app = typer.Typer(
     help="CLIP's worst categories: find them without labels, repair part of them.",
 )
 INTERRUPTED = 130
+ENDINGS = ("SIGTERM", "SIGHUP")  # what a scheduler, a closed terminal or a shutdown sends
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -34,12 +36,27 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a name
+    for name in ENDINGS:
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _end)
     code = _exit_code(sys.argv[1:])
     try:
         print(end="", flush=True)
     except OSError:  # told already; Python would try, and tell, once more
         sys.stdout = None
     sys.exit(code)
+
+
+class _Ended(SystemExit):
+    """A signal ended the command: what is open is closed on the way out, as after Ctrl-C."""
+
+
+def _end(number: int, _: object) -> None:
+    for name in ENDINGS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: None)  # one is enough: nothing disturbs the way out
+    raise _Ended(128 + number)
 
 
 def _exit_code(arguments: list[str]) -> int:
@@ -56,6 +73,8 @@ def _exit_code(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return _stopped()
+    except _Ended as end:
+        return _stopped(end.code)
     except BrokenPipeError:
         return 1  # whoever read what is printed went away, as `head` does; typer's own answer
     except OSError as error:
@@ -72,9 +91,9 @@ def _of_system(error: OSError) -> str:
     return f"{why(error)}{where}" + (": name another file or folder" if where else "")
 
 
-def _stopped() -> int:
+def _stopped(code: Any = INTERRUPTED) -> int:
     tell("cmm: stopped; what was embedded or answered is kept, run the same command to go on")
-    return INTERRUPTED
+    return code
 
 
 def _refuse(message: str) -> int:
@@ -283,11 +302,11 @@ def list_cache() -> None:
 
 @cache_app.command("verify")
 def verify_cache() -> None:
-    """Read every entry and compare it with its checksum; damaged ones are removed, to be computed again."""
+    """Read every entry that has a checksum and compare them; damaged ones are removed, to be computed again."""
     from cmmlib.storage import cache_maintenance
     from cmmlib.storage.cache import cache_folder
 
-    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.is_tensors]
+    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.has_checksum]
     damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
         tell(f"damaged, removed: {path.relative_to(cache_folder())}")

@@ -276,7 +276,7 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, own_cache, monkeypatch):
     flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny"]
     ready = work / "ready"
@@ -289,8 +289,8 @@ def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, o
         wait_for(ready, process)
         process.send_signal(how)
         out, err = process.communicate()
-    if how == signal.SIGINT:
-        assert (process.returncode, out) == (130, "")
+    if how != signal.SIGKILL:
+        assert (process.returncode, out) == (128 + how, "")
         assert "run the same command to go on" in one_line(err)
     else:
         assert process.returncode == -signal.SIGKILL
@@ -308,7 +308,18 @@ def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, o
     assert len(run.image_features) == 10
 
 
-def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
+def test_a_signal_that_is_ignored_stays_ignored():
+    program = (
+        "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom cmmlib import cli\n"
+        "handlers = lambda _: [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)]\n"
+        "cli._exit_code = lambda _: handlers(_) != [signal.SIG_IGN, cli._end]\n"
+        "cli.main()"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(how, inputs, work):
     busy = work / "busy"
     cell = (
         f"import os, time\nfrom pathlib import Path\nPath({str(busy)!r}).write_text(str(os.getpid()))\ntime.sleep(600)"
@@ -325,9 +336,9 @@ def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(inputs, work):
         wait_for(busy, process)
         while not busy.read_text():
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         out, err = process.communicate()
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (128 + how, "")
     one_line(err)
     assert not [path for path in (work / "runs").rglob("*") if path.is_file()]
     assert not is_alive(int(busy.read_text()))

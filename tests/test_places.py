@@ -30,10 +30,14 @@ DELETIONS = {
     "report/book.py:_stage": (["unlink"], OWN),
     "storage/cache.py:load_tensors": (["unlink"], f"a damaged entry {CACHE}"),
     "storage/cache.py:whole_file": (["replace", "unlink"], f"{TEMPORARY}; where it goes is for WRITES"),
+    "storage/cache_maintenance.py:drop_damaged": (["unlink"], f"a damaged memo {CACHE}"),
     "storage/cache_maintenance.py:drop_left_behind": (["unlink"], f"unfinished, {CACHE}"),
     "storage/cache_maintenance.py:prune": (["unlink"], CACHE),
+    "storage/locks.py:locked": (["unlink"], "the lock that this process holds"),
     "storage/own_folders.py:emptied": (["rmtree", "unlink"], OWN),
     "storage/own_folders.py:put": (["move", "rmdir", "unlink"], OWN),
+    "study/made_files.py:drop_left_behind": (["unlink"], f"{TEMPORARY} of a process that was killed, {RUN}"),
+    "study/made_files.py:forget_lost": (["unlink"], f"a file that the manifest says a chapter made, {RUN}"),
 }
 WRITES = {
     "blazon/training/model.py:_write_merges": (["whole_file", "write_bytes"], CACHE),
@@ -64,16 +68,17 @@ WRITES = {
     "storage/cache.py:whole_file": (["mkstemp"], TEMPORARY),
     "storage/cache.py:write_memo": (["write_text"], CACHE),
     "storage/cache.py:write_text": (["whole_file", "write_text"], "where its caller says: all are here"),
+    "storage/locks.py:_acquire": (["write_text"], "the lock that this process holds"),
     "storage/own_folders.py:emptied": (["mark"], OWN),
     "storage/own_folders.py:mark": (["write_text"], "the mark of a folder; its callers are here"),
-    "study/run.py:record": (["write_json"], RUN),
-    "study/run.py:write_manifest": (["write_json"], RUN),
     "study/run_files.py:merge_columns": (["whole_file"], RUN),
+    "study/run_files.py:merge_sections": (["write_json"], RUN),
     "study/run_files.py:replace_table": (
         ["write_text"],
         "over nothing but an empty file or a table with these columns",
     ),
     "study/run_files.py:write_json": (["write_text"], RUN),
+    "study/run_files.py:write_manifest": (["write_json"], RUN),
     "texts/transcripts.py:append": (["open"], "adds to a transcript, and takes nothing out of it"),
 }
 

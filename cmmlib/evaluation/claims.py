@@ -76,7 +76,9 @@ def claim_rows(
     passed = similarity_pass(image_features, base_text_features[None], logit_scale)
     n_classes, before = len(base_text_features), passed.prediction[0].long()
     accuracy = F.class_accuracy(before, labels, n_classes)
-    table = [phenomenon(before, labels, n_classes, k, seed), *detection(passed, accuracy.value, k, seed)]
+    scores = {name: F.class_matching_margin(passed, name)[0] for name in F.ASSIGNMENTS}
+    scores["class_mean"] = F.class_mean_margin(passed, image_features, base_text_features[None])[0]
+    table = [phenomenon(before, labels, n_classes, k, seed), *detection(scores, accuracy.value, k, seed)]
     if len(text_features) > 2:
         table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
     for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
@@ -97,15 +99,16 @@ def phenomenon(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_classes
     return _row(PHENOMENON, f"overall minus worst {k}", gap, low - half, high - worst, FAR)
 
 
-def detection(passed: SimilarityPass, accuracy: Float[Tensor, "C"], k: int, seed: int = 0) -> list[Row]:
-    """Rank correlation with accuracy and AUROC of the true worst set, for every assignment of CMM."""
+def detection(
+    scores: Mapping[str, Float[Tensor, "C"]], accuracy: Float[Tensor, "C"], k: int, seed: int = 0
+) -> list[Row]:
+    """Rank correlation with accuracy and AUROC of the true worst set, for every reading of CMM, `soft` among them."""
     has_images = ~accuracy.isnan()
     a, worst = accuracy[has_images], F.true_worst(accuracy, k)[has_images]
-    soft = F.class_matching_margin(passed, "soft")[0]
     table = []
-    for assignment in F.ASSIGNMENTS:
-        score = F.fill_undefined(F.class_matching_margin(passed, assignment)[0], soft)[has_images]
-        name = assignment.replace("_", " ")
+    for reading, values in scores.items():
+        score = F.fill_undefined(values, scores["soft"])[has_images]
+        name = reading.replace("_", " ")
         for measure, of, truth, than in (
             ("rank correlation", F.spearman, a, 0.0),
             (f"AUROC of the worst {k}", F.auroc, worst, 0.5),

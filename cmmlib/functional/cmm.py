@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional.similarity import SimilarityPass
-from cmmlib.functional.zero_shot import similarities, top_two
+from cmmlib.functional.zero_shot import BLOCK_ROWS, similarities, top_two
 
 Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
 ASSIGNMENTS: tuple[Assignment, ...] = ("pseudo", "soft", "soft_probability", "retrieval")
@@ -58,6 +58,25 @@ def scale_free_cmm(passed: SimilarityPass) -> Float[Tensor, "P C"]:
     """
     scaled = passed.soft_scaled_margin / passed.soft_mass * passed.spread.double().mean()
     return torch.where(passed.soft_mass > 0, scaled, class_matching_margin(passed, "retrieval"))
+
+
+def class_mean_margin(
+    passed: SimilarityPass, image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "P C D"]
+) -> Float[Tensor, "P C"]:
+    """CMM with one rival for a class in place of one for every image. NaN for a class that is never predicted.
+
+    The mean similarity of the images predicted as a class with its own text, minus that of the best other class. (A
+    reading of the paper's "most susceptible" class; reviews of it speak of pseudo labels.)
+    """
+    n_classes, rows = passed.n_classes, []
+    for classifier, prediction in zip(text_features, passed.prediction.long(), strict=True):
+        sums = torch.zeros(n_classes, image_features.shape[1], dtype=torch.float64)
+        for images, predicted in zip(image_features.split(BLOCK_ROWS), prediction.split(BLOCK_ROWS), strict=True):
+            sums.index_add_(0, predicted, images.double())
+        similarity = (sums / prediction.bincount(minlength=n_classes)[:, None]) @ classifier.double().T  # [C, C]
+        best_other = similarity.clone().fill_diagonal_(-torch.inf).amax(1)
+        rows.append(similarity.diagonal() - best_other)
+    return torch.stack(rows)
 
 
 def cmm_by_labels(
@@ -209,10 +228,12 @@ def margins_of_class(
     block: int = 1024,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
-    margins, weights = [], []
+    margins, weights = text_features.new_empty(2, len(image_features), dtype=torch.float32)
+    start = 0
     for s in similarities(image_features, text_features, block):
-        others = s.clone()
+        rows, others = slice(start, start + len(s)), s.clone()
         others[:, c] = -torch.inf
-        margins.append(s[:, c] - others.amax(1))
-        weights.append(torch.softmax(s * logit_scale, 1)[:, c])
-    return torch.cat(margins), torch.cat(weights)
+        margins[rows] = s[:, c] - others.amax(1)
+        weights[rows] = torch.softmax(s * logit_scale, 1)[:, c]  # copied: a view would keep its whole block
+        start = rows.stop
+    return margins, weights

@@ -27,6 +27,7 @@ from cmmlib.errors import InputError, one_line
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG
 from cmmlib.models.state_dicts import readable
+from cmmlib.models.strips import without_strips
 
 
 def resolve_device(name: str) -> torch.device:
@@ -88,7 +89,7 @@ class Backbone:
                 )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
             raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {_reason(error)}") from None
-        return model.eval().requires_grad_(False), preprocess
+        return model.eval().requires_grad_(False), without_strips(preprocess)
 
     @property
     def model(self) -> Any:

@@ -19,7 +19,8 @@ from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebo
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.study.run_files import read_run
+from cmmlib.study.made_files import require_whole
+from cmmlib.study.run_files import MANIFEST, read_run
 from cmmlib.study.study import file_fields
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
@@ -33,14 +34,16 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     passed. All three are emptied, so they are refused where this program did not make what they hold.
 
     Raises:
-        InputError: no run, or a run without its chapters; an `out` that overlaps a run or the sources, or whose three
-            folders are somebody else's. Nothing has been touched then.
+        InputError: no run, a damaged one, or one without its chapters; an `out` that overlaps a run or the sources, or
+            whose three folders are somebody else's. Nothing has been touched then.
         ChapterError: Jupyter Book warned or failed, or a page or number is missing.
     """
     folders = [Path(os.path.realpath(run)) for run in runs] or [_newest_run()]
     for folder in folders:
-        if not (folder / "manifest.json").is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
-            raise InputError(f"{folder} is no finished run: it lacks manifest.json or chapter 01; run `cmm run` first")
+        if (folder / MANIFEST).is_file():
+            require_whole(folder)
+        if not (folder / MANIFEST).is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
+            raise InputError(f"{folder} is no finished run: it lacks {MANIFEST} or chapter 01; run `cmm run` first")
     manifest, results = read_run(folders[0])
     wanted = [path for path in chapters() if belongs(path, manifest["conditions"])]
     lacking = [path.stem for path in wanted if not (folders[0] / "chapters" / path.name).is_file()]

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import ChapterError, InputError, one_line, tell
 from cmmlib.storage.cache import digest, file_digests, whole_file
+from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content
+from cmmlib.study.made_files import Made, drop_left_behind
+from cmmlib.study.run_files import MANIFEST, RUNNING, read_manifest
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
@@ -86,6 +89,7 @@ def run_study(study: Study, only: str = "") -> Path:
 
 
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
+    from cmmlib.report.kernels import end_orphans
     from cmmlib.study.open_run import open_run
 
     run = open_run(study)
@@ -94,21 +98,44 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     notebooks = [path for path in wanted if belongs(path, run.conditions)]
     if not notebooks:
         raise InputError(f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study")
-    known = run.read_manifest().get("chapters", {})
-    done = {path.stem: known[path.stem] for path in chapters() if path.stem in known}
-    for path in notebooks:
-        stamp = _stamp(path, run)
-        target = run.folder / "chapters" / path.name
-        if known.get(path.stem, {}).get("stamp") == stamp and target.exists():
-            note(f"{path.stem}: up to date")
-            continue
-        start = time.perf_counter()
-        _execute(path, target, run, kernels)
-        seconds = round(time.perf_counter() - start, 1)
-        done[path.stem] = {"stamp": stamp, "seconds": seconds}
-        run.write_manifest(done)
-        note(f"{path.stem}: {seconds} s")
+    with locked(run.folder / RUNNING, lambda who: note(f"{run.id} is being executed by {who}: waiting for its end")):
+        end_orphans(run.folder)
+        drop_left_behind(run.folder)
+        made = _made(run, {path.stem for path in notebooks})
+        for path in notebooks:
+            _bring_up_to_date(path, run, made, kernels)
     return run.folder
+
+
+def _made(run: Run, wanted: set[str]) -> Made:
+    """What was made before and is sound; says what is to be made again, and why."""
+    path = run.folder / MANIFEST
+    manifest = read_manifest(path)
+    if manifest is None and (path.exists() or any((run.folder / "chapters").glob("[0-9]*.ipynb"))):
+        note(f"missing or damaged: {MANIFEST}; to be executed again: every chapter")
+    made = Made.of(manifest or {}, [path.stem for path in chapters()])
+    lines = [made.forget_lost(run.folder, wanted)]
+    lines += [f"{name} was edited, and is left so; remove it to have it made again" for name in made.edited(run.folder)]
+    for line in filter(None, lines):
+        note(line)
+    return made
+
+
+def _bring_up_to_date(path: Path, run: Run, made: Made, kernels: type) -> None:
+    stamp = _stamp(path, run)
+    if made.is_done(path.stem, stamp):
+        note(f"{path.stem}: up to date")
+        return
+    if made.files:  # a chapter that is stopped or fails may leave sections that nobody has noted
+        unfinished = made.without(path.stem)
+        run.write_manifest(unfinished.chapters, unfinished.files)
+    start = time.perf_counter()
+    with made.noting(run.folder, path.stem):
+        _execute(path, run.folder / "chapters" / path.name, run, kernels)
+    seconds = round(time.perf_counter() - start, 1)
+    made.chapters = dict(sorted({**made.chapters, path.stem: {"stamp": stamp, "seconds": seconds}}.items()))
+    run.write_manifest(made.chapters, made.files)
+    note(f"{path.stem}: {seconds} s")
 
 
 def read_notebook(path: Path) -> Any:

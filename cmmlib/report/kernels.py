@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -54,7 +55,7 @@ def forked(imports: Sequence[str]) -> Iterator[type[Kernel]]:
         yield Kernel
         return
     ours, theirs = Pipe()
-    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *imports]
+    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(os.getpid()), *imports]
     with theirs:
         server = subprocess.Popen(
             command,
@@ -69,6 +70,36 @@ def forked(imports: Sequence[str]) -> Iterator[type[Kernel]]:
         ours.close()
         server.kill()
         server.wait()
+
+
+def end_orphans(folder: Path) -> None:
+    """End the kernels that work in a run's folder and whose run was killed; others are left to themselves.
+
+    Forked kernels are known by their command, which names the run's process, and by their working folder.
+    """
+    orphans = [process for process in psutil.process_iter() if _is_orphan(process, folder.resolve())]
+    for process in orphans:
+        with suppress(psutil.Error):
+            for one in (*process.children(recursive=True), process):
+                one.kill()
+    psutil.wait_procs(orphans, timeout=10)
+
+
+def _is_orphan(process: psutil.Process, folder: Path) -> bool:
+    try:
+        _, _, flag, module, _, run, *_ = process.cmdline()
+        ours = (flag, module) == ("-m", __name__) and Path(process.cwd()) == folder
+        return ours and not _is_older(int(run), process)
+    except (psutil.Error, OSError, ValueError):  # another user's, one that has just ended, or another program
+        return False
+
+
+def _is_older(pid: int, process: psutil.Process) -> bool:
+    """Whether the process that started another one still runs; a later one may have its number."""
+    try:
+        return psutil.Process(pid).create_time() <= process.create_time()
+    except psutil.NoSuchProcess:
+        return False
 
 
 class _ForkedKernel(Kernel):
@@ -142,5 +173,5 @@ def _collect(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])), sys.argv[2:])
+    _serve(Connection(int(sys.argv[1])), sys.argv[3:])  # the second names the run's process, for `end_orphans`
     import_module("ipykernel.kernelapp").launch_new_instance()

@@ -42,6 +42,14 @@ def _table(frame: pd.DataFrame) -> str:
     return f"```{{raw}} html\n{table_html(frame)}\n```"
 
 
+def _real_clip(results: Mapping[str, Any]) -> dict[str, str]:
+    """The published model on ImageNet that is nearest to the paper's overall accuracy."""
+    row = results["real_clip"]["nearest"]
+    shown = {f"real_{name}": percent(row[key]) for name, key in (("overall", "overall"), ("worst", "worst_10"))}
+    zero = counted(row["zero_classes"], "class", "classes")
+    return {"real_model": f"{row['backbone']} {row['pretrained']}", "real_zero": zero, **shown}
+
+
 def _accuracy(results: Mapping[str, Any]) -> dict[str, str]:
     accuracy, k = results["accuracy"], results["worst_k"]
     zero = counted(accuracy["zero_classes"], "class", "classes")
@@ -112,6 +120,7 @@ def _model_card(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 SECTIONS = {
+    "real_clip": _real_clip,
     "accuracy": _accuracy,
     "cmm": _cmm,
     "ensembles": _ensembles,

@@ -176,7 +176,7 @@ def file_digests(root: Path, files: Iterable[Path]) -> list[str]:
         remembered = memo.get(str(file))
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # a copy may keep the first two, not the third
         is_known = isinstance(remembered, list) and len(remembered) == 4 and remembered[:3] == stamp
-        entries[str(file)] = remembered if is_known else [*stamp, _sha256(file)]
+        entries[str(file)] = remembered if is_known else [*stamp, file_digest(file)]
     if entries != {key: memo.get(key) for key in entries}:
         write_memo(memo_path, {**memo, **entries})
     return [entry[3] for entry in entries.values()]
@@ -197,7 +197,8 @@ def write_memo(path: Path, content: Any) -> None:
         write_text(path, json.dumps({"sha256": digest(content), "content": content}))
 
 
-def _sha256(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's content."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

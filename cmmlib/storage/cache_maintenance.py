@@ -1,9 +1,10 @@
 """The cache looked after: what it holds, whether it is sound, and how it is cut to a size.
 
-Entries are the files with the folders and names that this package gives (`storage.cache.is_entry`). Tensor files among
-them, embeddings and rendered images, can be computed again; the others (digests, a language model's answers) are listed
-and never removed. Whatever else lies in the cache folder is somebody else's: data sets, models, links to other places.
-It is counted, and neither opened nor removed.
+Entries are the files with the folders and names that this package gives (`storage.cache.is_entry`). Tensor files
+among them, embeddings and rendered images, can be computed again, and memos (digests, what shards hold) found out
+again; the others (a language model's answers, the files of the embedded world's model) are listed and never removed.
+Whatever else lies in the cache folder is somebody else's: data sets, models, links to other places. It is counted,
+and neither opened nor removed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from pathlib import Path
 import pandas as pd
 
 from cmmlib.errors import InputError
-from cmmlib.storage.cache import KINDS, is_entry, is_unfinished, load_tensors
+from cmmlib.storage.cache import KINDS, is_entry, is_unfinished, load_tensors, read_memo
 
 LEFT_BEHIND = 3600  # seconds after which a temporary file is a killed process's, not one being written
 OTHER = "not ours, never removed"
 LONGEST = 20  # characters of a size
+MEMOS = ("digests", "webdatasets")  # kinds of `write_memo`
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -43,6 +45,11 @@ class Entry:
     def is_tensors(self) -> bool:
         """Whether it holds tensors, which can be computed again."""
         return self.path.suffix == ".safetensors"
+
+    @property
+    def has_checksum(self) -> bool:
+        """Whether it can be checked: tensors and memos carry a checksum of their content."""
+        return self.is_tensors or self.kind in MEMOS
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -83,19 +90,27 @@ def summary(own: Sequence[Entry], foreign: Sequence[Entry] = ()) -> pd.DataFrame
 
 
 def drop_damaged(own: Sequence[Entry]) -> list[Path]:
-    """Read every tensor file and compare it with its checksum; damaged ones are removed and returned."""
+    """Read every entry that has a checksum and compare them; damaged ones are removed and returned."""
     damaged = []
     for entry in own:
-        if not entry.is_tensors:
+        if not entry.has_checksum:
             continue
-        with warnings.catch_warnings(), suppress(FileNotFoundError):
-            warnings.simplefilter("ignore")  # it says what the caller is told by the answer
+        with suppress(FileNotFoundError):  # another process was faster
             before = entry.path.stat()
-            if load_tensors(entry.path) is None:
-                damaged.append(entry.path)
-            else:
+            if _is_whole(entry):
                 os.utime(entry.path, ns=(before.st_atime_ns, before.st_mtime_ns))  # a check is no use
+            else:
+                entry.path.unlink(missing_ok=True)
+                damaged.append(entry.path)
     return damaged
+
+
+def _is_whole(entry: Entry) -> bool:
+    if not entry.is_tensors:
+        return read_memo(entry.path) is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says what the caller is told by the answer
+        return load_tensors(entry.path) is not None
 
 
 def drop_left_behind(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,15 @@ from cmmlib.estimators.suspects import find_suspects
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.worst import default_worst_k
-from cmmlib.study.run_files import SCHEMA_VERSION, git_commit, merge_columns, versions, write_json
+from cmmlib.study.run_files import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    git_commit,
+    merge_columns,
+    merge_sections,
+    versions,
+    write_manifest,
+)
 from cmmlib.study.study import Study
 from cmmlib.texts.questions import default_n_described
 
@@ -131,9 +138,7 @@ class Run:
 
     def record(self, **sections: Any) -> None:
         """Put sections into results.json. NaN becomes null; what other chapters wrote stays."""
-        path = self.folder / "results.json"
-        results = json.loads(path.read_text()) if path.exists() else {"schema_version": SCHEMA_VERSION}
-        write_json(path, {**results, **sections})
+        merge_sections(self.folder / "results.json", sections)
 
     def record_table(self, name: str, table: pd.DataFrame, key: str) -> None:
         """Put columns into a CSV of the run folder, beside the columns that other chapters wrote."""
@@ -156,8 +161,13 @@ class Run:
         classifier = Classifier(method, correction, suspects, self.classnames, provenance)
         save_classifier(classifier, self.folder / "classifiers" / f"{method}.safetensors")
 
-    def write_manifest(self, chapters: dict[str, Any]) -> None:
-        """What was run, with which versions and from what: manifest.json."""
+    def write_manifest(self, chapters: dict[str, Any], files: dict[str, Any] | None = None) -> None:
+        """What was run, with which versions and from what: manifest.json.
+
+        Args:
+            chapters: each one's stamp and seconds.
+            files: what chapters made (`made_files.Made`).
+        """
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "id": self.id,
@@ -169,13 +179,9 @@ class Run:
             "git_commit": git_commit(),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "chapters": chapters,
+            "files": files or {},
         }
-        write_json(self.folder / "manifest.json", manifest)
-
-    def read_manifest(self) -> dict[str, Any]:
-        """manifest.json of this run, or nothing where no chapter has run."""
-        path = self.folder / "manifest.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        write_manifest(self.folder / MANIFEST, manifest)
 
 
 def is_blazon(dataset: str) -> bool:

@@ -13,11 +13,15 @@ import pandas as pd
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.storage.cache import whole_file, write_text
-from cmmlib.storage.text_files import read_json
+from cmmlib.storage.cache import digest, whole_file, write_text
+from cmmlib.storage.locks import locked
+from cmmlib.storage.text_files import content, parse_json
 from cmmlib.study import run_schema
 
 SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+RUNNING = ".running.lock"  # held while a study is executed
+RECORDING = ".recording.lock"  # held while a file that chapters share is read and written again
 PACKAGES = (
     "torch",
     "open_clip_torch",
@@ -36,15 +40,73 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
 
 
+def write_manifest(path: Path, content: dict[str, Any]) -> None:
+    """Write a manifest with a checksum of its own."""
+    content = _plain(content)
+    write_json(path, {**content, "sha256": digest(content)})
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest; None where there is none, or a damaged one. One without `files` is older than the checksums."""
+    manifest = read_object(path)
+    chapters = manifest and manifest.get("chapters")
+    if not manifest or not isinstance(chapters, dict) or not all(isinstance(e, dict) for e in chapters.values()):
+        return None
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return manifest if manifest.get("sha256") == (digest(content) if "files" in content else None) else None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object of a JSON file; None where there is no file, or one that holds anything else."""
+    try:
+        found = parse_json(content(path))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_columns(path: Path) -> pd.DataFrame | None:
+    """A CSV as text, to go back as it came; None where there is no file, or one that is no table."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return None
+
+
+def merge_sections(path: Path, sections: dict[str, Any]) -> None:
+    """Put sections into a JSON file, beside those that are there.
+
+    Processes take turns; a damaged file is begun anew.
+    """
+    with locked(path.parent / RECORDING):
+        write_json(path, {"schema_version": SCHEMA_VERSION, **(read_object(path) or {}), **sections})
+
+
 def merge_columns(path: Path, table: pd.DataFrame, key: str) -> None:
-    """Put columns into a CSV, beside those that are there; rows belong together by the column `key`."""
-    if path.exists():
-        there = pd.read_csv(path, dtype=str, keep_default_na=False).set_index(key)  # text, to go back as it came
+    """Put columns into a CSV, beside those that are there; rows belong together by the column `key`.
+
+    Processes take turns; a damaged file is begun anew.
+    """
+    with locked(path.parent / RECORDING):
         new = table.set_index(key)
-        there.index = there.index.astype(new.index.dtype)
-        table = there.reindex(new.index).assign(**new).reset_index()
-    with whole_file(path) as temporary:
-        table.to_csv(temporary, index=False)
+        there = _rows(path, key, new.index)
+        if there is not None:
+            table = there.reindex(new.index).assign(**new).reset_index()
+        with whole_file(path) as temporary:
+            table.to_csv(temporary, index=False)
+
+
+def _rows(path: Path, key: str, like: pd.Index) -> pd.DataFrame | None:
+    """The table that is there by its keys, of the same kind as others; None where it has none, or one of them twice."""
+    there = read_columns(path)
+    if there is None or key not in there:
+        return None
+    there = there.set_index(key)
+    try:
+        there.index = there.index.astype(like.dtype)
+    except (ValueError, TypeError):
+        return None
+    return there if there.index.is_unique else None
 
 
 def replace_table(path: Path, table: str) -> None:
@@ -74,14 +136,13 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         InputError: the folder is no run, its files cannot be read, or hold something else than what is read of them.
     """
-    read = []
-    for name in ("manifest.json", "results.json"):
-        try:
-            read.append(read_json(folder / name, name))
-        except InputError:
-            raise InputError(f"{folder} is no finished run: it lacks a readable {name}; run `cmm run` first") from None
-        run_schema.check(name, read[-1], folder.name)
-    return read[0], read[1]
+    manifest, results = (read_object(folder / name) for name in ("manifest.json", "results.json"))
+    if manifest is None or results is None:
+        name = "manifest.json" if manifest is None else "results.json"
+        raise InputError(f"{folder} is no finished run: it lacks a readable {name}; run `cmm run` first")
+    run_schema.check("manifest.json", manifest, folder.name)
+    run_schema.check("results.json", results, folder.name)
+    return manifest, results
 
 
 def versions() -> dict[str, str | None]:

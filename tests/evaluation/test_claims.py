@@ -36,7 +36,7 @@ def test_every_claim_has_a_row_with_an_interval_around_its_value():
     images, base, heads, labels = synthetic()
     rows = claims.claim_rows(images, base, heads, labels, 100.0, 3)
     said = [row["claim"] for row in rows]
-    assert said.count(claims.FINDS) == 8  # four assignments, two measures
+    assert said.count(claims.FINDS) == 10  # five readings, two measures
     assert said.count(claims.RATES) == 0  # two prompts cannot be ranked
     measures = {row["measure"] for row in rows}
     assert {"change of the worst 3, chosen on other images", "change overall", "overall minus worst 3"} <= measures
@@ -125,7 +125,14 @@ def test_the_page_shows_points_and_decimals():
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("name", "file"), [("DTD", "dtd_vitb32.npz"), ("Pets, 25 breeds", "pets25_vitb32.npz")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("DTD", "dtd_vitb32.npz"),
+        ("Pets, 25 breeds", "pets25_vitb32.npz"),
+        ("DTD test, ViT-L/14", "dtd_test_vitl14.npz"),
+    ],
+)
 def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, file):
     from pathlib import Path
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from itertools import pairwise
+import re
+from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -339,6 +341,21 @@ def test_margins_of_a_class_equal_loops_and_average_to_its_cmm(name):
         assert float((margin * weight).sum() / weight.sum()) == pytest.approx(float(soft[c]), abs=1e-5)
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is told on Linux only")
+def test_margins_of_a_class_keep_no_block():
+    images, head = unit(40_000, 8), unit(2000, 8, seed=1)
+    F.margins_of_class(images[:9], head, SCALE, 0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = resident("VmRSS")
+    F.margins_of_class(images, head, SCALE, 0)
+    assert resident("VmHWM") - before < 40_000 * 2000 * 4 / 2**10 / 2  # of all blocks; four are needed at once
+
+
+def resident(field: str) -> int:
+    """KiB."""
+    return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_nearest_text_distance_equals_loops(name):
     head = case(name)[1][0]
@@ -486,3 +503,16 @@ def test_cmm_on_real_embeddings_equals_a_direct_computation(real, name):
     rival, share = F.rivals(images, heads[0], 100.0)
     assert rival.tolist() == [int(v.argmax()) for v in votes]
     np.testing.assert_allclose(share, [v.max() / v.sum() for v in votes], rtol=1e-4)
+
+
+def test_class_mean_margin_equals_loops():
+    images, texts = unit(40, 8, seed=1).abs(), unit(2, 5, 8, seed=2).abs()
+    texts[:, 4] = -(8**-0.5)  # far from all: never predicted
+    passed = F.similarity_pass(images, texts, 20.0)
+    found = F.class_mean_margin(passed, images, texts)
+    assert found[:, 4].isnan().all()
+    for p, c in product(range(2), range(4)):
+        own = images[passed.prediction[p] == c]
+        mean = (own @ texts[p].T).double().mean(0) if len(own) else torch.full((5,), NAN).double()
+        others = [float(mean[j]) for j in range(5) if j != c]
+        assert float(found[p, c]) == pytest.approx(float(mean[c]) - max(others), abs=1e-6, nan_ok=True)

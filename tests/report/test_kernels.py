@@ -146,23 +146,78 @@ def test_a_chapter_that_fails_ends_its_kernel_and_the_run(tmp_path, study):
     assert list(json.loads((folder / "manifest.json").read_text())["chapters"]) == ["01_world"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_no_process(how, tmp_path):
-    busy = tmp_path / "busy"
-    cell = "import os, time\nfrom pathlib import Path\n"
-    cell += f"Path({str(busy)!r}).write_text(f'{{os.getpid()}} {{os.getppid()}}.')\ntime.sleep(600)"
-    chapters = small_chapter(tmp_path / "notebooks", cell)
+def in_a_process(tmp_path: Path, *cells: str) -> subprocess.Popen[str]:
+    """`cmm run` of one chapter with these cells, in a process of its own."""
+    chapters = tmp_path / "notebooks"
+    if not chapters.exists():
+        small_chapter(chapters, *cells)
     program = "import sys\nfrom pathlib import Path\nimport cmmlib.report.chapters\nimport cmmlib.report.kernels\n"
     program += f"cmmlib.report.kernels.IMPORTS = {LITTLE}\n"
     program += f"cmmlib.report.chapters.source = lambda name: Path({str(chapters)!r})\n"
     program += "from cmmlib.cli import main\nmain()"
     data = write_embeddings(tmp_path / "data.npz")
     command = [sys.executable, "-c", program, "run", "--dataset", data, "--out", str(tmp_path / "runs")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not (busy.exists() and busy.read_text().endswith(".")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        started = [psutil.Process(int(pid)) for pid in busy.read_text()[:-1].split()]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def started(busy: Path, process: subprocess.Popen) -> list[psutil.Process]:
+    """The processes whose numbers a chapter wrote down, once it has."""
+    while not (busy.exists() and busy.read_text().endswith(".")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return [psutil.Process(int(pid)) for pid in busy.read_text()[:-1].split()]
+
+
+def says_who(busy: Path) -> str:
+    """Code that writes down the numbers of the kernel and of its parent."""
+    return (
+        "import os, time\nfrom pathlib import Path\n"
+        f"Path({str(busy)!r}).write_text(f'{{os.getpid()}} {{os.getppid()}}.')"
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_no_process(how, tmp_path):
+    busy = tmp_path / "busy"
+    with in_a_process(tmp_path, says_who(busy) + "\ntime.sleep(600)") as process:
+        kernel = started(busy, process)
         process.send_signal(how)
-    _, alive = psutil.wait_procs(started, timeout=60)
+        process.communicate()
+    _, alive = psutil.wait_procs(kernel, timeout=60)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+def test_the_kernel_that_a_killed_run_left_is_ended_by_the_next(tmp_path):
+    busy = tmp_path / "busy"
+    cell = f"{says_who(busy)}\nwhile not Path({str(tmp_path / 'go')!r}).exists():\n    time.sleep(0.1)"
+    with in_a_process(tmp_path, cell) as process:
+        kernel, server = started(busy, process)
+        kernel.suspend()  # one that does not notice that it is alone
+        process.kill()
+    psutil.wait_procs([server], timeout=60)
+    assert kernel.is_running()
+    (tmp_path / "go").touch()
+    with in_a_process(tmp_path) as process:
+        assert process.communicate()[1].startswith("01_phenomenon: ")
+    assert not kernel.is_running() or kernel.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_study_that_is_started_twice_is_executed_once(tmp_path):
+    busy = tmp_path / "busy"
+    log, go = tmp_path / "log", tmp_path / "go"
+    cell = f"{says_who(busy)}\nwith open({str(log)!r}, 'a') as file:\n    file.write('x')\n"
+    cell += f"while not Path({str(go)!r}).exists():\n    time.sleep(0.1)"
+    with in_a_process(tmp_path, cell) as one:
+        started(busy, one)
+        with in_a_process(tmp_path) as other:
+            assert other.stderr is not None
+            line = other.stderr.readline()
+            go.touch()
+            _, said = other.communicate()
+        one.communicate()
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(rf"{folder.name} is being executed by process {one.pid} on \S+: waiting for its end\n", line)
+    assert (one.returncode, other.returncode, said) == (0, 0, "01_phenomenon: up to date\n")
+    assert log.read_text() == "x"
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []

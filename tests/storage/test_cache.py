@@ -203,8 +203,8 @@ def test_a_digest_depends_on_every_part_and_not_on_the_order_of_keys():
 def reads(monkeypatch):
     """Names of the files whose content is read for a digest."""
     seen = []
-    original = cache._sha256
-    monkeypatch.setattr(cache, "_sha256", lambda file: seen.append(file.name) or original(file))
+    original = cache.file_digest
+    monkeypatch.setattr(cache, "file_digest", lambda file: seen.append(file.name) or original(file))
     return seen
 
 

@@ -21,7 +21,7 @@ from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.data.load import load_dataset
 from cmmlib.models import embed
 from cmmlib.models.backbones import load_backbone
-from cmmlib.storage.cache import KINDS, cached, digest, is_unfinished, save_tensors, whole_file
+from cmmlib.storage.cache import KINDS, cached, digest, is_unfinished, save_tensors, whole_file, write_memo
 from cmmlib.storage.cache_maintenance import (
     LEFT_BEHIND,
     OTHER,
@@ -104,6 +104,20 @@ def test_a_damaged_entry_is_found_removed_and_named(filled, own_cache):
     assert done.err == f"damaged, removed: texts/{D}/{B}.safetensors\n"
     assert not filled[1].exists()
     assert drop_damaged(entries(own_cache)) == []
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "null", '{"sha256": "0", "content": {}}', "\0\xff"])
+@pytest.mark.parametrize("name", [f"digests/{A[:32]}.json", f"webdatasets/{B}.json"])
+def test_a_damaged_memo_is_found_removed_and_named(own_cache, name, damage):
+    whole, damaged = own_cache / f"digests/{C[:32]}.json", own_cache / name
+    for path in (whole, damaged):
+        write_memo(path, {"file": [1, 2, 3, "digest"]})
+    assert cmm("cache", "verify").out == "2 entries, 0 damaged\n"
+    damaged.write_text(damage)
+    done = cmm("cache", "verify")
+    assert (done.code, done.out) == (0, "2 entries, 1 damaged\n")
+    assert done.err == f"damaged, removed: {name}\n"
+    assert (damaged.exists(), whole.exists()) == (False, True)
 
 
 def test_what_killed_processes_left_behind_goes_when_it_is_old(filled, own_cache):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ def test_results_hold_what_the_design_asks_for(labelled):
     for name in ("worst", "worst_split_half", "worst_without_duplicates"):
         assert list(results["accuracy"][name]) == ["1", "3", "5", "10", "20"]  # 3 is the k of this study
     assert list(results["cmm"]) == [
-        *("labels", "pseudo", "soft", "soft_probability", "retrieval"),
+        *("labels", "pseudo", "soft", "soft_probability", "retrieval", "class_mean"),
         *("accuracy_estimate", "predicted_count", "mean_top_probability", "nearest_text_distance"),
     ]
     assert [row["prompt"] for row in results["prompts"]] == ["synthetic prompt 0", "synthetic prompt 1"]
@@ -352,3 +354,37 @@ def test_conditions_say_what_a_study_has(tmp_path, tiny_clip, image_folder):
             "others": False,
         },
     ]
+
+
+# ---------------------------------------------------------------- several processes
+
+RECORD = """
+import sys
+from pathlib import Path
+import pandas as pd
+from cmmlib.study.run_files import merge_columns, merge_sections
+folder, name = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(60):
+    column = {"class_index": range(20), f"{name}{n}": n}
+    merge_columns(folder / "per_class.csv", pd.DataFrame(column), "class_index")
+    merge_sections(folder / "results.json", {f"{name}{n}": n})
+"""
+
+
+def test_two_processes_that_record_at_once_lose_nothing(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", RECORD, tmp_path, name], **pipes) for name in "ab"]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in both:
+        process.communicate()
+        assert process.returncode == 0
+    names = {f"{name}{n}" for name in "ab" for n in range(60)}
+    assert set(columns(tmp_path / "per_class.csv")) == names | {"class_index"}
+    assert strict_json(tmp_path / "results.json").keys() == names | {"schema_version"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["per_class.csv", "results.json"]

@@ -24,6 +24,14 @@ from cmmlib.report.plots.phenomenon import (
     worst_confusions,
     worst_gallery,
 )
+from cmmlib.report.plots.published import (
+    accuracy_over_size,
+    agreement,
+    better_prompts,
+    name_frequency,
+    overall_and_worst,
+    two_curves_of_classes,
+)
 from cmmlib.report.plots.repair import described_classes, sensitivity_grid, two_curves, weight_map, who_gains
 from cmmlib.report.plots.scale import scaling
 from cmmlib.report.plots.unlabelled import (
@@ -35,6 +43,9 @@ from cmmlib.report.plots.unlabelled import (
 
 __all__ = [
     "accuracy_by_name",
+    "accuracy_over_size",
+    "agreement",
+    "better_prompts",
     "causes_of_failure",
     "class_accuracy_curve",
     "class_margins",
@@ -46,7 +57,9 @@ __all__ = [
     "gains_by_run",
     "gallery",
     "hub_and_under_predicted",
+    "name_frequency",
     "one_margin",
+    "overall_and_worst",
     "predicted_counts",
     "prediction_mass",
     "prompt_scores",
@@ -61,6 +74,7 @@ __all__ = [
     "shields",
     "training_course",
     "two_curves",
+    "two_curves_of_classes",
     "weight_map",
     "who_gains",
     "worst_bracket",

@@ -1,0 +1,50 @@
+"""Tables from published accuracies per class: cmmlib/evaluation/published/*.csv, which the chapter on real CLIP shows.
+
+Give a clone of the repository that `cmmlib.evaluation.published` names, at its commit, and a CSV file of CUB-200 with
+the columns `clip_standard` and `dclip_gpt3` (accuracies per class in percent of OpenAI's ViT-B/32 with class names and
+with GPT-3 descriptions: LukeHeffAI/DCLIP2, commit 3929d66). Parameters are counted on models without weights.
+
+    python benchmarks/published.py CLONE CUB.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import open_clip
+
+from cmmlib.evaluation import published
+from cmmlib.storage.cache import whole_file
+
+
+def parameters(backbone: str) -> float:
+    """Parameters of both towers, in millions."""
+    model = open_clip.create_model(backbone, device="meta")  # no weights, no memory
+    return round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clone", type=Path)
+    parser.add_argument("cub", type=Path)
+    args = parser.parse_args()
+    accuracies = published.read_published(args.clone)
+    models = published.model_table(accuracies)
+    models["parameters"] = models["backbone"].map({name: parameters(name) for name in models["backbone"].unique()})
+    tables = {
+        "models": models,
+        "agreement": published.agreement_table(accuracies),
+        "frequency": published.frequency_table(accuracies, published.read_counts(args.clone)),
+        "selection": published.selection_table(published.read_descriptions(args.cub)),
+        "curves": published.curve_table(accuracies),
+    }
+    for name, table in tables.items():
+        file = published.TABLES / f"{name}.csv"
+        with whole_file(file) as temporary:
+            table.round(4).to_csv(temporary, index=False, lineterminator="\n")
+        print(f"{file}: {len(table)} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Figures of the chapter on real CLIP."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, described, plain, styled
+
+COLOURS = {"laion400m": SKY, "laion2b": BLUE, "datacomp": GREEN}  # of training data with several models
+
+
+@styled
+def two_curves_of_classes(real: pd.DataFrame, model: str, own: np.ndarray | None, data: str) -> Figure:
+    """Sorted class accuracies: of a real CLIP model on ImageNet, and of this study beside it where it has labels.
+
+    Args:
+        real: `share` of the classes and `accuracy`, as in `published.curve_table`.
+        own: [C], NaN where a class has no images; None where there are no labels.
+    """
+    curves = [(f"ImageNet, {model}", 100 * real["share"].to_numpy(), 100 * real["accuracy"].to_numpy())]
+    if own is not None:
+        values = np.sort(own[~np.isnan(own)])
+        curves.append((plain(data, 40), np.linspace(0, 100, len(values)), 100 * values))
+    figure, axes = plt.subplots(1, len(curves), figsize=(7.6, 3.1), sharey=True, squeeze=False)
+    said = []
+    for axis, (title, share, accuracy) in zip(axes[0], curves, strict=True):
+        axis.fill_between(share, 0, accuracy, color=BLUE, alpha=0.15, lw=0)
+        axis.plot(share, accuracy, color=BLUE, lw=2)
+        low = share <= 10
+        axis.fill_between(share[low], 0, np.maximum(accuracy[low], 1), color=VERMILION, alpha=0.6, lw=0)
+        axis.axhline(accuracy.mean(), color="black", lw=0.8, ls=(0, (2, 2)))
+        axis.text(100, accuracy.mean() + 2, f"mean {accuracy.mean():.0f} %", ha="right", va="bottom", fontsize=9)
+        axis.set(title=title, xlabel="share of the classes (%), the worst first", ylim=(0, 104), xlim=(0, 100))
+        axis.title.set_fontsize(10)
+        said.append(f"{title}: mean {accuracy.mean():.0f} %, the lowest tenth below {accuracy[low][-1]:.0f} %")
+    axes[0][0].set_ylabel("accuracy of a class (%)")
+    return described(figure, "Accuracy of every class, from the worst to the best. " + "; ".join(said) + ".")
+
+
+@styled
+def overall_and_worst(models: pd.DataFrame, own: tuple[str, float, float] | None = None) -> Figure:
+    """Overall accuracy against that of the worst twentieth of the classes: a point a model and data set.
+
+    Args:
+        models: rows of `published.model_table` of one prompt set.
+        own: name, overall and worst twentieth of this study.
+    """
+    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    x, y = 100 * models["overall"], 100 * models["worst_share"]
+    chosen = (models["data"] == "imagenet").to_numpy()
+    axis.scatter(x[~chosen], y[~chosen], s=14, color=GREY, alpha=0.55, lw=0, label="18 other data sets")
+    axis.scatter(x[chosen], y[chosen], s=26, color=BLUE, lw=0, label="ImageNet")
+    if own is not None:
+        name, overall, worst = own
+        axis.scatter(
+            100 * overall, 100 * worst, s=160, marker="*", color=VERMILION, label=f"this study ({plain(name)})"
+        )
+    axis.plot((0, 100), (0, 100), color="black", lw=0.8, ls=(0, (2, 2)), label="equally good at all classes")
+    axis.set(
+        xlabel="overall accuracy (%)",
+        ylabel="accuracy of the worst twentieth\nof the classes (%)",
+        title=f"Worst twentieth more than 30 points below the average: {_far(models)} of {len(models)}",
+        xlim=(0, 101),
+        ylim=(-1, 101),
+    )
+    axis.legend(loc="upper left")
+    gap = (models["overall"] - models["worst_share"]).median()
+    return described(
+        figure,
+        f"""{len(models)} pairs of model and data set: overall accuracy against that of the worst twentieth of the
+        classes, which lies below it by {100 * gap:.0f} points in the median.""",
+    )
+
+
+def _far(models: pd.DataFrame) -> int:
+    return int(np.count_nonzero(models["overall"] - models["worst_share"] > 0.3))
+
+
+@styled
+def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
+    """Overall accuracy and worst@k on one data set over the parameters of the model; a line joins one training set."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
+    for axis, column, label in zip(axes, ("overall", f"worst_{k}"), ("overall", f"worst {k} classes"), strict=True):
+        for trained, part in models.groupby("pretrained", sort=False):
+            part = part.sort_values("parameters")
+            colour = COLOURS.get(str(trained), GREY)
+            name = str(trained) if trained in COLOURS else "smaller training sets"
+            axis.plot(part["parameters"], 100 * part[column], color=colour, marker="o", ms=4, lw=1.2, label=name)
+        axis.set(xscale="log", xlabel="parameters (millions)", ylabel=f"accuracy, {label} (%)", ylim=(-2, 100))
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    best = models.loc[models["overall"].idxmax()]
+    title = f"The best overall has {100 * best['overall']:.0f} %, and {100 * best[f'worst_{k}']:.0f} % in its worst {k}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return described(figure, f"Accuracy over the size of the model, overall and of the worst {k} classes. {title}.")
+
+
+@styled
+def better_prompts(changes: pd.DataFrame) -> Figure:
+    """From one template to the ensemble: mean change over the models, overall and in the worst twentieth.
+
+    Args:
+        changes: a row a data set: `data`, `overall`, `worst` (mean differences of fractions), `models`, `overall_up`
+            and `worst_up` (numbers of models).
+    """
+    table = changes.sort_values("overall", kind="stable").reset_index(drop=True)
+    rows = np.arange(len(table))
+    figure, axis = plt.subplots(figsize=(7.6, 0.9 + 0.25 * len(table)))
+    axis.hlines(rows, 100 * table["overall"], 100 * table["worst"], color=GREY, lw=1, alpha=0.6)
+    axis.scatter(100 * table["overall"], rows, color=BLUE, s=26, label="overall", zorder=3)
+    axis.scatter(100 * table["worst"], rows, color=VERMILION, s=26, label="worst twentieth of the classes", zorder=3)
+    axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
+    axis.set_yticks(rows, table["data"])
+    behind = int(np.count_nonzero(table["worst"] < table["overall"]))
+    axis.set(
+        xlabel="change of accuracy from one template to the ensemble (points, mean over models)",
+        title=f"The worst classes gain less than the average on {behind} of {len(table)} data sets",
+    )
+    axis.legend(loc="lower right")
+    said = "; ".join(
+        f"{r['data']} {100 * r['overall']:+.1f} and {100 * r['worst']:+.1f}" for r in table.to_dict("records")
+    )
+    return described(figure, f"Change of accuracy with more templates, overall and worst twentieth, in points: {said}.")
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """Data sets and their numbers of classes."""
+    return [f"{row['data']} ({row['classes']})" for row in table.to_dict("records")]
+
+
+@styled
+def agreement(table: pd.DataFrame) -> Figure:
+    """Rank correlations of the class accuracies of two models: the median over all pairs, and their range."""
+    table = table.sort_values("median", kind="stable").reset_index(drop=True)
+    rows = np.arange(len(table))
+    figure, axis = plt.subplots(figsize=(7.6, 0.9 + 0.25 * len(table)))
+    axis.hlines(rows, table["lowest"], table["highest"], color=SKY, lw=2.2, alpha=0.6)
+    axis.scatter(table["median"], rows, color=BLUE, s=26, zorder=3)
+    axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
+    axis.set_yticks(rows, _names(table))
+    low, high = table["median"].min(), table["median"].max()
+    axis.set(
+        xlabel="rank correlation of two models' class accuracies (median and range over all pairs)",
+        title=f"Models agree in part on which classes are hard: medians {low:.2f} to {high:.2f}",
+    )
+    said = f"{len(table)} data sets; medians {low:.2f} to {high:.2f}"
+    return described(figure, f"Rank correlations of class accuracies between models on {said}.")
+
+
+@styled
+def name_frequency(table: pd.DataFrame, own: tuple[str, float, float, float] | None = None) -> Figure:
+    """Rank correlation of class accuracy with how often captions name the class, with 95 % intervals over classes.
+
+    Args:
+        table: rows of `published.frequency_table` of one search and model.
+        own: a name, the same correlation in a study of the miniature world, and its interval.
+    """
+    rows = list(zip(_names(table), *(table[c].tolist() for c in ("spearman", "low", "high")), strict=True))
+    rows = sorted(rows, key=lambda row: row[1]) + ([own] if own is not None else [])
+    at = np.arange(len(rows))
+    names, *values = zip(*rows, strict=True)
+    value, low, high = map(np.array, values)
+    colours = [BLUE] * len(table) + [ORANGE] * (len(rows) - len(table))
+    figure, axis = plt.subplots(figsize=(7.6, 0.9 + 0.25 * len(rows)))
+    axis.hlines(at, low, high, color=colours, lw=2.2, alpha=0.5)
+    axis.scatter(value, at, color=colours, s=26, zorder=3)
+    axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
+    axis.set_yticks(at, names)
+    clear = int(np.count_nonzero(table["low"] > 0))
+    axis.set(
+        xlabel="rank correlation of class accuracy with the frequency of the name (95 % interval)",
+        title=f"More frequent names, better classes: clear on {clear} of {len(table)} data sets",
+    )
+    said = "; ".join(f"{name} {v:.2f}" for name, v, *_ in rows)
+    return described(figure, f"Rank correlation of class accuracy with the frequency of class names: {said}.")

@@ -1,0 +1,307 @@
+"""A run folder that was damaged is made whole by the same command, which executes no more than it must and says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from finished_runs import Said, cmm, write_chapter, write_embeddings
+
+from cmmlib.errors import ChapterError
+from cmmlib.report import chapters
+from cmmlib.study.made_files import drop_left_behind
+from cmmlib.study.run import Run
+from cmmlib.study.run_files import merge_columns, merge_sections, read_run
+
+
+def first(run: Run) -> None:
+    run.record(first={"a": 0.1, "b": [1, None]}, both=1)
+    run.record_table("per_class.csv", table(run, name=run.classnames, a=0.25), "class_index")
+    (run.folder / "figures").mkdir(exist_ok=True)
+    for kind in ("svg", "png"):
+        (run.folder / "figures" / f"drawn.{kind}").write_text("drawn by the first chapter")
+
+
+def second(run: Run) -> None:
+    run.record(second="text")
+    run.record_table("per_class.csv", table(run, b=range(run.n_classes)), "class_index")
+
+
+def third(run: Run) -> None:
+    run.record_classifier("plain", run.base_text_features)
+
+
+def table(run: Run, **columns: object) -> pd.DataFrame:
+    return pd.DataFrame({"class_index": range(run.n_classes), **columns})
+
+
+WRITES = {"01_first": first, "02_second": second, "03_third": third}
+FIRST, SECOND, THIRD = WRITES
+MADE_BY = {
+    "results.json": [FIRST, SECOND],
+    "per_class.csv": [FIRST, SECOND],
+    "figures/drawn.svg": [FIRST],
+    "figures/drawn.png": [FIRST],
+    f"chapters/{SECOND}.ipynb": [SECOND],
+    "classifiers/plain.safetensors": [THIRD],
+    "manifest.json": [*WRITES],
+}
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "of another type": lambda path: path.write_text("[1, 2]"),
+    "an empty object": lambda path: path.write_text("{}"),
+    "garbage": lambda path: path.write_bytes(bytes(range(256)) * 9),
+}
+
+
+class Story:
+    """A study of three chapters that are not run in kernels; `executed` are those that were since the last look."""
+
+    def __init__(self, place: Path) -> None:
+        self.flags = ["--dataset", write_embeddings(place / "x.npz"), "--out", str(place / "runs")]
+        self.log: list[str] = []
+
+    def run(self, *flags: str) -> Said:
+        said = cmm("run", *self.flags, *flags)
+        assert said.code == 0, said.err
+        return said
+
+    @property
+    def executed(self) -> list[str]:
+        log, self.log = self.log, []
+        return log
+
+
+@pytest.fixture
+def story(tmp_path, monkeypatch) -> Story:
+    told = Story(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in WRITES:
+        write_chapter(tmp_path / "notebooks" / f"{name}.ipynb", "pass")
+
+    def execute(source: Path, target: Path, run: Run, _: type) -> None:
+        told.log.append(source.stem)
+        WRITES[source.stem](run)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(source, target)
+
+    monkeypatch.setattr(chapters, "source", lambda name: tmp_path / "notebooks")
+    monkeypatch.setattr(chapters, "_execute", execute)
+    monkeypatch.setattr("cmmlib.report.kernels.forked", lambda imports: nullcontext())
+    return told
+
+
+@pytest.fixture
+def folder(story) -> Path:
+    """The folder of the finished run."""
+    folder = story.run().folder
+    assert story.executed == [*WRITES]
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the manifest, which has the time."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", MADE_BY)
+def test_what_is_damaged_is_made_again_and_nothing_else(name, damage, story, folder):
+    before, manifest = contents(folder), json.loads((folder / "manifest.json").read_text())
+    DAMAGE[damage](folder / name)
+    said = story.run()
+    assert story.executed == MADE_BY[name]
+    again = "every chapter" if name == "manifest.json" else ", ".join(MADE_BY[name])
+    assert said.err.splitlines()[0] == f"missing or damaged: {name}; to be executed again: {again}"
+    assert contents(folder) == before
+    healed = json.loads((folder / "manifest.json").read_text())
+    assert (healed["files"], list(healed["chapters"])) == (manifest["files"], list(manifest["chapters"]))
+    story.run()
+    assert story.executed == []
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "null", '{"chapters": 1}', '{"chapters": {"01_first": 1}}'])
+def test_no_json_gives_a_traceback(content, story, folder):
+    before = contents(folder)
+    for name in ("manifest.json", "results.json"):
+        (folder / name).write_text(content)
+    story.run()
+    assert story.executed == [*WRITES]
+    assert read_run(folder)[1].items() >= json.loads(before["results.json"]).items()
+
+
+@pytest.mark.parametrize("damage", ["deleted", "an empty object", "garbage"])
+@pytest.mark.parametrize("name", MADE_BY)
+def test_a_book_of_a_damaged_run_names_the_command(name, damage, folder, tmp_path):
+    DAMAGE[damage](folder / name)
+    said = cmm("book", folder, "--out", tmp_path / "out")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    if (name, damage) == ("manifest.json", "deleted"):
+        assert said.err.endswith("it lacks manifest.json or chapter 01; run `cmm run` first\n")
+        return
+    command = "cmm run ..." if name == "manifest.json" else "cmm run --dataset embeddings:x.npz"
+    assert said.err == (
+        f"cmm: {folder.name} is damaged, as {name} shows: the study's own command heals it: {command}\n"
+    )
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("results.json", "0.1", "0.2"), ("results.json", '"second"', '"other"'), ("per_class.csv", "0.25", "0.5")],
+)
+def test_a_number_that_was_changed_is_computed_again(name, old, new, story, folder):
+    before = contents(folder)
+    change(folder / name, old, new)
+    story.run()
+    assert story.executed == MADE_BY[name]
+    assert contents(folder) == before
+
+
+def test_what_somebody_recorded_beside_the_chapters_is_no_damage(story, folder):
+    merge_sections(folder / "results.json", {"mine": 1})
+    merge_columns(folder / "per_class.csv", pd.DataFrame({"class_index": range(12), "mine": 1}), "class_index")
+    assert "missing" not in story.run().err
+    assert story.executed == []
+    assert read_run(folder)[1]["mine"] == 1
+
+
+def test_a_notebook_that_its_reader_edited_is_left_as_it_is(story, folder):
+    notebook = folder / "chapters" / f"{FIRST}.ipynb"
+    change(notebook, '"pass"', '"my answer"')
+    edited = notebook.read_bytes()
+    said = story.run()
+    assert (
+        f"chapters/{FIRST}.ipynb was edited, and is left so; remove it to have it made again" in said.err.splitlines()
+    )
+    assert (story.executed, notebook.read_bytes()) == ([], edited)
+
+
+def test_chapters_that_are_not_asked_for_are_made_again_when_they_are(story, folder):
+    before = contents(folder)
+    change(folder / "per_class.csv", "class 03,0.25,3", "class 03,0.25,7")
+    story.run("--only", "01")
+    assert story.executed == [FIRST]
+    story.run()
+    assert story.executed == [SECOND]
+    assert contents(folder) == before
+
+
+def test_everything_at_once(story, folder):
+    before = contents(folder)
+    shutil.rmtree(folder / "figures")
+    shutil.rmtree(folder / "chapters")
+    (folder / "results.json").unlink()
+    (folder / "per_class.csv").write_text("x")
+    (folder / "classifiers" / "plain.safetensors").write_text("x")
+    story.run()
+    assert story.executed == [*WRITES]
+    assert contents(folder) == before
+
+
+def earlier(folder: Path) -> None:
+    """The manifest as earlier versions wrote it."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(
+        json.dumps({k: manifest[k] for k in manifest if k not in ("files", "sha256")})
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "executed"), [(None, []), (f"chapters/{SECOND}.ipynb", [SECOND]), ("results.json", [*WRITES])]
+)
+def test_a_run_of_an_earlier_version_is_valid_where_its_files_are_there(name, executed, story, folder):
+    earlier(folder)
+    if name:
+        (folder / name).unlink()
+    story.run()
+    assert story.executed == executed
+
+
+def test_a_chapter_that_fails_half_way_is_executed_again_alone(story, folder, tmp_path, monkeypatch):
+    def fail(run: Run) -> None:
+        run.record(second="half")
+        raise ChapterError("no")
+
+    write_chapter(tmp_path / "notebooks" / f"{SECOND}.ipynb", "x = 1")
+    with monkeypatch.context() as patch:
+        patch.setitem(WRITES, SECOND, fail)
+        assert cmm("run", *story.flags).code == 1
+    said = cmm("book", folder, "--out", tmp_path / "out")
+    assert f"is damaged, as chapters/{SECOND}.ipynb shows: the study's own command heals it" in said.err
+    assert story.executed == [SECOND]
+    assert "missing" not in story.run().err
+    assert story.executed == [SECOND]
+    assert read_run(folder)[1]["second"] == "text"
+
+
+def test_a_chapter_that_is_gone_or_draws_less_is_no_damage(story, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(WRITES, FIRST, lambda run: run.record(first=1, both=2))
+    write_chapter(tmp_path / "notebooks" / f"{FIRST}.ipynb", "x = 1")
+    (tmp_path / "notebooks" / f"{THIRD}.ipynb").unlink()
+    story.run()
+    assert story.executed == [FIRST]
+    for name in ("figures/drawn.svg", "classifiers/plain.safetensors"):
+        (folder / name).unlink()
+    assert "missing" not in story.run().err
+    assert story.executed == []
+
+
+def test_a_finished_run_of_the_real_chapter_is_made_whole(changed, tmp_path):
+    folder = tmp_path / "runs" / changed.name
+    shutil.copytree(changed, folder)
+    data = next(changed.parents[1].glob("*.npz"))
+    flags = ["--dataset", f"embeddings:{data}", "--worst-k", 5, "--seed", 1, "--only", "01", "--out", tmp_path / "runs"]
+    before = contents(folder)
+    for name in ("results.json", "per_class.csv", "figures/class_accuracy.svg"):
+        DAMAGE["truncated"](folder / name)
+    said = cmm("run", *flags)
+    assert said.err.startswith("missing or damaged: figures/class_accuracy.svg, per_class.csv, results.json; to be")
+    after = contents(said.folder)
+    assert said.folder == folder
+    assert {name for name in before if before[name] != after.get(name)} <= {"chapters/01_phenomenon.ipynb"}
+    assert cmm("run", *flags).err == "01_phenomenon: up to date\n"
+
+
+# ---------------------------------------------------------------- what killed processes left behind
+
+
+def test_what_a_killed_run_left_behind_goes_at_the_next_and_nothing_else(story, folder):
+    long_name = "a_name_of_more_than_forty_letters_which_is_cut"[:40]
+    left = [
+        *(".results.json-abcd_123.json", ".manifest.json-01234567.json", ".per_class.csv-abcdefgh.csv"),
+        *("figures/.drawn.svg-abcdefgh.svg", f"figures/.{long_name}-abcdefgh.png"),
+        *(f"chapters/.{FIRST}.ipynb-abcdefgh.ipynb", "classifiers/.plain.safetensors-abcdefgh.safetensors"),
+    ]
+    others = [".hidden", ".mine-abcdefgh.txt", "figures/.mine.svg", "chapters/.ipynb_checkpoints/x.ipynb", ".a-b.json"]
+    for name in (*left, *others):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("half")
+        os.utime(folder / name, (1e9, 1e9))
+    story.run()
+    assert [name for name in left if (folder / name).exists()] == []
+    assert [name for name in others if not (folder / name).exists()] == []
+
+
+def test_what_is_being_written_stays(folder):
+    fresh = folder / ".results.json-abcdefgh.json"
+    fresh.write_text("half")
+    drop_left_behind(folder)
+    assert fresh.exists()
+    os.utime(fresh, (time.time() - 10,) * 2)
+    drop_left_behind(folder)
+    assert not fresh.exists()
