@@ -9,14 +9,14 @@ import os
 import signal
 import sys
 from collections import Counter
-from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
-from cmmlib.errors import ChapterError, InputError, ProviderError
-from cmmlib.study.study import Study
+from cmmlib.errors import ChapterError, InputError, ProviderError, tell, visible, why
+from cmmlib.study.study import LARGEST, Study
 
 app = typer.Typer(
     add_completion=False,
@@ -33,11 +33,19 @@ def main() -> None:
     """Entry point of the console script."""
     logging.getLogger().setLevel(logging.ERROR)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read with torch: threads that wait leave the core to others
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a name
     for name in ENDINGS:
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _end)
-    sys.exit(_exit_code(sys.argv[1:]))
+    code = _exit_code(sys.argv[1:])
+    try:
+        print(end="", flush=True)
+    except OSError:  # told already; Python would try, and tell, once more
+        sys.stdout = None
+    sys.exit(code)
 
 
 class _Ended(SystemExit):
@@ -54,39 +62,42 @@ def _end(number: int, _: object) -> None:
 def _exit_code(arguments: list[str]) -> int:
     try:
         result = app(arguments or ["--help"], standalone_mode=False)
+        print(end="", flush=True)  # a full disk is told now, not by the end of the program
         return _stopped() if result == INTERRUPTED else result or 0  # typer turns Ctrl-C into that number
     except InputError as error:
         return _refuse(str(error))
     except typer.TyperException as error:
         return _refuse(getattr(error, "format_message", error.__str__)())
     except (ChapterError, ProviderError) as error:
-        print(f"cmm: {error}", file=sys.stderr)
+        tell(f"cmm: {error}")
         return 1
     except KeyboardInterrupt:
         return _stopped()
     except _Ended as end:
         return _stopped(end.code)
+    except BrokenPipeError:
+        return 1  # whoever read what is printed went away, as `head` does; typer's own answer
     except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        return _refuse(
-            f"{os.strerror(error.errno).lower()}{where}: free space or choose another place (--out, CMM_CACHE)"
-        )
+        return _refuse(_of_system(error))
+    except MemoryError:
+        return _refuse("out of memory: a smaller --batch-size or fewer images (--limit) need less")
+
+
+def _of_system(error: OSError) -> str:
+    """Whatever the system refuses, in a line: why, which file or folder, and what would help."""
+    where = "" if error.filename is None else f" ({os.fsdecode(error.filename)})"
+    if error.errno in UNWRITABLE:
+        return f"{os.strerror(error.errno).lower()}{where}: free space or choose another place (--out, CMM_CACHE)"
+    return f"{why(error)}{where}" + (": name another file or folder" if where else "")
 
 
 def _stopped(code: Any = INTERRUPTED) -> int:
-    with suppress(OSError):  # the terminal may be gone
-        print(
-            "cmm: stopped; what was embedded or answered is kept, run the same command to go on",
-            file=sys.stderr,
-            flush=True,
-        )
+    tell("cmm: stopped; what was embedded or answered is kept, run the same command to go on")
     return code
 
 
 def _refuse(message: str) -> int:
-    print("cmm: " + " ".join(message.split()), file=sys.stderr)
+    tell("cmm: " + " ".join(visible(message).split()))
     return 2
 
 
@@ -128,7 +139,7 @@ def run(
     from cmmlib.report import chapters
 
     if dry_run:
-        print(chapters.plan(study, only))
+        print(visible(chapters.plan(study, only)))
         return
     print(chapters.run_study(study, only))
 
@@ -156,14 +167,14 @@ def describe(
         raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
     enrichment = enrich.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
     for c, reason in enrichment.failed.items():
-        _progress(f"{run.classnames[c]}: {reason}")
+        tell(f"{run.classnames[c]}: {reason}")
     if enrichment.spent:
         cost = (
             f"{enrichment.spent.cost:.4f} US dollars"
             if enrichment.spent.priced
             else "at a price that litellm does not know"
         )
-        _progress(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
+        tell(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     print(study.transcript or own_transcript_path())
     if enrichment.failed and not enrichment.descriptions:
@@ -210,7 +221,7 @@ def verify(
     from cmmlib.evaluation import reference as reference_figures
 
     checks = reference_figures.verify(folder, reference or reference_figures.REFERENCE)
-    print("\n".join(check.sentence for check in checks))
+    print(visible("\n".join(check.sentence for check in checks)))
     if not all(check.agrees for check in checks if check.found is not None):
         raise typer.Exit(1)
 
@@ -218,7 +229,7 @@ def verify(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of two or more finished runs")],
-    worst_k: Annotated[int, typer.Option(min=1, help="size of the worst sets")] = 10,
+    worst_k: Annotated[int, typer.Option(min=1, max=LARGEST, help="size of the worst sets")] = 10,
     out: Annotated[Path | None, typer.Option(help="CSV with a row a run and method; - is standard output")] = None,
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
@@ -229,7 +240,7 @@ def compare(
     table = run_comparison.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
         replace_table(out, table)
-    print(table if out == Path("-") else run_comparison.comparison_text(sides, worst_k), end="")
+    print(table if out == Path("-") else visible(run_comparison.comparison_text(sides, worst_k)), end="")
 
 
 @app.command()
@@ -266,7 +277,7 @@ def classify(
     new_images = classifying.new_images(study, fitted)
     table = classifying.predictions(fitted, new_images)
     for line in (*new_images.remarks, classifying.warning(fitted, table)):
-        _progress(line)
+        tell(line)
     text = table.to_csv(index=False, float_format="%.6g")
     if to_file:
         replace_table(out, text)
@@ -298,7 +309,7 @@ def verify_cache() -> None:
     entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.has_checksum]
     damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
-        _progress(f"damaged, removed: {path.relative_to(cache_folder())}")
+        tell(f"damaged, removed: {path.relative_to(cache_folder())}")
     print(f"{len(entries)} entries, {len(damaged)} damaged")
 
 
@@ -322,11 +333,13 @@ app.add_typer(blazon_app, name="blazon")
 @blazon_app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="folder of the training run; a killed run goes on there")],
-    seed: Annotated[int, typer.Option(min=0, help="seed of images, captions, order and weights")] = 0,
-    samples: Annotated[int, typer.Option(min=1, help="image-caption pairs seen; fixes the schedule")] = 600_000,
-    images: Annotated[int, typer.Option(min=1, help="training images rendered")] = 160_000,
-    captions: Annotated[int, typer.Option(min=1, help="captions written for each image")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="pairs a step")] = 384,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="seed of images, captions, order and weights")] = 0,
+    samples: Annotated[
+        int, typer.Option(min=1, max=LARGEST, help="image-caption pairs seen; fixes the schedule")
+    ] = 600_000,
+    images: Annotated[int, typer.Option(min=1, max=LARGEST, help="training images rendered")] = 160_000,
+    captions: Annotated[int, typer.Option(min=1, max=LARGEST, help="captions written for each image")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST, help="pairs a step")] = 384,
     frequent: Annotated[list[str] | None, typer.Option(help="intervention: make a name frequent; repeatable")] = None,
     split: Annotated[str | None, typer.Option(help="intervention: give a name's everyday sense its own word")] = None,
 ) -> None:
@@ -344,7 +357,7 @@ def pretrain(
         frequent=tuple(frequent or ()),
         split=split,
     )
-    print(training.pretrain(recipe, out, _progress, training.zero_shot_probe()))
+    print(training.pretrain(recipe, out, tell, training.zero_shot_probe()))
 
 
 @blazon_app.command()
@@ -357,7 +370,3 @@ def measure(
     from cmmlib.evaluation.model_card import measure as measured
 
     print(json.dumps([measured(path) for path in weights], indent=1))
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -1,18 +1,74 @@
-"""The errors of this package: bad input, a book that did not come out whole, a language model that does not answer."""
+"""The errors of this package: bad input, a book that did not come out whole, a language model that does not answer.
+
+What they say may quote names and texts from outside; a terminal would obey some of those, so no message has any.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from contextlib import suppress
+
+_OBEYED = re.compile(  # escape sequences (of colours, titles, other strings, one letter), control, direction of text
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[PX^_][^\x1b\n]*(?:\x1b\\)?|[ -/]*[0-~])?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def visible(text: str) -> str:
+    r"""A text without what a terminal obeys: escape sequences, control characters, marks that turn the direction.
+
+    Lines and tabs stay; bytes that are no text are escaped.
+
+    >>> visible("\x1b[31mred\x1b[0m \x07bell \udcff")
+    'red bell \\udcff'
+    """
+    return _OBEYED.sub("", text).encode(errors="backslashreplace").decode()
+
+
+def tell(message: str) -> None:
+    """A line for whoever runs a command, on stderr; a terminal that is gone or full stops nothing."""
+    with suppress(OSError):
+        print(visible(message), file=sys.stderr, flush=True)
 
 
 class InputError(ValueError):
     """Bad input, told in one line that names the thing and the remedy; the command line exits with 2."""
 
+    def __init__(self, message: str):
+        super().__init__(" ".join(visible(message).split()))
+
 
 class ChapterError(RuntimeError):
     """A chapter failed or the book has a flaw; names the chapter, the cell and the error. Exit code 1."""
+
+    def __init__(self, message: str):
+        super().__init__(visible(message))
 
 
 class ProviderError(RuntimeError):
     """A language model gave no answer, in one line with the reason and what is kept. Exit code 1."""
 
+    def __init__(self, message: str):
+        super().__init__(" ".join(visible(message).split()))
+
 
 def one_line(error: Exception) -> str:
-    """An error in one line of at most 160 characters."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    """An error of another program in one line of at most 160 characters, without torch's advice to trust a file."""
+    if "Weights only load failed" in str(error):
+        return "it is damaged, or holds Python objects, which are not run"
+    return " ".join(visible(str(error)).split())[:160] or type(error).__name__
+
+
+def why(error: OSError) -> str:
+    """Why the system refused, in a few words: the part of a system's error that does not name the file.
+
+    >>> why(FileNotFoundError(2, "No such file or directory", "a.txt"))
+    'no such file or directory'
+    """
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        source, _, cause = error.args[0][0]  # the first of several copies
+        return f"{os.fspath(source)}: {cause}"
+    return (error.strerror or one_line(error)).lower()

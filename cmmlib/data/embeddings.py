@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from torch import Tensor
 from cmmlib.errors import InputError
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.storage.cache import digest, file_digests
+from cmmlib.storage.text_files import parse_json
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         strings = file.metadata() or {}
     for key in ("classnames", "prompts", "image_ids", "backbone", "pretrained", "logit_scale"):
         if key in strings and key not in arrays:
-            arrays[key] = strings[key] if key in ("backbone", "pretrained") else json.loads(strings[key])
+            arrays[key] = strings[key] if key in ("backbone", "pretrained") else parse_json(strings[key])
     return arrays
 
 
@@ -259,11 +259,12 @@ def _first_string(raw: dict[str, Any], key: str, path: Path) -> str | None:
 
 
 def _logit_scale(raw: dict[str, Any], path: Path) -> float:
-    value = np.asarray(raw.get("logit_scale", 100.0))
-    is_number = value.size == 1 and value.dtype.kind in "iuf"
-    if not (is_number and 0 < value.item() < float("inf")):
-        raise InputError(f"{path.name}: logit_scale must be one positive, finite number, got {_shown(value.tolist())}")
-    return float(value.item())
+    value = raw.get("logit_scale", 100.0)
+    values = value.reshape(-1).tolist() if isinstance(value, np.ndarray | Tensor) else value
+    number = values[0] if isinstance(values, list) and len(values) == 1 else values
+    if isinstance(number, bool) or not (isinstance(number, int | float) and 0 < number < 1e300):
+        raise InputError(f"{path.name}: logit_scale must be one positive, finite number, got {_shown(number)}")
+    return float(number)
 
 
 def _of_logit_scale(raw: dict[str, Any], path: Path) -> list[str]:

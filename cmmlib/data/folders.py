@@ -10,7 +10,7 @@ import torch
 
 from cmmlib.data.image_files import SHOWN, check_utf8, images_and_rest, is_junk, left_out, suffixes
 from cmmlib.data.images import ImageFolder
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, why
 from cmmlib.storage.cache import file_digests
 
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -113,4 +113,4 @@ def image_digests(root: Path, paths: Sequence[Path]) -> list[str]:
     try:
         return file_digests(root, paths)
     except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {(error.strerror or '').lower()}") from None
+        raise InputError(f"cannot read {error.filename}: {why(error)}") from None

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, one_line, why
 
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO"),
@@ -67,7 +67,7 @@ def files_below(folder: Path) -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        raise InputError(f"cannot read folder {error.filename}: {(error.strerror or '').lower()}")
+        raise InputError(f"cannot read folder {error.filename}: {why(error)}")
 
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=refuse):

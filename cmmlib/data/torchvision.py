@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from cmmlib.data.folders import image_digests
+from cmmlib.data.image_files import check_utf8
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.network import host_responds
@@ -86,6 +87,9 @@ def load_torchvision(name: str, root: Path, split: str | None = None, names: lis
     classnames = _class_names(name, source, opened, names, words)
     if max(labels) >= len(classnames):
         raise InputError(f"class_names: {len(classnames)} names, but {name} has labels up to {max(labels)}")
+    if min(labels) < 0:
+        raise InputError(f"{name}: its files have a label of {min(labels)}: they are not the published ones")
+    check_utf8(files or [])
     fields: dict[str, Any] = {"name": name, "classnames": classnames, "labels": torch.tensor(labels)}
     fields |= {"split": split, "templates": templates}
     if files is None:
@@ -178,11 +182,14 @@ def _build(source: Source, root: Path, split: str | None, download: bool = False
 
     cls: Any = getattr(datasets, source.cls)
     wanted = {"train": split == "train"} if source.cls.startswith("CIFAR") else {"split": split}
+    made = root / "caltech101"
+    was_there = made.exists()
     try:
         return cls(root, download=download, **(wanted if source.splits else {}))
     finally:
         with suppress(OSError):  # Caltech101 makes its folder, too, before it looks into it
-            (root / "caltech101").rmdir()
+            if not was_there:
+                made.rmdir()
 
 
 def _download(source: Source, root: Path, split: str | None) -> None:

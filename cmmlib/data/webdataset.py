@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import posixpath
 import tarfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
 from cmmlib.data.folders import image_digests
 from cmmlib.data.image_files import by_ending, decode, is_image, is_junk
@@ -27,7 +27,7 @@ from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.cache import cache_folder, read_memo, write_memo
 from cmmlib.storage.network import host_responds
-from cmmlib.storage.text_files import read_lines, whole_number
+from cmmlib.storage.text_files import parse_json, read_lines, whole_number
 from cmmlib.texts.templates import SLOT
 
 MOST = 10**6  # bytes of a label's file that are believed
@@ -170,12 +170,14 @@ class Contents(NamedTuple):
     rest: list[str]
 
 
+_MEMO = TypeAdapter(tuple[list[Sample], list[str]])
+
+
 def _contents(shard: Path) -> Contents:
     """What a shard holds, from the cache where a shard of this content was read before."""
     memo = cache_folder() / "webdatasets" / f"{image_digests(shard, [shard])[0]}.json"
-    with suppress(ValueError, TypeError):
-        samples, rest = read_memo(memo)
-        return Contents([Sample(*entry) for entry in samples], list(rest))
+    with suppress(ValueError):
+        return Contents(*_MEMO.validate_python(read_memo(memo)))
     try:
         found = _scan(shard)
     except InputError:
@@ -227,7 +229,7 @@ def _label_of_text(content: bytes) -> int:
 
 def _label_of_json(content: bytes) -> int | None:
     """The whole number that a JSON file is, or has under `label` or `cls`; None where it is about something else."""
-    known = json.loads(content)
+    known = parse_json(content)
     known = next((known[key] for key in ("label", "cls") if key in known), None) if isinstance(known, dict) else known
     return known if isinstance(known, int) and not isinstance(known, bool) and 0 <= known < 10**18 else None
 
@@ -259,7 +261,7 @@ def _fetch(name: str, split: str) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise InputError(f"wds: {name} is not on this machine and HF_HUB_OFFLINE is set: {remedy}")
     if not host_responds(constants.ENDPOINT):
-        raise InputError(f"wds: {name} is not on this machine and no hub answers: {remedy}")
+        raise InputError(f"wds: {name} is not on this machine and no hub answers at {constants.ENDPOINT}: {remedy}")
     try:
         return Path(snapshot_download(name, **wanted))
     except Exception as error:

@@ -10,11 +10,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, why
 from cmmlib.estimators.classifier import Classifier, Provenance
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.storage.cache import save_tensors, unpack_tensors
+from cmmlib.storage.text_files import content
 
 FORMAT = 1
 KEY = "cmmlib_classifier"  # of the JSON in the file's metadata
@@ -89,10 +90,10 @@ def load_classifier(path: str | PathLike[str]) -> Classifier:
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     try:
-        tensors, metadata = unpack_tensors(path.read_bytes())
+        tensors, metadata = unpack_tensors(content(path))
         header = _Header.model_validate_json(metadata[KEY])
     except OSError as error:
-        raise InputError(f"cannot read classifier {path}: {(error.strerror or '').lower()}") from None
+        raise InputError(f"cannot read classifier {path}: {why(error)}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

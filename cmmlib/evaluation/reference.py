@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line
+from cmmlib.storage.text_files import content
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study
 
@@ -86,13 +88,11 @@ def load_reference(path: Path) -> pd.DataFrame:
         InputError: a file that is missing, no CSV, or without a column.
     """
     try:
-        table = pd.read_csv(path, keep_default_na=False, dtype={"data": str})
+        table = pd.read_csv(BytesIO(content(path)), keep_default_na=False, dtype=dict.fromkeys(COLUMNS, str))
         figures = table.astype({"value": float, "tolerance": float})
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--reference: {path.name} cannot be read as reference figures: {error}") from None
-    missing = {"backbone", "pretrained", "dataset", "split", "prompts", "metric", "data", "source", "commit"} - set(
-        figures
-    )
+        raise InputError(f"--reference: {path.name} cannot be read as reference figures: {one_line(error)}") from None
+    missing = set(COLUMNS) - set(figures)
     if missing:
         raise InputError(f"--reference: {path.name} lacks the columns {', '.join(sorted(missing))}")
     return figures
@@ -102,7 +102,7 @@ def matching(manifest: Mapping[str, Any], reference: pd.DataFrame) -> pd.DataFra
     """Rows of the run's model and data set, or of the very embeddings that it read."""
     model = manifest["model"]
     backbones = reference["backbone"].where(reference["pretrained"] != "openai", reference["backbone"].map(_plain))
-    name = _plain(model["backbone"]) if model["pretrained"] == "openai" else model["backbone"]
+    name = _plain(model["backbone"] or "") if model["pretrained"] == "openai" else model["backbone"]
     same_model = (backbones == name) & (reference["pretrained"] == model["pretrained"])
     same_data = reference["dataset"] == manifest["study"]["dataset"]
     same_file = (reference["data"] != "") & (reference["data"] == manifest["data"]["digest"][:16])

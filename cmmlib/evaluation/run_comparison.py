@@ -68,13 +68,13 @@ def of_folder(folder: Path) -> RunSummary:
     try:
         table = pd.read_csv(folder / "per_class.csv", keep_default_na=False, na_values=[""], dtype={"class_name": str})
         names, suspicion = table["class_name"].fillna("").tolist(), _numbers(table["cmm_soft"])
+        accuracy = _numbers(table["accuracy"]) if results.get("accuracy") else None
     except (OSError, ValueError, KeyError):
         raise InputError(f"{folder.name} lacks per_class.csv with cmm_soft: run its chapters 01 and 02 first") from None
     facts = {key: manifest[key] for key in ("data", "model")}
     side = RunSummary(_model_name(facts), manifest["id"], facts, names, suspicion)
-    if not results.get("accuracy"):
+    if accuracy is None:
         return side
-    accuracy = _numbers(table["accuracy"])
     methods = tuple(results.get("ensembles") or ())
     return replace(side, accuracy=accuracy, overall=results["accuracy"]["overall"], methods=methods)
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line
-from cmmlib.models.checkpoints import CONFIG, LOCAL_DIR, Checkpoint, find_checkpoint
+from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
+from cmmlib.models.configurations import CONFIG
 from cmmlib.models.state_dicts import readable
 from cmmlib.models.strips import without_strips
 
@@ -153,13 +154,17 @@ class Backbone:
     @property
     def logit_scale(self) -> float:
         """1 / tau, the model's own. SigLIP's bias shifts all logits alike and changes neither argmax nor softmax."""
-        return float(self.model.logit_scale.exp())
+        scale = float(self.model.logit_scale.exp())
+        if not 0 < scale < float("inf"):
+            raise InputError(f"backbone: {self.public_name} has a logit scale of {scale}: use other weights")
+        return scale
 
     @torch.inference_mode()
     def encode_images(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
         """Unit-norm image embeddings, float32, on the CPU."""
         dtype = open_clip.get_input_dtype(self.precision)
-        features = self.model.encode_image(pixels.to(self.device, dtype))
+        with self._embedding():
+            features = self.model.encode_image(pixels.to(self.device, dtype))
         return nn.functional.normalize(features.float(), dim=-1).cpu()
 
     @torch.inference_mode()
@@ -171,8 +176,17 @@ class Backbone:
         """
         tokens = tokens.to(self.device)
         tower = self.text_tower
-        features = _encode_cut(tower, tokens) if self.is_causal else self.model.encode_text(tokens)
+        with self._embedding():
+            features = _encode_cut(tower, tokens) if self.is_causal else self.model.encode_text(tokens)
         return nn.functional.normalize(features.float(), dim=-1).cpu()
+
+    @contextmanager
+    def _embedding(self) -> Iterator[None]:
+        """What the model itself raises, told in one line: it lacks the tokenizer's words, or memory for the batch."""
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise InputError(f"backbone: {self.public_name} cannot embed: {_reason(error)}") from None
 
     @property
     def text_tower(self) -> Any:
@@ -236,18 +250,18 @@ def _opened(opened: str, file: Path, weights: Path) -> Iterator[tuple[str, str |
         yield opened, str(weights)
         return
     if weights != file:
-        shutil.copy(Path(opened.removeprefix(LOCAL_DIR)) / CONFIG, weights.parent)
+        shutil.copyfile(Path(opened.removeprefix(LOCAL_DIR)) / CONFIG, weights.parent / CONFIG)
         opened = f"{LOCAL_DIR}{weights.parent}"
     yield opened, None
 
 
 def _reason(error: Exception) -> str:
     """Why a model could not be made of weights, without torch's advice and colours."""
-    text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
+    text = str(error)
     names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
     if names and "Missing key(s)" in text:
         return f"its weights have other names than open_clip's, as {names[1]}: convert it"
-    return " ".join(text.split())[:160] or type(error).__name__
+    return one_line(error)
 
 
 def load_backbone(name: str | None, pretrained: str | None, device: str = "auto", precision: str = "fp32") -> Backbone:

@@ -7,7 +7,6 @@ is missing, after a short look whether one answers, so a machine without a netwo
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -25,18 +24,20 @@ from open_clip.pretrained import _get_safe_alternatives
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line
 from cmmlib.models import torchscript
+from cmmlib.models.configurations import (
+    CONFIG,
+    model_part,
+    preprocessing_part,
+    read_configuration,
+    wants_quick_gelu,
+)
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import host_responds
+from cmmlib.storage.text_files import read_json
 
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
-CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_pytorch_model.bin"  # of a hub's repository that names no file; open_clip prefers safetensors to it
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
-TOKENIZER_KEYS = (
-    "clean",
-    "language",
-    "strip_sep_token",
-)  # the others read files, or draw lots
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -92,41 +93,14 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
         raise InputError(
             f"backbone: {folder} has no weights beside its configuration: put open_clip_model.safetensors there"
         )
-    configuration = _read_config(folder / CONFIG).get("model_cfg")
-    if not isinstance(configuration, dict):
-        raise InputError(f"backbone: {CONFIG} in {folder.name} is no configuration of open_clip: it has no model_cfg")
-    _require_harmless(configuration, f"backbone: {CONFIG} in {folder.name}")
+    read = read_configuration(folder)
+    configuration, _ = model_part(read, folder), preprocessing_part(read, folder)
     tokenizer = _tokenizer(configuration, name, folder)
     files = [Path(weights), folder / CONFIG]
     if tokenizer == str(folder):
         files += [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     content = digest(file_digests(folder, files))
     return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, tokenizer=tokenizer)
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"backbone: {file.name} in {file.parent.name} cannot be read: {one_line(error)}") from None
-
-
-def _require_harmless(configuration: dict[str, Any], subject: str) -> None:
-    """Refuse what lets a folder's configuration run code, or read files that its digest does not know.
-
-    What is left are sizes, switches and names: open_clip's own classes take no other key, and say so.
-    """
-    text, vision = (configuration.get(part, {}) for part in ("text_cfg", "vision_cfg"))
-    options = (text.get("tokenizer_kwargs") or {}) if isinstance(text, dict) else None
-    if not (isinstance(options, dict) and isinstance(vision, dict)):
-        raise InputError(f"{subject} is no configuration of open_clip: text_cfg and vision_cfg must hold keys")
-    for key in options:
-        if key not in TOKENIZER_KEYS:  # they reach transformers, where trust_remote_code runs a folder's Python
-            known = ", ".join(TOKENIZER_KEYS)
-            raise InputError(f"{subject} has {key!r} in tokenizer_kwargs, and only {known} are read: take it out")
-    image_tower = vision.get("timm_model_name")
-    if ":" in str(image_tower):
-        raise InputError(f"{subject} has an image tower that lies elsewhere, {image_tower!r}: name one of timm's own")
 
 
 def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = None) -> str | None:
@@ -152,7 +126,8 @@ def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = N
 
 def _require_known(subject: str, tower: str) -> None:
     """Refuse a text tower whose kind open_clip does not know; transformers would look for Python code beside it."""
-    kind = _read_config(_from_hub(tower, "config.json", subject)).get("model_type")
+    file = _from_hub(tower, "config.json", subject)
+    kind = read_json(file, f"backbone: {file.name} of {tower}").get("model_type")
     if kind not in list(arch_dict):
         raise InputError(f"{subject} of the kind {kind!r}, which open_clip cannot use: it has {', '.join(arch_dict)}")
 
@@ -216,14 +191,14 @@ def _beside(name: str, path: Path, configuration: dict[str, Any]) -> dict[str, A
     """
     if not (path.parent / CONFIG).is_file() or _find_checkpoint_in_dir(path.parent) != str(path):
         return {}
-    own = _read_config(path.parent / CONFIG)
-    if bool(own.get("model_cfg", {}).get("quick_gelu")) != bool(configuration.get("quick_gelu")):
+    own = read_configuration(path.parent)
+    if wants_quick_gelu(own, path.parent) != bool(configuration.get("quick_gelu")):
         wants = "without" if configuration.get("quick_gelu") else "with"
         raise InputError(
             f"pretrained: {path.name} was trained {wants} QuickGELU, as the {CONFIG} beside it says, and {name} is the "
             f"opposite: use --backbone local-dir:FOLDER"
         )
-    return own.get("preprocess_cfg", {})
+    return preprocessing_part(own, path.parent)
 
 
 # ---------------------------------------------------------------- the hub
@@ -285,4 +260,4 @@ def _require_hub(subject: str) -> None:
     if hub_constants.HF_HUB_OFFLINE:
         raise InputError(f"{subject} not on this machine and HF_HUB_OFFLINE is set: {remedy}")
     if not host_responds(hub_constants.ENDPOINT):
-        raise InputError(f"{subject} not on this machine and no hub answers: {remedy}")
+        raise InputError(f"{subject} not on this machine and no hub answers at {hub_constants.ENDPOINT}: {remedy}")

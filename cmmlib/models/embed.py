@@ -22,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from cmmlib.data.images import ImageSet
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line
 from cmmlib.models.backbones import Backbone, load_backbone
 from cmmlib.storage.cache import cache_folder, cached, digest, is_entry, load_tensors, save_tensors
 
@@ -47,6 +47,9 @@ class _Decoded(TorchDataset):
             return self.preprocess(self.data.read(self.rows[index]))
         except InputError as error:
             return error
+        except Exception as error:  # torchvision raises several kinds for a size that no image can have
+            image = self.data.image_ids[self.rows[index]]
+            return InputError(f"cannot bring image {image} to the model's size: {one_line(error)}; repair or remove it")
 
 
 def embed_images(

@@ -24,10 +24,11 @@ class _Module:
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a TorchScript archive, by torch's own criterion."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except Exception:  # no archive, or a damaged one, for which zipfile raises several kinds
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import os
 import re
 import shutil
@@ -13,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmmlib.errors import ChapterError, InputError
+from cmmlib.errors import ChapterError, InputError, one_line
 from cmmlib.report import student_notebooks
 from cmmlib.report.book_cells import for_the_book, without_exercises
-from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, source
+from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.study.made_files import require_whole
-from cmmlib.study.run_files import MANIFEST
+from cmmlib.study.run_files import MANIFEST, read_run
 from cmmlib.study.study import file_fields
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
@@ -39,14 +38,14 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
             whose three folders are somebody else's. Nothing has been touched then.
         ChapterError: Jupyter Book warned or failed, or a page or number is missing.
     """
-    folders = [Path(run).resolve() for run in runs] or [_newest_run()]
+    folders = [Path(os.path.realpath(run)) for run in runs] or [_newest_run()]
     for folder in folders:
         if (folder / MANIFEST).is_file():
             require_whole(folder)
         if not (folder / MANIFEST).is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
             raise InputError(f"{folder} is no finished run: it lacks {MANIFEST} or chapter 01; run `cmm run` first")
-    known = json.loads((folders[0] / MANIFEST).read_text())["conditions"]
-    wanted = [path for path in chapters() if belongs(path, known)]
+    manifest, results = read_run(folders[0])
+    wanted = [path for path in chapters() if belongs(path, manifest["conditions"])]
     lacking = [path.stem for path in wanted if not (folders[0] / "chapters" / path.name).is_file()]
     if lacking:
         raise InputError(
@@ -59,7 +58,7 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
         note("book: up to date")
         return index
     staged = out / "book"
-    _stage(folders, staged)
+    _stage(folders, staged, manifest, _quoted(results, folders[0]))
     page_root = _jupyter_book(staged, out / "work")
     _verify(staged, page_root)
     own_folders.mark(page_root, stamp)
@@ -72,7 +71,7 @@ PARTS = ("book", "work", "html")  # of the folder that receives a book
 
 def _claim(out: Path, runs: Sequence[Path]) -> None:
     """Refuse to build where something would be lost. A book of an earlier version gets the marks that it lacks."""
-    place = out.resolve()
+    place = Path(os.path.realpath(out))
     for kept in (source("book"), source("notebooks"), PACKAGE, *runs):
         kept = kept.resolve()
         if place.is_relative_to(kept) or kept.is_relative_to(place):
@@ -113,7 +112,20 @@ def _build_stamp(folders: Sequence[Path]) -> str:
     return digest(file_digests(source("book"), files), os.environ.get("CMM_REPOSITORY_URL", ""))
 
 
-def _stage(folders: Sequence[Path], staged: Path) -> None:
+def _quoted(results: Mapping[str, Any], run: Path) -> dict[str, str]:
+    """What the book's pages quote of a run.
+
+    Raises:
+        InputError: a part of results.json lacks a key, or holds something else than a run wrote there.
+    """
+    try:
+        return page_values(results)
+    except Exception as error:  # of whatever was edited; the error names the key or the value
+        told = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{run.name}: results.json is not as a run writes it ({told}): run `cmm run` again") from None
+
+
+def _stage(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any], values: Mapping[str, str]) -> None:
     """Pages, executed chapters and a table of contents, in one folder that Jupyter Book reads."""
     import yaml
 
@@ -123,15 +135,14 @@ def _stage(folders: Sequence[Path], staged: Path) -> None:
     cards = [path for path in _chapter_files(folders[0]) if path.stem.startswith(APPENDIX)]
     if not cards:
         (staged / f"{WORLD}.md").unlink()
-    manifest = json.loads((folders[0] / MANIFEST).read_text())
-    values = page_values(json.loads((folders[0] / "results.json").read_text()))
     for page in staged.rglob("*.md"):
-        page.write_text(filled(_keep_blocks(page.read_text(), manifest["conditions"]), values, page.name))
+        text = _keep_blocks(page.read_text("utf-8"), manifest["conditions"])
+        page.write_text(filled(text, values, page.name), "utf-8")
     _place_chapters(folders, staged, _write_students(folders[0], manifest["study"], staged))
-    toc = yaml.safe_load((staged / "_toc.yml").read_text())
+    toc = yaml.safe_load((staged / "_toc.yml").read_text("utf-8"))
     toc["parts"] = [*_parts(folders, cards), *toc["parts"]]
-    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
-    (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False))
+    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
+    (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False), "utf-8")
 
 
 def _parts(folders: Sequence[Path], cards: Sequence[Path]) -> list[dict[str, Any]]:
@@ -171,7 +182,7 @@ def _place_chapters(folders: Sequence[Path], staged: Path, students: set[str]) -
         for path in paths:
             if f"{place}/{path.name}" not in placed:
                 continue
-            notebook = nbformat.read(path, as_version=4)
+            notebook = read_notebook(path)
             if place != "chapters":
                 notebook = without_exercises(notebook)
             notebook = for_the_book(notebook, place, exists)
@@ -213,7 +224,7 @@ def _configuration() -> dict[str, Any]:
     """_config.yml, with buttons to the repository where the environment names one."""
     import yaml
 
-    config = yaml.safe_load(source("_config.yml").read_text())
+    config = yaml.safe_load(source("_config.yml").read_text("utf-8"))
     url = os.environ.get("CMM_REPOSITORY_URL", "")
     if url:
         config["repository"] = {"url": url, "branch": "main"}
@@ -234,11 +245,16 @@ def _keep_blocks(text: str, known: dict[str, bool]) -> str:
     return _BLOCK.sub(lambda block: block[2] if all(map(holds, block[1].split())) else "", text)
 
 
+# This interpreter's own, whatever `jupyter-book` comes first on PATH.
+JUPYTER_BOOK = "import sys; from jupyter_book.cli.main import main; sys.argv[0] = 'jupyter-book'; main()"
+
+
 def _jupyter_book(staged: Path, work: Path) -> Path:
     own_folders.emptied(work)
-    program = Path(sys.executable).with_name("jupyter-book")
-    command = [str(program), "build", str(staged), "--path-output", str(work), "-W", "--keep-going", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    arguments = ["build", str(staged), "--path-output", str(work), "-W", "--keep-going", "--quiet"]
+    command = [sys.executable, "-P", "-c", JUPYTER_BOOK, *arguments]
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}  # pages are UTF-8 anywhere
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
     pages = work / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
         said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)  # colours
@@ -278,10 +294,9 @@ def _verify(staged: Path, pages: Path) -> None:
 
 def _said(chapter: Path) -> list[str]:
     """The text of every Markdown output of a chapter."""
-    import nbformat
     from markdown_it import MarkdownIt
 
-    outputs = [o for cell in nbformat.read(chapter, as_version=4).cells for o in cell.get("outputs", [])]
+    outputs = [o for cell in read_notebook(chapter).cells for o in cell.get("outputs", [])]
     said = [o["data"]["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
     return [_text(MarkdownIt("commonmark").render(text)) for text in said]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.errors import ChapterError, InputError
+from cmmlib.errors import ChapterError, InputError, one_line, tell
 from cmmlib.storage.cache import digest, file_digests, whole_file
 from cmmlib.storage.locks import locked
+from cmmlib.storage.text_files import content
 from cmmlib.study.made_files import Made, drop_left_behind
 from cmmlib.study.run_files import MANIFEST, RUNNING, read_manifest
 from cmmlib.study.study import Study
@@ -138,11 +138,27 @@ def _bring_up_to_date(path: Path, run: Run, made: Made, kernels: type) -> None:
     note(f"{path.stem}: {seconds} s")
 
 
-def belongs(chapter: Path, known: dict[str, bool]) -> bool:
-    """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
+def read_notebook(path: Path) -> Any:
+    """A notebook in the fourth format.
+
+    Raises:
+        InputError: the file is no notebook, or a damaged one.
+    """
     import nbformat
 
-    wanted = nbformat.read(chapter, as_version=4).metadata.get("cmm", {}).get("only_if")
+    try:
+        notebook = nbformat.reads(content(path).decode(), as_version=4)
+        nbformat.validate(notebook)
+    except OSError:
+        raise
+    except Exception as error:  # nbformat and jsonschema raise several kinds
+        raise InputError(f"{path} is no notebook: {one_line(error)}") from None
+    return notebook
+
+
+def belongs(chapter: Path, known: dict[str, bool]) -> bool:
+    """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
+    wanted = read_notebook(chapter).metadata.get("cmm", {}).get("only_if")
     return wanted is None or known.get(wanted, False)
 
 
@@ -188,7 +204,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    notebook = nbformat.read(source_path, as_version=4)
+    notebook = read_notebook(source_path)
     notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
     _require_parameters_cell(notebook, source_path)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +224,8 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
     except PapermillExecutionError as error:
         raise _told(error, source_path.stem, run.folder) from None
     except RuntimeError as error:  # of nbclient, jupyter_client or `kernels`
-        raise ChapterError(f"{source_path.stem}: {error}: it may have run out of memory") from None
+        said = one_line(error)
+        raise ChapterError(f"{source_path.stem}: its process ended ({said}): it may have run out of memory") from None
     _clean(executed, run.study)
     with whole_file(target) as temporary:
         nbformat.write(executed, temporary)
@@ -220,7 +237,7 @@ def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Excepti
         return InputError(error.evalue)
     if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
         return OSError(errno.ENOSPC, "no space left", str(folder))
-    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {error.evalue}")
+    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {' '.join(error.evalue.split())}")
 
 
 def applies(cell: Any, known: dict[str, bool]) -> bool:
@@ -260,4 +277,4 @@ def _clean(notebook: Any, study: Study) -> None:
 
 def note(message: str) -> None:
     """A line for whoever runs the command, on stderr."""
-    print(message, file=sys.stderr)
+    tell(message)

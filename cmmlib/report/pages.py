@@ -168,7 +168,10 @@ def show_figure(run: Run, figure: Figure, name: str) -> None:
         shown = " ".join(sorted(missing)[:20])
         print(f"figure {name}: no font here has {shown}: install one, for example Noto", file=sys.stderr)
     alt = figure.get_label()
-    shown = {"image/svg+xml": (folder / f"{name}.svg").read_text(), "image/png": _half_size(folder / f"{name}.png")}
+    shown = {
+        "image/svg+xml": (folder / f"{name}.svg").read_text("utf-8"),
+        "image/png": _half_size(folder / f"{name}.png"),
+    }
     display({**shown, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt} for kind in shown})
 
 

@@ -19,7 +19,7 @@ import nbformat
 from cmmlib.errors import InputError
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import SETUP, source
+from cmmlib.report.chapters import SETUP, read_notebook, source
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.run_files import read_run
@@ -42,13 +42,14 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
     manifest, _ = read_run(run)
     chapters = sorted((run / "chapters").glob("[0-9]*.ipynb"))
     fields = {**manifest["study"], "compare_with": None}
+    Study.of(fields)  # they become code: each has its name and type
     copies = _copies(fields, data)
     folder = own_folders.emptied(out)
     for path in copies.values():
         _copy(path, folder / DATA / path.name)
     for chapter in chapters:
         for place, to_data in ((folder, DATA), (folder / SOLUTIONS, f"../{DATA}")):
-            notebook = nbformat.read(chapter, as_version=4)
+            notebook = read_notebook(chapter)
             values = {**fields, **_places(fields, copies, to_data)}
             notebook.cells = list(_runnable(notebook.cells, chapter.name, values, {path.name for path in chapters}))
             if place == folder:
@@ -89,7 +90,7 @@ def _copy(path: Path, target: Path) -> None:
 
 def _runnable(cells: list[Any], name: str, values: Mapping[str, Any], chapters: set[str]) -> Iterator[Any]:
     """A chapter's cells with the cells that install the package, and this study's parameters in their own cell."""
-    original = nbformat.read(source("notebooks") / name, as_version=4).cells
+    original = read_notebook(source("notebooks") / name).cells
     setup = [cell for cell in original if SETUP in tags(cell)]
     for cell in cells:
         if "injected-parameters" in tags(cell):

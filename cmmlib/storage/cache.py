@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -49,7 +50,13 @@ def is_unfinished(path: Path, cache: Path) -> bool:
 
 @contextmanager
 def whole_file(path: Path):
-    """Yield a temporary path beside `path`; rename it into place when the block ends well, else remove it."""
+    """Yield a temporary path beside `path`; rename it into place when the block ends well, else remove it.
+
+    Raises:
+        FileExistsError: a device, a pipe or a folder is there, which a file must not take the place of.
+    """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -161,13 +168,15 @@ def file_digests(root: Path, files: Iterable[Path]) -> list[str]:
         OSError: a file that cannot be read.
     """
     memo_path = cache_folder() / "digests" / f"{digest(str(root))[:32]}.json"
-    memo = read_memo(memo_path) or {}
+    found = read_memo(memo_path)
+    memo = found if isinstance(found, dict) else {}
     entries = {}
     for file in files:
         status = file.stat()
         remembered = memo.get(str(file))
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # a copy may keep the first two, not the third
-        entries[str(file)] = remembered if remembered and remembered[:3] == stamp else [*stamp, file_digest(file)]
+        is_known = isinstance(remembered, list) and len(remembered) == 4 and remembered[:3] == stamp
+        entries[str(file)] = remembered if is_known else [*stamp, file_digest(file)]
     if entries != {key: memo.get(key) for key in entries}:
         write_memo(memo_path, {**memo, **entries})
     return [entry[3] for entry in entries.values()]

@@ -27,6 +27,7 @@ from cmmlib.storage.cache import KINDS, is_entry, is_unfinished, load_tensors, r
 
 LEFT_BEHIND = 3600  # seconds after which a temporary file is a killed process's, not one being written
 OTHER = "not ours, never removed"
+LONGEST = 20  # characters of a size
 MEMOS = ("digests", "webdatasets")  # kinds of `write_memo`
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -148,6 +149,6 @@ def parse_size(text: str) -> int:
         InputError: no size.
     """
     parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", text.strip().upper())
-    if not parts:
-        raise InputError(f"--size: {text!r} is no size: write one as in 500MB or 20GB")
+    if not parts or len(text) > LONGEST:
+        raise InputError(f"--size: {text[:LONGEST]!r} is no size: write one as in 500MB or 20GB")
     return round(float(parts[1]) * UNITS[parts[2]])

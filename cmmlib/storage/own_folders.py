@@ -28,7 +28,7 @@ def mark(folder: Path, note: str = "") -> None:
 def noted(folder: Path) -> str | None:
     """The note in a folder's mark, or None where there is no mark."""
     path = folder / MARK
-    return path.read_text("utf-8").removeprefix(MEANING) if path.is_file() else None
+    return path.read_text("utf-8", "replace").removeprefix(MEANING) if path.is_file() else None
 
 
 def emptied(folder: Path) -> Path:

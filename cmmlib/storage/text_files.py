@@ -1,10 +1,31 @@
-"""Text files that a user names, read with one clear line where they cannot be."""
+"""Files of text and JSON that a user names or anybody wrote, read with one clear line where they cannot be."""
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import stat
 from pathlib import Path
+from typing import Any
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line, why
+
+
+def content(path: Path) -> bytes:
+    """Bytes of a file, or of a pipe. A device is refused, since it may have no end.
+
+    Raises:
+        OSError: a file that cannot be read, or does not fit into memory.
+    """
+    with open(path, "rb") as file:
+        kind = os.fstat(file.fileno()).st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+            raise OSError(errno.EINVAL, "is a device and no file", os.fspath(path))
+        try:
+            return file.read()
+        except (MemoryError, OverflowError):
+            raise OSError(errno.ENOMEM, "is larger than the memory", os.fspath(path)) from None
 
 
 def read_lines(path: Path, what: str) -> list[str]:
@@ -14,10 +35,39 @@ def read_lines(path: Path, what: str) -> list[str]:
         InputError: a file that is missing, is a folder, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return content(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or "").lower()
-        raise InputError(f"{what}: cannot read {path.name}: {reason}") from None
+        cause = why(error) if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputError(f"{what}: cannot read {path.name}: {cause}") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: no JSON, or one with deeper nesting or longer numbers than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: a file that is missing or cannot be read, or holds anything else; `what` begins the line.
+    """
+    try:
+        found = parse_json(content(path))
+    except OSError as error:
+        raise InputError(f"{what} cannot be read: {why(error)}") from None
+    except ValueError as error:
+        raise InputError(f"{what} cannot be read: it is no JSON: {one_line(error)}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{what} cannot be read: it holds {type(found).__name__}, expected an object with keys")
+    return found
 
 
 def whole_number(text: str) -> int | None:

@@ -15,6 +15,8 @@ from torch import Tensor
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import digest, whole_file, write_text
 from cmmlib.storage.locks import locked
+from cmmlib.storage.text_files import content, parse_json
+from cmmlib.study import run_schema
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -57,10 +59,10 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 def read_object(path: Path) -> dict[str, Any] | None:
     """The object of a JSON file; None where there is no file, or one that holds anything else."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(content(path))
+    except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def read_columns(path: Path) -> pd.DataFrame | None:
@@ -132,12 +134,14 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """manifest.json and results.json of a finished run.
 
     Raises:
-        InputError: the folder is no run, or its files cannot be read.
+        InputError: the folder is no run, its files cannot be read, or hold something else than what is read of them.
     """
     manifest, results = (read_object(folder / name) for name in ("manifest.json", "results.json"))
-    if not manifest or not results:
-        name = "results.json" if manifest else "manifest.json"
+    if manifest is None or results is None:
+        name = "manifest.json" if manifest is None else "results.json"
         raise InputError(f"{folder} is no finished run: it lacks a readable {name}; run `cmm run` first")
+    run_schema.check("manifest.json", manifest, folder.name)
+    run_schema.check("results.json", results, folder.name)
     return manifest, results
 
 

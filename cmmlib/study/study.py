@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,7 @@ KINDS = {
     "wds": "wds:PATH, which lies where its path says",
     "named": "a data set by its name",
 }
+LARGEST = 10**12  # of an integer
 # These are told by the contents of what they choose or name.
 CONTENTS = {
     *("dataset", "backbone", "pretrained", "class_names", "classes", "split", "limit", "templates", "transcript"),
@@ -135,6 +137,14 @@ class Study(BaseModel):
         """Study from a notebook's `globals()`: the variables of its parameters cell."""
         return cls.of({field: names[field] for field in cls.model_fields if field in names})
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_machine_size(cls, value: Any) -> Any:
+        """No machine counts so far, and Python does not write integers of thousands of digits."""
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            raise ValueError(f"the number is above {LARGEST}")
+        return value
+
     @field_validator("backbone")
     @classmethod
     def _used(cls, value: str | None, info) -> str | None:
@@ -161,13 +171,13 @@ class Study(BaseModel):
         path = value[len(prefix) :]
         is_path = prefix in PATH_PREFIXES or info.field_name in PATHS or _looks_like_a_path(path)
         is_path = is_path or (prefix == WEB and Path(path).is_dir()) or (not prefix and _is_file_here(path))
-        return prefix + str(Path(path).expanduser().resolve()) if is_path else value
+        return prefix + str(_resolved(path)) if is_path else value
 
     @field_validator("compare_with")
     @classmethod
     def _absolute_list(cls, value: str | None) -> str | None:
         folders = [part.strip() for part in (value or "").split(",") if part.strip()]
-        return ",".join(str(Path(folder).expanduser().resolve()) for folder in folders) or None
+        return ",".join(str(_resolved(folder)) for folder in folders) or None
 
     @property
     def other_runs(self) -> list[Path]:
@@ -209,6 +219,11 @@ class Study(BaseModel):
         shown = {name: chosen.get(name, defaults[name]) for name in COMMON} | changed
         lines = (f"{name} = {_literal(value)}  # {cls.model_fields[name].description}" for name, value in shown.items())
         return "\n".join(lines)
+
+
+def _resolved(path: str) -> Path:
+    """An absolute path; links in a circle and nobody's home, on which pathlib fails, are left to whoever opens it."""
+    return Path(os.path.realpath(os.path.expanduser(path)))
 
 
 def _literal(value: Any) -> str:

@@ -12,8 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.errors import InputError
+from pydantic import TypeAdapter
+
+from cmmlib.errors import InputError, why
 from cmmlib.storage.cache import cache_folder, digest, file_digests
+from cmmlib.storage.text_files import content, parse_json
 from cmmlib.texts.questions import DEFAULT_DOMAIN, VERSION
 
 if TYPE_CHECKING:
@@ -43,6 +46,9 @@ class Record:
         return json.dumps({"class" if k == "class_name" else k: v for k, v in asdict(self).items()}, ensure_ascii=False)
 
 
+_RECORD = TypeAdapter(Record)
+
+
 class Transcript:
     """Recorded answers, by class, domain and style. Later records win over earlier ones."""
 
@@ -67,16 +73,16 @@ def load_transcript(path: Path) -> Transcript:
         InputError: a file that cannot be read, or a line that is no record; the line is named.
     """
     try:
-        lines = path.read_bytes().split(b"\n")  # bytes, since a kill may cut a character, and JSON may hold U+2028
+        lines = content(path).split(b"\n")  # bytes, since a kill may cut a character, and JSON may hold U+2028
     except OSError as error:
-        raise InputError(f"transcript: cannot read {path.name}: {(error.strerror or '').lower()}") from None
+        raise InputError(f"transcript: cannot read {path.name}: {why(error)}") from None
     records = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            records.append(_record(json.loads(line)))
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            records.append(_record(parse_json(line)))
+        except (ValueError, TypeError, KeyError):
             if not _cut_short(line):
                 raise InputError(f"transcript: line {number} of {path.name} is no record of an answer") from None
     return Transcript(records)
@@ -87,12 +93,8 @@ def _cut_short(line: bytes) -> bool:
 
 
 def _record(raw: dict[str, Any]) -> Record:
-    fields = {"class_name": raw["class"], **{k: raw[k] for k in Record.__dataclass_fields__ if k in raw}}
-    strings = (fields["class_name"], fields["domain"], fields["style"], *fields["answer"], *fields.get("rivals", ()))
-    strings = (*strings, fields.get("model") or "", fields.get("version", ""))
-    if not all(isinstance(s, str) for s in strings) or isinstance(fields["answer"], str):
-        raise TypeError
-    return Record(**{**fields, "answer": tuple(fields["answer"]), "rivals": tuple(fields.get("rivals", ()))})
+    """The record of a line's JSON; ValueError, TypeError or KeyError where a key is missing or of another type."""
+    return _RECORD.validate_json(json.dumps({"rivals": [], **raw, "class_name": raw["class"]}), strict=True)
 
 
 def shipped_transcripts() -> dict[str, Transcript]:

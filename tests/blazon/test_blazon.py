@@ -209,6 +209,26 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len((tmp_path / "killed" / "log.jsonl").read_text().splitlines()) == 4
 
 
+DAMAGES = {
+    "checkpoint.pt": b"\x80\x02.",
+    "log.jsonl": b"{}\n\xff",
+    "rendered.json": b"[]",
+    "images.npy": b"x",
+    "tokens.npy": b"",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGES.items(), ids=DAMAGES)
+def test_what_an_earlier_training_left_damaged_is_one_line(name, content, tmp_path):
+    training.pretrain(RECIPE, tmp_path, report=lambda line: None, checkpoint_seconds=0)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="is damaged") as error:
+        training.pretrain(RECIPE, tmp_path, report=lambda line: None)
+    assert "\n" not in str(error.value)
+    assert "weights_only" not in str(error.value)
+    assert (tmp_path / name).read_bytes() == content
+
+
 def test_training_learns(tmp_path):
     recipe = training.Recipe(samples=32 * 30, images=32, captions=1, batch_size=32, warmup_steps=3)
     training.pretrain(recipe, tmp_path, report=lambda line: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import pickle
 import time
 import urllib.error
@@ -269,3 +270,24 @@ def test_a_set_is_fetched_once_and_whole(root, monkeypatch):
     assert len(folders) == 1
     assert folders[0] != root
     assert [path.name for path in root.iterdir()] == ["eurosat"]
+
+
+def test_an_empty_folder_of_the_users_stays(root, monkeypatch):
+    WRITERS["eurosat"](root, monkeypatch)
+    (root / "caltech101").mkdir()
+    load("eurosat", root)
+    assert "caltech101" in refusal("caltech101", root)
+    assert (root / "caltech101").is_dir()
+
+
+def test_a_label_that_no_class_has_is_refused(root, monkeypatch):
+    WRITERS["pets"](root, monkeypatch)
+    listed = root / "oxford-iiit-pet" / "annotations" / "test.txt"
+    listed.write_text(listed.read_text().replace("Abyssinian_2 1", "Abyssinian_2 0"))
+    assert "a label of -1" in refusal("pets", root)
+
+
+def test_a_name_that_is_no_text_is_refused(root, monkeypatch):
+    WRITERS["eurosat"](root, monkeypatch)
+    image(root / "eurosat" / "2750" / os.fsdecode(b"caf\xe9") / "caf\xe9_1.jpg")
+    assert "is not UTF-8 text" in refusal("eurosat", root)

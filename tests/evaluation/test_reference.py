@@ -20,9 +20,10 @@ SIZE = 200_000  # bytes that the shipped figures may take
 
 def manifest(backbone: str, pretrained: str | None, dataset: str, digest: str = "d" * 64, **study: object) -> dict:
     return {
+        "id": "run",
         "study": {"dataset": dataset, "base_template": "a photo of a {}.", "precision": "fp32", **study},
         "model": {"backbone": backbone, "pretrained": pretrained},
-        "data": {"digest": digest},
+        "data": {"name": dataset, "digest": digest},
         "templates": study.pop("pool", None),
     }
 

@@ -18,7 +18,7 @@ from cmmlib.blazon.classes import evaluation_images, load_classes
 from cmmlib.blazon.heraldry import blazon
 from cmmlib.functional.zero_shot import predict
 from cmmlib.models.backbones import load_backbone, resolve_device, resolve_devices
-from cmmlib.models.checkpoints import CONFIG
+from cmmlib.models.configurations import CONFIG
 from cmmlib.models.embed import encode_texts
 
 
@@ -195,7 +195,7 @@ def test_a_configuration_that_is_damaged_is_refused(clip_copy):
     (clip_copy / CONFIG).write_text("{}")
     assert f"{CONFIG} in copy-untrained is no configuration" in refused_model(f"local-dir:{clip_copy}", None)
     (clip_copy / CONFIG).write_text('{"model_cfg": {"embed_dim": 16}}')
-    assert "is no checkpoint of local-dir:copy-untrained" in refused_model(f"local-dir:{clip_copy}", None)
+    assert "model_cfg.vision_cfg: field required" in refused_model(f"local-dir:{clip_copy}", None)
 
 
 class Trap:

@@ -21,9 +21,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cmmlib.models import checkpoints, torchscript
+from cmmlib.models import checkpoints, configurations, torchscript
 from cmmlib.models.backbones import load_backbone
-from cmmlib.models.checkpoints import CONFIG
+from cmmlib.models.configurations import CONFIG
 from cmmlib.models.embed import encode_texts
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -583,11 +583,91 @@ def test_an_option_of_no_meaning_is_refused_before_anything_is_embedded(clip_or_
     )
 
 
-@pytest.mark.parametrize("configuration", [{"text_cfg": 3}, {"vision_cfg": []}, {"text_cfg": {"tokenizer_kwargs": 3}}])
-def test_a_configuration_of_another_shape_is_refused(tmp_path, tiny_clip, configuration):
+ODD = {  # changes of a good configuration, and what is said of them
+    "no keys": ({"model_cfg": 3}, "model_cfg is int, expected keys"),
+    "a list": ({"model_cfg": [["embed_dim", 16]]}, "model_cfg is list"),
+    "nothing": ({"model_cfg": None}, "model_cfg is NoneType"),
+    "a part without keys": ({"model_cfg.text_cfg": 3}, "model_cfg.text_cfg: input should be an object, got 3"),
+    "a part that is a list": ({"model_cfg.vision_cfg": []}, "model_cfg.vision_cfg: input should be"),
+    "no part": ({"model_cfg.vision_cfg": None}, "model_cfg.vision_cfg: field required"),
+    "options without keys": ({"model_cfg.text_cfg.tokenizer_kwargs": 3}, "model_cfg.text_cfg.tokenizer_kwargs: input"),
+    "an unknown key": ({"model_cfg.cast_dtype": "x"}, "model_cfg.cast_dtype: is no key of it: take it out"),
+    "an unknown key of a part": ({"model_cfg.vision_cfg.bpe_path": "x"}, "model_cfg.vision_cfg.bpe_path: is no key"),
+    "an unknown key without a value": ({"model_cfg.text_cfg.bpe_path": None}, "model_cfg.text_cfg.bpe_path: is no key"),
+    "a text for a number": (
+        {"model_cfg.text_cfg.width": "32"},
+        "model_cfg.text_cfg.width: input should be a valid int",
+    ),
+    "half a character": ({"model_cfg.text_cfg.pool_type": "\ud800"}, "model_cfg: invalid json"),
+    "a fraction": ({"model_cfg.embed_dim": 1.5}, "model_cfg.embed_dim: input should be a valid integer, got 1.5"),
+    "preprocessing without keys": ({"preprocess_cfg": 3}, "preprocess_cfg is int, expected keys"),
+    "preprocessing as a list": ({"preprocess_cfg": ["mean"]}, "preprocess_cfg is list"),
+    "an unknown step": ({"preprocess_cfg.crop": 1}, "preprocess_cfg.crop: is no key of it"),
+    "two colours": ({"preprocess_cfg.mean": [0.5, 0.5]}, "preprocess_cfg.mean: field required"),
+    "no spread": ({"preprocess_cfg.std": [0.5, 0, 0.5]}, "preprocess_cfg.std: input should be greater than 0, got 0"),
+    "an unknown resizing": ({"preprocess_cfg.resize_mode": "no"}, "preprocess_cfg.resize_mode: input should be 'short"),
+}
+
+
+def changed(folder: Path, changes: dict[str, object]) -> Path:
+    """The folder with some keys of its configuration set, by their path; a key of the first level may be anything."""
+    content = json.loads((folder / CONFIG).read_text())
+    for where, value in changes.items():
+        *parts, last = where.split(".")
+        place = content
+        for part in parts:
+            place = place[part]
+        place[last] = value
+    (folder / CONFIG).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(("changes", "said"), ODD.values(), ids=ODD)
+def test_a_configuration_of_another_shape_is_refused_by_its_file_and_key(tmp_path, tiny_clip, changes, said):
+    folder = changed(shutil.copytree(tiny_clip, tmp_path / "odd-untrained"), changes)
+    message = refusal(load_backbone, f"local-dir:{folder}", None)
+    assert message.startswith(f"backbone: {CONFIG} in odd-untrained is no configuration of open_clip: ")
+    assert said in message
+
+
+@pytest.mark.parametrize("key", ["model_cfg", "preprocess_cfg"])
+@pytest.mark.parametrize("value", [3, [], "x", True])
+def test_a_configuration_of_another_shape_beside_a_checkpoint_is_refused_too(
+    tmp_path, tiny_clip, tiny_architecture, key, value
+):
+    folder = changed(shutil.copytree(tiny_clip, tmp_path / "odd-untrained"), {key: value})
+    message = refusal(load_backbone, tiny_architecture, str(folder / WEIGHTS))
+    assert f"{CONFIG} in odd-untrained is no configuration of open_clip: {key} is {type(value).__name__}" in message
+
+
+def test_open_clips_own_configurations_are_let_through(tmp_path):
+    names = open_clip.list_models()
+    for name in names:
+        config = open_clip.get_model_config(name)
+        config["text_cfg"].get("tokenizer_kwargs", {}).pop("bpe_path", None)  # blazon-mini's, if it was registered
+        assert configurations.model_part({"model_cfg": config}, tmp_path) == config
+        tags = (open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name))
+        for tag in tags:
+            own = {key: tag[key] for key in checkpoints._PREPROCESSING if tag.get(key)}
+            known = json.loads(json.dumps({"preprocess_cfg": own}))
+            assert configurations.preprocessing_part(known, tmp_path) == known["preprocess_cfg"]
+    assert len(names) > 100
+
+
+def test_a_model_that_lacks_the_tokenizers_words_is_told_in_one_line(tmp_path):
+    backbone = load_backbone(
+        f"local-dir:{write_clip(tmp_path / 'few-words-untrained', text={'vocab_size': 100})}", None
+    )
+    assert refusal(encode_texts, backbone, TEXTS).startswith("backbone: local-dir:few-words-untrained cannot embed: ")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1000.0])
+def test_a_logit_scale_that_is_no_positive_number_is_refused(tmp_path, tiny_clip, value):
     folder = shutil.copytree(tiny_clip, tmp_path / "odd-untrained")
-    (folder / CONFIG).write_text(json.dumps({"model_cfg": configuration}))
-    assert "is no configuration of open_clip" in refusal(load_backbone, f"local-dir:{folder}", None)
+    weights = load_file(folder / WEIGHTS)
+    save_file({**weights, "logit_scale": torch.tensor(value)}, folder / WEIGHTS)
+    backbone = load_backbone(f"local-dir:{folder}", None)
+    assert "local-dir:odd-untrained has a logit scale of" in refusal(lambda: backbone.logit_scale)
 
 
 def test_every_option_in_open_clips_own_configurations_is_known():
@@ -595,7 +675,7 @@ def test_every_option_in_open_clips_own_configurations_is_known():
         open_clip.get_model_config(name)["text_cfg"].get("tokenizer_kwargs", {}) for name in open_clip.list_models()
     ]
     used = {key for options in used for key in options} - {"bpe_path"}  # blazon-mini's, if it was registered
-    assert used <= set(checkpoints.TOKENIZER_KEYS)
+    assert used <= set(configurations.TOKENIZER_KEYS)
     assert used
 
 

@@ -539,3 +539,13 @@ def test_a_model_without_numbers_is_no_broken_image(value, tmp_path, image_folde
     assert "local-dir:loud-untrained in fp32 gives no finite embedding of grey_ramp/a.png" in message
     assert "gives no finite embedding of the text 'a cat'" in refusal(lambda: embed_texts(backbone, ["a cat"]))
     assert not list(own_cache.rglob("*.safetensors"))
+
+
+def test_an_image_that_no_model_can_take_is_named(image_folder, tiny_clip, monkeypatch):
+    def refuse(self, image):
+        raise MemoryError("too thin\nto resize")
+
+    backbone = load_backbone(f"local-dir:{tiny_clip}", None, "cpu")
+    monkeypatch.setattr("torchvision.transforms.Resize.forward", refuse)
+    message = refusal(embed_images, backbone, load_folder(image_folder))
+    assert message.startswith("cannot bring image grey_ramp/a.png to the model's size: too thin to resize")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import tomllib
@@ -242,3 +244,44 @@ def test_a_failed_build_of_an_earlier_version_s_place_can_be_tried_again(place, 
         assert (out / "html" / "index.html").read_text() == "old"
     monkeypatch.setattr(book, "_jupyter_book", built_from(labelled_book / "html"))
     assert cmm("book", place / "runs" / "run", "--out", out).code == 0
+
+
+def test_the_jupyter_book_of_another_environment_is_not_run(tmp_path, monkeypatch):
+    fake = write(tmp_path / "bin" / "jupyter-book")
+    fake.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(fake.parent), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jupyter_book.py").write_text("raise SystemExit(3)")  # a file of this name where the command is given
+    for name, text in {
+        "_toc.yml": "format: jb-book\nroot: index\n",
+        "_config.yml": "title: x\n",
+        "index.md": "# A page",
+    }.items():
+        write(tmp_path / "staged" / name).write_text(text)
+    pages = book._jupyter_book(tmp_path / "staged", tmp_path / "work")
+    assert "A page" in (pages / "index.html").read_text()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("accuracy", 3), ("cmm", {"soft": 3}), ("ensembles", [{}]), ("evidence", "x")]
+)
+def test_a_run_whose_results_were_edited_is_one_line(key, value, labelled, tmp_path):
+    run = shutil.copytree(labelled, tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, key: value}))
+    said = cmm("book", run, "--out", tmp_path / "out")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("cmm: run")
+    assert "results.json" in said.err
+
+
+@pytest.mark.parametrize("held", ["", "{", "{}", '{"cells": 3}', "[]"])
+def test_a_chapter_that_is_no_notebook_is_one_line(held, labelled, tmp_path):
+    run = shutil.copytree(labelled, tmp_path / "run")
+    (run / "chapters" / "02_cmm.ipynb").write_text(held)
+    for arguments in (["book", run, "--out", tmp_path / "out"], ["notebooks", run, "--out", tmp_path / "students"]):
+        said = cmm(*arguments)
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert "02_cmm.ipynb" in said.err or "--data" in said.err

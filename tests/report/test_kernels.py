@@ -128,7 +128,7 @@ def test_a_kernel_that_dies_is_told_in_one_line(end, tmp_path, study):
     write_chapter(tmp_path / "notebooks" / "01_dying.ipynb", f"import os, time\n{end}\ntime.sleep(60)")
     said = run(*study)
     assert (said.code, said.out) == (1, "")
-    assert said.err.startswith("cmm: 01_dying: ")
+    assert said.err.startswith("cmm: 01_dying: its process ended (")
     assert said.err.count("\n") == 1
     assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
 

@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -31,10 +32,11 @@ from cmmlib.blazon.language.captions import FAMILIARITY, caption
 from cmmlib.blazon.language.frequencies import frequencies
 from cmmlib.blazon.language.wordlists import SECOND_SENSE
 from cmmlib.blazon.training import model as mini
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line
 from cmmlib.functional.accuracy import class_accuracy
 from cmmlib.functional.worst import worst_at_k
 from cmmlib.storage.cache import save_tensors, whole_file, write_text
+from cmmlib.storage.text_files import parse_json, read_json
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 CHUNK = 16_000  # images rendered and stored at a time
@@ -107,11 +109,12 @@ def prepare(recipe: Recipe, folder: Path, report: Callable[[str], None]) -> tupl
     shapes = {"images": (recipe.images, 64, 64, 3), "tokens": (recipe.images, recipe.captions, mini.CONTEXT)}
     done_file = folder / "rendered.json"
     mode = "r+" if done_file.exists() else "w+"
-    images, tokens = (
-        np.lib.format.open_memmap(folder / f"{name}.npy", mode, dtype, shapes[name])
-        for name, dtype in (("images", np.uint8), ("tokens", np.int16))
-    )
-    done = json.loads(done_file.read_text()) if done_file.exists() else 0
+    with _going_on(folder):
+        images, tokens = (
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode, dtype, shapes[name])
+            for name, dtype in (("images", np.uint8), ("tokens", np.int16))
+        )
+        done = int(done_file.read_text()) if done_file.exists() else 0
     tokenizer = mini.tokenizer()
     for start in range(done, recipe.images, CHUNK):
         stop = min(start + CHUNK, recipe.images)
@@ -288,9 +291,22 @@ def _claim(recipe: Recipe, folder: Path) -> None:
 def _recipe_of(path: Path) -> Recipe | None:
     """The recipe in a file, or None where it holds something else."""
     try:
-        return Recipe(**json.loads(path.read_text()))
+        return Recipe(**read_json(path, path.name))
     except (ValueError, TypeError):
         return None
+
+
+@contextmanager
+def _going_on(folder: Path) -> Iterator[None]:
+    """Whatever a file of an earlier call leads to, where it is damaged: one line."""
+    try:
+        yield
+    except OSError:  # says itself which file it is about
+        raise
+    except Exception as error:  # json, numpy and torch raise a dozen kinds
+        raise InputError(
+            f"--out: what an earlier training left in {folder} is damaged ({one_line(error)}): choose another folder"
+        ) from None
 
 
 def _checkpoint(trainer: Trainer, step: int, folder: Path) -> None:
@@ -304,13 +320,16 @@ def _resume(trainer: Trainer, folder: Path, log: Path) -> int:
     if not path.exists():
         log.unlink(missing_ok=True)
         return 0
-    step = trainer.load(torch.load(path, weights_only=True))
-    write_text(log, "".join(line + "\n" for line in log.read_text().splitlines()[:step]))
+    with _going_on(folder):
+        step = int(trainer.load(torch.load(path, weights_only=True)))
+        lines = log.read_text("utf-8").splitlines()[:step]
+    write_text(log, "".join(line + "\n" for line in lines))
     return step
 
 
 def _finish(trainer: Trainer, recipe: Recipe, folder: Path, log: Path) -> Path:
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    with _going_on(folder):
+        entries = [parse_json(line) for line in log.read_text("utf-8").splitlines()]
     weights = {k: v.half() if v.is_floating_point() else v for k, v in trainer.model.state_dict().items()}
     path = folder / "open_clip_model.safetensors"
     save_tensors(path, weights)

@@ -1,0 +1,77 @@
+"""What is read of a finished run's manifest.json and results.json, checked: anyone may have edited them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cmmlib.errors import InputError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _Data(_Part):
+    name: str
+    digest: str
+
+
+class _Model(_Part):
+    backbone: str | None
+    pretrained: str | None
+
+
+class _Study(_Part):
+    dataset: str
+    base_template: str | None = None
+    class_names: str | None = None
+    split: str | None = None
+    precision: str
+    storage: str
+
+
+class _Manifest(_Part):
+    id: str
+    study: _Study
+    data: _Data
+    model: _Model
+    templates: str | None = None
+    conditions: dict[str, bool] = {}
+    chapters: dict[str, dict[str, Any]] = {}
+
+
+class _Scores(_Part):
+    overall: float | None
+    worst: dict[str, float | None]
+    mean_per_class: float | None = None
+
+
+class _Method(_Scores):
+    name: str
+    base_worst: dict[str, float | None] = {}
+    base_worst_count: dict[str, int | None] = {}
+    base_worst_split_half: dict[str, float | None] = {}
+
+
+class _Results(_Part):
+    accuracy: _Scores | None = None
+    ensembles: list[_Method] | None = None
+
+
+SCHEMAS = {"manifest.json": _Manifest, "results.json": _Results}
+
+
+def check(name: str, content: dict[str, Any], run: str) -> None:
+    """Refuse a file whose parts that others read are missing or of another type.
+
+    Raises:
+        InputError: names the run, the file and the key.
+    """
+    try:
+        SCHEMAS[name].model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{run}: {where} in {name}: {first['msg'].lower()}; run `cmm run` again") from None
