@@ -81,7 +81,7 @@ REFUSED = {
     "unknown flag": ([*GOOD, "--sneed", "1"], "--sneed"),
     "flag without its value": (["--dataset"], "--dataset"),
     "a word too many": ([*GOOD, "fast"], "fast"),
-    "unknown chapter": ([*GOOD, "--only", "99"], "no chapter '99': there are 01_phenomenon, 02_cmm"),
+    "unknown chapter": ([*GOOD, "--only", "99"], "no chapter '99': there are 00_real_clip, 01_phenomenon"),
     "no chapter": ([*GOOD, "--only", ","], "no chapter"),
     "card of another kind": ([*GOOD, "--only", "90"], "--only: 90_data_card belongs to another kind of study"),
     "template without a slot": ([*GOOD, "--base-template", "a photo"], "'a photo' has no {}"),

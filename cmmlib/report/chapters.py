@@ -63,7 +63,8 @@ def chapters(only: str = "") -> list[Path]:
         return known
     chosen = []
     for wanted in (part.strip() for part in only.split(",")):
-        found = [path for path in known if path.stem == wanted or path.stem[:2] == wanted.zfill(2)]
+        number = wanted and wanted.zfill(2)
+        found = [path for path in known if path.stem == wanted or path.stem[:2] == number]
         if not found:
             raise InputError(f"--only: no chapter {wanted!r}: there are {', '.join(path.stem for path in known)}")
         chosen += found

@@ -61,7 +61,7 @@ def test_a_book_that_lacks_a_page_never_replaces_a_whole_one(lost, rebuilt, labe
 def test_a_first_run_without_all_chapters_is_refused(changed, labelled, tmp_path):
     said = cmm("book", changed, labelled, "--out", tmp_path / "out")
     assert (said.code, said.out) == (2, "")
-    lacking = "02_cmm, 03_enrichment, 04_ensemble, 05_unlabelled, 07_backbones, 08_without_labels"
+    lacking = "00_real_clip, 02_cmm, 03_enrichment, 04_ensemble, 05_unlabelled, 07_backbones, 08_without_labels"
     assert said.err == f"cmm: {changed.name} lacks {lacking}, which the book's pages quote: run it without --only\n"
     assert not (tmp_path / "out").exists()
 
