@@ -164,6 +164,15 @@ def make(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
     return subprocess.run(command, cwd=folder, env=env | variables, capture_output=True, text=True, check=False)
 
 
+def test_every_promise_names_tests_that_there_are():
+    tests = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    there = {name for text in tests for name in re.findall(r"^def (test_\w+)", text, re.M)}
+    rows = [line for line in (ROOT / "book" / "promises.md").read_text().splitlines() if line.startswith("| ")]
+    named = [re.findall(r"`(test_\w+)`", line.split("|")[2]) for line in rows if "| test |" not in line]
+    assert all(named)
+    assert {name for names in named for name in names} <= there
+
+
 def test_the_pages_have_the_settings_of_the_code():
     said = " ".join((ROOT / "book" / "method.md").read_text().split())
     assert f"is {ensemble.TEMPERATURE} standard deviations of the class's candidate CMMs" in said
