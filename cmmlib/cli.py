@@ -176,10 +176,10 @@ def describe(
         )
         tell(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
-    print(study.transcript or own_transcript_path())
     if enrichment.failed and not enrichment.descriptions:
         reason = Counter(enrichment.failed.values()).most_common(1)[0][0]
         raise ProviderError(f"llm: {study.llm} described no class: {reason}")
+    print(study.transcript or own_transcript_path())
 
 
 @app.command("book")
