@@ -59,8 +59,16 @@ def _end(number: int, _: object) -> None:
     raise _Ended(128 + number)
 
 
+def _require_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        raise InputError("the working folder has been deleted: change to one that exists") from None
+
+
 def _exit_code(arguments: list[str]) -> int:
     try:
+        _require_working_folder()
         result = app(arguments or ["--help"], standalone_mode=False)
         print(end="", flush=True)  # a full disk is told now, not by the end of the program
         return _stopped() if result == INTERRUPTED else result or 0  # typer turns Ctrl-C into that number

@@ -17,6 +17,7 @@ import pytest
 from conftest import refusal, write_images
 from finished_runs import CMM, cmm, write_embeddings
 from PIL import Image
+from synthetic_embeddings import CLASSES
 
 from cmmlib import Study
 from cmmlib.errors import ChapterError, InputError, ProviderError, visible, why
@@ -138,6 +139,45 @@ def test_a_pipe_is_not_written_over_and_read_to_its_end(tmp_path):
 
 
 @LINUX
+def test_a_run_is_not_written_into_its_images(tmp_path):
+    images = write_images(tmp_path / "images")
+    run = cmm("run", "--dataset", f"folder:{images}", "--only", "01", "--out", images / "cat" / "runs")
+    assert (run.code, run.out) == (2, "")
+    assert "lies in the folder of the images" in run.err
+    assert not (images / "cat" / "runs").exists()
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cmm("cache", "list").err == "cmm: the working folder has been deleted: change to one that exists\n"
+
+
+def test_what_an_embeddings_file_has_and_nobody_reads_is_told(tmp_path):
+    data = write_embeddings(tmp_path / "x.npz", labels=None, label=np.zeros(3))
+    assert (
+        "arrays that are not used: label; those that are: image_features"
+        in cmm("run", "--dataset", data, "--dry-run").out
+    )
+    names = np.array(["a", " ", *map(str, range(CLASSES - 2))])
+    refused = cmm("run", "--dataset", write_embeddings(tmp_path / "y.npz", classnames=names), "--dry-run")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "class 1 has an empty name" in refused.err
+    same = np.array(["Fox", "fox", *map(str, range(CLASSES - 2))])
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "z.npz", classnames=same), "--dry-run").out
+    assert "names that stand for more than one class: 'fox'" in said
+
+
+def test_templates_that_are_cut_are_told(tmp_path, tiny_clip):
+    (tmp_path / "pool.txt").write_text("a {}\n" + "word " * 100 + "{}\n")
+    images = f"folder:{write_images(tmp_path / 'images')}"
+    model = ("--backbone", f"local-dir:{tiny_clip}", "--dry-run")
+    said = cmm("run", "--dataset", images, *model, "--templates", tmp_path / "pool.txt").out
+    assert "templates longer than the text tower reads, and cut there: 'word word" in said
+    assert "class names longer" not in said
+
+
 def test_a_device_is_no_file():
     with pytest.raises(OSError, match="is a device"):
         content(Path("/dev/zero"))

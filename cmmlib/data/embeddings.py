@@ -13,10 +13,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.data.image_files import some
 from cmmlib.errors import InputError
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.text_files import parse_json
+
+KEYS = (
+    *("image_features", "text_features", "classnames", "labels", "prompts", "logit_scale"),
+    *("backbone", "pretrained", "image_ids"),
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,9 @@ def load_embeddings(path: Path) -> EmbeddingFile:
     classnames = _strings(raw, "classnames", path)
     prompts = _strings(raw, "prompts", path) if "prompts" in raw else [f"prompt {p}" for p in range(len(text_features))]
     _check_fit(path, image_features, text_features, classnames, prompts)
+    empty = next((c for c, name in enumerate(classnames) if not name.strip()), None)
+    if empty is not None:
+        raise InputError(f"{path.name}: class {empty} has an empty name: classnames needs a name for each class")
     check_embeddings(image_features, f"{path.name}: image_features")
     check_embeddings(texts, f"{path.name}: text_features")
     return EmbeddingFile(
@@ -134,8 +143,14 @@ def load_embeddings(path: Path) -> EmbeddingFile:
         digest=file_digests(path, [path])[0],
         stored_as=str(image_features.dtype).removeprefix("torch."),
         assumed=[] if "logit_scale" in raw else ["logit_scale = 100"],
-        remarks=_of_logit_scale(raw, path),
+        remarks=[*_of_logit_scale(raw, path), *_unused(raw)],
     )
+
+
+def _unused(raw: dict[str, Any]) -> list[str]:
+    """A line on arrays that are not read, where there are any: `label` may be meant for `labels`."""
+    others = sorted(raw.keys() - {*KEYS})
+    return [f"arrays that are not used: {some(others)}; those that are: {', '.join(KEYS)}"] if others else []
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:

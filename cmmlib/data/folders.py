@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from cmmlib.data.image_files import SHOWN, check_utf8, images_and_rest, is_junk, left_out, suffixes
+from cmmlib.data.image_files import SHOWN, check_utf8, images_and_rest, is_junk, left_out, some, suffixes
 from cmmlib.data.images import ImageFolder
 from cmmlib.errors import InputError, why
 from cmmlib.storage.cache import file_digests
 
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
 WORDNET_ID = re.compile(r"n\d{8}")
 
 
@@ -47,7 +48,10 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
     check_utf8([*folders, *paths])
     labels = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(images) for images, _ in found]))
     beside = [path for path in sorted(root.iterdir()) if not path.is_dir() and not is_junk(path.name)]
-    remarks = left_out([*beside, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
+    loose = [path.name for path in beside if path.suffix.lower() in suffixes()]
+    others = [path for path in beside if path.name not in loose]
+    remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
+    remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
     spoken = [folder.name.replace("_", " ") for folder in folders]
     return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
 
@@ -64,6 +68,8 @@ def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
     if names:
         pairs = (f"{folder.name} = {name}" for folder, name in zip(folders[:SHOWN], names, strict=False))
         return [f"class folders and names, in order: {', '.join(pairs)}{', ...' if len(folders) > SHOWN else ''}"]
+    if {folder.name.lower() for folder in folders} <= SPLITS:
+        return [f"class folders are called {some([f.name for f in folders])}: if these are splits, give --split NAME"]
     if all(WORDNET_ID.fullmatch(folder.name) for folder in folders):
         return [
             f"class names are WordNet ids ({folders[0].name}): give --class-names FILE, a name a line in this order"

@@ -22,7 +22,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from cmmlib.data.folders import image_digests
-from cmmlib.data.image_files import by_ending, decode, is_image, is_junk
+from cmmlib.data.image_files import by_ending, decode, is_image, is_junk, some
 from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.cache import cache_folder, read_memo, write_memo
@@ -95,7 +95,11 @@ def load_webdataset(
     classnames = names or (_class_names(root) if labelled else [])
     labels = _labels(samples, len(classnames)) if labelled else None
     digests = [sample.digest for _, sample in samples]
-    more = {"split": split, "templates": _templates(root), "remarks": _remarks(labels, labelled, rest)}
+    more = {
+        "split": split,
+        "templates": _templates(root),
+        "remarks": _remarks(labels, labelled, rest) + _beside(root / str(split)),
+    }
     return TarImages(root.name, classnames, labels, digests, root, samples, **more)
 
 
@@ -120,6 +124,13 @@ def _class_names(root: Path) -> list[str]:
 def _remarks(labels: torch.Tensor | None, labelled: bool, rest: list[str]) -> list[str]:
     unlabelled = labelled and labels is None
     return [*(["no image has a label beside it (.cls, .json)"] if unlabelled else []), *by_ending(rest)]
+
+
+def _beside(folder: Path) -> list[str]:
+    """A line on tar files that are no shards by the number of shards, where there are any."""
+    shards = {shard.name for shard in _shards(folder)}
+    others = sorted(path.name for path in folder.glob("*.tar") if path.name not in shards)
+    return [f"tar files beside the {len(shards)} of nshards.txt are left out: {some(others)}"] if others else []
 
 
 def _templates(root: Path) -> list[str] | None:

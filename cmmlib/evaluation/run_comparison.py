@@ -258,8 +258,8 @@ def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
     else:
         parts.append("these runs have different classes, so none is compared class by class\n")
     gained = gains(sides)
-    if len(gained):
-        wide = 100 * gained.pivot_table("gain_worst_10", "method", "run", sort=False)
+    wide = 100 * gained.pivot_table("gain_worst_10", "method", "run", sort=False) if len(gained) else gained
+    if len(wide):
         parts.append("gain in the worst 10 classes, points\n" + _text(wide.reset_index()))
     return "\n".join(parts)
 

@@ -170,24 +170,25 @@ def plan(study: Study, only: str = "") -> str:
         InputError: whatever `run_study` would refuse before it computes.
     """
     from cmmlib.data.load import ImageSet
-    from cmmlib.study.open_run import cut_names, study_backbone, study_data, template_pool
+    from cmmlib.study.open_run import check_out, cut_texts, shared_names, study_backbone, study_data, template_pool
     from cmmlib.study.run import is_blazon
     from cmmlib.study.run_files import read_run
 
     wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
     for folder in study.other_runs:
         read_run(folder)
+    check_out(study)
     data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
     sizes = f"{n_images:,} images, {len(data.classnames):,} classes"
     labels = "labels" if data.labels is not None else "no labels"
-    lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks]
+    lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks, *shared_names(data.classnames)]
     if isinstance(data, ImageSet):
         from cmmlib.models.embed import missing
 
         backbone = study_backbone(study)
-        template_pool(study, data)
-        lines += cut_names(backbone, study.base_template, data.classnames)
+        _, templates = template_pool(study, data)
+        lines += cut_texts(backbone, study, templates, data.classnames)
         n_missing = missing(backbone, data, study.storage)
         lines.append(f"model {backbone.public_name}: {n_missing:,} image embeddings to compute, the rest is cached")
     return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])

@@ -35,8 +35,9 @@ IMPORTS = (
 WITH_MODEL = (*IMPORTS, "cmmlib.evaluation.model_card")  # open_clip and torchvision: as much again
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",  # threads that wait sleep: where others use the processor, their loops cost the most
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as ipykernel sets it, before matplotlib is imported
 }
+# As ipykernel sets it, before matplotlib is imported; the user's own has no say.
+DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 
 
 class Kernel(AsyncKernelManager):
@@ -61,7 +62,7 @@ def forked(imports: Sequence[str]) -> Iterator[type[Kernel]]:
             command,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
-            env=SETTINGS | dict(os.environ),
+            env={**SETTINGS, **os.environ, **DRAWING},
             start_new_session=True,  # Ctrl-C is for the run, which then ends this process
         )
     try:
@@ -160,7 +161,7 @@ def _serve(connection: Connection, imports: Sequence[str]) -> None:
     os.setsid()  # a group of its own, to be stopped with its own processes
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
-    os.environ.update(SETTINGS | environment)
+    os.environ.update({**SETTINGS, **environment, **DRAWING})
     os.chdir(folder)
     sys.argv[1:] = arguments
 

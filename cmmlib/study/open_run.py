@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib.data.embeddings import EmbeddingFile
+from cmmlib.data.image_files import some
 from cmmlib.data.images import ImageSet
 from cmmlib.data.load import load_dataset
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
@@ -32,15 +35,35 @@ def open_run(study: Study) -> Run:
     """
     for folder in study.other_runs:
         read_run(folder)  # before anything is computed
+    check_out(study)
     data = study_data(study)
     if isinstance(data, EmbeddingFile):
         return _open_embeddings(study, data)
     return _open_images(study, data)
 
 
+def check_out(study: Study) -> None:
+    """A run is not written into the folder of images that it reads: the next would take its figures for images.
+
+    Raises:
+        InputError: `out` lies in the folder of the data.
+    """
+    kind, _, where = study.dataset.partition(":")
+    if kind in ("folder", "wds") and where and Path(study.out).is_relative_to(where):
+        raise InputError(f"out: {study.out} lies in the folder of the images, {where}: give --out elsewhere")
+
+
+def shared_names(classnames: Sequence[str]) -> list[str]:
+    """A line on names that stand for several classes, where there are any."""
+    counts = Counter(unicodedata.normalize("NFC", name).casefold().strip() for name in classnames)
+    shared = [repr(name) for name, n in counts.items() if n > 1]
+    return [f"names that stand for more than one class: {some(shared)}"] if shared else []
+
+
 def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
+    remarks = [*data.remarks, *shared_names(data.classnames)]
     facts = {
-        "data": _data_facts(data.name, data.digest, len(data.image_features), data.stored_as, remarks=data.remarks),
+        "data": _data_facts(data.name, data.digest, len(data.image_features), data.stored_as, remarks=remarks),
         "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
         "assumed": data.assumed,
     }
@@ -79,7 +102,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
     digests["answers"] = answers_digest(study.transcript)
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
-    remarks = [*data.remarks, *cut_names(backbone, study.base_template, data.classnames)]
+    remarks = [*data.remarks, *shared_names(data.classnames), *cut_texts(backbone, study, templates, data.classnames)]
     data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken, remarks)
     return Run(
         study=study,
@@ -100,13 +123,20 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     )
 
 
-def cut_names(backbone: Backbone, template: str, classnames: Sequence[str]) -> list[str]:
-    """A line on class names that are longer than the text tower reads, where there are any."""
-    cut = [name for name in classnames if not backbone.fits_context(fill(template, name))]
-    if not cut:
-        return []
-    more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
-    return [f"class names longer than the text tower reads, and cut there: {cut[0][:60]!r}{more}"]
+def cut_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:
+    """Lines on templates and class names that are longer than the text tower reads, where there are any."""
+    shortest = min(classnames, key=len)
+    long = [text for text in (study.base_template, *templates) if not backbone.fits_context(fill(text, shortest))]
+    lines = [f"templates longer than the text tower reads, and cut there: {_first(long)}"] if long else []
+    if study.base_template in long:
+        return lines
+    cut = [name for name in classnames if not backbone.fits_context(fill(study.base_template, name))]
+    return lines + ([f"class names longer than the text tower reads, and cut there: {_first(cut)}"] if cut else [])
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
+    return f"{texts[0][:60]!r}{more}"
 
 
 def study_backbone(study: Study) -> Backbone:

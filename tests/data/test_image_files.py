@@ -193,6 +193,17 @@ def test_wordnet_ids_are_told_to_be_no_names(tmp_path):
     assert "WordNet ids (n01855672): give --class-names FILE" in line
 
 
+def test_folders_that_are_splits_and_images_beside_the_class_folders_are_told(tmp_path):
+    for name in ("train", "val"):
+        (tmp_path / "set" / name / "cat").mkdir(parents=True)
+        picture().save(tmp_path / "set" / name / "cat" / "0.png")
+    picture().save(tmp_path / "set" / "loose.PNG")
+    assert load_folder(tmp_path / "set").remarks == [
+        "class folders are called train, val: if these are splits, give --split NAME",
+        "images outside the class folders are left out: loose.PNG",
+    ]
+
+
 def test_accents_of_one_and_of_two_characters_are_the_same_name(birds, tmp_path):
     (birds / "owl").rename(birds / "cafe\u0301")
     assert load_dataset(f"folder:{birds}").classnames == ["caf\u00e9", "crow"]

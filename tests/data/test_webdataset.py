@@ -220,6 +220,7 @@ def test_names_with_dots_labels_in_any_case_and_in_json_are_read(root):
     members = {"v1.0.png": png(1), "v1.0.CLS": b"1", "v1.1.tif": png(2), "v1.1.json": b'{"label": 2, "caption": "x"}'}
     members |= {"v1.2.PNG": png(3), "v1.2.json": b"0", "v1.2.txt": b"a caption", "__MACOSX/v1.3.png": b"0"}
     text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink(missing_ok=True)
     shard(root / "test" / "0.tar", members)
     data = load(root)
     assert data.image_ids == ["test/0.tar/v1.0.png", "test/0.tar/v1.1.tif", "test/0.tar/v1.2.PNG"]
@@ -229,6 +230,7 @@ def test_names_with_dots_labels_in_any_case_and_in_json_are_read(root):
 
 def test_images_without_any_label_are_told_to_be_unlabelled(root):
     text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink(missing_ok=True)
     shard(root / "test" / "0.tar", {"a.png": png(1), "b.png": png(2), "b.json": b'{"caption": "no label"}'})
     data = load(root)
     assert (data.labels, data.remarks) == (None, ["no image has a label beside it (.cls, .json)"])
@@ -248,12 +250,18 @@ def test_images_without_any_label_are_told_to_be_unlabelled(root):
 )
 def test_a_shard_that_says_two_things_or_nothing_is_refused(members, said, root):
     text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink(missing_ok=True)
     with tarfile.open(root / "test" / "0.tar", "w") as tar:
         for name, content in members:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     assert said in refusal(root)
+
+
+def test_tars_that_are_no_shards_are_told(root):
+    (root / "test" / "9.tar").write_bytes(b"")
+    assert load(root).remarks == ["tar files beside the 2 of nshards.txt are left out: 9.tar"]
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "1000000000000", "-1", "1 2", ""])
@@ -264,6 +272,7 @@ def test_a_number_of_shards_is_not_believed(number, root):
 
 def test_a_member_is_not_believed_to_be_larger_than_its_shard(root):
     text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink(missing_ok=True)
     info = tarfile.TarInfo("a.png")
     info.size = 10**12
     (root / "test" / "0.tar").write_bytes(info.tobuf() + bytes(10240))

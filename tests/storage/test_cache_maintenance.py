@@ -156,7 +156,7 @@ def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "many", "-1GB", "1 XB", "1GB 2"])
+@pytest.mark.parametrize("text", ["", "many", "-1GB", "1 XB", "1GB 2", "20"])
 def test_no_size_is_refused(text, own_cache):
     with pytest.raises(InputError, match="is no size"):
         parse_size(text)
