@@ -59,6 +59,13 @@ def test_prose_is_plain_markdown(path):
 
 
 @every_chapter
+def test_bold_is_for_the_heads_of_boxes_and_for_findings(path):
+    """Findings are said by functions ("In this run: ..."); prose has no other bold words."""
+    for cell in cells(path, "markdown"):
+        assert "**" not in re.sub(r"^> \*\*[^*]+\*\*$", "", cell.source, flags=re.M), cell.source
+
+
+@every_chapter
 def test_every_link_leads_somewhere(path):
     for cell in cells(path, "markdown"):
         for target in re.findall(r"\]\(([^)\s]+)\)", cell.source):
