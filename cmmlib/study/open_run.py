@@ -46,11 +46,12 @@ def check_out(study: Study) -> None:
     """A run is not written into the folder of images that it reads: the next would take its figures for images.
 
     Raises:
-        InputError: `out` lies in the folder of the data.
+        InputError: `out` lies in that folder.
     """
     kind, _, where = study.dataset.partition(":")
-    if kind in ("folder", "wds") and where and Path(study.out).is_relative_to(where):
-        raise InputError(f"out: {study.out} lies in the folder of the images, {where}: give --out elsewhere")
+    images = Path(where, study.split or "")
+    if kind == "folder" and Path(study.out).is_relative_to(images):
+        raise InputError(f"out: {study.out} lies in the folder of the images, {images}: give --out elsewhere")
 
 
 def shared_names(classnames: Sequence[str]) -> list[str]:
