@@ -7,7 +7,6 @@ how many images a class has, so no interval of an accuracy can be given.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 
 from cmmlib.errors import InputError
 from cmmlib.evaluation.bootstrap import bootstrap, spearman
+from cmmlib.storage.text_files import read_json
 
 SOURCE = "https://github.com/bethgelab/frequency_determines_performance"
 COMMIT = "11ef009"
@@ -59,7 +59,7 @@ def read_published(folder: Path) -> pd.DataFrame:
 
 def _accuracies(path: Path, **columns: str) -> pd.DataFrame:
     parts = []
-    for name, figures in _json(path).items():
+    for name, figures in read_json(path, str(path)).items():
         model = _MODEL.fullmatch(name)
         values, full = (figures.get(key) if isinstance(figures, dict) else None for key in ("classwise", "full"))
         if model is None or not isinstance(values, dict) or not values:
@@ -93,26 +93,16 @@ def read_counts(folder: Path) -> pd.DataFrame:
         ending = f"_{COUNTED}_{suffix}_search_counts.json"
         for path in sorted(folder.rglob(f"*{ending}")):
             data = path.name.removesuffix(ending)
-            rows += [(data, search, name, int(count)) for name, count in _json(path).items()]
+            rows += [(data, search, name, _count(path, n)) for name, n in read_json(path, str(path)).items()]
     if not rows:
         raise InputError(f"{folder} has no file like imagenet_{COUNTED}_lemmatized_search_counts.json")
     return pd.DataFrame(rows, columns=["data", "search", "class_name", "count"])
 
 
-def read_descriptions(file: Path) -> pd.DataFrame:
-    """Accuracies per class of one model with class names, `before`, and with descriptions, `after`; fractions."""
-    table = pd.read_csv(file)
-    return pd.DataFrame({"before": table["clip_standard"] / 100, "after": table["dclip_gpt3"] / 100})
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise InputError(f"{path} is not JSON") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is no JSON object")
-    return content
+def _count(path: Path, value: Any) -> int:
+    if isinstance(value, int) and value >= 0:
+        return value
+    raise InputError(f"{path}: a number of captions is an integer from 0 on, got {value!r}")
 
 
 # ---------------------------------------------------------------- tables

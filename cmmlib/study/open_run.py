@@ -128,16 +128,15 @@ def cut_texts(backbone: Backbone, study: Study, templates: Sequence[str], classn
     """Lines on templates and class names that are longer than the text tower reads, where there are any."""
     shortest = min(classnames, key=len)
     long = [text for text in (study.base_template, *templates) if not backbone.fits_context(fill(text, shortest))]
-    lines = [f"templates longer than the text tower reads, and cut there: {_first(long)}"] if long else []
+    lines = [f"templates longer than the text tower reads, and cut there: {_begun(long)}"] if long else []
     if study.base_template in long:
         return lines
     cut = [name for name in classnames if not backbone.fits_context(fill(study.base_template, name))]
-    return lines + ([f"class names longer than the text tower reads, and cut there: {_first(cut)}"] if cut else [])
+    return lines + ([f"class names longer than the text tower reads, and cut there: {_begun(cut)}"] if cut else [])
 
 
-def _first(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
-    return f"{texts[0][:60]!r}{more}"
+def _begun(texts: Sequence[str]) -> str:
+    return some([repr(text[:60]) for text in texts])
 
 
 def study_backbone(study: Study) -> Backbone:
