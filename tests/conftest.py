@@ -36,7 +36,7 @@ NO_REAL = "" if REAL.is_dir() else f"no real embeddings: {REAL} is missing, set 
 # Modules that the processes of pytest-xdist begin with, so that none ends with a dear one while the others are idle.
 # The first and the third make books that the fourth looks at.
 DEAREST = (
-    *("test_default_study", "test_sentences_of_studies", "test_book_pages", "test_browser", "test_notebooks"),
+    *("test_default_study", "test_sentences_of_studies", "test_book_pages", "test_notebooks", "test_browser"),
     *("test_kernels", "test_blazon_study", "test_student_notebooks", "test_heal", "test_cli", "test_outside"),
     *("test_plots", "test_embed", "test_book", "test_resume", "test_fuzz", "test_class_order", "test_claims"),
     *("test_blazon", "test_run", "test_llm", "test_describe"),
