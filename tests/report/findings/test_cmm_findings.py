@@ -13,6 +13,7 @@ import cmmlib.functional as F
 from cmmlib import Study
 from cmmlib.data.images import ImageSet
 from cmmlib.report.findings import cmm as findings
+from cmmlib.report.findings import prompts
 from cmmlib.study.open_run import study_data
 
 NAN = float("nan")
@@ -245,20 +246,20 @@ def ranked(overall: list[float | None], plainly: list[float], free: list[float])
     ],
 )
 def test_the_forms_are_compared_by_how_they_rank_the_prompts(table, said):
-    assert said in findings.prompts_said(table)
+    assert said in prompts.prompts_said(table)
 
 
 def test_without_labels_only_the_preferred_prompts_are_named():
-    told = findings.prompts_said(ranked([None, None], [1, 2], [2, 1]))
+    told = prompts.prompts_said(ranked([None, None], [1, 2], [2, 1]))
     assert told == 'plain CMM prefers the prompt "b &#123;&#125;", scale-free CMM "a &#123;&#125;".'
 
 
 def test_prompts_stand_in_the_order_of_cmm_without_empty_columns():
-    table = findings.prompt_table(ranked([0.1, 0.3, 0.2], [1, 2, 3], [3, 2, 1]))
+    table = prompts.prompt_table(ranked([0.1, 0.3, 0.2], [1, 2, 3], [3, 2, 1]))
     assert table["prompt"].tolist() == ["c {}", "b {}", "a {}"]
     assert table["overall"].tolist() == ["20.0 %", "30.0 %", "10.0 %"]
     assert list(table) == ["prompt", "overall", "cmm_mean", "cmm_mean_scale_free"]
-    assert list(findings.prompt_table(ranked([None], [1], [1]))) == ["prompt", "cmm_mean", "cmm_mean_scale_free"]
+    assert list(prompts.prompt_table(ranked([None], [1], [1]))) == ["prompt", "cmm_mean", "cmm_mean_scale_free"]
 
 
 def test_soft_cmm_by_hand_is_the_librarys():
