@@ -26,7 +26,12 @@ app = typer.Typer(
 )
 INTERRUPTED = 130
 ENDINGS = ("SIGTERM", "SIGHUP")  # what a scheduler, a closed terminal or a shutdown sends
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
+ELSEWHERE = "choose another place (--out, CMM_CACHE)"
+UNWRITABLE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space or {ELSEWHERE}"),
+    **dict.fromkeys((errno.EACCES, errno.EROFS, errno.EPERM), f"allow writing there or {ELSEWHERE}"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"a file lies where a folder is wanted, {ELSEWHERE}"),
+}
 
 
 def main() -> None:
@@ -95,7 +100,7 @@ def _of_system(error: OSError) -> str:
     """Whatever the system refuses, in a line: why, which file or folder, and what would help."""
     where = "" if error.filename is None else f" ({os.fsdecode(error.filename)})"
     if error.errno in UNWRITABLE:
-        return f"{os.strerror(error.errno).lower()}{where}: free space or choose another place (--out, CMM_CACHE)"
+        return f"{os.strerror(error.errno).lower()}{where}: {UNWRITABLE[error.errno]}"
     return f"{why(error)}{where}" + (": name another file or folder" if where else "")
 
 

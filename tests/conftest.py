@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test never waits for a hub
@@ -31,6 +33,11 @@ jaxtyping.install_import_hook(NAMES, "beartype.beartype")  # shapes in signature
 
 REAL = Path(os.environ.get("CMM_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "real")
 NO_REAL = "" if REAL.is_dir() else f"no real embeddings: {REAL} is missing, set CMM_REAL_DATA"
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&`; what tests start would ignore Ctrl-C as well
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Modules that the processes of pytest-xdist begin with, so that none ends with a dear one while the others are idle.

@@ -220,14 +220,14 @@ def _check_fit(
 def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> Tensor | None:
     if "labels" not in raw:
         return None
-    labels = _tensor(raw["labels"], f"{path.name}: labels")
-    if labels.is_floating_point() or labels.is_complex() or labels.shape != (n_images,):
-        raise InputError(f"{path.name}: labels must be {n_images} integers, got {labels.dtype} {list(labels.shape)}")
-    labels = labels.long()
+    stored = _tensor(raw["labels"], f"{path.name}: labels")
+    if stored.dtype == torch.bool or stored.is_floating_point() or stored.is_complex() or stored.shape != (n_images,):
+        raise InputError(f"{path.name}: labels must be {n_images} integers, got {stored.dtype} {list(stored.shape)}")
+    labels = stored.long()
     outside = ((labels < 0) | (labels >= n_classes)).nonzero()
     if len(outside):
         row = int(outside[0])
-        raise InputError(f"{path.name}: labels row {row} is {int(labels[row])}, outside 0..{n_classes - 1}")
+        raise InputError(f"{path.name}: labels row {row} is {stored[row].item()}, outside 0..{n_classes - 1}")
     return labels
 
 

@@ -52,6 +52,8 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
     others = [path for path in beside if path.name not in loose]
     remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
+    empty = [folder.name for folder, (images, _) in zip(folders, found, strict=True) if not images]
+    remarks += [f"class folders without an image, which stay classes: {some(empty)}"] if empty else []
     spoken = [folder.name.replace("_", " ") for folder in folders]
     return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import posixpath
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +89,7 @@ def load_webdataset(
     read = {f"{split}/{shard.name}": _contents(shard) for shard in _shards(root / str(split))}
     samples = [(shard, sample) for shard, contents in read.items() for sample in contents.samples]
     rest = [name for contents in read.values() for name in contents.rest]
+    doubts = [line for contents in read.values() for line in contents.doubts]
     if not samples:
         held = "; ".join(by_ending(rest)) or "nothing"
         raise InputError(f"wds: the shards of {root / str(split)} hold no image that is read here: {held}")
@@ -98,7 +99,7 @@ def load_webdataset(
     more = {
         "split": split,
         "templates": _templates(root),
-        "remarks": _remarks(labels, labelled, rest) + _beside(root / str(split)),
+        "remarks": _remarks(labels, labelled, rest) + _beside(root / str(split)) + (doubts if labelled else []),
     }
     return TarImages(root.name, classnames, labels, digests, root, samples, **more)
 
@@ -175,13 +176,16 @@ def _shards(folder: Path) -> list[Path]:
 
 
 class Contents(NamedTuple):
-    """The images of a shard, and the names of what is neither an image that is read here nor a label."""
+    """The images of a shard, the names of what is neither an image that is read here nor a label, and lines on labels
+    that contradict each other or have no image.
+    """
 
     samples: list[Sample]
     rest: list[str]
+    doubts: list[str]
 
 
-_MEMO = TypeAdapter(tuple[list[Sample], list[str]])
+_MEMO = TypeAdapter(tuple[list[Sample], list[str], list[str]])
 
 
 def _contents(shard: Path) -> Contents:
@@ -227,7 +231,16 @@ def _scan(shard: Path) -> Contents:
     samples = [
         Sample(image.name, image.offset_data, image.size, known.get(key), digests[key]) for key, image in images.items()
     ]
-    return Contents(samples, rest)
+    return Contents(samples, rest, _doubts(shard.name, labels, images.keys()))
+
+
+def _doubts(shard: str, labels: dict[str, dict[str, int | None]], images: Collection[str]) -> list[str]:
+    """Lines on labels of a shard that say two things of one image, or that have no image, where there are any."""
+    by_text, by_json = labels[".cls"], labels[".json"]
+    differ = sorted(key for key in by_text.keys() & by_json.keys() if by_json[key] not in (None, by_text[key]))
+    alone = sorted(key for key, label in (by_json | by_text).items() if label is not None and key not in images)
+    lines = [f"{shard}: labels of .cls and .json differ, .cls counts: {some(differ)}"] if differ else []
+    return lines + ([f"{shard}: labels without an image that is read here: {some(alone)}"] if alone else [])
 
 
 def _label_of_text(content: bytes) -> int:

@@ -16,7 +16,8 @@ import pandas as pd
 
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.text_files import content
-from cmmlib.study.run_files import read_run
+from cmmlib.study.made_files import require_whole
+from cmmlib.study.run_files import RESULTS, read_run
 from cmmlib.study.study import Study
 
 REFERENCE = Path(__file__).parent / "reference.csv"
@@ -30,8 +31,8 @@ class Check:
     """A figure of a run beside its reference.
 
     Attributes:
-        metric: `accuracy`, `mean_per_class`, or `worst_K`.
-        found: what the run measured, a fraction; None where it did not.
+        metric: `accuracy`, `mean_per_class`, `worst_K`, or `zero_classes`.
+        found: what the run measured, a fraction, or a number of classes; None where it did not.
         value, tolerance: the reference figure, and the difference that is no disagreement.
         source: where the reference is from, with its commit.
         causes: what sets the run apart from the reference and may explain a difference.
@@ -52,14 +53,17 @@ class Check:
     @property
     def sentence(self) -> str:
         """The figure, what the run measured, and what may explain a difference, in a line."""
-        head = f"{self.metric}: reference {100 * self.value:.2f} %, {self.source}"
+        is_count = self.metric == "zero_classes"
+        scale, shown, unit = (1, "{:g}", "classes") if is_count else (100, "{:.2f} %", "points")
+        head = f"{self.metric}: reference {shown.format(scale * self.value)}, {self.source}"
         if self.found is None:
             return f"{head}: not measured by this run"
-        head += f"; here {100 * self.found:.2f} %"
+        head += f"; here {shown.format(scale * self.found)}"
         if self.agrees:
-            return f"{head}: agrees within {100 * self.tolerance:.1f} points"
+            return f"{head}: agrees within {scale * self.tolerance:{'g' if is_count else '.1f'}} {unit}"
         causes = "; ".join(self.causes) or "nothing in the settings: other weights or preprocessing under this name"
-        return f"{head}: differs by {100 * (self.found - self.value):+.2f} points, likely because of {causes}"
+        difference = f"{scale * (self.found - self.value):{'+g' if is_count else '+.2f'}} {unit}"
+        return f"{head}: differs by {difference}, likely because of {causes}"
 
 
 def verify(folder: Path, reference: Path = REFERENCE) -> list[Check]:
@@ -69,6 +73,7 @@ def verify(folder: Path, reference: Path = REFERENCE) -> list[Check]:
         InputError: no finished run, no labels, or no figure of this model on this data set.
     """
     manifest, results = read_run(folder)
+    require_whole(folder, (RESULTS,))
     if results.get("accuracy") is None:
         raise InputError(
             f"{folder.name} has no accuracies to verify: its study has no labels, or chapter 01 did not run"
@@ -131,7 +136,7 @@ def _causes(row: Mapping[str, Any], manifest: Mapping[str, Any], has_mean: bool)
     pool = manifest.get("templates")
     if row["prompts"] == ENSEMBLE and not has_mean:
         yield "templates: the reference is of the mean of several, this run's figure of one"
-    elif row["prompts"] == ENSEMBLE and pool in GENERAL_POOLS and row["dataset"] != "imagenet":
+    elif row["prompts"] == ENSEMBLE and pool in GENERAL_POOLS and (row["dataset"], pool) != ("imagenet", "openai-80"):
         yield f"templates: the reference uses those of the data set, this run {pool}"
     if row["prompts"] != ENSEMBLE and study.get("base_template") != _default("base_template"):
         yield "templates: another base template"

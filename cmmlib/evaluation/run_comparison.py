@@ -20,9 +20,10 @@ from cmmlib import functional as F
 from cmmlib.errors import InputError
 from cmmlib.evaluation import evaluation, methods
 from cmmlib.study import enrich
+from cmmlib.study.made_files import require_whole
 from cmmlib.study.open_run import open_run
 from cmmlib.study.run import Run, other_weights
-from cmmlib.study.run_files import read_run
+from cmmlib.study.run_files import PER_CLASS, RESULTS, read_run
 from cmmlib.study.study import Study
 
 
@@ -62,11 +63,12 @@ def of_folder(folder: Path) -> RunSummary:
     """A finished run as its files say it.
 
     Raises:
-        InputError: no run, or one whose chapters 1 and 2 did not run.
+        InputError: no run, one whose results were changed by hand, or one whose chapters 1 and 2 did not run.
     """
     manifest, results = read_run(folder)
+    require_whole(folder, (RESULTS, PER_CLASS))
     try:
-        table = pd.read_csv(folder / "per_class.csv", keep_default_na=False, na_values=[""], dtype={"class_name": str})
+        table = pd.read_csv(folder / PER_CLASS, keep_default_na=False, na_values=[""], dtype={"class_name": str})
         names, suspicion = table["class_name"].fillna("").tolist(), _numbers(table["cmm_soft"])
         accuracy = _numbers(table["accuracy"]) if results.get("accuracy") else None
     except (OSError, ValueError, KeyError):
@@ -251,6 +253,8 @@ def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
     for column in ("overall", "worst", "gap"):
         shown[column] = 100 * shown[column].astype(float)
     parts = [_text(shown.rename(columns={"worst": f"worst {k}"}))] if len(shown) else []
+    without = [side.name for side in sides if side.accuracy is None]
+    parts += [f"without accuracies, so compared by CMM alone: {', '.join(without)}\n"] if without else []
     if same_classes(sides):
         parts.append(_text(agreement(sides, k)))
         names = [sides[0].classnames[c] for c in worst_everywhere(sides, k)]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line, tell
 from cmmlib.storage.cache import digest, file_digests, whole_file
 from cmmlib.storage.locks import locked
@@ -94,7 +95,7 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.study.open_run import open_run
 
     run = open_run(study)
-    for remark in run.facts["data"]["remarks"]:
+    for remark in (*run.facts["data"]["remarks"], *_of_broken(run.facts["data"].get("broken", []))):
         note(remark)
     notebooks = [path for path in wanted if belongs(path, run.conditions)]
     if not notebooks:
@@ -106,6 +107,11 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
         for path in notebooks:
             _bring_up_to_date(path, run, made, kernels)
     return run.folder
+
+
+def _of_broken(images: list[str]) -> list[str]:
+    """A line on images that could not be read, where there are any."""
+    return [f"images that cannot be read are left out, {len(images)} in all: {some(images)}"] if images else []
 
 
 def _made(run: Run, wanted: set[str]) -> Made:

@@ -11,7 +11,7 @@ import re
 import shlex
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from typing import Any
 from cmmlib.data.image_files import some
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import digest, file_digest
-from cmmlib.study.run_files import MANIFEST, read_columns, read_manifest, read_object
+from cmmlib.study.run_files import MANIFEST, RESULTS, read_columns, read_manifest, read_object
 from cmmlib.study.study import Study
 
-PLACES = ("results.json", "*.csv", "figures/*.svg", "figures/*.png", "classifiers/*.safetensors", "chapters/*.ipynb")
+PLACES = (RESULTS, "*.csv", "figures/*.svg", "figures/*.png", "classifiers/*.safetensors", "chapters/*.ipynb")
 ALL = "all"  # the part of a file that is compared as a whole
 BEING_WRITTEN = 2  # seconds; a temporary file that was written to later may be that of a notebook in Jupyter
 ENDINGS = "json|csv|svg|png|safetensors|ipynb"
@@ -52,7 +52,7 @@ class Made:
         files = manifest.get("files")
         if files is None:
             files = {f"chapters/{name}.ipynb": {"chapters": [name], "sha256": {}} for name in chapters}
-            files["results.json"] = {"chapters": list(chapters), "sha256": {}}
+            files[RESULTS] = {"chapters": list(chapters), "sha256": {}}
         kept = {name: [c for c in entry["chapters"] if c in known] for name, entry in files.items()}
         return cls(chapters, {name: {**files[name], "chapters": names} for name, names in kept.items() if names})
 
@@ -143,8 +143,11 @@ def _is_sound(file: Path, known: dict[str, str]) -> bool:
     return now is not None and (file.suffix == ".ipynb" or known.items() <= now.items())
 
 
-def require_whole(folder: Path) -> None:
+def require_whole(folder: Path, only: Collection[str] = ()) -> None:
     """Refuse a run that lacks what its chapters made.
+
+    Args:
+        only: files that matter, by their paths within the run; by default all, and every chapter that was begun.
 
     Raises:
         InputError: the first file that is missing or damaged, and the command that makes it again.
@@ -154,6 +157,8 @@ def require_whole(folder: Path) -> None:
     if manifest is not None:
         files = manifest.get("files") or Made.of(manifest, list(manifest["chapters"])).files
         begun = {name for entry in files.values() for name in entry["chapters"]} - manifest["chapters"].keys()
+        if only:
+            files, begun = {name: entry for name, entry in files.items() if name in only}, set()
         lost = lost_files(folder, files) or [f"chapters/{name}.ipynb" for name in sorted(begun)]
     if lost:
         remedy = f"the study's own command heals it: {command(manifest, folder)}"

@@ -29,6 +29,7 @@ from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.worst import default_worst_k
 from cmmlib.study.run_files import (
     MANIFEST,
+    RESULTS,
     SCHEMA_VERSION,
     git_commit,
     merge_columns,
@@ -138,7 +139,7 @@ class Run:
 
     def record(self, **sections: Any) -> None:
         """Put sections into results.json. NaN becomes null; what other chapters wrote stays."""
-        merge_sections(self.folder / "results.json", sections)
+        merge_sections(self.folder / RESULTS, sections)
 
     def record_table(self, name: str, table: pd.DataFrame, key: str) -> None:
         """Put columns into a CSV of the run folder, beside the columns that other chapters wrote."""

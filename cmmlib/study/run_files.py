@@ -20,6 +20,8 @@ from cmmlib.study import run_schema
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+RESULTS = "results.json"
+PER_CLASS = "per_class.csv"
 RUNNING = ".running.lock"  # held while a study is executed
 RECORDING = ".recording.lock"  # held while a file that chapters share is read and written again
 PACKAGES = (
@@ -136,12 +138,12 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         InputError: the folder is no run, its files cannot be read, or hold something else than what is read of them.
     """
-    manifest, results = (read_object(folder / name) for name in ("manifest.json", "results.json"))
+    manifest, results = (read_object(folder / name) for name in (MANIFEST, RESULTS))
     if manifest is None or results is None:
-        name = "manifest.json" if manifest is None else "results.json"
+        name = MANIFEST if manifest is None else RESULTS
         raise InputError(f"{folder} is no finished run: it lacks a readable {name}; run `cmm run` first")
-    run_schema.check("manifest.json", manifest, folder.name)
-    run_schema.check("results.json", results, folder.name)
+    run_schema.check(MANIFEST, manifest, folder.name)
+    run_schema.check(RESULTS, results, folder.name)
     return manifest, results
 
 

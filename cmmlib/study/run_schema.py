@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cmmlib.errors import InputError
+
+Version = Literal[1]  # `run_files.SCHEMA_VERSION`
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -33,6 +36,7 @@ class _Study(_Part):
 
 
 class _Manifest(_Part):
+    schema_version: Version = 1
     id: str
     study: _Study
     data: _Data
@@ -43,19 +47,20 @@ class _Manifest(_Part):
 
 
 class _Scores(_Part):
-    overall: float | None
-    worst: dict[str, float | None]
-    mean_per_class: float | None = None
+    overall: Share | None
+    worst: dict[str, Share | None]
+    mean_per_class: Share | None = None
 
 
 class _Method(_Scores):
     name: str
-    base_worst: dict[str, float | None] = {}
+    base_worst: dict[str, Share | None] = {}
     base_worst_count: dict[str, int | None] = {}
-    base_worst_split_half: dict[str, float | None] = {}
+    base_worst_split_half: dict[str, Share | None] = {}
 
 
 class _Results(_Part):
+    schema_version: Version = 1
     accuracy: _Scores | None = None
     ensembles: list[_Method] | None = None
 

@@ -85,7 +85,7 @@ def checked_sentences(answer: Any, fits_context: Callable[[str], bool] = lambda 
         fits_context: whether the text tower reads a sentence to its end.
 
     Raises:
-        ValueError: fewer than three sentences are left, or the answer is no JSON list of strings; the reason.
+        ValueError: fewer than three sentences are left, or the answer is empty or no JSON list of strings; the reason.
     """
     sentences = _parsed(answer) if isinstance(answer, str) else answer
     if not isinstance(sentences, list | tuple) or not all(isinstance(s, str) for s in sentences):
@@ -103,6 +103,8 @@ def _parsed(text: str) -> Any:
     """The list of sentences in an answer, or what stands in its place; the longest list where there are several."""
     if len(text) > LONGEST_ANSWER:
         raise ValueError(f"an answer of {len(text):,} characters")
+    if not text.strip():
+        raise ValueError("an empty answer")
     values = [value.get("descriptions") if isinstance(value, dict) else value for value in _json_values(text)]
     if not values:
         raise ValueError("no JSON")

@@ -204,6 +204,15 @@ def test_folders_that_are_splits_and_images_beside_the_class_folders_are_told(tm
     ]
 
 
+def test_class_folders_without_an_image_stay_classes_and_are_told(birds):
+    (birds / "emu").mkdir()
+    data = load_folder(birds)
+    assert (data.classnames, data.remarks) == (
+        ["crow", "emu", "owl"],
+        ["class folders without an image, which stay classes: emu"],
+    )
+
+
 def test_accents_of_one_and_of_two_characters_are_the_same_name(birds, tmp_path):
     (birds / "owl").rename(birds / "cafe\u0301")
     assert load_dataset(f"folder:{birds}").classnames == ["caf\u00e9", "crow"]

@@ -194,6 +194,8 @@ def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
         ({"image_features": np.ones((5, 4), np.int64)}, ["image_features holds", "int64", "floating-point"]),
         ({"labels": np.array([0, 1, 3, 0, 0])}, ["labels row 2 is 3", "0..2"]),
         ({"labels": np.array([0, 1, 2, 0, -1])}, ["labels row 4 is -1"]),
+        ({"labels": np.array([0, 1, 2, 0, 2**64 - 1], dtype=np.uint64)}, ["labels row 4 is 18446744073709551615"]),
+        ({"labels": np.array([True, False, True, False, True])}, ["labels must be 5 integers, got torch.bool"]),
         ({"labels": np.zeros(5)}, ["labels must be 5 integers"]),
         ({"labels": np.zeros(4, int)}, ["labels must be 5 integers", "[4]"]),
         ({"labels": np.zeros((5, 1), int)}, ["labels must be 5 integers"]),

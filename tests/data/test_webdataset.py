@@ -17,7 +17,7 @@ from data_sets import png, shard, text, web_data_set
 
 from cmmlib.data import webdataset
 from cmmlib.data.load import load_dataset
-from cmmlib.data.webdataset import TarImages
+from cmmlib.data.webdataset import TarImages, load_webdataset
 from cmmlib.errors import InputError
 
 
@@ -226,6 +226,29 @@ def test_names_with_dots_labels_in_any_case_and_in_json_are_read(root):
     assert data.image_ids == ["test/0.tar/v1.0.png", "test/0.tar/v1.1.tif", "test/0.tar/v1.2.PNG"]
     assert data.labels.tolist() == [1, 2, 0]
     assert data.remarks == ["files left out, no images that are read here: 1 .txt"]
+
+
+def test_labels_that_differ_or_have_no_image_are_told(root):
+    members = {
+        "a.png": png(1),
+        "a.cls": b"1",
+        "a.json": b"2",
+        "b.png": png(2),
+        "b.cls": b"0",
+        "b.json": b'{"label": 0}',
+    }
+    members |= {"c.png": png(3), "c.cls": b"2", "c.json": b'{"caption": "x"}', "d.cls": b"1", "e.json": b"1"}
+    text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink(missing_ok=True)
+    shard(root / "test" / "0.tar", members)
+    for _ in range(2):  # the second is from the cache
+        data = load(root)
+        assert data.labels.tolist() == [1, 0, 2]
+        assert data.remarks == [
+            "0.tar: labels of .cls and .json differ, .cls counts: a",
+            "0.tar: labels without an image that is read here: d, e",
+        ]
+    assert load_webdataset(str(root), labelled=False).remarks == []
 
 
 def test_images_without_any_label_are_told_to_be_unlabelled(root):

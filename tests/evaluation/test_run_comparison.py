@@ -118,6 +118,7 @@ def test_names_of_classes_come_back_as_they_were(hostile, tmp_path):
         shutil.copytree(hostile, copied)
         table = pd.read_csv(copied / "per_class.csv", keep_default_na=False).assign(class_name=name)
         table.to_csv(copied / "per_class.csv", index=False)
+        as_of_an_earlier_version(copied)
         assert set(run_comparison.of_folder(copied).classnames) == {name}
 
 
@@ -134,15 +135,68 @@ def test_runs_that_cannot_be_compared_are_refused(labelled, changed, tmp_path):
         assert done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern", "edit"),
+    [
+        ("manifest.json", r'"seed": \d+', '"seed": 99'),
+        ("results.json", r'"overall": 0\.\d+', '"overall": 0.99'),
+        ("results.json", r"(?s).*", "{}"),
+        ("per_class.csv", r"0\.\d+", "0.99"),
+    ],
+)
+def test_results_that_somebody_edited_are_not_compared(name, pattern, edit, labelled, unlabelled, tmp_path):
+    edited = tmp_path / "edited"
+    shutil.copytree(labelled, edited)
+    text, n_edits = re.subn(pattern, edit, (edited / name).read_text(), count=1)
+    assert n_edits == 1
+    (edited / name).write_text(text)
+    commands = [("compare", unlabelled, edited), ("verify", edited)]
+    for command in commands if name != "per_class.csv" else commands[:1]:  # `verify` reads no table
+        said = cmm(*command)
+        assert (said.code, said.out) == (2, ""), said
+        assert f"edited is damaged, as {name} shows" in said.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schema_version": 99}, "schema_version in results.json: input should be 1"),
+        ({"accuracy": {"overall": 81.7, "worst": {}}}, "accuracy.overall in results.json: input should be less than"),
+        ({"accuracy": {"overall": 0.8, "worst": {"10": -0.1}}}, "accuracy.worst.10 in results.json"),
+    ],
+)
+def test_results_that_no_run_can_have_are_refused(changes, said, labelled, unlabelled, tmp_path):
+    edited = tmp_path / "edited"
+    shutil.copytree(labelled, edited)
+    as_of_an_earlier_version(edited)
+    results = json.loads((edited / "results.json").read_text())
+    (edited / "results.json").write_text(json.dumps({**results, **changes}))
+    done = cmm("compare", edited, unlabelled)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_a_run_without_accuracies_is_named(labelled, unlabelled):
+    said = cmm("compare", labelled, unlabelled)
+    name = run_comparison.with_distinct_names([run_comparison.of_folder(run) for run in (labelled, unlabelled)])[1].name
+    assert f"without accuracies, so compared by CMM alone: {name}" in said.out
+
+
 # ---------------------------------------------------------------- the command
+
+
+def as_of_an_earlier_version(folder: Path, **changes) -> None:
+    """Give a run a manifest without checksums, and with changes."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    kept = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
+    (folder / "manifest.json").write_text(json.dumps({**kept, **changes}))
 
 
 def another_model(labelled: Path, folder: Path) -> Path:
     """The labelled run as another model might have made it: other accuracies, another id."""
     shutil.copytree(labelled, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    model = {**manifest["model"], "backbone": "another"}
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "id": folder.name, "model": model}))
+    model = json.loads((folder / "manifest.json").read_text())["model"]
+    as_of_an_earlier_version(folder, id=folder.name, model={**model, "backbone": "another"})
     table = pd.read_csv(folder / "per_class.csv")
     table.assign(accuracy=table["accuracy"][::-1].to_numpy()).to_csv(folder / "per_class.csv", index=False)
     return folder

@@ -15,7 +15,7 @@ import pytest
 from finished_runs import Said, cmm, write_chapter, write_embeddings
 
 from cmmlib.errors import ChapterError
-from cmmlib.report import chapters
+from cmmlib.report import book, chapters
 from cmmlib.study.made_files import drop_left_behind
 from cmmlib.study.run import Run
 from cmmlib.study.run_files import merge_columns, merge_sections, read_run
@@ -93,6 +93,8 @@ def story(tmp_path, monkeypatch) -> Story:
         target.parent.mkdir(exist_ok=True)
         shutil.copy(source, target)
 
+    for module in (chapters, book):  # both by name, so that none is imported while the other is replaced
+        monkeypatch.setattr(module, "source", chapters.source)
     monkeypatch.setattr(chapters, "source", lambda name: tmp_path / "notebooks")
     monkeypatch.setattr(chapters, "_execute", execute)
     monkeypatch.setattr("cmmlib.report.kernels.forked", lambda imports: nullcontext())

@@ -156,7 +156,7 @@ def test_sentences_that_do_not_fit_are_left_out_and_do_not_count():
         ("I'm sorry, but I cannot help with that.", "no JSON"),
         ('{"descriptions": ["A lion.", "A bea', "no JSON"),
         ("```json\n```", "no JSON"),
-        ("", "no JSON"),
+        (" \n", "an empty answer"),
         ("[" * 50_000, "no JSON"),  # deeper than Python recurses
         ("Well: " + "[" * 50_000, "no JSON"),
         ("<think>" + json.dumps(THREE), "no JSON"),  # it never came to an answer

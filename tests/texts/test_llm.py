@@ -218,9 +218,9 @@ class Pauses(list):
 BAD = {
     "half a JSON": (chat('{"descriptions": ["A lion stands.", "The li'), "no JSON"),
     "a refusal": (chat("I'm sorry, but I can't help with that."), "no JSON"),
-    "nothing": (chat(""), "no JSON"),
-    "null": (chat(None), "no JSON"),
-    "no choices": (chat("", choices=[]), "no JSON"),
+    "nothing": (chat(""), "an empty answer"),
+    "null": (chat(None), "an empty answer"),
+    "no choices": (chat("", choices=[]), "an empty answer"),
     "a string": (chat('{"descriptions": "A lion stands. It is gold."}'), "no list of sentences"),
     "numbers": (chat('{"descriptions": [1, 2, 3, 4]}'), "no list of sentences"),
     "another key": (chat('{"sentences": ["A.", "B.", "C."]}'), "no list of sentences"),
