@@ -12,17 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import open_clip
 import pandas as pd
 
 from cmmlib.evaluation import published
-from cmmlib.storage.cache import whole_file
-
-
-def parameters(backbone: str) -> float:
-    """Parameters of both towers, in millions."""
-    model = open_clip.create_model(backbone, device="meta")  # no weights, no memory
-    return round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
+from cmmlib.evaluation.published_files import REGISTRY, n_parameters
+from cmmlib.storage.cache import file_digests, whole_file, write_text
 
 
 def descriptions(file: Path) -> pd.DataFrame:
@@ -38,7 +32,7 @@ def main() -> None:
     args = parser.parse_args()
     accuracies = published.read_published(args.clone)
     models = published.model_table(accuracies)
-    models["parameters"] = models["backbone"].map({name: parameters(name) for name in models["backbone"].unique()})
+    models["parameters"] = models["backbone"].map({name: n_parameters(name) for name in models["backbone"].unique()})
     tables = {
         "models": models,
         "agreement": published.agreement_table(accuracies),
@@ -51,6 +45,17 @@ def main() -> None:
         with whole_file(file) as temporary:
             table.round(4).to_csv(temporary, index=False, lineterminator="\n")
         print(f"{file}: {len(table)} rows")
+    write_text(REGISTRY, registry(args.clone))
+
+
+def registry(clone: Path) -> str:
+    """A line a file: its path in the repository and its SHA-256."""
+    lines = []
+    for folder, pattern in (("zero_shot_evaluations", "*_results.json"), ("search_counts", "*_search_counts.json")):
+        for path in sorted(clone.rglob(pattern), key=lambda path: path.name):
+            if folder != "search_counts" or path.name.endswith(published.COUNT_ENDINGS):
+                lines.append(f"{folder}/{path.name} {file_digests(path.parent, [path])[0]}\n")
+    return "".join(lines)
 
 
 if __name__ == "__main__":

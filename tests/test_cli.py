@@ -182,6 +182,7 @@ def test_flags_arrive_in_the_study(inputs, work, monkeypatch):
         "max_requests": 5,
         "max_cost": 0.5,
         "compare_with": "/runs/other-12345678",
+        "published": "fetch",
         "seed": 7,
         "precision": "bf16",
         "analysis_precision": "bf16",

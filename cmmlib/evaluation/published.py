@@ -27,6 +27,7 @@ COUNTS = {  # how captions were searched for the names
     "integrated_tlemmatized_i0.7": "text and image tag",
 }
 COUNTED = "laion400m"  # the training data whose captions were counted
+COUNT_ENDINGS = tuple(f"_{COUNTED}_{suffix}_search_counts.json" for suffix in COUNTS)
 KS = (1, 5, 10, 20)
 SHARE = 0.05  # of the classes: a worst set that can be compared between data sets of different size
 EVERYWHERE = 0.8  # of all models and prompt sets: a class at 0 in so many fails for its name or its labels
@@ -89,8 +90,7 @@ def read_counts(folder: Path) -> pd.DataFrame:
         InputError: there are no such files, or one is not JSON.
     """
     rows = []
-    for suffix, search in COUNTS.items():
-        ending = f"_{COUNTED}_{suffix}_search_counts.json"
+    for ending, search in zip(COUNT_ENDINGS, COUNTS.values(), strict=True):
         for path in sorted(folder.rglob(f"*{ending}")):
             data = path.name.removesuffix(ending)
             rows += [(data, search, name, _count(path, n)) for name, n in read_json(path, str(path)).items()]
@@ -255,7 +255,8 @@ def curve_table(published: pd.DataFrame, data: str = "imagenet", points: int = 5
 
 def shipped(name: str) -> pd.DataFrame:
     """A table that comes with the package: `models`, `agreement`, `frequency`, `selection` or `curves`."""
-    return pd.read_csv(TABLES / f"{name}.csv")
+    table = pd.read_csv(TABLES / f"{name}.csv")
+    return table.fillna({"names": ""}) if "names" in table else table
 
 
 def nearest_to(models: pd.DataFrame, overall: float, data: str = "imagenet") -> dict[str, Any]:

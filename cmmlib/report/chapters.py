@@ -176,7 +176,15 @@ def plan(study: Study, only: str = "") -> str:
         InputError: whatever `run_study` would refuse before it computes.
     """
     from cmmlib.data.load import ImageSet
-    from cmmlib.study.open_run import check_out, cut_texts, shared_names, study_backbone, study_data, template_pool
+    from cmmlib.study.open_run import (
+        check_out,
+        cut_texts,
+        published_digests,
+        shared_names,
+        study_backbone,
+        study_data,
+        template_pool,
+    )
     from cmmlib.study.run import is_blazon
     from cmmlib.study.run_files import read_run
 
@@ -184,6 +192,7 @@ def plan(study: Study, only: str = "") -> str:
     for folder in study.other_runs:
         read_run(folder)
     check_out(study)
+    published_digests(study)
     data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
     sizes = f"{n_images:,} images, {len(data.classnames):,} classes"

@@ -17,9 +17,10 @@ from cmmlib.data.images import ImageSet
 from cmmlib.data.load import load_dataset
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.errors import InputError
+from cmmlib.storage.cache import file_digests
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
-from cmmlib.study.study import Study
+from cmmlib.study.study import FETCH, Study
 from cmmlib.texts.templates import PromptBank, fill, load_templates
 from cmmlib.texts.transcripts import answers_digest
 
@@ -36,6 +37,7 @@ def open_run(study: Study) -> Run:
     for folder in study.other_runs:
         read_run(folder)  # before anything is computed
     check_out(study)
+    published_digests(study)
     data = study_data(study)
     if isinstance(data, EmbeddingFile):
         return _open_embeddings(study, data)
@@ -54,6 +56,24 @@ def check_out(study: Study) -> None:
         raise InputError(f"out: {study.out} lies in the folder of the images, {images}: give --out elsewhere")
 
 
+def published_digests(study: Study) -> dict[str, Any]:
+    """What a study's published accuracies are, for its id: digests of the files, or `fetch`, which is one commit.
+
+    Raises:
+        InputError: a folder without such files.
+    """
+    if study.published in (None, FETCH):
+        return {"published": FETCH} if study.published else {}
+    folder = Path(study.published)
+    files = sorted(folder.rglob("*_results.json")) + sorted(folder.rglob("*_search_counts.json"))
+    if not files:
+        raise InputError(
+            f"published: {folder} has no file like imagenet_class_results.json: "
+            "give a clone of the repository that chapter 0 names, or fetch"
+        )
+    return {"published": file_digests(folder, files)}
+
+
 def shared_names(classnames: Sequence[str]) -> list[str]:
     """A line on names that stand for several classes, where there are any."""
     counts = Counter(unicodedata.normalize("NFC", name).casefold().strip() for name in classnames)
@@ -68,7 +88,8 @@ def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
         "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
         "assumed": data.assumed,
     }
-    run_id = study.run_id(data.name, {"data": data.digest, "classnames": data.classnames})
+    digests = {"data": data.digest, "classnames": data.classnames, **published_digests(study)}
+    run_id = study.run_id(data.name, digests)
     return Run(
         study=study,
         id=run_id,
@@ -101,7 +122,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     image_features, data, broken = _image_features(study, backbone, data)
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
-    digests["answers"] = answers_digest(study.transcript)
+    digests |= {"answers": answers_digest(study.transcript), **published_digests(study)}
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
     remarks = [*data.remarks, *shared_names(data.classnames), *cut_texts(backbone, study, templates, data.classnames)]
     data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken, remarks)

@@ -23,6 +23,7 @@ PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
 FILES = {".pt", ".pth", ".bin", ".safetensors", ".txt"}  # endings of what a field names by its path
 WEB = "wds:"  # before a path, or before a name on the hub
 PATHS = ("class_names", "classes", "transcript", "data_root", "out")
+FETCH = "fetch"  # in place of a folder of published accuracies: their repository
 # Where and how fast a study runs: these fields change no number and stay out of its id.
 PLACES = {
     *("out", "data_root", "device", "batch_size", "workers", "max_broken"),
@@ -31,7 +32,7 @@ PLACES = {
 # The parameters that a notebook shows; the others are set by the same names.
 COMMON = ("dataset", "backbone", "pretrained", "limit", "seed")
 # Later than the first run ids: at its default such a field stays out of the id.
-LATER = {"analysis_precision"}
+LATER = {"analysis_precision", "published"}
 # Which kinds of data set use a field; every kind uses those that are not named.
 NOT_EMBEDDINGS = frozenset({"blazon", "folder", "wds", "named"})
 USED_BY = {
@@ -54,7 +55,7 @@ LARGEST = 10**12  # of an integer
 # These are told by the contents of what they choose or name.
 CONTENTS = {
     *("dataset", "backbone", "pretrained", "class_names", "classes", "split", "limit", "templates", "transcript"),
-    "compare_with",
+    *("compare_with", "published"),
 }
 
 
@@ -88,6 +89,10 @@ class Study(BaseModel):
     max_requests: int | None = Field(None, ge=0, description="budget of live requests")
     max_cost: float | None = Field(None, ge=0, description="budget of live requests in US dollars")
     compare_with: str | None = Field(None, description="finished runs' folders, comma between, for chapter 7")
+    published: str | None = Field(
+        None,
+        description="chapter 0's source: a folder of published accuracies, or fetch [default: the package's tables]",
+    )
     seed: int = Field(0, ge=0, description="seed of rendered images, splits and draws")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="fp32, bf16 or fp16: number format in the model"
@@ -172,6 +177,11 @@ class Study(BaseModel):
         is_path = prefix in PATH_PREFIXES or info.field_name in PATHS or _looks_like_a_path(path)
         is_path = is_path or (prefix == WEB and Path(path).is_dir()) or (not prefix and _is_file_here(path))
         return prefix + str(_resolved(path)) if is_path else value
+
+    @field_validator("published")
+    @classmethod
+    def _absolute_unless_fetched(cls, value: str | None) -> str | None:
+        return value if value in (None, FETCH) else str(_resolved(value))
 
     @field_validator("compare_with")
     @classmethod

@@ -284,6 +284,7 @@ CHANGED = {
     "max_requests": 1,
     "max_cost": 1.0,
     "compare_with": "/runs/other",
+    "published": "/published",
     "seed": 1,
     "precision": "bf16",
     "analysis_precision": "bf16",

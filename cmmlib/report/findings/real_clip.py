@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cmmlib.evaluation import published
-from cmmlib.report.formatting import counted, decimal, join_names, names, percent, points
+from cmmlib.report.formatting import counted, decimal, join_names, names, percent, plain, points
 from cmmlib.study.run import Run
+from cmmlib.study.study import FETCH
 
 PAPER = 0.641  # overall accuracy on ImageNet in the abstract of Shao et al., with ten classes at 0
 SOURCE = "In the published figures"  # how a sentence begins that is not of this run
@@ -19,8 +21,18 @@ Row = Mapping[str, Any]
 
 
 def model_name(row: Row) -> str:
-    """Backbone and training data."""
-    return f"{row['backbone']} {row['pretrained']}"
+    """Backbone and training data, in a sentence."""
+    return plain(f"{row['backbone']} {row['pretrained']}")
+
+
+def where(models: pd.DataFrame, source: str | None) -> str:
+    """How many published models and data sets there are, and where the figures come from."""
+    n_models = len(models[["backbone", "pretrained"]].drop_duplicates())
+    origin = {None: "from the tables of the package", FETCH: "from the authors' repository"}
+    return (
+        f"{n_models} models on {models['data'].nunique()} data sets, "
+        f"{origin.get(source) or f'from the files of {plain(Path(str(source)).name)}'}."
+    )
 
 
 def title(run: Run) -> str:
@@ -32,11 +44,11 @@ def some_rows(models: pd.DataFrame) -> pd.DataFrame:
     """Rows of `published.model_table`: the largest models on ImageNet with the template ensemble."""
     chosen = [row for row in models.to_dict("records") if row["data"] == "imagenet"]
     chosen = [row for row in chosen if row["prompts"] == published.PROMPTS["ensemble"]]
-    largest = sorted(chosen, key=lambda row: -row["parameters"])[:SHOWN]
+    largest = sorted(chosen, key=_size, reverse=True)[:SHOWN]
     return pd.DataFrame(
         {
-            "model": model_name(row),
-            "parameters (millions)": f"{row['parameters']:,.0f}",
+            "model": f"{row['backbone']} {row['pretrained']}",
+            "parameters (millions)": decimal(row["parameters"], 0),
             "overall": percent(row["overall"]),
             "worst 10": percent(row["worst_10"]),
             "worst twentieth": percent(row["worst_share"]),
@@ -44,6 +56,11 @@ def some_rows(models: pd.DataFrame) -> pd.DataFrame:
         }
         for row in largest
     )
+
+
+def _size(row: Row) -> float:
+    """Parameters in millions; an architecture that open_clip does not have counts as the smallest."""
+    return row["parameters"] if row["parameters"] == row["parameters"] else 0.0
 
 
 def near_the_paper(row: Row) -> str:
@@ -74,9 +91,9 @@ def far_below(models: pd.DataFrame) -> str:
 def scale(models: pd.DataFrame) -> str:
     """Does scale repair the tail? With the same training data, the smallest model and the largest; then more data."""
     rows: dict[str, list[Row]] = {}
-    for row in sorted(models.to_dict("records"), key=lambda row: row["parameters"]):
+    for row in sorted(models.to_dict("records"), key=_size):
         rows.setdefault(row["pretrained"], []).append(row)
-    large = [f"{data}, from {_ends(some, 'backbone')}" for data, some in rows.items() if len(some) > 2]
+    large = [f"{plain(data)}, from {_ends(some, 'backbone')}" for data, some in rows.items() if len(some) > 2]
     same = [row for some in rows.values() for row in some if row["backbone"] == "ViT-B-32"]
     more = _ends(sorted(same, key=lambda row: row["overall"]), "pretrained")
     return (
@@ -86,7 +103,7 @@ def scale(models: pd.DataFrame) -> str:
 
 
 def _ends(rows: Sequence[Row], key: str) -> str:
-    told = [f"{row[key]} ({percent(row['overall'])}, {percent(row['worst_10'])})" for row in (rows[0], rows[-1])]
+    told = [f"{plain(row[key])} ({percent(row['overall'])}, {percent(row['worst_10'])})" for row in (rows[0], rows[-1])]
     return " to ".join(told)
 
 
@@ -131,12 +148,15 @@ def agreement(table: pd.DataFrame) -> str:
     rows = table.sort_values("median", kind="stable").to_dict("records")
     low, high = rows[0], rows[-1]
     zeros = [row for row in table.to_dict("records") if row["zero_in_most"]]
-    most = max(zeros, key=lambda row: row["zero_in_most"] / row["classes"])
+    most = max(zeros, key=lambda row: row["zero_in_most"] / row["classes"], default=None)
+    failing = most and (
+        f", in the largest share {most['data']}: {most['zero_in_most']} of {most['classes']}, among them "
+        f"{names(str(most['names']).split('; '))}"
+    )
     return (
         f"the median rank correlation of two models' class accuracies runs from {decimal(low['median'])} "
         f"({low['data']}) to {decimal(high['median'])} ({high['data']}). {len(zeros)} of {len(table)} data sets have "
-        f"classes that are at 0 in more than half of the models, in the largest share {most['data']}: "
-        f"{most['zero_in_most']} of {most['classes']}, among them {names(str(most['names']).split('; '))}."
+        f"classes that are at 0 in more than half of the models{failing or ''}."
     )
 
 
