@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16, processor
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 
 SCALE = 100.0
@@ -58,7 +58,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def no_bf16() -> str:
     """Why bfloat16 is not measured; empty where it is."""
-    return "" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "the processor has no native bfloat16"
+    return "" if has_native_bf16() else NO_BF16
 
 
 def measure_time(args: argparse.Namespace) -> dict:
@@ -138,7 +138,7 @@ def main() -> None:
         print(json.dumps(measure_memory_here(args)))
         return
     sizes = {key: getattr(args, key) for key in ("images", "classes", "prompts", "width", "pairs")}
-    machine = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    machine = {"processor": processor(), "torch": torch.__version__}
     result = {"sizes": sizes, **machine, "no_bf16": no_bf16(), "time": measure_time(args), "memory": {}}
     print(", ".join(f"{value} {key}" for key, value in sizes.items()), machine)
     print(f"{'':30} ms/prompt   ratio  lowest highest")

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._kernels.processor import warn_of_bf16
 from cmmlib.functional.similarity import block_rows
 from cmmlib.functional.zero_shot import top_two
 
@@ -95,8 +96,9 @@ def candidate_cmm(
         logit_scale: 1 / tau of the soft assignment.
         assignment: which images speak for a candidate: all, by its probability among the others (`soft`), or the N / C
             most similar to it (`retrieval`).
-        precision: of the soft assignment's products. "bf16" is faster where the processor has it (texts centred first);
-            similarities err by less than 1e-3, and a candidate's CMM by less than 2e-4 (measured on CLIP ViT-B/32).
+        precision: of the soft assignment's products. "bf16" (texts centred first) is faster where the processor has it,
+            slower elsewhere, with a RuntimeWarning. Similarities err by less than 1e-3, and a candidate's CMM by less
+            than 2e-4 (measured on CLIP ViT-B/32).
 
     Returns:
         Mean margin of each candidate, float64. Where every probability underflows to zero, `soft` falls back to
@@ -111,6 +113,8 @@ def candidate_cmm(
     m = max(1, round(len(image_features) / candidates.n_classes))
     layers = [_Layer(candidates, index, m) for index in _layers(candidates)]
     rounded = precision == "bf16" and assignment == "soft"
+    if rounded:
+        warn_of_bf16(image_features.device)
     _add_images(image_features, layers, others, logit_scale, torch.bfloat16 if rounded else torch.float32, assignment)
     score = torch.empty(len(candidates.classes), dtype=torch.float64, device=image_features.device)
     for layer in layers:

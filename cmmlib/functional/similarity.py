@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._kernels.processor import warn_of_bf16
 from cmmlib.functional._kernels.similarity_torch import TorchSteps
 from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
@@ -72,9 +73,9 @@ def similarity_pass(
         image_features: unit-norm image embeddings, any float dtype; computed in float32.
         text_features: unit-norm text embeddings, [P, C, D], or [C, D] of one prompt; C >= 2.
         logit_scale: 1 / tau, positive (100 for OpenAI's CLIP).
-        precision: "bf16" multiplies in bfloat16 (class texts centred first) and is faster where the processor has it;
-            everything after the product stays float32. Similarities err by less than 1e-3 (measured on CLIP ViT-B/32),
-            so predictions can differ where the margin is below twice that.
+        precision: "bf16" multiplies in bfloat16 (class texts centred first): faster where the processor has it, slower
+            elsewhere, with a RuntimeWarning. Everything after the product stays float32. Similarities err by less than
+            1e-3 (measured on CLIP ViT-B/32), so predictions can differ where the margin is below twice that.
         block: images at a time; the default keeps a block of similarities at 1 MiB or less.
 
     Raises:
@@ -82,6 +83,8 @@ def similarity_pass(
     """
     text_features = text_features[None] if text_features.ndim == 2 else text_features
     _check_inputs(image_features, text_features, logit_scale, precision, block)
+    if precision == "bf16":
+        warn_of_bf16(image_features.device)
     (n, _), (n_prompts, n_classes, _) = image_features.shape, text_features.shape
     number = torch.bfloat16 if precision == "bf16" else torch.float32
     block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES))

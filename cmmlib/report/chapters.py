@@ -92,10 +92,14 @@ def run_study(study: Study, only: str = "") -> Path:
 
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.report.kernels import end_orphans
-    from cmmlib.study.open_run import open_run
+    from cmmlib.study.open_run import of_precision, open_run
 
     run = open_run(study)
-    for remark in (*run.facts["data"]["remarks"], *_of_broken(run.facts["data"].get("broken", []))):
+    for remark in (
+        *of_precision(study, run.backbone),
+        *run.facts["data"]["remarks"],
+        *_of_broken(run.facts["data"].get("broken", [])),
+    ):
         note(remark)
     notebooks = [path for path in wanted if belongs(path, run.conditions)]
     if not notebooks:
@@ -178,7 +182,9 @@ def plan(study: Study, only: str = "") -> str:
     from cmmlib.data.load import ImageSet
     from cmmlib.study.open_run import (
         check_out,
+        check_precision,
         cut_texts,
+        of_precision,
         published_digests,
         shared_names,
         study_backbone,
@@ -192,6 +198,7 @@ def plan(study: Study, only: str = "") -> str:
     for folder in study.other_runs:
         read_run(folder)
     check_out(study)
+    check_precision(study)
     published_digests(study)
     data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
@@ -202,6 +209,7 @@ def plan(study: Study, only: str = "") -> str:
         from cmmlib.models.embed import missing
 
         backbone = study_backbone(study)
+        lines += of_precision(study, backbone)
         _, templates = template_pool(study, data)
         lines += cut_texts(backbone, study, templates, data.classnames)
         n_missing = missing(backbone, data, study.storage)

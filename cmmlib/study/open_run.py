@@ -17,6 +17,7 @@ from cmmlib.data.images import ImageSet
 from cmmlib.data.load import load_dataset
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.errors import InputError
+from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.storage.cache import file_digests
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
@@ -37,6 +38,7 @@ def open_run(study: Study) -> Run:
     for folder in study.other_runs:
         read_run(folder)  # before anything is computed
     check_out(study)
+    check_precision(study)
     published_digests(study)
     data = study_data(study)
     if isinstance(data, EmbeddingFile):
@@ -54,6 +56,22 @@ def check_out(study: Study) -> None:
     images = Path(where, study.split or "")
     if kind == "folder" and Path(study.out).is_relative_to(images):
         raise InputError(f"out: {study.out} lies in the folder of the images, {images}: give --out elsewhere")
+
+
+def check_precision(study: Study) -> None:
+    """Products in bfloat16 are refused where they would only cost time.
+
+    Raises:
+        InputError: the processor has no native bfloat16, and the analysis is asked to use it.
+    """
+    if study.analysis_precision == "bf16" and not has_native_bf16():
+        raise InputError(f"analysis_precision: {NO_BF16}: leave it out")
+
+
+def of_precision(study: Study, backbone: Backbone | None) -> list[str]:
+    """A line on a model that runs in bfloat16 on a processor that has none."""
+    slow = study.precision == "bf16" and backbone is not None and backbone.device.type == "cpu"
+    return [f"precision: {NO_BF16}"] if slow and not has_native_bf16() else []
 
 
 def published_digests(study: Study) -> dict[str, Any]:
