@@ -75,7 +75,7 @@ class Made:
         for name in lost:
             chapters = set(self.files[name]["chapters"])
             again |= chapters
-            if chapters <= wanted:
+            if chapters <= wanted and _lies_within(folder / name, folder):
                 (folder / name).unlink(missing_ok=True)
         self.chapters = {name: entry for name, entry in self.chapters.items() if name not in again}
         if not lost:
@@ -101,6 +101,11 @@ class Made:
             if parts is not None:
                 self.files[name] = {"chapters": sorted([*writers, chapter]), "sha256": parts}
         self.files = {name: entry for name, entry in sorted(self.files.items()) if entry["chapters"]}
+
+
+def _lies_within(file: Path, folder: Path) -> bool:
+    """Whether a file's folder is one of the run: `figures` may have become a link to somebody else's."""
+    return file.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _is_shared(name: str) -> bool:

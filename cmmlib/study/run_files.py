@@ -51,8 +51,7 @@ def write_manifest(path: Path, content: dict[str, Any]) -> None:
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """A manifest; None where there is none, or a damaged one. One without `files` is older than the checksums."""
     manifest = read_object(path)
-    chapters = manifest and manifest.get("chapters")
-    if not manifest or not isinstance(chapters, dict) or not all(isinstance(e, dict) for e in chapters.values()):
+    if manifest is None or not run_schema.is_of_a_run(manifest):
         return None
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     return manifest if manifest.get("sha256") == (digest(content) if "files" in content else None) else None

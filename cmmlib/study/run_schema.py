@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cmmlib.errors import InputError
 
 Version = Literal[1]  # `run_files.SCHEMA_VERSION`
+# Paths of what chapters make within a run: see `made_files.PLACES`.
+MADE = r"^(results\.json|[^/\x00]+\.csv|(figures|classifiers|chapters)/[^/\x00]+\.(svg|png|safetensors|ipynb))$"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -46,6 +48,23 @@ class _Manifest(_Part):
     chapters: dict[str, dict[str, Any]] = {}
 
 
+class _Chapter(_Part):
+    stamp: str = ""
+    seconds: float = 0.0
+
+
+class _File(_Part):
+    chapters: list[str]
+    sha256: dict[str, str]
+
+
+class _Written(_Part):
+    """What `cmm run` reads of its own manifest. A path is that of a file of chapters, so none leads out of the run."""
+
+    chapters: dict[str, _Chapter]
+    files: dict[Annotated[str, Field(pattern=MADE)], _File] = {}
+
+
 class _Scores(_Part):
     overall: Share | None
     worst: dict[str, Share | None]
@@ -63,6 +82,15 @@ class _Results(_Part):
     schema_version: Version = 1
     accuracy: _Scores | None = None
     ensembles: list[_Method] | None = None
+
+
+def is_of_a_run(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest says what chapters made in the way in which a run writes it."""
+    try:
+        _Written.model_validate(manifest)
+    except ValidationError:
+        return False
+    return True
 
 
 SCHEMAS = {"manifest.json": _Manifest, "results.json": _Results}

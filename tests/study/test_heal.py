@@ -16,9 +16,9 @@ from finished_runs import Said, cmm, write_chapter, write_embeddings
 
 from cmmlib.errors import ChapterError
 from cmmlib.report import book, chapters
-from cmmlib.study.made_files import drop_left_behind
+from cmmlib.study.made_files import Made, drop_left_behind
 from cmmlib.study.run import Run
-from cmmlib.study.run_files import merge_columns, merge_sections, read_run
+from cmmlib.study.run_files import merge_columns, merge_sections, read_manifest, read_run, write_manifest
 
 
 def first(run: Run) -> None:
@@ -154,6 +154,48 @@ def test_a_book_of_a_damaged_run_names_the_command(name, damage, folder, tmp_pat
     assert said.err == (
         f"cmm: {folder.name} is damaged, as {name} shows: the study's own command heals it: {command}\n"
     )
+
+
+STRANGE = [
+    {"../precious.csv": {"chapters": [FIRST], "sha256": {"x": "0"}}},
+    {"figures/../../precious.csv": {"chapters": [FIRST], "sha256": {}}},
+    {"figures": {"chapters": [FIRST], "sha256": {}}},
+    {"\0.csv": {"chapters": [FIRST], "sha256": {}}},
+    {"a.csv": None},
+    {"results.json": {"chapters": None, "sha256": {}}},
+    {"results.json": {"chapters": [FIRST], "sha256": 5}},
+    [],
+]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
+def test_a_manifest_that_names_others_files_deletes_none(strange, absolute, story, folder, tmp_path):
+    precious = folder.parent / "precious.csv"
+    precious.write_text("mine")
+    if absolute and isinstance(strange, dict):
+        strange = {**strange, str(precious): {"chapters": [FIRST], "sha256": {"x": "0"}}}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {**manifest["files"], **strange} if isinstance(strange, dict) else strange
+    rewrite = {key: value for key, value in manifest.items() if key != "sha256"} | {"files": files}
+    write_manifest(folder / "manifest.json", rewrite)
+    said = cmm("book", folder, "--out", tmp_path / "out")
+    assert (said.code, said.out) == (2, "")
+    assert "is damaged, as manifest.json shows" in said.err
+    story.log.clear()
+    assert "missing or damaged: manifest.json; to be executed again: every chapter" in story.run().err
+    assert story.executed == [*WRITES]
+    assert precious.read_text() == "mine"
+
+
+def test_a_folder_that_became_a_link_loses_nothing(story, folder, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.move(folder / "figures", mine)
+    (folder / "figures").symlink_to(mine)
+    (mine / "drawn.svg").write_text("a drawing of my own, of the same name")
+    made = Made.of(read_manifest(folder / "manifest.json") or {}, [*WRITES])
+    made.forget_lost(folder, {*WRITES})
+    assert (mine / "drawn.svg").read_text() == "a drawing of my own, of the same name"
 
 
 def change(file: Path, old: str, new: str) -> None:
