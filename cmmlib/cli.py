@@ -30,13 +30,14 @@ ELSEWHERE = "choose another place (--out, CMM_CACHE)"
 UNWRITABLE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space or {ELSEWHERE}"),
     **dict.fromkeys((errno.EACCES, errno.EROFS, errno.EPERM), f"allow writing there or {ELSEWHERE}"),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"a file lies where a folder is wanted, {ELSEWHERE}"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"something else lies there: move it, or {ELSEWHERE}"),
 }
 
 
 def main() -> None:
     """Entry point of the console script."""
     logging.getLogger().setLevel(logging.ERROR)
+    _open_streams()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read with torch: threads that wait leave the core to others
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -51,6 +52,15 @@ def main() -> None:
     except OSError:  # told already; Python would try, and tell, once more
         sys.stdout = None
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Standard streams that were closed, as daemons do, lead nowhere: a file opened later would take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            setattr(sys, name, open(os.devnull, "w"))  # it gets the lowest number that is free: this one  # noqa: SIM115
 
 
 class _Ended(SystemExit):
@@ -322,7 +332,8 @@ def verify_cache() -> None:
     entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.has_checksum]
     damaged = cache_maintenance.drop_damaged(entries)
     for path in damaged:
-        tell(f"damaged, removed: {path.relative_to(cache_folder())}")
+        done = "could not be removed" if path.exists() else "removed"
+        tell(f"damaged, {done}: {path.relative_to(cache_folder())}")
     print(f"{len(entries)} entries, {len(damaged)} damaged")
 
 

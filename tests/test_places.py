@@ -40,8 +40,7 @@ DELETIONS = {
     "study/made_files.py:forget_lost": (["unlink"], f"a file that the manifest says a chapter made, {RUN}"),
 }
 WRITES = {
-    "blazon/training/model.py:_write_merges": (["whole_file", "write_bytes"], CACHE),
-    "blazon/training/model.py:register": (["write_text"], CACHE),
+    "blazon/training/model.py:_keep": (["whole_file", "write_bytes"], CACHE),
     "blazon/training/pretrain.py:_checkpoint": (["whole_file"], TRAINING),
     "blazon/training/pretrain.py:_claim": (["write_text"], "the recipe: nothing is there, or the same recipe"),
     "blazon/training/pretrain.py:_finish": (["save_tensors", "write_text", "write_text"], TRAINING),
@@ -49,6 +48,7 @@ WRITES = {
     "blazon/training/pretrain.py:prepare": (["open_memmap", "write_text"], TRAINING),
     "blazon/training/pretrain.py:pretrain": (["open"], TRAINING),
     "blazon/training/pretrain.py:write_frequencies": (["whole_file"], TRAINING),
+    "cli.py:_open_streams": (["open"], "the null device"),
     "estimators/classifier_file.py:save_classifier": (["save_tensors"], "over nothing but a classifier"),
     "models/embed.py:embed_texts": (["save_tensors"], CACHE),
     "models/backbones.py:_opened": (["copyfile"], TEMPORARY),

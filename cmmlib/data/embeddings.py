@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from cmmlib.functional.checks import check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.text_files import parse_json
 
+SCALES = (1e-3, 1e5)  # logit scales beyond these make every probability equal, or 0 and 1, in float32
 KEYS = (
     *("image_features", "text_features", "classnames", "labels", "prompts", "logit_scale"),
     *("backbone", "pretrained", "image_ids"),
@@ -161,7 +163,12 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             return _read_safetensors(path)
         if path.suffix == ".npz" and zipfile.is_zipfile(path):  # numpy would take the file for an .npy or a pickle
             with np.load(path, allow_pickle=False) as file:
+                twice = [name for name, n in Counter(file.files).items() if n > 1]
+                if twice:
+                    raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
                 return {key: file[key] for key in file.files}
+    except InputError:
+        raise
     except Exception as error:  # zipfile, zlib, numpy and safetensors raise a dozen kinds for a damaged file
         if "Object arrays" in str(error):
             raise InputError(f"{path.name} holds object arrays, which are not read: save plain arrays") from None
@@ -238,6 +245,8 @@ def _strings(raw: dict[str, Any], key: str, path: Path) -> list[str]:
         InputError: what is no text, or bytes that are not UTF-8.
     """
     value = raw[key]
+    if isinstance(value, np.ndarray | Tensor) and value.ndim > 1:
+        raise InputError(f"{path.name}: {key} has shape {list(value.shape)}, expected one text after the other")
     values = value.reshape(-1).tolist() if isinstance(value, np.ndarray | Tensor) else value
     texts = [values] if isinstance(values, str) else list(values) if isinstance(values, list) else [values]
     for place, text in enumerate(texts):
@@ -277,8 +286,9 @@ def _logit_scale(raw: dict[str, Any], path: Path) -> float:
     value = raw.get("logit_scale", 100.0)
     values = value.reshape(-1).tolist() if isinstance(value, np.ndarray | Tensor) else value
     number = values[0] if isinstance(values, list) and len(values) == 1 else values
-    if isinstance(number, bool) or not (isinstance(number, int | float) and 0 < number < 1e300):
-        raise InputError(f"{path.name}: logit_scale must be one positive, finite number, got {_shown(number)}")
+    low, high = SCALES
+    if isinstance(number, bool) or not (isinstance(number, int | float) and low <= number <= high):
+        raise InputError(f"{path.name}: logit_scale must be one number from {low:g} to {high:g}, got {_shown(number)}")
     return float(number)
 
 

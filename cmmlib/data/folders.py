@@ -54,8 +54,21 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
     empty = [folder.name for folder, (images, _) in zip(folders, found, strict=True) if not images]
     remarks += [f"class folders without an image, which stay classes: {some(empty)}"] if empty else []
+    digests = image_digests(root, paths)
+    remarks += _in_two_classes([path.relative_to(root).as_posix() for path in paths], labels.tolist(), digests)
     spoken = [folder.name.replace("_", " ") for folder in folders]
-    return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
+    return ImageFolder(name, spoken, labels, digests, root, paths, split=split, remarks=remarks)
+
+
+def _in_two_classes(names: Sequence[str], labels: Sequence[int], digests: Sequence[str]) -> list[str]:
+    """A line on images that are in several classes, byte for byte, as links and copies make them; if there are any."""
+    first: dict[str, int] = {}
+    pairs = []
+    for i, digest in enumerate(digests):
+        other = first.setdefault(digest, i)
+        if labels[other] != labels[i]:
+            pairs.append(f"{names[i]} = {names[other]}")
+    return [f"images that are in more than one class, byte for byte, {len(pairs)}: {some(pairs)}"] if pairs else []
 
 
 def _class_folders(root: Path) -> list[Path]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line, tell
-from cmmlib.storage.cache import digest, file_digests, whole_file
+from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_file
 from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content
 from cmmlib.study.made_files import Made, drop_left_behind
@@ -85,6 +86,7 @@ def run_study(study: Study, only: str = "") -> Path:
     from cmmlib.report import kernels
 
     wanted = chapters(only)
+    fix_cache_folder()
     imports = kernels.IMPORTS if study.dataset.startswith("embeddings:") else kernels.WITH_MODEL
     with kernels.forked(imports) as kind:  # they are imported while the study opens
         return _run_chapters(study, wanted, kind)
@@ -234,18 +236,23 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
     _require_parameters_cell(notebook, source_path)
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        executed = papermill.execute_notebook(
-            notebook,
-            None,
-            parameters=run.study.changed(),
-            kernel_name=KERNEL,
-            kernel_manager_class=kernels,
-            cwd=run.folder,
-            shutdown_kernel="immediate",  # it keeps nothing that is not on disk
-            progress_bar=False,
-            config=Config(KernelManager={"transport_encryption": "auto"}),  # other users of the machine listen in vain
-            extra_arguments=["--log-level=50"],  # what fails in a cell is reported below, once
-        )
+        with TemporaryDirectory(prefix="cmm-ipython-") as ipython:
+            executed = papermill.execute_notebook(
+                notebook,
+                None,
+                parameters=run.study.changed(),
+                kernel_name=KERNEL,
+                kernel_manager_class=kernels,
+                cwd=run.folder,
+                shutdown_kernel="immediate",  # it keeps nothing that is not on disk
+                progress_bar=False,
+                config=Config(KernelManager={"transport_encryption": "auto"}),  # other users listen in vain
+                extra_arguments=[
+                    "--log-level=50",  # what fails in a cell is reported below, once
+                    f"--ipython-dir={ipython}",  # the user's start-up files would set names that a chapter reads
+                    "--IPKernelApp.exec_PYTHONSTARTUP=False",
+                ],
+            )
     except PapermillExecutionError as error:
         raise _told(error, source_path.stem, run.folder) from None
     except RuntimeError as error:  # of nbclient, jupyter_client or `kernels`

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 def cache_folder() -> Path:
     """Folder of the cache: `CMM_CACHE` where it is set, else the platform's own cache folder."""
-    return Path(os.environ.get("CMM_CACHE") or platformdirs.user_cache_dir("cmmlib"))
+    chosen = os.environ.get("CMM_CACHE", "").strip()
+    return Path(os.path.abspath(os.path.expanduser(chosen)) if chosen else platformdirs.user_cache_dir("cmmlib"))
+
+
+def fix_cache_folder() -> None:
+    """Have `CMM_CACHE` mean the same folder in processes that work elsewhere, as chapters do."""
+    if os.environ.get("CMM_CACHE"):
+        os.environ["CMM_CACHE"] = str(cache_folder())
 
 
 KINDS = ("images", "texts", "blazon", "blazon-mini", "webdatasets", "digests", "transcripts")  # folders of the cache
@@ -121,7 +128,8 @@ def load_tensors(path: Path) -> dict[str, Tensor] | None:
         _note_use(path)
         return tensors
     warnings.warn(f"cache entry {path.name} is damaged: dropped, and computed again", stacklevel=2)
-    path.unlink(missing_ok=True)
+    with suppress(OSError):  # a cache that may only be read
+        path.unlink(missing_ok=True)
     return None
 
 

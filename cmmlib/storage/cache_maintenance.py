@@ -90,7 +90,7 @@ def summary(own: Sequence[Entry], foreign: Sequence[Entry] = ()) -> pd.DataFrame
 
 
 def drop_damaged(own: Sequence[Entry]) -> list[Path]:
-    """Read every entry that has a checksum and compare them; damaged ones are removed and returned."""
+    """Read every entry that has a checksum and compare them; damaged ones are returned, and removed if that can be."""
     damaged = []
     for entry in own:
         if not entry.has_checksum:
@@ -98,10 +98,12 @@ def drop_damaged(own: Sequence[Entry]) -> list[Path]:
         with suppress(FileNotFoundError):  # another process was faster
             before = entry.path.stat()
             if _is_whole(entry):
-                os.utime(entry.path, ns=(before.st_atime_ns, before.st_mtime_ns))  # a check is no use
+                with suppress(OSError):  # a cache that may only be read
+                    os.utime(entry.path, ns=(before.st_atime_ns, before.st_mtime_ns))  # a check is no use
             else:
-                entry.path.unlink(missing_ok=True)
                 damaged.append(entry.path)
+                with suppress(OSError):
+                    entry.path.unlink(missing_ok=True)
     return damaged
 
 

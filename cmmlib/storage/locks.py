@@ -11,7 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP}  # file systems without locks: there, nobody waits
+# File systems without locks, and those that can only be read: there, nobody waits.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EROFS}
 
 
 @contextmanager

@@ -22,10 +22,10 @@ def picture(value: int = 100) -> Image.Image:
 @pytest.fixture
 def birds(tmp_path) -> Path:
     """A folder of two class folders with two images each."""
-    for name in ("crow", "owl"):
+    for c, name in enumerate(("crow", "owl")):
         (tmp_path / "birds" / name).mkdir(parents=True)
         for n in range(2):
-            picture(n).save(tmp_path / "birds" / name / f"{n}.png")
+            picture(2 * c + n).save(tmp_path / "birds" / name / f"{n}.png")
     return tmp_path / "birds"
 
 
@@ -103,7 +103,10 @@ def test_links_that_lead_nowhere_are_named_and_others_followed_once(birds, tmp_p
     data = load_folder(birds)
     assert data.classnames == ["crow", "owl", "raven"]
     assert data.image_ids == ["crow/0.png", "crow/1.png", "owl/0.png", "owl/1.png", "owl/far/far.png", "raven/far.png"]
-    assert data.remarks == ["links that lead nowhere are left out: gone.png"]
+    assert data.remarks == [
+        "links that lead nowhere are left out: gone.png",
+        "images that are in more than one class, byte for byte, 1: raven/far.png = owl/far/far.png",
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
@@ -186,17 +189,17 @@ def test_folders_of_numbers_are_in_the_order_of_the_numbers(tmp_path):
 
 
 def test_wordnet_ids_are_told_to_be_no_names(tmp_path):
-    for name in ("n01855672", "n02091244"):
+    for value, name in enumerate(("n01855672", "n02091244")):
         (tmp_path / "set" / name).mkdir(parents=True)
-        picture().save(tmp_path / "set" / name / "0.png")
+        picture(value).save(tmp_path / "set" / name / "0.png")
     (line,) = load_folder(tmp_path / "set").remarks
     assert "WordNet ids (n01855672): give --class-names FILE" in line
 
 
 def test_folders_that_are_splits_and_images_beside_the_class_folders_are_told(tmp_path):
-    for name in ("train", "val"):
+    for value, name in enumerate(("train", "val")):
         (tmp_path / "set" / name / "cat").mkdir(parents=True)
-        picture().save(tmp_path / "set" / name / "cat" / "0.png")
+        picture(value).save(tmp_path / "set" / name / "cat" / "0.png")
     picture().save(tmp_path / "set" / "loose.PNG")
     assert load_folder(tmp_path / "set").remarks == [
         "class folders are called train, val: if these are splits, give --split NAME",
@@ -211,6 +214,14 @@ def test_class_folders_without_an_image_stay_classes_and_are_told(birds):
         ["crow", "emu", "owl"],
         ["class folders without an image, which stay classes: emu"],
     )
+
+
+def test_images_that_links_put_into_two_classes_are_told(birds):
+    (birds / "owl" / "up").symlink_to(birds)
+    assert load_folder(birds).remarks == [
+        "images that are in more than one class, byte for byte, 2: owl/up/crow/0.png = crow/0.png, "
+        "owl/up/crow/1.png = crow/1.png"
+    ]
 
 
 def test_accents_of_one_and_of_two_characters_are_the_same_name(birds, tmp_path):

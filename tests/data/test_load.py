@@ -1,6 +1,8 @@
 """Folders of images, and embeddings that somebody already has."""
 
 import json
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -202,6 +204,8 @@ def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
         ({"image_features": None}, ["lacks image_features", "text_features"]),
         ({"text_features": None, "classnames": None}, ["lacks text_features, classnames"]),
         ({"logit_scale": np.float32(0)}, ["logit_scale must be"]),
+        ({"logit_scale": np.float64(1e200)}, ["logit_scale must be one number from 0.001 to 100000, got 1e+200"]),
+        ({"logit_scale": np.float64(1e-300)}, ["logit_scale must be one number from 0.001 to 100000"]),
         ({"logit_scale": np.float32(np.nan)}, ["logit_scale must be"]),
     ],
     ids=lambda value: "" if isinstance(value, dict) else " ".join(value),
@@ -415,3 +419,17 @@ def test_the_real_textures_have_the_accuracy_that_their_source_states(real_data)
     data = load_dataset(f"embeddings:{real_data / 'dtd_vitb32.npz'}")
     right = (data.image_features @ data.text_features[0].T).argmax(1) == data.labels
     assert round(float(right.double().mean()), 5) == 0.44787
+
+
+def test_names_in_two_dimensions_are_refused(npz):
+    assert "classnames has shape [1, 3], expected" in refusal(npz(classnames=np.array([["cat", "dog", "sea lion"]])))
+
+
+def test_an_array_that_is_there_twice_is_named(tmp_path):
+    path = tmp_path / "twice.npz"
+    np.savez(path, **arrays())
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("labels.npy", archive.read("labels.npy"))
+    with pytest.raises(InputError, match=r"twice\.npz holds labels twice: keep one of each"):
+        load_dataset(f"embeddings:{path}")

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from finished_runs import LITTLE, Said, cmm, small_chapter, write_chapter, write_embeddings
+from finished_runs import CMM, LITTLE, Said, cmm, small_chapter, write_chapter, write_embeddings
 
 WORLD = """\
 import json, os, random, sys, warnings
@@ -221,3 +222,38 @@ def test_a_study_that_is_started_twice_is_executed_once(tmp_path):
     assert (one.returncode, other.returncode, said) == (0, 0, "01_phenomenon: up to date\n")
     assert log.read_text() == "x"
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+# ---------------------------------------------------------------- what the user's own set-up may not change
+
+
+def test_start_up_files_of_the_user_have_no_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    for place in (startup / "01.py", tmp_path / "python_startup.py"):
+        place.write_text(f"worst_k = 1\nout = {str(tmp_path / 'hijacked')!r}\n")
+    (startup / "02.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "python_startup.py"))
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "x.npz"), "--only", "01")
+    assert said.code == 0, said.err
+    assert (Path(said.out.strip()) / "results.json").is_file()
+    assert not (tmp_path / "hijacked").exists()
+
+
+def test_a_relative_cache_is_one_cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CMM_CACHE", "mine")
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "x.npz"), "--only", "01")
+    assert said.code == 0, said.err
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("mine")] == ["mine"]
+
+
+def test_closed_streams_do_not_stop_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [str(CMM), "run", "--dataset", write_embeddings(tmp_path / "x.npz"), "--only", "01"]
+    done = subprocess.run(["sh", "-c", f"exec {shlex.join(command)} <&- >&- 2>&-"], check=False)
+    assert done.returncode == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "results.json").is_file()

@@ -13,7 +13,17 @@ import pytest
 import torch
 
 from cmmlib.storage import cache
-from cmmlib.storage.cache import cached, digest, file_digests, load_tensors, save_tensors, whole_file, write_text
+from cmmlib.storage.cache import (
+    cache_folder,
+    cached,
+    digest,
+    file_digests,
+    fix_cache_folder,
+    load_tensors,
+    save_tensors,
+    whole_file,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +40,34 @@ def test_the_cache_folder_is_the_one_that_the_environment_names(own_cache, monke
     assert cache.cache_folder() == own_cache
     monkeypatch.delenv("CMM_CACHE")
     assert "cmmlib" in str(cache.cache_folder())
+
+
+def test_a_relative_cache_folder_is_the_same_from_everywhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for value, folder in (("rel", tmp_path / "rel"), ("~/mine", tmp_path / "home" / "mine")):
+        monkeypatch.setenv("CMM_CACHE", value)
+        assert cache_folder() == folder
+        fix_cache_folder()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert cache_folder() == folder
+        monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CMM_CACHE", " ")
+    assert cache_folder().is_absolute()
+    assert cache_folder().name == "cmmlib"
+
+
+def test_a_damaged_entry_that_cannot_be_removed_is_computed_again(tmp_path, monkeypatch):
+    path = tmp_path / "entry.safetensors"
+    path.write_bytes(b"damaged")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.warns(UserWarning, match="entry.safetensors is damaged"):
+        assert load_tensors(path) is None
 
 
 def test_a_file_is_written_whole(tmp_path):

@@ -5,6 +5,7 @@ What somebody else put into the cache folder stays: models, data sets, links, wh
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
 from pathlib import Path
@@ -104,6 +105,47 @@ def test_a_damaged_entry_is_found_removed_and_named(filled, own_cache):
     assert done.err == f"damaged, removed: texts/{D}/{B}.safetensors\n"
     assert not filled[1].exists()
     assert drop_damaged(entries(own_cache)) == []
+
+
+def test_a_cache_that_may_only_be_read_is_checked_too(filled, own_cache, monkeypatch):
+    filled[1].write_bytes(b"damaged")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    done = cmm("cache", "verify")
+    assert (done.code, done.out) == (0, "4 entries, 1 damaged\n")
+    assert done.err == f"damaged, could not be removed: texts/{D}/{B}.safetensors\n"
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", "merges"])
+def test_the_small_model_s_tokenizer_is_made_again_where_it_is_damaged(damage, own_cache):
+    blazon_mini.register.cache_clear()
+    tokens = blazon_mini.tokenizer()(["a lion rampant"])
+    merges, config = sorted((own_cache / blazon_mini.NAME).iterdir(), reverse=True)
+    content = merges.read_bytes()
+    lines = gzip.decompress(content).decode().split("\n")
+    merges.write_bytes(
+        gzip.compress("\n".join([lines[0], *lines[:0:-1]]).encode()) if damage == "merges" else content[:99]
+    )
+    if isinstance(damage, bytes):
+        merges.write_bytes(damage)
+    config.write_text("{}")
+    blazon_mini.register.cache_clear()
+    with pytest.warns(UserWarning, match="is damaged: written again") as told:
+        assert blazon_mini.tokenizer()(["a lion rampant"]).equal(tokens)
+    assert len(told) == 2
+    assert merges.read_bytes() == content
+
+
+def test_a_cache_that_may_only_be_read_is_enough_for_the_small_model(own_cache, monkeypatch):
+    blazon_mini.register.cache_clear()
+    blazon_mini.register()
+    monkeypatch.setattr(blazon_mini, "whole_file", None)
+    blazon_mini.register.cache_clear()
+    blazon_mini.register()
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "null", '{"sha256": "0", "content": {}}', "\0\xff"])

@@ -57,7 +57,7 @@ def test_a_killed_process_blocks_nobody(tmp_path):
     assert not (tmp_path / "lock").exists()
 
 
-@pytest.mark.parametrize("number", ["ENOSYS", "ENOLCK", "ENOTSUP"])
+@pytest.mark.parametrize("number", ["ENOSYS", "ENOLCK", "ENOTSUP", "EROFS"])
 def test_a_file_system_without_locks_is_written_to_without(number, tmp_path, monkeypatch):
     import errno
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
+import zlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cmmlib.storage.cache import cache_folder, whole_file, write_text
+from cmmlib.storage.cache import cache_folder, whole_file
 
 NAME, TAG = "blazon-mini", "shipped"
 SHIPPED = Path(__file__).parents[1] / "shipped"  # weights, configuration and record of the training run that ships
@@ -59,9 +62,9 @@ def register() -> str:
 
     folder = cache_folder() / NAME
     merges = folder / f"merges-{MERGES}.txt.gz"
-    _write_merges(merges)
+    _keep(merges, _merges())
     config = folder / f"{NAME}.json"
-    write_text(config, json.dumps(configuration(str(merges))))
+    _keep(config, json.dumps(configuration(str(merges))).encode())
     open_clip.add_model_config(config)
     _PRETRAINED[NAME] = {tag: {"file": str(file), **PREPROCESS} for tag, file in weights().items()}
     return NAME
@@ -74,13 +77,22 @@ def tokenizer():
     return open_clip.get_tokenizer(register())
 
 
-def _write_merges(path: Path) -> None:
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache, unless it holds this already: a cache that may only be read is enough then."""
+    with suppress(OSError, EOFError, zlib.error):  # what is missing or damaged is written
+        there = path.read_bytes()
+        if (gzip.decompress(there) if path.suffix == ".gz" else there) == content:
+            return
+    if path.exists():
+        warnings.warn(f"cache entry {path.name} is damaged: written again", stacklevel=2)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def _merges() -> bytes:
     """The first merges of CLIP's byte-pair encoding, in the format that open_clip's tokenizer reads."""
     from open_clip.tokenizer import default_bpe
 
-    if path.exists():
-        return
     with gzip.open(default_bpe()) as file:
         lines = file.read().decode("utf-8").split("\n")[: MERGES + 1]  # the first line is a heading
-    with whole_file(path) as temporary:
-        temporary.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+    return "\n".join(lines).encode()
