@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from math import e, log2
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional._kernels.processor import warn_of_bf16
-from cmmlib.functional._kernels.similarity_torch import TorchSteps
+from cmmlib.functional._kernels.similarity_torch import TorchSteps, rank_key, value_and_image
 from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
@@ -52,11 +52,43 @@ class SimilarityPass:
     soft_probability_margin: Float[Tensor, "P C"]  # sum of q * (margin between probabilities)
     retrieval_margin: Float[Tensor, "P C"]  # sum of the margin over the m images most similar to the class
     n_retrieved: int  # m = max(1, round(N / C))
+    # Of a part of the images, what `merge` needs: the images most similar to each class, and m of the whole set.
+    best_similarity: Float[Tensor, "P C m"] | None = None
+    best_image: Int[Tensor, "P C m"] | None = None
+    n_wanted: int | None = None
 
     @property
     def n_classes(self) -> int:
         """Number of classes, C."""
         return self.soft_mass.shape[1]
+
+    def merge(self, other: SimilarityPass) -> SimilarityPass:
+        """The pass over the images of both, those of the other behind these.
+
+        Both were made with the same `n_images`, prompts and classes. It does not matter in which groups parts are
+        merged, as long as their order is kept (sums up to the rounding of float64). One pass over all images has other
+        blocks, so it can differ by the rounding of float32.
+
+        Raises:
+            InputError: a pass that was made without `n_images`, or passes that do not belong together.
+        """
+        if None in (self.best_image, other.best_image) or self.n_wanted != other.n_wanted:
+            raise InputError("merge: make both passes with the same n_images, the number of images of the whole set")
+        if self.soft_mass.shape != other.soft_mass.shape:
+            shapes = f"{list(self.soft_mass.shape)} and {list(other.soft_mass.shape)}"
+            raise InputError(f"merge: the passes are of {shapes} prompts and classes")
+        fields = {key: torch.cat([getattr(self, key), getattr(other, key)], 1) for key in PER_IMAGE}
+        sums = {key: getattr(self, key) + getattr(other, key) for key in PER_CLASS}
+        value = torch.cat([self.best_similarity, other.best_similarity], 2)  # type: ignore[list-item]
+        image = torch.cat([self.best_image, other.best_image + self.prediction.shape[1]], 2)  # type: ignore[operator]
+        m = min(value.shape[2], self.n_wanted or 1)
+        value, image = value_and_image(rank_key(value, image).topk(m, 2).values)
+        merged = SimilarityPass(**fields, **sums, n_retrieved=m, n_wanted=self.n_wanted)
+        for p, margins in enumerate(merged.retrieval_margin.zero_()):
+            _add_retrieved(
+                {**{key: x[p] for key, x in fields.items()}, "retrieval_margin": margins}, value[p], image[p]
+            )
+        return replace(merged, best_similarity=value, best_image=image)
 
 
 def similarity_pass(
@@ -66,6 +98,7 @@ def similarity_pass(
     *,
     precision: Literal["fp32", "bf16"] = "fp32",
     block: int | None = None,
+    n_images: int | None = None,
 ) -> SimilarityPass:
     """Similarities of every image with every class under every prompt, in one streamed pass, summed up.
 
@@ -77,6 +110,8 @@ def similarity_pass(
             elsewhere, with a RuntimeWarning. Everything after the product stays float32. Similarities err by less than
             1e-3 (measured on CLIP ViT-B/32), so predictions can differ where the margin is below twice that.
         block: images at a time; the default keeps a block of similarities at 1 MiB or less.
+        n_images: where these images are a part of a set, the number of images of the whole: the result can be merged
+            with those of the other parts (`SimilarityPass.merge`), which takes 8 bytes an image and prompt more.
 
     Raises:
         InputError: shapes that disagree, fewer than two classes, no image, NaN, Inf or zero-length rows.
@@ -88,8 +123,12 @@ def similarity_pass(
     (n, _), (n_prompts, n_classes, _) = image_features.shape, text_features.shape
     number = torch.bfloat16 if precision == "bf16" else torch.float32
     block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES))
-    m = min(n, max(1, round(n / n_classes)))
-    out = _empty_pass(n_prompts, n, n_classes, m, image_features.device)
+    if n_images is not None and n_images < n:
+        raise InputError(f"n_images must be the number of images of the whole set, at least {n}, got {n_images}")
+    wanted = max(1, round((n_images or n) / n_classes))
+    out = _empty_pass(n_prompts, n, n_classes, min(n, wanted), image_features.device)
+    if n_images is not None:
+        out = _with_best_images(out, wanted)
     workers = min(n_prompts, torch.get_num_threads()) if image_features.device.type == "cpu" else 1
     shares = [range(first, n_prompts, workers) for first in range(workers)]
     arguments = (image_features, text_features, logit_scale, number, block, out)
@@ -145,7 +184,10 @@ def _pass_of_prompts(
                 start += len(part)
     for p in prompts:
         _add_predicted(fields[p], scale)
-        _add_retrieved(fields[p], *steps[p].retrieved())
+        value, image = steps[p].retrieved()
+        _add_retrieved(fields[p], value, image)
+        if out.best_similarity is not None and out.best_image is not None:
+            out.best_similarity[p], out.best_image[p] = value, image
         fields[p]["spread"].masked_fill_(fields[p]["spread"] == 0, 1)
 
 
@@ -223,6 +265,13 @@ def _empty_pass(n_prompts: int, n: int, n_classes: int, m: int, device: torch.de
     fields = {key: torch.empty(n_prompts, n, dtype=dtype, device=device) for key, dtype in kinds.items()}
     sums = {key: torch.zeros(n_prompts, n_classes, dtype=torch.float64, device=device) for key in PER_CLASS}
     return SimilarityPass(**fields, **sums, n_retrieved=m)
+
+
+def _with_best_images(out: SimilarityPass, wanted: int) -> SimilarityPass:
+    shape, device = (*out.soft_mass.shape, out.n_retrieved), out.margin.device
+    value, image = (torch.empty(shape, dtype=dtype, device=device) for dtype in (torch.float32, torch.int32))
+    more: dict[str, Any] = {"best_similarity": value, "best_image": image, "n_wanted": wanted}
+    return replace(out, **more)
 
 
 def _copies(text_features: Float[Tensor, "C D"]) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:

@@ -277,3 +277,67 @@ def test_inference_mode_changes_nothing(threads, monkeypatch):
         found = similarity_pass(images, heads, 20.0)
     assert found.prediction.equal(plain.prediction)
     assert found.soft_margin.equal(plain.soft_margin)
+
+
+# ---------------------------------------------------------------- parts of the images, put together
+
+
+def in_parts(images, heads, sizes, **more):
+    """A pass for each part of the images, and all of them merged, from the left or from the right."""
+    passes = [similarity_pass(part, heads, SCALE, n_images=len(images), **more) for part in images.split(sizes)]
+    from_left = from_right = passes[0]
+    for other in passes[1:]:
+        from_left = from_left.merge(other)
+    from_right = passes[-1]
+    for other in reversed(passes[:-1]):
+        from_right = other.merge(from_right)
+    return from_left, from_right
+
+
+def assert_equal_passes(one, other, atol):
+    sure = one.margin > 10 * atol
+    for field in fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if field.name in ("prediction", "rival"):
+            assert a[sure].equal(b[sure]) if field.name == "prediction" or atol < 1e-9 else True
+        elif field.name == "n_retrieved":
+            assert a == b
+        elif not field.name.startswith(("best_", "n_")):
+            torch.testing.assert_close(a, b, rtol=atol, atol=atol)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), n=st.integers(2, 60), c=st.integers(2, 9), p=st.integers(1, 3), tied=st.booleans())
+def test_parts_add_up_to_the_whole(data, n, c, p, tied):
+    images, heads = unit(n, 4), unit(p, c, 4, seed=1)
+    if tied:  # many equal similarities, each without rounding: of equals the first image counts
+        images, heads = images.sign() / 2, heads.sign() / 2
+    cuts = sorted(data.draw(st.sets(st.integers(1, n - 1), max_size=4)))
+    sizes = [b - a for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
+    whole = similarity_pass(images, heads, SCALE)
+    from_left, from_right = in_parts(images, heads, sizes)
+    assert_equal_passes(from_left, from_right, 1e-12)
+    assert_equal_passes(from_left, whole, 1e-5)
+    if tied:
+        assert from_left.prediction.equal(whole.prediction)
+        assert from_left.rival.equal(whole.rival)
+        torch.testing.assert_close(from_left.retrieval_margin, whole.retrieval_margin, rtol=0, atol=1e-12)
+
+
+def test_parts_of_more_images_than_a_class_has(steps):
+    images, heads = unit(500, 16), unit(2, 3, 16, seed=1)
+    assert_same(in_parts(images, heads, [17, 300, 1, 182])[0], images, heads)
+
+
+def test_passes_that_do_not_belong_together_are_not_merged():
+    images, heads = unit(20, 4), unit(2, 3, 4, seed=1)
+    part = similarity_pass(images[:9], heads, SCALE, n_images=20)
+    for other, said in (
+        (similarity_pass(images[9:], heads, SCALE), "the same n_images"),
+        (similarity_pass(images[9:], heads, SCALE, n_images=40), "the same n_images"),
+        (similarity_pass(images[9:], heads[:1], SCALE, n_images=20), "prompts and classes"),
+    ):
+        with pytest.raises(InputError, match=said):
+            part.merge(other)
+    with pytest.raises(InputError, match="at least 20, got 9"):
+        similarity_pass(images, heads, SCALE, n_images=9)

@@ -26,7 +26,7 @@ class TorchSteps:
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         d = s + offset[:, None]
         fields, image = self.fields, torch.arange(start, start + len(d), device=d.device)
-        self.best = torch.cat([self.best, _rank_key(d.T, image)], 1).topk(self.m, 1, sorted=False).values
+        self.best = torch.cat([self.best, rank_key(d.T, image)], 1).topk(self.m, 1, sorted=False).values
         first, second, top, runner_up = top_two(d)
         d.sub_(top[:, None])
         square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
@@ -47,12 +47,12 @@ class TorchSteps:
         return value_and_image(self.best)
 
 
-def _rank_key(value: Float[Tensor, "C B"], image: Int[Tensor, "B"]) -> Int[Tensor, "C B"]:
+def rank_key(value: Float[Tensor, "*C B"], image: Int[Tensor, "*D B"]) -> Int[Tensor, "*C B"]:
     """An integer that orders by value, then by lowest image. It has no ties, which `topk` would break at random."""
     return _ordered(value.view(torch.int32).long()).bitwise_left_shift_(32).sub_(image)
 
 
-def value_and_image(key: Int[Tensor, "C m"]) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
+def value_and_image(key: Int[Tensor, "*C m"]) -> tuple[Float[Tensor, "*C m"], Int[Tensor, "*C m"]]:
     """What a key was made from."""
     image = -key & LOW_BITS
     return _ordered((key + image) >> 32).int().view(torch.float32), image
