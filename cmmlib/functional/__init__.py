@@ -50,7 +50,14 @@ from cmmlib.functional.ensemble import (
 from cmmlib.functional.intervals import bootstrap_interval, wilson_interval, wilson_intervals
 from cmmlib.functional.linear_probe import fit_linear_probe, linear_probe_accuracy, visual_confusability
 from cmmlib.functional.prior_matching import Bias, Correction, apply_bias, fit_prior_matching, match_prior
-from cmmlib.functional.prompt_baselines import autoclip, uniform_mean, waffle_texts, zpe
+from cmmlib.functional.prompt_baselines import (
+    autoclip,
+    carprt,
+    carprt_of_candidates,
+    uniform_mean,
+    waffle_texts,
+    zpe,
+)
 from cmmlib.functional.prototypes import fit_prototypes
 from cmmlib.functional.resampling import dirichlet_frequencies, few_per_class, long_tailed_frequencies, with_frequencies
 from cmmlib.functional.selective import (
@@ -105,6 +112,8 @@ __all__ = [
     "autoclip",
     "bootstrap_interval",
     "candidate_cmm",
+    "carprt",
+    "carprt_of_candidates",
     "check_embeddings",
     "class_accuracy",
     "class_confidence",
