@@ -47,6 +47,7 @@ from cmmlib.functional.ensemble import (
     weigh_candidates,
     weigh_prompts,
 )
+from cmmlib.functional.fitted_weights import fit_candidate_weights, fitted_ensemble
 from cmmlib.functional.intervals import bootstrap_interval, wilson_interval, wilson_intervals
 from cmmlib.functional.linear_probe import fit_linear_probe, linear_probe_accuracy, visual_confusability
 from cmmlib.functional.prior_matching import Bias, Correction, apply_bias, fit_prior_matching, match_prior
@@ -130,9 +131,11 @@ __all__ = [
     "duplicate_classes",
     "few_per_class",
     "fill_undefined",
+    "fit_candidate_weights",
     "fit_linear_probe",
     "fit_prior_matching",
     "fit_prototypes",
+    "fitted_ensemble",
     "floored",
     "geometric_mean",
     "harmonic_mean",
