@@ -48,6 +48,7 @@ from cmmlib.functional.ensemble import (
     weigh_prompts,
 )
 from cmmlib.functional.fitted_weights import fit_candidate_weights, fitted_ensemble
+from cmmlib.functional.gaussians import fit_gaussians
 from cmmlib.functional.intervals import bootstrap_interval, wilson_interval, wilson_intervals
 from cmmlib.functional.linear_probe import fit_linear_probe, linear_probe_accuracy, visual_confusability
 from cmmlib.functional.prior_matching import Bias, Correction, apply_bias, fit_prior_matching, match_prior
@@ -77,6 +78,7 @@ from cmmlib.functional.selective import (
 )
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.transductive_baselines import (
+    frolic,
     inmap,
     label_shift_em,
     mean_centred,
@@ -132,11 +134,13 @@ __all__ = [
     "few_per_class",
     "fill_undefined",
     "fit_candidate_weights",
+    "fit_gaussians",
     "fit_linear_probe",
     "fit_prior_matching",
     "fit_prototypes",
     "fitted_ensemble",
     "floored",
+    "frolic",
     "geometric_mean",
     "harmonic_mean",
     "inmap",

@@ -91,7 +91,7 @@ def carprt(
     logit_scale: float,
     temperature: float = CARPRT_TEMPERATURE,
 ) -> Float[Tensor, "P C"]:
-    """Weights of CARPRT (ICLR 2026; code: tmlr-group/CARPRT, 82e179d): for every class its own weights of the prompts.
+    """Weights of CARPRT (ICLR 2026; code: tmlr-group/CARPRT, 17d5709): for every class its own weights of the prompts.
 
     The score of prompt p for class c is the mean of the highest logit over the images whose highest logit under p is
     that of c, 0 if there are none; the weights of a class are the softmax of its scores over prompts. The classifier of
