@@ -212,8 +212,8 @@ def rows(data: Data) -> Iterator[dict]:
 def table(found: pd.DataFrame, columns: str) -> pd.DataFrame:
     """A row a correction; overall and worst-10 for every value of a column, means over what else there is."""
     scores = ["overall", "worst 10"]
-    means = found.groupby(["correction", columns, "data"], sort=False)[scores].mean()
-    means = means.groupby(["correction", columns], sort=False).mean().unstack(columns)
+    each = found.groupby([*dict.fromkeys(["correction", columns, "data"])], sort=False)[scores].mean().reset_index()
+    means = each.groupby(["correction", columns], sort=False)[scores].mean().unstack(columns)
     names = list(dict.fromkeys(found[columns]))
     shown = means[[(score, name) for name in names for score in scores if (score, name) != ("worst 10", UNEQUAL)]]
     shown.columns = [f"{score}, {name}" for score, name in shown.columns]

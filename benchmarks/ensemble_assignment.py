@@ -18,6 +18,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -113,26 +114,24 @@ def in_rounds(world: World, score: Callable[[Tensor], Tensor], start: Tensor) ->
 def equal_mass(world: World, with_bias: bool) -> Tensor:
     """Every candidate gets a bias of its own, such that the images give it N / C in all.
 
-    With `with_bias` the others have that of prior matching, and margins are those of biased logits.
+    With `with_bias` the others have the bias of prior matching, and margins are those of biased logits, the candidate's
+    own bias included.
     """
-    classes, scale = world.candidates.classes, world.logit_scale
+    scale = world.logit_scale
+    images = torch.nn.functional.pad(world.image_features.float(), (0, 1), value=1.0)  # a bias is one more dimension
+    lifted = world._replace(
+        image_features=images,
+        candidates=replace(world.candidates, vectors=torch.nn.functional.pad(world.candidates.vectors, (0, 1))),
+    )
 
     def score(others: Tensor) -> Tensor:
         bias = torch.zeros(len(others))
         if with_bias:
             bias = F.fit_prior_matching(world.image_features, others, scale).bias.float()
-        lifted = with_constant(world, bias / scale)
         found = passed(lifted, torch.cat([others, bias[:, None] / scale], 1))
-        odds = found.log_odds
-        q = (odds + own_bias(odds, len(odds) / len(others))).sigmoid()
-        return weighted(q, found.margin)
-
-    def with_constant(world: World, constant: Tensor) -> World:
-        """A bias is one more dimension, in which every image is 1."""
-        vectors = torch.cat([world.candidates.vectors, constant[classes][:, None]], 1)
-        candidates = Candidates(vectors, classes, world.candidates.groups, world.candidates.n_classes)
-        images = torch.nn.functional.pad(world.image_features.float(), (0, 1), value=1.0)
-        return world._replace(image_features=images, candidates=candidates)
+        own = own_bias(found.log_odds, len(images) / len(others))
+        q = (found.log_odds + own).sigmoid()
+        return weighted(q, found.margin + own / scale if with_bias else found.margin)
 
     return in_rounds(world, score, world.others)
 
