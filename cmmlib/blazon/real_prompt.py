@@ -16,7 +16,8 @@ def frequent_wordings(table: pd.DataFrame) -> dict[str, str]:
         table: `card.load_frequencies`; the name itself wins a tie.
     """
     order = table.sort_values(["shown", "is_name"], ascending=False, kind="stable")
-    return dict(order.drop_duplicates("term").set_index("term")["wording"])
+    first = order.drop_duplicates("term")
+    return {str(term): str(wording) for term, wording in zip(first["term"], first["wording"], strict=True)}
 
 
 def real_name(arms: Arms, wordings: Mapping[str, str]) -> str:
