@@ -19,7 +19,7 @@ from cmmlib.functional.ensemble import combine_candidates, uniform_weights
 from cmmlib.functional.prototypes import fit_prototypes
 from cmmlib.functional.zero_shot import BLOCK_ROWS
 
-STEPS = 100  # of Adam; 50 and 400 choose the same classes to a tenth of a point
+STEPS = 100  # of Adam
 LEARNING_RATE = 0.1  # of the logarithms of the weights
 FITTED_ROUNDS = 2  # in the second, images are assigned under the texts that the first chose
 

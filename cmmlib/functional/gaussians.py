@@ -19,7 +19,7 @@ from cmmlib.functional.prototypes import SETTLED, _deviation
 from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 
 GAUSSIAN_TEXT_WEIGHT, GAUSSIAN_IMAGE_WEIGHT = 4.0, 4.0  # of text similarities and discriminants, in deviations
-RIDGE = 5.0  # added to the covariance's diagonal, in units of its mean
+RIDGE = 5.0  # added to the covariance's diagonal, in units of its mean: see `benchmarks/correction_variants.py`
 GAUSSIAN_ROUNDS = 8
 
 
