@@ -29,7 +29,8 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib.data.load import load_blazon, load_embeddings
-from cmmlib.functional import prior_matching
+from cmmlib.functional import prior_matching, prototypes
+from cmmlib.functional.prior_matching import SimilarityBlocks
 from cmmlib.functional.resampling import few_per_class
 from cmmlib.models.backbones import load_backbone
 from cmmlib.models.embed import embed_images, embed_texts
@@ -53,7 +54,7 @@ PROTOTYPE_CAPS = (8, 32)  # rounds
 
 class Data(NamedTuple):
     name: str
-    images: Tensor
+    image_features: Tensor
     labels: Tensor
     head: Tensor
     logit_scale: float
@@ -192,7 +193,7 @@ def stops(images: Tensor, data: Data) -> Iterator[tuple[dict, F.Correction]]:
             found = F.fit_prior_matching(images, data.head, scale)
         yield {"stops at": f"gap {tolerance:g}", "at most": prior_matching.MAX_ROUNDS}, found
     for cap, settled in itertools.product(sorted(PROTOTYPE_CAPS, reverse=True), SETTLED):
-        with patch.object(prior_matching, "SETTLED", settled):
+        with patch.object(prototypes, "SETTLED", settled):
             found = F.fit_prototypes(images, data.head, scale, rounds=cap)
         yield {"stops at": f"{100 * settled:g} % change", "at most": cap}, found
 

@@ -67,7 +67,7 @@ class World(NamedTuple):
     """Embeddings of a class list whose suspects are described; the rivals of the first round are `others`, [C, D]."""
 
     name: str
-    images: Tensor
+    image_features: Tensor
     labels: Tensor
     candidates: Candidates
     others: Tensor

@@ -75,6 +75,7 @@ def compare_corrections(run: Run, corrections: Mapping[str, Correction]) -> list
         "mean_centred": F.mean_centred(x, texts),
         "z_scored": F.z_scored(x, texts),
         "label_shift_em": F.label_shift_em(x, texts, scale),
+        "frolic": F.frolic(x, texts, scale),
         "zlap": F.zlap(x, texts),
         "transclip": F.transclip(x, texts, scale),
         "inmap": F.inmap(x, texts, scale),

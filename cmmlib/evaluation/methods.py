@@ -71,7 +71,13 @@ def _published_ensembles(run: Run) -> list[MethodResult]:
         _linear(run, "uniform", F.uniform_mean(texts)),
         _linear(run, "zpe", _weighted(texts, weights)),
         MethodResult("autoclip", F.autoclip(run.image_features, texts, run.logit_scale)),
+        _linear(run, "carprt", _carprt(run, texts)),
     ]
+
+
+def _carprt(run: Run, texts: Float[Tensor, "P C D"]) -> Float[Tensor, "C D"]:
+    weights = F.carprt(run.image_features, texts, run.logit_scale)
+    return F.combine_candidates(Candidates.of_templates(texts), weights.flatten())
 
 
 def _waffle_features(run: Run) -> Float[Tensor, "P C D"]:
@@ -98,16 +104,19 @@ def _all_described(run: Run) -> list[MethodResult]:
 
 def _enriched(run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"] | None) -> list[MethodResult]:
     """Uses of some classes' descriptions: in the name's place, as equals of the prompts, with the mass of the prompts,
-    by CMM's weights without and with that, and so with the first description of each class alone.
+    by CARPRT's weights, by CMM's weights without and with that, and so with the first description of each class alone.
     """
     n, templates = len(described), Candidates.of_templates(run.text_features)
     enriched = templates.with_descriptions(described)
     first = templates.with_descriptions({c: vectors[:1] for c, vectors in described.items()})
     own = weighted_ensemble(run, enriched) if ensemble is None else ensemble
+    others = F.uniform_mean(run.text_features)
+    carprt = F.carprt_of_candidates(run.image_features, enriched, others, run.logit_scale)
     return [
         _linear(run, "enriched_replace", F.replace_classes(run.base_text_features, described), n),
         _linear(run, "enriched_uniform", F.combine_candidates(enriched, F.uniform_weights(enriched)), n),
         _linear(run, "enriched_balanced", balanced_mean(enriched), n),
+        _linear(run, "enriched_carprt", F.combine_candidates(enriched, carprt), n),
         _linear(run, "enriched_cmm_unbalanced", weighted_ensemble(run, enriched, balanced=False), n),
         _linear(run, "enriched_cmm_first", weighted_ensemble(run, first), n),
         *_with_corrections(run, "enriched_cmm", own, n),

@@ -47,10 +47,19 @@ from cmmlib.functional.ensemble import (
     weigh_candidates,
     weigh_prompts,
 )
+from cmmlib.functional.fitted_weights import fit_candidate_weights, fitted_ensemble
+from cmmlib.functional.gaussians import fit_gaussians
 from cmmlib.functional.intervals import bootstrap_interval, wilson_interval, wilson_intervals
 from cmmlib.functional.linear_probe import fit_linear_probe, linear_probe_accuracy, visual_confusability
 from cmmlib.functional.prior_matching import Bias, Correction, apply_bias, fit_prior_matching, match_prior
-from cmmlib.functional.prompt_baselines import autoclip, uniform_mean, waffle_texts, zpe
+from cmmlib.functional.prompt_baselines import (
+    autoclip,
+    carprt,
+    carprt_of_candidates,
+    uniform_mean,
+    waffle_texts,
+    zpe,
+)
 from cmmlib.functional.prototypes import fit_prototypes
 from cmmlib.functional.resampling import dirichlet_frequencies, few_per_class, long_tailed_frequencies, with_frequencies
 from cmmlib.functional.selective import (
@@ -69,6 +78,7 @@ from cmmlib.functional.selective import (
 )
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.transductive_baselines import (
+    frolic,
     inmap,
     label_shift_em,
     mean_centred,
@@ -105,6 +115,8 @@ __all__ = [
     "autoclip",
     "bootstrap_interval",
     "candidate_cmm",
+    "carprt",
+    "carprt_of_candidates",
     "check_embeddings",
     "class_accuracy",
     "class_confidence",
@@ -121,10 +133,14 @@ __all__ = [
     "duplicate_classes",
     "few_per_class",
     "fill_undefined",
+    "fit_candidate_weights",
+    "fit_gaussians",
     "fit_linear_probe",
     "fit_prior_matching",
     "fit_prototypes",
+    "fitted_ensemble",
     "floored",
+    "frolic",
     "geometric_mean",
     "harmonic_mean",
     "inmap",

@@ -14,9 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.functional.zero_shot import first_with_equal_texts, predict, similarities
+from cmmlib.errors import InputError
+from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.similarity import block_rows
+from cmmlib.functional.zero_shot import first_with_equal_texts, predict, similarities, top_two
 
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
+CARPRT_TEMPERATURE = 1.0  # of the weights, in logits: the default of the authors' code
+CANDIDATE_BYTES = 64 << 20  # one [B, T] float32 block
 
 
 def uniform_mean(text_features: Float[Tensor, "P C D"]) -> Float[Tensor, "C D"]:
@@ -78,6 +83,85 @@ def _with_entropy(gradient: Float[Tensor, "B P"], target: Tensor) -> Float[Tenso
         flat = torch.special.entr(weights).sum(1, keepdim=True) > target
         low, high = torch.where(flat, middle, low), torch.where(flat, high, middle)
     return ((low + high) / 2 * centred / scale).softmax(1)
+
+
+def carprt(
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "P C D"],
+    logit_scale: float,
+    temperature: float = CARPRT_TEMPERATURE,
+) -> Float[Tensor, "P C"]:
+    """Weights of CARPRT (ICLR 2026; code: tmlr-group/CARPRT, 17d5709): for every class its own weights of the prompts.
+
+    The score of prompt p for class c is the mean of the highest logit over the images whose highest logit under p is
+    that of c, 0 if there are none; the weights of a class are the softmax of its scores over prompts. The classifier of
+    a class is the weighted sum of its texts. The authors take the logits of CLIP, 100 times the cosine, and divide them
+    by 1, the default of their code. Deviation: none in the weights. Where the sum is scaled to unit norm, as
+    `combine_candidates` and chapter 4 do, that is one: the authors leave it as long as it is.
+
+    Args:
+        temperature: of the softmax, in logits, positive.
+
+    Returns:
+        Weights in [0, 1], float32; each column sums to 1.
+
+    Raises:
+        InputError: a temperature that is not positive.
+    """
+    _check_temperature(temperature)
+    scores = torch.stack([_mean_top_logits(image_features, classifier, logit_scale) for classifier in text_features])
+    return (scores / temperature).softmax(0).float()
+
+
+def _mean_top_logits(
+    image_features: Float[Tensor, "N D"], classifier: Float[Tensor, "C D"], logit_scale: float
+) -> Float[Tensor, "C"]:
+    """Mean of the highest logit over the images that each class wins, 0 for a class that wins none; float64."""
+    total, count = torch.zeros(2, len(classifier), dtype=torch.float64)
+    for similarity in similarities(image_features, classifier):
+        top, winner = similarity.max(1)
+        total.index_add_(0, winner, logit_scale * top.double())
+        count.index_add_(0, winner, torch.ones_like(top, dtype=torch.float64))
+    return total / count.clamp_min(1)
+
+
+def carprt_of_candidates(
+    image_features: Float[Tensor, "N D"],
+    candidates: Candidates,
+    others: Float[Tensor, "C D"],
+    logit_scale: float,
+    temperature: float = CARPRT_TEMPERATURE,
+) -> Float[Tensor, "T"]:
+    """Weights of CARPRT, for classes with unequal numbers of texts: templates, and some classes' descriptions.
+
+    Score and weights as in `carprt`. Deviation: a description belongs to no prompt that all classes share, so every
+    candidate is judged in the classifier `others`, in place of its own class's text: its score is the mean of its logit
+    over the images on which it is ahead of every other class there.
+
+    Returns:
+        Weights in [0, 1], float64, which sum to 1 in every class.
+
+    Raises:
+        InputError: a temperature that is not positive.
+    """
+    _check_temperature(temperature)
+    total, count = torch.zeros(2, len(candidates.classes), dtype=torch.float64)
+    for x in image_features.split(block_rows(4 * len(candidates.classes), CANDIDATE_BYTES)):
+        winner, _, top, second = top_two(x.float() @ others.float().T)
+        similarity = x.float() @ candidates.vectors.float().T  # [B, T]
+        rival = torch.where(winner[:, None] == candidates.classes, second[:, None], top[:, None])
+        wins = similarity > rival
+        total += logit_scale * torch.where(wins, similarity, 0.0).sum(0, dtype=torch.float64)
+        count += wins.sum(0)
+    weights, scores = torch.zeros_like(total), total / count.clamp_min(1)
+    for rows in candidates.rows_by_class():
+        weights[rows] = (scores[rows] / temperature).softmax(0)
+    return weights
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise InputError(f"carprt: temperature must be positive, got {temperature}")
 
 
 def waffle_texts(classnames: Sequence[str], n: int = 8, seed: int = 0) -> list[list[str]]:

@@ -262,7 +262,9 @@ def _check_inputs(
 
 def _empty_pass(n_prompts: int, n: int, n_classes: int, m: int, device: torch.device) -> SimilarityPass:
     kinds = {key: torch.int32 if key in ("prediction", "rival") else torch.float32 for key in PER_IMAGE}
-    fields = {key: torch.empty(n_prompts, n, dtype=dtype, device=device) for key, dtype in kinds.items()}
+    fields: dict[str, Any] = {
+        key: torch.empty(n_prompts, n, dtype=dtype, device=device) for key, dtype in kinds.items()
+    }
     sums = {key: torch.zeros(n_prompts, n_classes, dtype=torch.float64, device=device) for key in PER_CLASS}
     return SimilarityPass(**fields, **sums, n_retrieved=m)
 

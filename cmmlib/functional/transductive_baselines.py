@@ -73,6 +73,40 @@ def otter(
     return torch.from_numpy(np.asarray(plan).argmax(1))
 
 
+def frolic(
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, rounds: int = 11
+) -> Int[Tensor, "N"]:
+    """The bias correction of Frolic (Zhu et al. 2024, arXiv 2410.19294): the pre-training prior from predictions alone.
+
+    Column k of P is the mean probability of every class over the images predicted as k. The prior beta solves
+    P beta = beta: power iteration from a uniform one, until it moves by less than 0.001. Its logarithm is subtracted
+    from the logits, 11 times, each time with P of those images whose two highest logits are more than 1 / C apart: as
+    the authors' code does (zhuhsingyuu/Frolic, d276403). Unlike prior matching it does not ask for any class
+    frequencies. Deviations: the logits are those of one prompt, without the paper's Gaussians around several prompts;
+    and without InMaP, which that code adds to both, so that the row shows the bias correction and nothing else.
+    """
+    logits = logit_scale * _similarity(image_features, text_features)
+    for _ in range(rounds):
+        top = logits.topk(2, 1).values
+        logits = logits - (_believed_prior(logits[top[:, 0] - top[:, 1] > 1 / logits.shape[1]]) + TINY).log()
+    return logits.argmax(1)
+
+
+def _believed_prior(logits: Float[Tensor, "M C"]) -> Float[Tensor, "C"]:
+    """Power iteration on the mean probabilities of the images of each predicted class."""
+    n_classes = logits.shape[1]
+    predicted = torch.nn.functional.one_hot(logits.argmax(1), n_classes).to(logits)
+    mean = (logits.softmax(1).T @ predicted) / predicted.sum(0).clamp_min(1)  # [C, C], a column a predicted class
+    prior = torch.full((n_classes,), 1 / n_classes)
+    for _ in range(100):
+        moved = mean @ prior
+        moved = moved / moved.sum().clamp_min(TINY)
+        if float((moved - prior).abs().sum()) < 1e-3:
+            break
+        prior = moved
+    return prior
+
+
 def zlap(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],

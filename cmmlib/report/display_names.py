@@ -3,9 +3,11 @@
 FIELD = {  # word in a name -> the field's own spelling
     "autoclip": "AutoCLIP",
     "auroc": "AUROC",
+    "carprt": "CARPRT",
     "cmm": "CMM",
     "dtd": "DTD",
     "em": "EM",
+    "frolic": "Frolic",
     "inmap": "InMaP",
     "otter": "OTTER",
     "spearman": "Spearman",

@@ -23,7 +23,7 @@ STEPS = [
     "compare_orders",
     "corrected_ensemble",
 ]
-NEIGHBOURS = ["mean_centred", "z_scored", "label_shift_em", "zlap", "transclip", "inmap", "otter"]
+NEIGHBOURS = ["mean_centred", "z_scored", "label_shift_em", "frolic", "zlap", "transclip", "inmap", "otter"]
 
 
 @pytest.mark.parametrize("name", STEPS)

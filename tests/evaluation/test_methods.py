@@ -25,10 +25,11 @@ from cmmlib.texts import llm
 from cmmlib.texts.enrichment import Enrichment
 from cmmlib.texts.transcripts import Record
 
-NEED_POOL = ["uniform", "zpe", "autoclip", "cmm_templates", "cmm_global"]
+NEED_POOL = ["uniform", "zpe", "autoclip", "carprt", "cmm_templates", "cmm_global"]
 CORRECTED = ["enriched_cmm_prior", "enriched_cmm_prototypes"]
 ENRICHED = [
-    *("enriched_replace", "enriched_uniform", "enriched_balanced", "enriched_cmm_unbalanced", "enriched_cmm_first"),
+    *("enriched_replace", "enriched_uniform", "enriched_balanced", "enriched_carprt"),
+    *("enriched_cmm_unbalanced", "enriched_cmm_first"),
     *("enriched_cmm", *CORRECTED),
 ]
 ANSWER = ("It is round.", "It is grey.", "It has a rim.", "It lies on sand.")
@@ -100,7 +101,7 @@ def test_descriptions_add_ways_that_cost_as_many_requests(synthetic):
     assert list(found) == ["base", *NEED_POOL, *ENRICHED]
     assert {name: one.requests for name, one in found.items() if one.requests} == dict.fromkeys(ENRICHED, 3)
     others = [c for c in range(CLASSES) if c not in described]
-    replaced, flat, balanced, _, first, weighted = (found[name].classifier for name in ENRICHED[:6])
+    replaced, flat, balanced, _, _, first, weighted = (found[name].classifier for name in ENRICHED[:7])
     assert replaced[others].equal(synthetic.base_text_features[others])
     uniform = F.uniform_mean(synthetic.text_features)
     torch.testing.assert_close(flat[others], uniform[others])
@@ -243,6 +244,7 @@ WITH_TOWER = [
     "uniform",
     "zpe",
     "autoclip",
+    "carprt",
     "waffle",
     "cmm_templates",
     "cmm_global",

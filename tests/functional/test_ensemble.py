@@ -17,7 +17,7 @@ from cmmlib import functional as F
 from cmmlib.data.load import load_embeddings
 from cmmlib.errors import InputError
 from cmmlib.functional import candidates as scoring
-from cmmlib.functional import ensemble, prompt_baselines
+from cmmlib.functional import ensemble, fitted_weights, prompt_baselines
 from cmmlib.functional.candidates import DESCRIPTION, TEMPLATE, Candidates, candidate_cmm
 from cmmlib.functional.ensemble import combine_candidates, weigh_candidates
 from cmmlib.functional.similarity import similarity_pass
@@ -458,7 +458,7 @@ def test_replaced_classes_get_their_mean_description_and_others_stay():
 def test_nothing_here_takes_labels():
     words = ("label", "target_class", "truth", "true", "accuracy", "correct", "answer")
     seen = set()
-    for module in (scoring, ensemble, prompt_baselines):
+    for module in (scoring, ensemble, fitted_weights, prompt_baselines):
         members = [
             f for _, f in inspect.getmembers(module, callable) if getattr(f, "__module__", "") == module.__name__
         ]
@@ -481,4 +481,6 @@ def test_nothing_here_takes_labels():
         "with_descriptions",
         "zpe",
         "autoclip",
+        "carprt",
+        "fit_candidate_weights",
     } <= seen

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cmmlib import InputError
 from cmmlib import functional as F
 from cmmlib.functional import prompt_baselines
 
@@ -170,6 +171,81 @@ def test_autoclip_gives_a_tie_between_copies_to_the_first(n_prompts, n_classes):
     predictions = F.autoclip(images, torch.cat([heads, heads], 1), 20.0)
     assert predictions.max() < n_classes
     assert len(predictions.unique()) > 1
+
+
+# ---------------------------------------------------------------- CARPRT
+
+
+def slow_carprt(images, heads, scale: float, temperature: float) -> list[list[float]]:
+    """Weights of every class, one a prompt."""
+    x, t = wide(images, heads)
+    scores = np.zeros(t.shape[:2])
+    for p, head in enumerate(t):
+        logits = [[scale * float(row @ text) for text in head] for row in x]
+        for c in range(len(head)):
+            own = [row[c] for row in logits if row.index(max(row)) == c]
+            scores[p, c] = sum(own) / len(own) if own else 0.0
+    return [softmax((scores[:, c] / temperature).tolist()) for c in range(t.shape[1])]
+
+
+@pytest.mark.parametrize(("n", "n_prompts", "n_classes"), SHAPES)
+@pytest.mark.parametrize(("scale", "temperature"), [(1.0, 1.0), (20.0, 1.0), (100.0, 0.3)])
+def test_carprt_equals_loops(n, n_prompts, n_classes, scale, temperature):
+    images, heads = unit(n, 6), unit(n_prompts, n_classes, 6, seed=1)
+    found = F.carprt(images, heads, scale, temperature)
+    np.testing.assert_allclose(found.T, slow_carprt(images, heads, scale, temperature), atol=1e-4)
+
+
+def test_carprt_takes_the_mean_over_all_blocks_of_images():
+    images, heads = unit(9000, 4), unit(3, 4, 4, seed=1)
+    np.testing.assert_allclose(F.carprt(images, heads, 20.0).T, slow_carprt(images, heads, 20.0, 1.0), atol=1e-4)
+
+
+def slow_carprt_of_candidates(images, candidates, others, scale: float) -> list[float]:
+    x, vectors, base = wide(images, candidates.vectors, others)
+    scores = []
+    for text, c in zip(vectors, candidates.classes.tolist(), strict=True):
+        own = [
+            scale * float(row @ text)
+            for row in x
+            if all(row @ text > row @ base[j] for j in range(len(base)) if j != c)
+        ]
+        scores.append(sum(own) / len(own) if own else 0.0)
+    weights = [0.0] * len(scores)
+    for c in range(len(base)):
+        rows = [k for k, own in enumerate(candidates.classes.tolist()) if own == c]
+        for k, weight in zip(rows, softmax([scores[k] for k in rows]), strict=True):
+            weights[k] = weight
+    return weights
+
+
+@pytest.mark.parametrize(("n", "n_prompts", "n_classes"), SHAPES)
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_carprt_of_candidates_equals_loops(n, n_prompts, n_classes, rows, monkeypatch):
+    monkeypatch.setattr(prompt_baselines, "block_rows", lambda *_: rows)
+    images, heads = unit(n, 6), unit(n_prompts, n_classes, 6, seed=1)
+    candidates = F.Candidates.of_templates(heads).with_descriptions({1: unit(3, 6, seed=2), 0: unit(1, 6, seed=3)})
+    others = F.uniform_mean(heads)
+    found = F.carprt_of_candidates(images, candidates, others, 20.0)
+    np.testing.assert_allclose(found, slow_carprt_of_candidates(images, candidates, others, 20.0), atol=1e-4)
+
+
+def test_carprt_prefers_the_prompt_that_is_nearer_to_the_images_it_wins():
+    images = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    near = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    far = torch.nn.functional.normalize(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), dim=1)
+    weights = F.carprt(images, torch.stack([near, far]), 100.0)
+    assert (weights[0] > 0.99).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_carprt_refuses_a_temperature_that_is_not_positive(temperature):
+    heads = unit(2, 3, 6)
+    candidates = F.Candidates.of_templates(heads)
+    with pytest.raises(InputError, match="carprt: temperature must be positive, got"):
+        F.carprt(unit(4, 6), heads, 20.0, temperature)
+    with pytest.raises(InputError, match="carprt: temperature must be positive, got"):
+        F.carprt_of_candidates(unit(4, 6), candidates, heads[0], 20.0, temperature)
 
 
 # ---------------------------------------------------------------- WaffleCLIP

@@ -58,6 +58,33 @@ def test_label_shift_em_equals_loops(n, n_classes):
     assert_best(F.label_shift_em(images, head, SCALE), q * prior)
 
 
+@all_shapes
+@pytest.mark.parametrize("rounds", [1, 11])
+def test_frolic_equals_loops(n, n_classes, rounds):
+    images, head, x, t = embedded(n, n_classes)
+    logits = SCALE * x @ t.T
+    for _ in range(rounds):
+        sure = [row for row in logits if np.sort(row)[-1] - np.sort(row)[-2] > 1 / n_classes]
+        mean = np.zeros((n_classes, n_classes))
+        for k in range(n_classes):
+            own = [softmax(row[None])[0] for row in sure if row.argmax() == k]
+            mean[:, k] = sum(own) / len(own) if own else 0
+        prior = np.full(n_classes, 1 / n_classes)
+        for _ in range(100):
+            moved = mean @ prior / max((mean @ prior).sum(), 1e-12)
+            if np.abs(moved - prior).sum() < 1e-3:
+                break
+            prior = moved
+        logits = logits - np.log(prior + 1e-12)
+    assert_best(F.frolic(images, head, SCALE, rounds), logits, 1e-3)
+
+
+def test_frolic_where_no_image_is_sure_is_the_plain_classifier():
+    texts = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0001], [1.0, -0.0001]]), dim=1)
+    images = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6]])
+    assert F.frolic(images, texts, 1.0).equal(F.predict(images, texts))
+
+
 def test_otter_is_the_best_balanced_assignment():
     pytest.importorskip("ot")
     images, head, x, t = embedded(6, 3)
