@@ -81,6 +81,7 @@ def compare_corrections(run: Run, corrections: Mapping[str, Correction]) -> list
         "inmap": F.inmap(x, texts, scale),
         "otter": F.otter(x, texts),
         **{name: correction.predict(x) for name, correction in corrections.items()},
+        "gaussians": F.fit_gaussians(x, texts, scale).predict(x),
     }
     return [MethodResult(name, prediction) for name, prediction in predictions.items()]
 

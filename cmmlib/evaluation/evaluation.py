@@ -150,6 +150,7 @@ STEPS = (  # from one method to another, which has something more; from equal we
     ("enriched_cmm_unbalanced", "enriched_cmm"),
     ("enriched_uniform", "enriched_cmm"),
     ("enriched_cmm", "enriched_cmm_first"),
+    ("enriched_cmm", "enriched_fitted"),
 )
 
 

@@ -104,7 +104,8 @@ def _all_described(run: Run) -> list[MethodResult]:
 
 def _enriched(run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor, "C D"] | None) -> list[MethodResult]:
     """Uses of some classes' descriptions: in the name's place, as equals of the prompts, with the mass of the prompts,
-    by CARPRT's weights, by CMM's weights without and with that, and so with the first description of each class alone.
+    by CARPRT's weights, by CMM's weights without and with that, so with the first description of each class alone, and
+    by fitted weights.
     """
     n, templates = len(described), Candidates.of_templates(run.text_features)
     enriched = templates.with_descriptions(described)
@@ -120,6 +121,24 @@ def _enriched(run: Run, described: Mapping[int, Tensor], ensemble: Float[Tensor,
         _linear(run, "enriched_cmm_unbalanced", weighted_ensemble(run, enriched, balanced=False), n),
         _linear(run, "enriched_cmm_first", weighted_ensemble(run, first), n),
         *_with_corrections(run, "enriched_cmm", own, n),
+        *_fitted(run, enriched, n),
+    ]
+
+
+def _fitted(run: Run, candidates: Candidates, requests: int) -> list[MethodResult]:
+    """Weights that are fitted to an assignment of the images: TransCLIP's, and for those who may assume equal class
+    frequencies that of prototypes, with prior matching afterwards.
+    """
+    x, scale = run.image_features, run.logit_scale
+
+    def by_images(classifier: Float[Tensor, "C D"]) -> Float[Tensor, "N C"]:
+        return torch.nn.functional.one_hot(F.transclip(x, classifier, scale), run.n_classes).float()
+
+    balanced = F.fitted_ensemble(x, candidates, scale)
+    matched = F.fit_prior_matching(x, balanced, scale)
+    return [
+        _linear(run, "enriched_fitted", F.fitted_ensemble(x, candidates, scale, by_images), requests),
+        MethodResult("enriched_fitted_prior", matched.predict(x), True, requests, correction=matched),
     ]
 
 

@@ -265,7 +265,9 @@ def _empty_pass(n_prompts: int, n: int, n_classes: int, m: int, device: torch.de
     fields: dict[str, Any] = {
         key: torch.empty(n_prompts, n, dtype=dtype, device=device) for key, dtype in kinds.items()
     }
-    sums = {key: torch.zeros(n_prompts, n_classes, dtype=torch.float64, device=device) for key in PER_CLASS}
+    sums: dict[str, Any] = {
+        key: torch.zeros(n_prompts, n_classes, dtype=torch.float64, device=device) for key in PER_CLASS
+    }
     return SimilarityPass(**fields, **sums, n_retrieved=m)
 
 

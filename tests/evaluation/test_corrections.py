@@ -42,7 +42,7 @@ def test_every_step_that_takes_a_run_is_guarded():
 def test_contenders_are_the_base_its_neighbours_and_the_corrections(synthetic):
     pytest.importorskip("ot")
     found = by_name(corrections.compare_corrections(synthetic.blind, corrections.fit_corrections(synthetic.blind)))
-    assert list(found) == ["base", *NEIGHBOURS, "prior_matching", "prototypes"]
+    assert list(found) == ["base", *NEIGHBOURS, "prior_matching", "prototypes", "gaussians"]
     assert found["base"].prediction.equal(predict(synthetic.image_features, synthetic.base_text_features))
     assert all(one.prediction.shape == (IMAGES,) and one.label_free for one in found.values())
 

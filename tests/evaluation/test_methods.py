@@ -30,7 +30,7 @@ CORRECTED = ["enriched_cmm_prior", "enriched_cmm_prototypes"]
 ENRICHED = [
     *("enriched_replace", "enriched_uniform", "enriched_balanced", "enriched_carprt"),
     *("enriched_cmm_unbalanced", "enriched_cmm_first"),
-    *("enriched_cmm", *CORRECTED),
+    *("enriched_cmm", *CORRECTED, "enriched_fitted", "enriched_fitted_prior"),
 ]
 ANSWER = ("It is round.", "It is grey.", "It has a rim.", "It lies on sand.")
 
@@ -113,6 +113,18 @@ def test_descriptions_add_ways_that_cost_as_many_requests(synthetic):
     one = {c: vectors[:1] for c, vectors in described.items()}
     alone = by_name(compare_methods(synthetic.blind, one))["enriched_cmm"].classifier
     torch.testing.assert_close(first, alone)
+
+
+def test_fitted_weights_are_those_of_transclip_s_images_or_of_prototypes_with_their_prior(synthetic):
+    described = near_texts(synthetic, {1: 4, 3: 2, 10: 6})
+    found = by_name(compare_methods(synthetic.blind, described))
+    candidates = Candidates.of_templates(synthetic.text_features).with_descriptions(described)
+    x, scale = synthetic.image_features, synthetic.logit_scale
+    assigned = lambda texts: torch.eye(CLASSES)[F.transclip(x, texts, scale)]  # noqa: E731
+    torch.testing.assert_close(found["enriched_fitted"].classifier, F.fitted_ensemble(x, candidates, scale, assigned))
+    matched = F.fit_prior_matching(x, F.fitted_ensemble(x, candidates, scale), scale)
+    assert found["enriched_fitted_prior"].prediction.equal(matched.predict(x))
+    assert found["enriched_fitted_prior"].correction.bias.equal(matched.bias)
 
 
 def test_candidates_are_measured_against_the_uniform_mean_of_the_templates(synthetic):

@@ -46,6 +46,7 @@ ADDS = {
     TEMPLATES: "CMM, no descriptions",
     ("uniform", "enriched_uniform"): "descriptions, equal weights",
     **PARTS,
+    ("enriched_cmm", "enriched_fitted"): "fitted weights in place of CMM's",
 }
 
 

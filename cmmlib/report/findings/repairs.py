@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
 
+from cmmlib import functional as F
 from cmmlib.blazon import anatomy
 from cmmlib.report.formatting import (
     counted,
@@ -24,6 +27,32 @@ def described(n: int, suspects: Sequence[int]) -> str:
             f"no description is known of {counted(len(suspects), 'suspect')}, so the ensemble weighs templates alone."
         )
     return f"descriptions are known of {n} of {counted(len(suspects), 'suspect')}."
+
+
+def real_prompt(
+    classnames: Sequence[str], renamed: Sequence[str], before: Float[Tensor, "C"], after: Float[Tensor, "C"]
+) -> str:
+    """What the most frequent wordings in place of the names change, class by class, under one template.
+
+    Args:
+        renamed: every class's name in its most frequent wordings.
+        before: accuracies by name.
+        after: accuracies by those wordings.
+    """
+    failing = (before < anatomy.FAILING).nonzero()[:, 0]
+    changed = sum(old != new for old, new in zip(classnames, renamed, strict=True))
+    told = f"{changed} of {counted(len(classnames), 'class', 'classes')} have another wording."
+    if not len(failing):
+        return told
+    lifted = int((after[failing] >= anatomy.FAILING).sum())
+    lowest = int(before.nan_to_num(2.0).argmin())
+    return (
+        f"{told} For example {name(classnames[lowest])} becomes {name(renamed[lowest])}, and goes from "
+        f"{percent(float(before[lowest]))} to {percent(float(after[lowest]))}. Of "
+        f"{counted(len(failing), 'failing class', 'failing classes')} the wordings lift {lifted} to half or more; the "
+        f"mean over all classes goes from {percent(float(before.nanmean()))} to {percent(float(after.nanmean()))}, that "
+        f"of the worst 10 from {percent(F.worst_at_k(before, 10))} to {percent(F.worst_at_k(after, 10))}."
+    )
 
 
 def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:

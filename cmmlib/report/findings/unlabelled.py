@@ -26,6 +26,7 @@ from cmmlib.report.formatting import (
 from cmmlib.study.run import Run
 
 OWN = ("prior_matching", "prototypes")  # this chapter's corrections, among the compared methods
+MADE_HERE = (*OWN, "gaussians")  # and a variant
 KINDS = ("base prompt", "hub remedies and published methods", "this chapter's corrections")
 
 # ---------------------------------------------------------------- prior matching and prototypes
@@ -84,7 +85,7 @@ def fits(corrections: Mapping[str, Correction]) -> pd.DataFrame:
 
 def kinds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each compared method is, for the figure's legend."""
-    return [KINDS[0] if row["name"] == "base" else KINDS[2 if row["name"] in OWN else 1] for row in rows]
+    return [KINDS[0] if row["name"] == "base" else KINDS[2 if row["name"] in MADE_HERE else 1] for row in rows]
 
 
 def worst_ks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -130,7 +131,7 @@ def _fewest(rows: Sequence[Mapping[str, Any]]) -> str:
 def neighbours(rows: Sequence[Mapping[str, Any]]) -> str:
     """Of the methods of others, how many gain overall, and how many of these in the worst classes too."""
     (base,) = (row for row in rows if row["name"] == "base")
-    others = [row for row in rows if row["name"] not in ("base", *OWN)]
+    others = [row for row in rows if row["name"] not in ("base", *MADE_HERE)]
     up = [row for row in others if row["overall"] > base["overall"]]
     tails = [f"{sum(row['worst'][k] > base['worst'][k] for row in up)} in the worst {k}" for k in worst_ks(rows)]
     fewer = sum(row["zero_classes"] < base["zero_classes"] for row in up)

@@ -106,6 +106,7 @@ def test_neighbours_that_gain_nothing_have_no_tail_to_speak_of():
 
 def test_neighbours_are_counted_without_the_own_corrections():
     rows = [row("base", 0.5, 0.1, 4), row("otter", 0.6, 0.2, 4), row("zlap", 0.4, 0.5), row("prototypes", 0.9, 0.9)]
+    rows.append(row("gaussians", 0.9, 0.9))
     said = findings.neighbours(rows)
     assert said.startswith("1 of 2 methods of others has a higher")
     assert said.endswith("higher too: 1 in the worst 10 and 1 in the worst 20; with fewer classes at zero: 0.")
