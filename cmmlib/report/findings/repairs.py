@@ -46,13 +46,17 @@ def real_prompt(
         return told
     lifted = int((after[failing] >= anatomy.FAILING).sum())
     lowest = int(before.nan_to_num(2.0).argmin())
+    means, worst = ([percent(of(x)) for x in (before, after)] for of in (_mean, lambda x: F.worst_at_k(x, 10)))
     return (
         f"{told} For example {name(classnames[lowest])} becomes {name(renamed[lowest])}, and goes from "
         f"{percent(float(before[lowest]))} to {percent(float(after[lowest]))}. Of "
         f"{counted(len(failing), 'failing class', 'failing classes')} the wordings lift {lifted} to half or more; the "
-        f"mean over all classes goes from {percent(float(before.nanmean()))} to {percent(float(after.nanmean()))}, that "
-        f"of the worst 10 from {percent(F.worst_at_k(before, 10))} to {percent(F.worst_at_k(after, 10))}."
+        f"mean over all classes goes from {' to '.join(means)}, that of the worst 10 from {' to '.join(worst)}."
     )
+
+
+def _mean(accuracy: Float[Tensor, "C"]) -> float:
+    return float(accuracy.nanmean())
 
 
 def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
