@@ -294,3 +294,18 @@ def test_only_the_embedded_world_s_own_model_has_other_weights():
     assert other_weights(Study.of({"backbone": "ViT-B-32"})) is None
     assert other_weights(Study.of({"dataset": "folder:x"})) is None
     assert run_comparison.other_study(Study.of({"llm": "openai/x"})) == Study.of({"pretrained": "early"})
+
+
+@pytest.mark.real
+def test_two_real_backbones_fail_on_the_same_classes(real_data, tmp_path):
+    """DTD's test images under ViT-B/32 and ViT-L/14; overall, worst 10 and agreement as others measured them."""
+    sides = []
+    for name in ("dtd_test_vitb32", "dtd_test_vitl14"):
+        run = opened(f"embeddings:{real_data / name}.npz", out=str(tmp_path))
+        sides.append(run_comparison.of_run(run, run.labels))
+    found = run_comparison.report(run_comparison.with_distinct_names(sides), 10)
+    rows = [(round(100 * row["overall"], 2), round(100 * row["worst"], 2)) for row in found["overview"]]
+    assert rows == [(43.94, 7.75), (55.37, 10.75)]
+    (pair,) = found["agreement"]
+    assert round(pair["spearman"], 2) == 0.76
+    assert pair["shared_worst"] > 2 * pair["chance"]
