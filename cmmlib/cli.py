@@ -98,7 +98,8 @@ def _exit_code(arguments: list[str]) -> int:
 
 def _of_system(error: OSError) -> str:
     """Whatever the system refuses, in a line: why, which file or folder, and what would help."""
-    where = "" if error.filename is None else f" ({os.fsdecode(error.filename)})"
+    name = error.filename if error.filename2 is None else error.filename2  # of two, where it was to be written
+    where = "" if name is None else f" ({os.fsdecode(name)})"
     if error.errno in UNWRITABLE:
         return f"{os.strerror(error.errno).lower()}{where}: {UNWRITABLE[error.errno]}"
     return f"{why(error)}{where}" + (": name another file or folder" if where else "")
