@@ -57,7 +57,7 @@ WRITES = {
     "report/book.py:_claim": (["mark"], "a folder that an earlier version made, or an empty one"),
     "report/book.py:build": (["mark"], OWN),
     "report/book.py:_place_chapters": (["write"], OWN),
-    "report/book.py:_stage": (["copytree", "copytree", "write_text", "write_text", "write_text"], OWN),
+    "report/book.py:_stage": (["write_text", "write_text", "write_text"], OWN),
     "report/chapters.py:_execute": (["whole_file", "write"], RUN),
     "report/pages.py:show_figure": (["whole_file", "whole_file"], RUN),
     "report/plots/style.py:save": (["savefig"], TEMPORARY),
