@@ -183,11 +183,7 @@ def describe(
     for c, reason in enrichment.failed.items():
         tell(f"{run.classnames[c]}: {reason}")
     if enrichment.spent:
-        cost = (
-            f"{enrichment.spent.cost:.4f} US dollars"
-            if enrichment.spent.priced
-            else "at a price that litellm does not know"
-        )
+        cost = f"{enrichment.spent.cost:.4f} US dollars" if enrichment.spent.priced else "at an unknown cost"
         tell(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     if enrichment.failed and not enrichment.descriptions:

@@ -80,6 +80,7 @@ WRITES = {
     ),
     "study/run_files.py:write_json": (["write_text"], RUN),
     "study/run_files.py:write_manifest": (["write_json"], RUN),
+    "texts/transcripts.py:require_appendable": (["open"], "adds nothing to a transcript that is there"),
     "texts/transcripts.py:append": (["open"], "adds to a transcript, and takes nothing out of it"),
 }
 
