@@ -305,8 +305,8 @@ def list_cache() -> None:
     from cmmlib.storage.cache import cache_folder
 
     folder = cache_folder()
-    print(folder)
     entries, others = cache_maintenance.entries(folder), cache_maintenance.others(folder)
+    print(folder)
     print(cache_maintenance.summary(entries, others).to_string(index=False))
 
 
