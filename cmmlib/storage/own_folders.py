@@ -65,7 +65,9 @@ def filled(folder: Path) -> Iterator[Path]:
     emptied(folder)
     try:
         yield folder
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # of a write into an open file
+            error.filename = os.fspath(folder)
         with suppress(OSError):
             _clear(folder)
             (folder / MARK).unlink()

@@ -83,6 +83,12 @@ def test_a_block_that_fails_leaves_nothing_in_its_folder(before, tmp_path):
     assert before == "nothing" or not list(folder.iterdir())
 
 
+def test_a_full_disk_while_a_folder_is_filled_has_its_name(tmp_path):
+    with pytest.raises(OSError, match="No space left") as error, filled(tmp_path / "folder"):
+        raise OSError(28, "No space left on device")
+    assert error.value.filename == str(tmp_path / "folder")
+
+
 def test_somebody_else_s_folder_or_link_is_not_cleared_by_a_block_that_cannot_begin(tmp_path):
     link = tmp_path / "link"
     link.symlink_to(full(emptied(tmp_path / "own")))
