@@ -108,7 +108,8 @@ def _exit_code(arguments: list[str]) -> int:
 
 def _of_system(error: OSError) -> str:
     """Whatever the system refuses, in a line: why, which file or folder, and what would help."""
-    where = "" if error.filename is None else f" ({os.fsdecode(error.filename)})"
+    name = error.filename if error.filename2 is None else error.filename2  # of two, where it was to be written
+    where = "" if name is None else f" ({os.fsdecode(name)})"
     if error.errno in UNWRITABLE:
         return f"{os.strerror(error.errno).lower()}{where}: {UNWRITABLE[error.errno]}"
     return f"{why(error)}{where}" + (": name another file or folder" if where else "")
@@ -192,11 +193,7 @@ def describe(
     for c, reason in enrichment.failed.items():
         tell(f"{run.classnames[c]}: {reason}")
     if enrichment.spent:
-        cost = (
-            f"{enrichment.spent.cost:.4f} US dollars"
-            if enrichment.spent.priced
-            else "at a price that litellm does not know"
-        )
+        cost = f"{enrichment.spent.cost:.4f} US dollars" if enrichment.spent.priced else "at an unknown cost"
         tell(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     if enrichment.failed and not enrichment.descriptions:
@@ -318,8 +315,8 @@ def list_cache() -> None:
     from cmmlib.storage.cache import cache_folder
 
     folder = cache_folder()
-    print(folder)
     entries, others = cache_maintenance.entries(folder), cache_maintenance.others(folder)
+    print(folder)
     print(cache_maintenance.summary(entries, others).to_string(index=False))
 
 

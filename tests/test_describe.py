@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,3 +92,34 @@ def test_ctrl_c_keeps_the_answers_under_way_and_a_second_call_asks_only_for_the_
     asked = server.requests["noise"]
     assert cmm("describe", *flags).code == 0
     assert server.requests == {**Counter(CLASSES), "noise": asked + 1}
+
+
+@pytest.mark.parametrize("second", [None, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_as_ctrl_c_does_and_a_second_one_leaves(second, flags, server):
+    arrived, held = threading.Semaphore(0), threading.Event()
+
+    def hold() -> None:
+        arrived.release()
+        held.wait(PATIENCE)
+
+    server.script = {name: [good(name, after=hold)] for name in CLASSES}
+    command = [CMM, "describe", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in CLASSES:
+            assert arrived.acquire(timeout=4 * PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while "stopping: answers under way are waited for, 60 s at most; Ctrl-C again" not in process.stderr.readline():
+            assert process.poll() is None
+        if second is None:
+            held.set()
+        else:
+            time.sleep(0.5)  # it is waiting now
+            process.send_signal(second)
+        out, err = process.communicate(timeout=PATIENCE / 2)
+        left = not held.is_set()
+        held.set()
+    assert (process.returncode, out, left) == (128 + signal.SIGTERM, "", second is not None)
+    assert last_line(err) == "cmm: stopped; what was embedded or answered is kept, run the same command to go on"
+    kept = Path(flags[-1]).read_text().splitlines() if Path(flags[-1]).exists() else []
+    assert len(kept) == (0 if second else len(CLASSES))

@@ -20,6 +20,8 @@ from cmmlib.storage.text_files import content
 FORMAT = 1
 KEY = "cmmlib_classifier"  # of the JSON in the file's metadata
 REQUIRED = {"text_features", "bias"}
+SCALES = (1e-4, 1e4)  # of `logit_scale`
+LARGEST = 1e6  # of any number of a tensor
 
 
 class _Header(BaseModel):
@@ -76,12 +78,18 @@ def _refuse_other_file(path: Path) -> None:
 def load_classifier(path: str | PathLike[str]) -> Classifier:
     """A classifier from its file, ready to `predict`.
 
+    A logit scale outside `SCALES` and a number beyond `LARGEST` are refused. Trained models have a scale of about 1 to
+    120, and a fitted bias is at most some multiples of it. Far beyond, float32, in which logits are computed, has no
+    digits left for what the images say (near 1e8 its steps are 8 logits), then overflows: every image would get the
+    same class, with a probability of 1 or none.
+
     Raises:
-        InputError: no file, another kind of file, or parts that disagree; one line that says which.
+        InputError: no file, another kind of file, parts that disagree, or such numbers; one line that says which.
     """
     path = Path(path)
     header, tensors = _read(path)
     _check(path.name, header, tensors)
+    _check_sizes(path.name, header, tensors)
     texts = tensors["text_features"]
     moved = tensors.get("prototypes", torch.zeros_like(texts))
     correction = Correction(texts, header.logit_scale, moved, tensors["bias"], header.converged, header.rounds)
@@ -116,6 +124,22 @@ def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
         raise InputError(f"{name}: {len(header.class_names)} class names for {n_classes} classes")
     if not set(header.suspects) <= set(range(n_classes)):
         raise InputError(f"{name}: suspects {header.suspects} are not among the {n_classes} classes")
-    if not all(x.is_floating_point() and bool(x.isfinite().all()) for x in tensors.values()):
-        raise InputError(f"{name}: a number is NaN, Inf or no float: fit the classifier again")
+    if not all(x.is_floating_point() and bool(x.float().isfinite().all()) for x in tensors.values()):
+        raise InputError(f"{name}: a number is NaN, Inf, no float or none of float32: fit the classifier again")
     check_embeddings(texts, f"{name}: text_features")
+
+
+def _check_sizes(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
+    """Refuse numbers with which every image would be of one class."""
+    if not SCALES[0] <= header.logit_scale <= SCALES[1]:
+        raise InputError(
+            f"{name}: logit_scale is {header.logit_scale:.3g}, expected {SCALES[0]:g} to {SCALES[1]:g}: "
+            "fit the classifier again"
+        )
+    for key, x in sorted(tensors.items()):
+        most = float(x.abs().max())
+        if most > LARGEST:
+            raise InputError(
+                f"{name}: {key} holds numbers of size {most:.3g}, expected {LARGEST:g} at most: "
+                "fit the classifier again"
+            )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line
 from cmmlib.report import student_notebooks
 from cmmlib.report.book_cells import for_the_book, without_exercises
@@ -19,12 +22,14 @@ from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebo
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.study.made_files import require_whole
+from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.run_files import MANIFEST, read_run
 from cmmlib.study.study import file_fields
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
 WORLD = "miniature_world"  # the page that introduces them
+UNUSED = {"chapters", "_build"}  # of the folder of pages: what Jupyter Book makes there by hand
+FIGURES = "figures"  # of a run, and of the staged book
 
 
 def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
@@ -34,23 +39,18 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     passed. All three are emptied, so they are refused where this program did not make what they hold.
 
     Raises:
-        InputError: no run, a damaged one, or one without its chapters; an `out` that overlaps a run or the sources, or
-            whose three folders are somebody else's. Nothing has been touched then.
+        InputError: no run, a damaged one, one without its chapters, or two of one name; an `out` that overlaps a run or
+            the sources, or whose three folders are somebody else's. Nothing has been touched then.
+        OSError: a full disk, a folder that cannot be written.
         ChapterError: Jupyter Book warned or failed, or a page or number is missing.
     """
     folders = [Path(os.path.realpath(run)) for run in runs] or [_newest_run()]
     for folder in folders:
-        if (folder / MANIFEST).is_file():
-            require_whole(folder)
-        if not (folder / MANIFEST).is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
-            raise InputError(f"{folder} is no finished run: it lacks {MANIFEST} or chapter 01; run `cmm run` first")
+        _require_run(folder)
+    _require_own_names(folders)
     manifest, results = read_run(folders[0])
-    wanted = [path for path in chapters() if belongs(path, manifest["conditions"])]
-    lacking = [path.stem for path in wanted if not (folders[0] / "chapters" / path.name).is_file()]
-    if lacking:
-        raise InputError(
-            f"{folders[0].name} lacks {', '.join(lacking)}, which the book's pages quote: run it without --only"
-        )
+    _require_pages(folders[0], manifest)
+    values = _quoted(results, folders[0])
     _claim(out, folders)
     stamp, html = _build_stamp(folders), out / "html"
     index = html / "index.html"
@@ -58,12 +58,48 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
         note("book: up to date")
         return index
     staged = out / "book"
-    _stage(folders, staged, manifest, _quoted(results, folders[0]))
+    with own_folders.filled(staged):
+        _stage(folders, staged, manifest, values)
     page_root = _jupyter_book(staged, out / "work")
     _verify(staged, page_root)
     own_folders.mark(page_root, stamp)
     own_folders.put(page_root, html)
     return index
+
+
+def _require_run(folder: Path) -> None:
+    if (folder / MANIFEST).is_file():
+        require_whole(folder)
+    if not (folder / MANIFEST).is_file() or not (folder / "chapters" / "01_phenomenon.ipynb").is_file():
+        raise InputError(f"{folder} is no finished run: it lacks {MANIFEST} or chapter 01; run `cmm run` first")
+
+
+def _require_own_names(folders: Sequence[Path]) -> None:
+    """Refuse two runs of one name, by which the book calls them and their folders."""
+    name, times = Counter(folder.name for folder in folders).most_common(1)[0]
+    if times > 1:
+        same = [folder for folder in folders if folder.name == name]
+        remedy = "name it once" if len(set(same)) == 1 else "rename one folder"
+        raise InputError(f"two runs are called {name}, {same[0]} and {same[1]}: {remedy}")
+
+
+def _require_pages(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a first run without what the book's pages quote and show."""
+    wanted = [path for path in chapters() if belongs(path, manifest["conditions"])]
+    lacking = [path.stem for path in wanted if not (run / "chapters" / path.name).is_file()]
+    if lacking:
+        raise InputError(f"{run.name} lacks {', '.join(lacking)}, which the book's pages quote: run it without --only")
+    lost = [name for name in _shown_figures(run, manifest) if not (run / name).is_file()]
+    if lost:  # a manifest of an earlier version lists no figures
+        remedy = f"the study's own command heals it: {command(dict(manifest), run)}"
+        raise InputError(f"{run.name} is damaged, as {some(lost)} shows: {remedy}")
+
+
+def _shown_figures(run: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """The run's figures that the book's pages show, by their paths within the run."""
+    pages = [path for path in sorted(source("book").glob("*.md")) if path.stem != WORLD or _cards(run)]
+    texts = [_keep_blocks(path.read_text("utf-8"), manifest["conditions"]) for path in pages]
+    return [name for text in texts for name in re.findall(rf"{FIGURES}/\w+\.svg", text)]
 
 
 PARTS = ("book", "work", "html")  # of the folder that receives a book
@@ -129,10 +165,10 @@ def _stage(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any], v
     """Pages, executed chapters and a table of contents, in one folder that Jupyter Book reads."""
     import yaml
 
-    unused = shutil.ignore_patterns("chapters", "_build")
-    shutil.copytree(source("book"), own_folders.emptied(staged), ignore=unused, dirs_exist_ok=True)
-    shutil.copytree(folders[0] / "figures", staged / "figures")
-    cards = [path for path in _chapter_files(folders[0]) if path.stem.startswith(APPENDIX)]
+    pages, figures = source("book"), folders[0] / FIGURES
+    own_folders.copy((p for p in sorted(pages.rglob("*")) if not UNUSED & {*p.relative_to(pages).parts}), pages, staged)
+    own_folders.copy(sorted(figures.rglob("*")), folders[0], staged)
+    cards = _cards(folders[0])
     if not cards:
         (staged / f"{WORLD}.md").unlink()
     for page in staged.rglob("*.md"):
@@ -258,6 +294,8 @@ def _jupyter_book(staged: Path, work: Path) -> Path:
     pages = work / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
         said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)  # colours
+        if f"[Errno {errno.ENOSPC}]" in said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work))
         lines = [line for line in said.splitlines() if re.search("WARNING|ERROR|rror:", line)]
         raise ChapterError("the book has warnings or errors:\n" + "\n".join(lines or [said.strip()[-2000:]]))
     _prune(pages)
@@ -278,6 +316,10 @@ def _prune(pages: Path) -> None:
 
 def _chapter_files(folder: Path) -> list[Path]:
     return sorted((folder / "chapters").glob("[0-9]*.ipynb"))
+
+
+def _cards(folder: Path) -> list[Path]:
+    return [path for path in _chapter_files(folder) if path.stem.startswith(APPENDIX)]
 
 
 def _verify(staged: Path, pages: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 import nbformat
 
-from cmmlib.errors import InputError
+from cmmlib.data.image_files import is_junk
+from cmmlib.errors import InputError, why
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import SETUP, read_notebook, source
@@ -36,27 +36,35 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
         data: the files and folders that the study reads, if it reads any; their copies go into `data/`.
 
     Raises:
-        InputError: no finished run, an `out` that holds what this program did not make, or `data` that is not what the
-            study names. Nothing has been written then.
+        InputError: no finished run; `data` that is not what the study names, or a folder with a link that leads back
+            into it; an `out` that holds what this program did not make, or overlaps what is copied. Nothing has been
+            written then.
+        OSError: a file that cannot be read, a full disk. Nothing is left then.
     """
     manifest, _ = read_run(run)
     chapters = sorted((run / "chapters").glob("[0-9]*.ipynb"))
     fields = {**manifest["study"], "compare_with": None}
     Study.of(fields)  # they become code: each has its name and type
     copies = _copies(fields, data)
-    folder = own_folders.emptied(out)
-    for path in copies.values():
-        _copy(path, folder / DATA / path.name)
-    for chapter in chapters:
-        for place, to_data in ((folder, DATA), (folder / SOLUTIONS, f"../{DATA}")):
-            notebook = read_notebook(chapter)
-            values = {**fields, **_places(fields, copies, to_data)}
-            notebook.cells = list(_runnable(notebook.cells, chapter.name, values, {path.name for path in chapters}))
-            if place == folder:
-                notebook.cells = list(_without_answers(notebook.cells))
-            with whole_file(place / chapter.name) as temporary:
-                nbformat.write(notebook, temporary)
-    return _zipped(folder)
+    trees = {path: _tree(path) for path in copies.values()}
+    _require_apart(out, run, trees)
+    with own_folders.filled(out) as folder:
+        for path, files in trees.items():
+            own_folders.copy(files, path.parent, folder / DATA)
+        for chapter in chapters:
+            _write_chapter(chapter, folder / SOLUTIONS, {**fields, **_places(fields, copies, f"../{DATA}")})
+            _write_chapter(chapter, folder, {**fields, **_places(fields, copies, DATA)}, answers=False)
+        return _zipped(folder)
+
+
+def _write_chapter(chapter: Path, place: Path, values: Mapping[str, Any], answers: bool = True) -> None:
+    notebook = read_notebook(chapter)
+    names = {path.name for path in chapter.parent.glob("[0-9]*.ipynb")}
+    notebook.cells = list(_runnable(notebook.cells, chapter.name, values, names))
+    if not answers:
+        notebook.cells = list(_without_answers(notebook.cells))
+    with whole_file(place / chapter.name) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def _copies(fields: Mapping[str, Any], data: Sequence[Path]) -> dict[str, Path]:
@@ -80,12 +88,41 @@ def _places(fields: Mapping[str, Any], copies: Mapping[str, Path], to_data: str)
     return {name: fields[name].removesuffix(path.name) + f"{to_data}/{path.name}" for name, path in copies.items()}
 
 
-def _copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, target)
-    else:
-        shutil.copyfile(path, target)
+def _tree(path: Path) -> list[Path]:
+    """A file; or a folder and everything below it that a study could read, links followed.
+
+    Junk, links that lead nowhere and what is no file are left out, as every study leaves them out.
+
+    Raises:
+        InputError: a folder that cannot be read, or a link to a folder that it lies in: a copy would have no end.
+    """
+    return list(_walk(path)) if path.is_dir() else [path]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"--data: cannot read folder {error.filename}: {why(error)}")
+
+    real: dict[Path, str] = {}
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        here = Path(place)
+        real[here] = os.path.realpath(here)
+        if real[here] in {real[above] for above in here.parents if above in real}:
+            raise InputError(f"--data: {here} leads back to a folder that it lies in, without end: remove that link")
+        folders[:] = [name for name in folders if not is_junk(name)]
+        yield here
+        yield from (here / name for name in files if not is_junk(name) and (here / name).is_file())
+
+
+def _require_apart(out: Path, run: Path, trees: Mapping[Path, Sequence[Path]]) -> None:
+    """Refuse an `out` that would be emptied, or filled, together with what is read."""
+    place = Path(os.path.realpath(out))
+    for kept in (run, *trees):
+        if own_folders.overlap(out, kept):
+            raise InputError(f"--out: {out} overlaps {kept}, which is copied from: choose a folder apart from it")
+    for path in (path for files in trees.values() for path in files):
+        if Path(os.path.realpath(path)).is_relative_to(place):
+            raise InputError(f"--out: {path} leads into {out}: choose another folder, or remove that link")
 
 
 def _runnable(cells: list[Any], name: str, values: Mapping[str, Any], chapters: set[str]) -> Iterator[Any]:

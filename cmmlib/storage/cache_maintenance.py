@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, why
 from cmmlib.storage.cache import KINDS, is_entry, is_unfinished, load_tensors, read_memo
 
 LEFT_BEHIND = 3600  # seconds after which a temporary file is a killed process's, not one being written
@@ -65,7 +65,12 @@ def others(folder: Path) -> list[Entry]:
 
 
 def _files(folder: Path, kinds: Sequence[str] | None = None) -> Iterator[Entry]:
-    """Files in a folder, or only in its folders of these names. Links are neither given nor followed."""
+    """Files in a folder, or only in its folders of these names. Links are neither given nor followed.
+
+    Raises:
+        InputError: the folder is none, or cannot be read. One that is not there holds nothing.
+    """
+    _require_folder(folder)
     for place, folders, names in os.walk(folder):
         if kinds and Path(place) == folder:
             folders[:], names = [name for name in folders if name in kinds], []
@@ -75,6 +80,17 @@ def _files(folder: Path, kinds: Sequence[str] | None = None) -> Iterator[Entry]:
                 if stat.S_ISREG(status.st_mode):
                     used = max(status.st_atime, status.st_mtime)
                     yield Entry(path, path.relative_to(folder).parts[0], status.st_size, used)
+
+
+def _require_folder(folder: Path) -> None:
+    try:
+        os.scandir(folder).close()
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise InputError(f"the cache {folder} is no folder: name another with CMM_CACHE") from None
+    except OSError as error:
+        raise InputError(f"the cache {folder} cannot be read: {why(error)}") from None
 
 
 def summary(own: Sequence[Entry], foreign: Sequence[Entry] = ()) -> pd.DataFrame:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cmmlib.errors import InputError
@@ -40,12 +42,57 @@ def emptied(folder: Path) -> Path:
     if not is_own(folder):
         raise InputError(f"{folder} holds what cmm did not make: move it away, or choose another folder")
     mark(folder)
+    _clear(folder)
+    return folder
+
+
+def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != MARK:
             path.unlink()
-    return folder
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[Path]:
+    """An emptied folder that a block fills; where the block fails nothing of it is left, nor the folder if it is new.
+
+    Raises:
+        InputError: the program did not make what is there.
+    """
+    is_new = not folder.exists()
+    emptied(folder)
+    try:
+        yield folder
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # of a write into an open file
+            error.filename = os.fspath(folder)
+        with suppress(OSError):
+            _clear(folder)
+            (folder / MARK).unlink()
+            if is_new:
+                folder.rmdir()
+        raise
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """Whether one of two places is, or lies in, the other, whatever links lead there."""
+    first, second = Path(os.path.realpath(one)), Path(os.path.realpath(other))
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def copy(paths: Iterable[Path], root: Path, target: Path) -> None:
+    """Copy files and folders (these without what they hold) from below `root` to the same places below `target`.
+
+    Raises:
+        OSError: the first that cannot be read or written, as the system says it.
+    """
+    for path in paths:
+        place = target / path.relative_to(root)
+        (place if path.is_dir() else place.parent).mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            shutil.copyfile(path, place)
 
 
 def put(new: Path, folder: Path) -> None:

@@ -1,4 +1,5 @@
-"""Files of text and JSON that a user names or anybody wrote, read with one clear line where they cannot be."""
+"""Files of text and JSON that a user names or anybody wrote, read with one clear line where they cannot be; and whether
+a file can be made where a user wants one, before the work that fills it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import errno
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,17 @@ def whole_number(text: str) -> int | None:
     (12, None, None)
     """
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
+def require_writable(place: Path) -> None:
+    """Try whether a file could be made: in the folder of its place, or the nearest one above that there is.
+
+    Raises:
+        OSError: it could not, as the system says it, with that folder's name; nothing is left there.
+    """
+    folder = next(above for above in Path(os.path.realpath(place)).parents if above.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), os.fspath(folder)) from None

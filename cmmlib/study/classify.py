@@ -172,6 +172,7 @@ def require_place(out: Path, overwrite: bool) -> None:
 
     Raises:
         InputError: a folder or another file; predictions too, unless they may be overwritten: of other images, perhaps.
+        OSError: a file cannot be made there.
     """
     require_table(out, ",".join(COLUMNS))
     if out.exists() and not overwrite:

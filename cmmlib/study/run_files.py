@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import digest, whole_file, write_text
 from cmmlib.storage.locks import locked
-from cmmlib.storage.text_files import content, parse_json
+from cmmlib.storage.text_files import content, parse_json, require_writable
 from cmmlib.study import run_schema
 
 SCHEMA_VERSION = 1
@@ -113,22 +114,32 @@ def _rows(path: Path, key: str, like: pd.Index) -> pd.DataFrame | None:
 def replace_table(path: Path, table: str) -> None:
     """Write a CSV to a place that the user named, over nothing but an empty file or a table with the same columns.
 
+    Where the place is a symbolic link, what it points to is written and the link stays.
+
     Raises:
         InputError: something else is there.
+        OSError: a file cannot be made there.
     """
     require_table(path, table.splitlines()[0])
-    write_text(path, table)
+    write_text(Path(os.path.realpath(path)), table)
 
 
 def require_table(path: Path, header: str) -> None:
-    """Refuse a place where something lies that is neither an empty file nor a table with this first line.
+    """Refuse a place where something lies that is neither an empty file nor a table with this first line, or where no
+    file can be made.
 
     Raises:
-        InputError: something else is there.
+        InputError: something else is there, or a link that leads back to itself.
+        OSError: a file cannot be made there; the error names the folder.
     """
     there = path.read_text("utf-8", errors="replace") if path.is_file() else ""
     if path.is_dir() or (there and there.splitlines()[0] != header):
         raise InputError(f"--out: {path} is there already, and no table with these columns: name another file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"--out: {path} is no file: name another, or - for standard output")
+    if os.path.islink(os.path.realpath(path)):
+        raise InputError(f"--out: {path} is a link that leads back to itself: name another file")
+    require_writable(path)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -187,7 +187,11 @@ class Study(BaseModel):
     @classmethod
     def _absolute_list(cls, value: str | None) -> str | None:
         folders = [part.strip() for part in (value or "").split(",") if part.strip()]
-        return ",".join(str(_resolved(folder)) for folder in folders) or None
+        places = [str(_resolved(folder)) for folder in folders]
+        whole = _folder_with_comma(value or "") or next((place for place in places if "," in place), None)
+        if whole:
+            raise ValueError(f"commas separate folders, and {whole} has one in its path: rename it or its folder")
+        return ",".join(places) or None
 
     @property
     def other_runs(self) -> list[Path]:
@@ -258,6 +262,19 @@ def file_fields(fields: Mapping[str, Any]) -> dict[str, str]:
 def slugify(text: str) -> str:
     """Lower-case letters, digits and hyphens, 60 at most: fit for a folder's name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "study"
+
+
+MOST_WORDS = 50  # of a list, between its commas, that are looked at together
+
+
+def _folder_with_comma(value: str) -> str | None:
+    """The first part of a list that would be a folder if its commas were a name's, where some part is no folder."""
+    words = value.split(",")[:MOST_WORDS]
+    if all(os.path.isdir(_resolved(word.strip())) for word in words if word.strip()):
+        return None
+    spans = ((first, end) for first in range(len(words)) for end in range(first + 2, len(words) + 1))
+    names = (",".join(words[first:end]).strip() for first, end in spans)
+    return next((name for name in names if os.path.isdir(os.path.expanduser(name))), None)
 
 
 def _looks_like_a_path(value: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +17,14 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 from tqdm import tqdm
 
 from cmmlib.errors import ProviderError
-from cmmlib.texts.provider import Passing, Provider, Reply, Unanswered
+from cmmlib.texts.provider import NoText, Passing, Provider, Reply, Unanswered
 from cmmlib.texts.questions import Question, checked_sentences
-from cmmlib.texts.transcripts import Record, append
+from cmmlib.texts.transcripts import Record, append, require_appendable
 
 ATTEMPTS = 6  # of a request that was not answered: rate limit, time-out, server error, dropped connection
 LONGEST_WAIT = 60.0  # seconds between two of them, whatever the server asks for
 LONGEST_TRY = 180.0  # seconds after which none is made any more
+ENDINGS = ("SIGTERM", "SIGHUP")  # what ends a program, besides Ctrl-C
 MOST_FAILURES = 5  # classes in a row without an answer: the next would hardly have one
 
 
@@ -53,10 +56,10 @@ class Spent:
         """
         with self._lock:
             if budget.max_cost is not None and not self.priced:
-                raise OverBudget("not asked: litellm knows no price of this model, so max_cost cannot be kept")
+                raise OverBudget("the price of an answer is not known, so max_cost cannot be kept")
             requests = budget.max_requests is not None and self.requests >= budget.max_requests
             if self.stopped.is_set() or requests or (budget.max_cost is not None and self.cost >= budget.max_cost):
-                raise OverBudget("not asked: the budget is used up")
+                raise OverBudget("the budget is used up")
             self.requests += 1
 
     def add(self, tokens: int | None, cost: float | None) -> None:
@@ -104,8 +107,9 @@ def ask(
     """Ask every question once, several at a time.
 
     A passing failure is tried again, after the time that the server asks for; an unusable answer is asked again once.
-    Whatever fails for good is returned with its reason, and the rest goes on. Ctrl-C asks nothing more, and waits for
-    the answers that are under way, each of which is paid for and kept; a second one leaves them.
+    Whatever fails for good is returned with its reason, and the rest goes on. Ctrl-C, or another signal that ends the
+    program, asks nothing more, and waits for the answers that are under way, each of which is paid for and kept; a
+    second one leaves them.
 
     Returns:
         Records by class, reasons by class that has none, and what was spent.
@@ -113,14 +117,16 @@ def ask(
     Raises:
         InputError: the provider refuses (key, model, address), or max_cost is given and the price unknown; in one line.
         ProviderError: some classes in a row got no answer, and others would have been next.
+        OSError: the transcript cannot be written; nothing is asked then.
     """
+    require_appendable(session.transcript)
     provider = Provider(session.model, session.base_url, session.timeout)
     provider.require_name()
     if session.budget.max_cost is not None:
         provider.require_price()
     answering = _Answering(session, provider, fits_context)
     spent, found = answering.spent, _Found()
-    pool = ThreadPoolExecutor(session.concurrency)
+    pool, stopping = ThreadPoolExecutor(session.concurrency), ""
     try:
         pending = {pool.submit(answering.answer, question): c for c, question in questions.items()}
         with tqdm(total=len(pending), desc=f"asking {session.model}", unit="class", disable=None) as progress:
@@ -129,23 +135,51 @@ def ask(
                 for future in done:
                     found.add(pending.pop(future), future)
                     progress.update()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         limit = f"{session.timeout:g} s at most"
-        tqdm.write(f"stopping: answers under way are waited for, {limit}; Ctrl-C again leaves them", file=sys.stderr)
+        stopping = f"stopping: answers under way are waited for, {limit}; Ctrl-C again leaves them"
         raise
     finally:
         spent.stopped.set()
-        try:
-            pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:
-            provider.leave()
-            raise
+        _close(pool, provider, stopping)
     if pending:
         raise ProviderError(
             f"llm: {session.model} left {found.in_a_row} classes in a row without an answer, the last: {found.reason}; "
             f"{spent.kept} answers are kept in {session.transcript}, and the same command asks for the rest"
         )
     return found.records, {c: found.failed[c] for c in questions if c in found.failed}, spent
+
+
+def _close(pool: ThreadPoolExecutor, provider: Provider, stopping: str) -> None:
+    """Wait for the answers under way, after a line on it where a signal is why; a signal while it waits leaves them."""
+    try:
+        with _second_signals():
+            if stopping:
+                tqdm.write(stopping, file=sys.stderr)
+            pool.shutdown(cancel_futures=True)
+    except (KeyboardInterrupt, SystemExit):
+        provider.leave()
+        if not stopping:  # else the first is on its way
+            raise
+
+
+@contextmanager
+def _second_signals() -> Iterator[None]:
+    """Let a further signal end a block, also where the program, on its way out after a first, heeds none."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in ENDINGS if hasattr(signal, name)] if is_main else []
+    heeded = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}  # others end the program anyway
+    for number in heeded:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -170,6 +204,21 @@ class _Found:
 
 
 @dataclass
+class _Asked:
+    """What became of one question so far."""
+
+    spent: Spent
+    budget: Budget
+    requests: int = 0
+    reason: str = "no answer came"  # for which it was asked again
+
+    def count(self) -> None:
+        """Count a request, of the question and of the session."""
+        self.spent.take(self.budget)
+        self.requests += 1
+
+
+@dataclass
 class _Answering:
     """What the threads of a session share."""
 
@@ -180,18 +229,25 @@ class _Answering:
 
     def answer(self, question: Question) -> Record:
         """The checked answer, in the transcript; a bad one is asked again once."""
-        reason = ""
+        asked = _Asked(self.spent, self.session.budget)
+        try:
+            return self._answer(question, asked)
+        except OverBudget as error:
+            known = f"not asked again: {error}; before that: {asked.reason}"
+            raise OverBudget(known if asked.requests else f"not asked: {error}") from None
+
+    def _answer(self, question: Question, asked: _Asked) -> Record:
         for _ in range(2):
-            reply = self._request(question)
+            reply = self._request(question, asked)
             try:
                 sentences = checked_sentences(reply.text, self.fits_context)
             except ValueError as error:
-                reason = str(error) if reply.cut_at is None else f"cut at {reply.cut_at:,} tokens"
+                asked.reason = str(error) if reply.cut_at is None else f"cut at {reply.cut_at:,} tokens"
                 continue
             return self._keep(question, sentences, reply)
-        raise Unanswered(f"unusable twice: {reason}")
+        raise Unanswered(f"unusable twice: {asked.reason}")
 
-    def _request(self, question: Question) -> Reply:
+    def _request(self, question: Question, asked: _Asked) -> Reply:
         """A reply; passing failures are waited out."""
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(LONGEST_TRY),
@@ -200,13 +256,20 @@ class _Answering:
             retry=retry_if_exception_type(Passing),
         )
         try:
-            return retrying(self._ask_once, question)
+            return retrying(self._ask_once, question, asked)
         except RetryError as error:
             last = error.last_attempt
             raise Unanswered(f"no answer after {last.attempt_number} requests: {last.exception()}") from None
 
-    def _ask_once(self, question: Question) -> Reply:
-        reply = self.provider.ask(question.text, lambda: self.spent.take(self.session.budget))
+    def _ask_once(self, question: Question, asked: _Asked) -> Reply:
+        try:
+            reply = self.provider.ask(question.text, asked.count)
+        except Passing as error:
+            asked.reason = str(error)
+            raise
+        except NoText:
+            self.spent.add(None, None)
+            raise
         self.spent.add(reply.tokens, reply.cost)
         return reply
 

@@ -7,7 +7,7 @@ repeated here, since some of them quote the key, and of an address only scheme, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +18,7 @@ from cmmlib.errors import InputError
 from cmmlib.texts.sending import Sending, complete_within, load_litellm, shown
 
 ANSWER_TOKENS = 1200
+MOST_TOKENS = 10**9  # of an answer; a server that says more says nothing
 PASSING = ("RateLimitError", "Timeout", "APIConnectionError", "InternalServerError", "ServiceUnavailableError")
 REFUSED = {
     "AuthenticationError": "the key was refused or is missing: set the provider's variable, as in OPENAI_API_KEY",
@@ -41,6 +42,10 @@ class Passing(Exception):
 
 class Unanswered(Exception):
     """A question that got no usable answer; the text is the reason."""
+
+
+class NoText(Unanswered):
+    """An answer that came to its end and holds no text: it is paid for, nobody knows how much; another would not."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Provider:
         Raises:
             InputError: the provider refuses (key, model), or the address is wrong; in one line.
             Passing: the same question may be answered a little later.
-            Unanswered: it will not be.
+            Unanswered: it will not be; NoText, where an answer came that is none.
         """
         sending, as_json = Sending(count), self.asks_for_json
         count()
@@ -122,6 +127,8 @@ class Provider:
         except Exception as error:  # litellm maps every provider's errors to its own classes
             if as_json and _refuses_json(error):
                 self.asks_for_json = False
+            elif (answer := _unread(error, sending)) is not None:
+                return answer
             else:
                 self._fail(error, sending)
         else:
@@ -159,6 +166,8 @@ class Provider:
             ) from None
         if kind in REFUSED:
             raise InputError(f"llm: {self.model}: {REFUSED[kind]}") from None
+        if _is_answer(sending.whole_answer()):
+            raise NoText("the answer came whole and is no text") from None
         if kind in PASSING or status in (408, 409, 429, 500, 502, 503, 504):
             raise Passing(_passing_reason(error, sending), _asked_wait(error)) from None
         raise Unanswered(f"the provider failed: {kind}") from None
@@ -183,7 +192,39 @@ def _kind(error: BaseException) -> str:
 def _passing_reason(error: Exception, sending: Sending) -> str:
     if sending.is_page:
         return "a web page came back"
+    if sending.last is not None and sending.last.is_success and _kind(error) != "Timeout" and not _was_cut(error):
+        return f"the answer, of status {sending.last.status_code}, cannot be read"
     return "the connection failed" if "Connection error" in str(error) else _kind(error)
+
+
+def _was_cut(error: BaseException) -> bool:
+    """Whether a connection ended before the answer did."""
+    import httpx
+
+    return any(isinstance(cause, httpx.TransportError) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_answer(said: Any) -> bool:
+    """Whether a whole JSON, of status 200, is an answer of some form; some servers send errors so."""
+    return said is not None and not (isinstance(said, dict) and said.get("error"))
+
+
+def _unread(error: Exception, sending: Sending) -> Reply | None:
+    """The text of an answer that came whole and that litellm does not read, as for tokens in words; None without one.
+
+    It is paid for, at a price that nobody knows.
+    """
+    try:
+        text = sending.whole_answer()["choices"][0]["message"]["content"]
+    except (TypeError, LookupError):
+        return None
+    return Reply(text, None, None) if isinstance(text, str) and _kind(error) in PASSING else None
 
 
 def _refuses_json(error: Exception) -> bool:
@@ -213,12 +254,24 @@ def _reply(response: Any) -> Reply:
         text, cut = choice.message.content or "", choice.finish_reason == "length"
     except (AttributeError, IndexError, TypeError):
         text, cut = "", False
-    cut_at = (getattr(usage, "completion_tokens", None) or ANSWER_TOKENS) if cut else None
-    return Reply(text, getattr(usage, "total_tokens", None), _cost(response), cut_at)
+    if not isinstance(text, str):
+        raise NoText("the answer came whole and is no text")
+    cut_at = (_tokens(usage, "completion_tokens") or ANSWER_TOKENS) if cut else None
+    return Reply(text, _tokens(usage, "total_tokens"), _cost(response), cut_at)
+
+
+def _tokens(usage: Any, name: str) -> int | None:
+    """A number of tokens that can be one; None for what a server says else."""
+    found = getattr(usage, name, None)
+    return found if isinstance(found, int) and 0 <= found <= MOST_TOKENS else None
 
 
 def _cost(response: Any) -> float | None:
+    """US dollars; None for a model whose price litellm does not know, or tokens that are none."""
+    usage = getattr(response, "usage", None)
+    if None in (_tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")):
+        return None
     try:
         return float(load_litellm().completion_cost(response))
-    except Exception:  # a model whose price litellm does not know
+    except Exception:
         return None

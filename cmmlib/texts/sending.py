@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cmmlib.errors import InputError
+from cmmlib.storage.text_files import parse_json
 
 if TYPE_CHECKING:
     import httpx
@@ -29,6 +30,7 @@ class Sending:
         count: called before a redirect is followed.
         outcome: litellm's response; cancelled, it is waited for no longer.
         astray: why a redirect was not followed.
+        last: the newest response, which is read after it was seen here.
     """
 
     count: Callable[[], None]
@@ -36,6 +38,16 @@ class Sending:
     redirects: int = 0
     is_page: bool = False
     astray: str | None = None
+    last: httpx.Response | None = None
+
+    def whole_answer(self) -> Any:
+        """What the JSON of an answer of status 200 says; None where none came, or not to its end, or no JSON."""
+        if self.last is None or not self.last.is_success:
+            return None
+        try:
+            return parse_json(self.last.content)
+        except Exception:  # httpx: not read to its end, or not decoded
+            return None
 
     def saw(self, response: httpx.Response) -> None:
         """Note a response; a redirect is followed within its host, a few times.
@@ -43,6 +55,7 @@ class Sending:
         Raises:
             RuntimeError: it is not followed.
         """
+        self.last = response
         page = response.headers.get("content-type", "").lower().startswith("text/html")
         self.is_page = page and (response.status_code < 500 or response.status_code == 501)
         if not response.has_redirect_location:
@@ -119,6 +132,7 @@ def load_litellm() -> Any:
     except ImportError:
         raise InputError("llm: live answers need litellm: pip install 'cmmlib[llm]', or use --llm recorded") from None
     warnings.filterwarnings("ignore", "Items? .* on TypedDict class", UserWarning)  # of its module for ollama
+    warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)  # of an answer in another form
     litellm.suppress_debug_info = True
     litellm.telemetry = False  # type: ignore[attr-defined]
     _watch_redirects()

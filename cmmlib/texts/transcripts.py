@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from cmmlib.errors import InputError, why
+from cmmlib.errors import InputError, tell, why
 from cmmlib.storage.cache import cache_folder, digest, file_digests
-from cmmlib.storage.text_files import content, parse_json
+from cmmlib.storage.text_files import content, parse_json, require_writable
 from cmmlib.texts.questions import DEFAULT_DOMAIN, VERSION
 
 if TYPE_CHECKING:
     from cmmlib.texts.questions import Question
 
+CUT, TRAILING = "cut short", "with text after the record"  # of lines of a transcript
 SHIPPED = Path(__file__).parent / "recorded"
 
 
@@ -69,6 +73,9 @@ class Transcript:
 def load_transcript(path: Path) -> Transcript:
     """Records of a JSON-lines file. A line that a kill cut short is left out, also where others were added after it.
 
+    Others that are left out are counted in a line on stderr, once: those with text after their JSON, and answers to
+    another version of the questions. So are cut ones, but for a last line, which any kill may leave.
+
     Raises:
         InputError: a file that cannot be read, or a line that is no record; the line is named.
     """
@@ -76,20 +83,41 @@ def load_transcript(path: Path) -> Transcript:
         lines = content(path).split(b"\n")  # bytes, since a kill may cut a character, and JSON may hold U+2028
     except OSError as error:
         raise InputError(f"transcript: cannot read {path.name}: {why(error)}") from None
-    records = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    records, left_out = [], Counter()
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, line in numbered:
         try:
-            records.append(_record(parse_json(line)))
+            record = _record(parse_json(line))
         except (ValueError, TypeError, KeyError):
-            if not _cut_short(line):
+            reason = _why_left_out(line)
+            if reason is None:
                 raise InputError(f"transcript: line {number} of {path.name} is no record of an answer") from None
+            left_out[reason] += reason != CUT or number != numbered[-1][0]
+            continue
+        records.append(record)
+        left_out[f"of version {record.version} of the questions, which is {VERSION} now"] += record.version != VERSION
+    _tell_left_out(path, len(numbered), +left_out)
     return Transcript(records)
 
 
-def _cut_short(line: bytes) -> bool:
-    return b'{"class"'.startswith(line[:8]) and not line.rstrip().endswith(b"}")
+def _why_left_out(line: bytes) -> str | None:
+    """Why a line that is no JSON is a record all the same; None where it is none."""
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        text = line.decode("utf-8-sig").strip()
+        _record(json.JSONDecoder().raw_decode(text)[0])
+        return TRAILING
+    return CUT if b'{"class"'.startswith(line[:8]) and not line.rstrip().endswith(b"}") else None
+
+
+def _tell_left_out(path: Path, n_lines: int, left_out: Counter[str]) -> None:
+    if left_out:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items())
+        _tell_once(path, f"{left_out.total()} of {n_lines} records of {path.name} are left out: {reasons}")
+
+
+@cache
+def _tell_once(path: Path, line: str) -> None:
+    tell(line)
 
 
 def _record(raw: dict[str, Any]) -> Record:
@@ -147,3 +175,15 @@ def append(path: Path, record: Record) -> None:
         file.write((record.line() + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def require_appendable(path: Path) -> None:
+    """Try, before answers are paid for, whether they could be added to a transcript.
+
+    Raises:
+        OSError: they could not, as the system says it.
+    """
+    if path.exists():
+        open(path, "ab").close()
+    else:
+        require_writable(path)

@@ -134,14 +134,30 @@ DISAGREE = {
     "one class": ({"text_features": torch.ones(1, D), "bias": torch.zeros(1)}, HEADER, "two or more classes"),
     "names": (TENSORS, {**HEADER, "class_names": NAMES[:4]}, "4 class names for 5 classes"),
     "suspects": (TENSORS, {**HEADER, "suspects": [5]}, "suspects [5] are not among the 5 classes"),
-    "NaN": ({**TENSORS, "bias": torch.full((C,), torch.nan)}, HEADER, "NaN, Inf or no float"),
-    "Inf": ({**TENSORS, "prototypes": torch.full((C, D), torch.inf)}, HEADER, "NaN, Inf or no float"),
+    "NaN": ({**TENSORS, "bias": torch.full((C,), torch.nan)}, HEADER, "NaN, Inf, no float"),
+    "Inf": ({**TENSORS, "prototypes": torch.full((C, D), torch.inf)}, HEADER, "NaN, Inf, no float"),
     "integers": ({**TENSORS, "text_features": torch.ones(C, D, dtype=torch.long)}, HEADER, "no float"),
     "a zero text": (
         {**TENSORS, "text_features": torch.eye(C, D).diff(dim=0, prepend=torch.eye(1, D))},
         HEADER,
         "row 0",
     ),
+    "a huge scale": (TENSORS, {**HEADER, "logit_scale": 1e39}, "logit_scale is 1e+39, expected 0.0001 to 10000: fit"),
+    "a large scale": (TENSORS, {**HEADER, "logit_scale": 1.1e4}, "logit_scale is 1.1e+04, expected"),
+    "a tiny scale": (TENSORS, {**HEADER, "logit_scale": 1e-50}, "logit_scale is 1e-50, expected"),
+    "bias of float64": (
+        {**TENSORS, "bias": torch.full((C,), 1e300, dtype=torch.float64)},
+        HEADER,
+        "Inf, no float or none of float32",
+    ),
+    "huge bias": ({**TENSORS, "bias": torch.full((C,), -3e38)}, HEADER, "bias holds numbers of size 3e+38, expected"),
+    "large bias": (
+        {**TENSORS, "bias": torch.full((C,), 1.1e6)},
+        HEADER,
+        "bias holds numbers of size 1.1e+06",
+    ),
+    "huge prototypes": ({**TENSORS, "prototypes": torch.full((C, D), 1e30)}, HEADER, "prototypes holds numbers"),
+    "huge texts": ({**TENSORS, "text_features": torch.full((C, D), 1e10)}, HEADER, "text_features holds numbers"),
     "a later format": (TENSORS, {**HEADER, "format": 2}, "format: input should be 1, as this cmmlib reads"),
     "no scale": (TENSORS, without(HEADER, "logit_scale"), "logit_scale: field required"),
     "negative scale": (TENSORS, {**HEADER, "logit_scale": -1}, "logit_scale: input should be greater than 0"),
@@ -165,6 +181,14 @@ def test_parts_that_disagree_are_named_in_one_line(what, tmp_path):
 def test_whole_parts_are_read(tmp_path):
     save_tensors(tmp_path / "x.safetensors", TENSORS, {KEY: json.dumps(HEADER)})
     assert load_classifier(tmp_path / "x.safetensors").predict(torch.ones(1, D)).tolist() == [0]
+
+
+def test_large_numbers_within_the_bounds_give_probabilities(tmp_path):
+    bias = torch.linspace(-1e6, 1e6, C, dtype=torch.float64)
+    header = {**HEADER, "logit_scale": 1e4}
+    save_tensors(tmp_path / "x.safetensors", {**TENSORS, "bias": bias}, {KEY: json.dumps(header)})
+    q = load_classifier(tmp_path / "x.safetensors").predict_proba(torch.ones(1, D))
+    assert torch.allclose(q.sum(1), torch.ones(1))
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):

@@ -319,6 +319,43 @@ def test_a_table_is_replaced_only_when_told_to(matched, work):
     assert len(read_csv((work / "predictions.csv").read_text("utf-8"))) == IMAGES
 
 
+@pytest.mark.parametrize("to", ["a file", "nothing"])
+def test_a_link_stays_and_what_it_points_to_is_written(to, matched, work):
+    data = write_embeddings(work / "new.npz")
+    target, link = work / "results" / "table.csv", work / "link.csv"
+    target.parent.mkdir()
+    link.symlink_to("results/table.csv")
+    if to == "a file":
+        target.write_text("")
+    assert cmm("classify", matched, "--images", data, "--out", link, "--overwrite").code == 0
+    assert link.is_symlink()
+    assert len(read_csv(target.read_text("utf-8"))) == IMAGES
+    target.write_text("mine")
+    assert "is there already" in cmm("classify", matched, "--images", data, "--out", link, "--overwrite").err
+    assert (link.is_symlink(), target.read_text()) == (True, "mine")
+
+
+@pytest.mark.parametrize("out", ["/dev/null", "loop", "notes.txt/x/table.csv"])
+def test_a_place_that_can_hold_no_table_is_refused_before_the_work(out, matched, work, monkeypatch):
+    (work / "notes.txt").write_text("mine")
+    (work / "loop").symlink_to("loop")
+    monkeypatch.setattr("cmmlib.study.classify.new_images", lambda *_: pytest.fail("begun"))
+    refused = cmm("classify", matched, "--images", "folder:any", "--out", out, "--overwrite")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert (work / "loop").is_symlink()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(matched, work, monkeypatch):
+    def read_only(dir: Path) -> None:
+        raise OSError(30, "Read-only file system", f"{dir}/tmp1234")
+
+    monkeypatch.setattr("cmmlib.storage.text_files.tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("cmmlib.study.classify.new_images", lambda *_: pytest.fail("begun"))
+    refused = cmm("classify", matched, "--images", "folder:any", "--out", "new/deep/table.csv")
+    line = f"cmm: read-only file system ({work}): allow writing there or choose another place (--out, CMM_CACHE)\n"
+    assert (refused.code, refused.out, refused.err) == (2, "", line)
+
+
 def test_a_full_disk_leaves_no_table(matched, work, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "no space left")

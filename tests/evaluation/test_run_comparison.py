@@ -232,6 +232,15 @@ def test_a_comparison_replaces_a_comparison_and_nothing_else(content, labelled, 
         assert (None if path.is_dir() else path.read_bytes()) == before
 
 
+def test_a_comparison_is_written_to_where_a_link_points(labelled, tmp_path):
+    other, link = another_model(labelled, tmp_path / "another-87654321"), tmp_path / "link.csv"
+    link.symlink_to("table.csv")
+    for _ in range(2):
+        assert cmm("compare", labelled, other, "--out", link).code == 0
+        assert link.is_symlink()
+    assert (tmp_path / "table.csv").read_text().startswith("run,")
+
+
 def test_runs_of_other_classes_are_compared_by_their_totals(labelled, twins):
     said = cmm("compare", labelled, twins[0])
     assert said.code == 0

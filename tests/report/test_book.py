@@ -277,6 +277,57 @@ def test_a_run_whose_results_were_edited_is_one_line(key, value, labelled, tmp_p
     assert "results.json" in said.err
 
 
+@pytest.mark.parametrize("lost", ["", "real_and_own.svg"])
+def test_a_run_of_an_earlier_version_without_its_figures_is_one_line_and_nothing_is_staged(lost, labelled, tmp_path):
+    """Its manifest does not list them."""
+    run = shutil.copytree(labelled, tmp_path / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["files"], manifest["sha256"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "figures" / lost).unlink() if lost else shutil.rmtree(run / "figures")
+    said = cmm("book", run, "--out", tmp_path / "out")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    line = "cmm: run is damaged, as figures/real_and_own.svg shows: the study's own command heals it: cmm run --dataset"
+    assert said.err.startswith(line)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_of_one_name_are_refused_and_nothing_is_staged(labelled, tmp_path):
+    twin = shutil.copytree(labelled, tmp_path / labelled.name)
+    other = shutil.copytree(labelled, tmp_path / "other")
+    for runs, remedy in (
+        ([labelled, twin], "rename one folder"),
+        ([other, labelled, twin], "rename one folder"),
+        ([other, twin, twin], "name it once"),
+        ([twin, tmp_path / "other" / ".." / twin.name], "name it once"),
+    ):
+        said = cmm("book", *runs, "--out", tmp_path / "out")
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert f"two runs are called {twin.name}, " in said.err
+        assert remedy in said.err
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_while_pages_are_copied_is_told_as_elsewhere(place, monkeypatch):
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("cmmlib.storage.own_folders.shutil.copyfile", full)
+    said = cmm("book", place / "runs" / "run", "--out", place / "out")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith(f"cmm: no space left on device ({place}/out/book/")
+    assert said.err.endswith("): free space or choose another place (--out, CMM_CACHE)\n")
+    assert not list((place / "out").iterdir())
+
+
+def test_a_disk_that_is_full_while_pages_are_made_is_told_as_elsewhere(tmp_path, monkeypatch):
+    program = "import sys; sys.exit('OSError: [Errno 28] No space left on device')"
+    monkeypatch.setattr(book, "JUPYTER_BOOK", program)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        book._jupyter_book(tmp_path / "staged", tmp_path / "work")
+    assert (error.value.errno, error.value.filename) == (28, str(tmp_path / "work"))
+
+
 @pytest.mark.parametrize("held", ["", "{", "{}", '{"cells": 3}', "[]"])
 def test_a_chapter_that_is_no_notebook_is_one_line(held, labelled, tmp_path):
     run = shutil.copytree(labelled, tmp_path / "run")

@@ -139,6 +139,88 @@ def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(
     assert mine.read_text() == "mine"
 
 
+@pytest.fixture(scope="module")
+def of_a_folder(labelled, tmp_path_factory) -> Path:
+    """The labelled run as if its study were of a folder `img`."""
+    run = shutil.copytree(labelled, tmp_path_factory.mktemp("of-a-folder") / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["study"]["dataset"] = "folder:img"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> Path:
+    """A folder `img` of two classes, one of them empty, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "img" / "an owl").mkdir(parents=True)
+    (tmp_path / "img" / "a lion").mkdir()
+    (tmp_path / "img" / "a lion" / "1.png").write_text("lion")
+    return tmp_path / "img"
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def refused(*arguments: object) -> str:
+    said = cmm("notebooks", *arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1), said.err
+    return said.err
+
+
+def test_a_folder_is_copied_with_its_empty_classes_and_what_links_lead_to(of_a_folder, images):
+    (images / "a cat").symlink_to(images / "a lion")
+    (images / "an owl" / "nowhere.png").symlink_to(images / "nothing")
+    (images / ".git").mkdir()
+    (images / ".git" / "up").symlink_to(images)
+    assert cmm("notebooks", of_a_folder, "--out", "course", "--data", "img").code == 0
+    copied = {"a lion", "a lion/1.png", "an owl", "a cat", "a cat/1.png"}
+    assert tree(images.parent / "course" / "data" / "img") == copied
+    assert not (images.parent / "course" / "data" / "img" / "a cat").is_symlink()
+
+
+@pytest.mark.parametrize("to", ["..", ".", "../../outside"])
+def test_a_link_back_into_its_own_folder_is_refused_and_nothing_copied(to, of_a_folder, images):
+    (images.parent / "outside").mkdir()
+    (images.parent / "outside" / "back").symlink_to(images)
+    (images / "a lion" / "up").symlink_to(to)
+    line = refused(of_a_folder, "--out", "course", "--data", "img")
+    assert "a lion/up" in line
+    assert "leads back to a folder that it lies in" in line
+    assert not Path("course").exists()
+
+
+@pytest.mark.parametrize("out", ["img/course", "img", ".", "link/course"])
+def test_an_out_that_overlaps_the_data_or_the_run_is_refused_before_anything_is_written(out, of_a_folder, images):
+    Path("link").symlink_to(images)
+    before = tree(images.parent)
+    assert f"--out: {out} overlaps img, which is copied from" in refused(of_a_folder, "--out", out, "--data", "img")
+    assert "overlaps" in refused(of_a_folder, "--out", of_a_folder / "course", "--data", "img")
+    assert tree(images.parent) == before
+
+
+def test_the_copy_of_an_earlier_course_is_not_emptied_while_it_is_read(of_a_folder, images):
+    assert cmm("notebooks", of_a_folder, "--out", "course", "--data", "img").code == 0
+    before = tree(Path("course"))
+    assert "overlaps course/data/img" in refused(of_a_folder, "--out", "course", "--data", "course/data/img")
+    (images / "a cat").symlink_to(Path("course/data/img/a lion").resolve())
+    assert "leads into course" in refused(of_a_folder, "--out", "course", "--data", "img")
+    assert tree(Path("course")) == before
+
+
+def test_a_copy_that_fails_half_way_leaves_nothing(of_a_folder, images, monkeypatch):
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_text("half")
+        raise OSError(28, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("cmmlib.storage.own_folders.shutil.copyfile", full)
+    line = refused(of_a_folder, "--out", "course", "--data", "img")
+    place = "course/data/img/a lion/1.png"
+    assert line == f"cmm: no space left on device ({place}): free space or choose another place (--out, CMM_CACHE)\n"
+    assert not Path("course").exists()
+
+
 def test_a_second_time_writes_the_same_bytes(labelled, for_students, tmp_path):
     data = write_embeddings(tmp_path / "synthetic.npz").removeprefix("embeddings:")
     for _ in range(2):

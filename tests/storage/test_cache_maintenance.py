@@ -332,3 +332,26 @@ def test_texts_are_embedded_beside_what_somebody_else_put_there(own_cache, tiny_
     foreign = write(folder / "mine.safetensors")
     assert torch.equal(embed.embed_texts(backbone, ["a cat"]), first)
     assert foreign.exists()
+
+
+@pytest.mark.parametrize("command", [["list"], ["verify"], ["prune", "--size", "0"]])
+def test_a_cache_that_is_no_folder_is_one_line(command, tmp_path, monkeypatch):
+    (tmp_path / "good.npz").write_text("mine")
+    for place in (tmp_path / "good.npz", "/dev/null"):
+        monkeypatch.setenv("CMM_CACHE", str(place))
+        said = cmm("cache", *command)
+        line = f"cmm: the cache {place} is no folder: name another with CMM_CACHE\n"
+        assert (said.code, said.out, said.err) == (2, "", line)
+    monkeypatch.setenv("CMM_CACHE", str(tmp_path / "none"))
+    assert cmm("cache", *command).code == 0
+    assert (tmp_path / "good.npz").read_text() == "mine"
+
+
+def test_a_cache_that_cannot_be_read_is_not_called_empty(own_cache, monkeypatch):
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("cmmlib.storage.cache_maintenance.os.scandir", refuse)
+    said = cmm("cache", "list")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == f"cmm: the cache {own_cache} cannot be read: permission denied\n"

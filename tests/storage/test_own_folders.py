@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import refusal
 
-from cmmlib.storage.own_folders import MARK, emptied, is_own, mark, noted, put
+from cmmlib.errors import InputError
+from cmmlib.storage.own_folders import MARK, emptied, filled, is_own, mark, noted, overlap, put
 
 
-def filled(folder: Path) -> Path:
+def full(folder: Path) -> Path:
     (folder / "deep").mkdir(parents=True)
     for name in ("a", "deep/b", ".hidden"):
         (folder / name).write_text("x")
@@ -22,11 +23,11 @@ def test_an_own_folder_is_emptied_but_for_its_mark(tmp_path):
     folder = tmp_path / "new" / "folder"
     for _ in range(2):
         assert [path.name for path in emptied(folder).iterdir()] == [MARK]
-        filled(folder)
+        full(folder)
 
 
 def test_a_link_in_an_own_folder_goes_and_what_it_points_to_stays(tmp_path):
-    elsewhere, folder = filled(tmp_path / "elsewhere"), emptied(tmp_path / "folder")
+    elsewhere, folder = full(tmp_path / "elsewhere"), emptied(tmp_path / "folder")
     (folder / "link").symlink_to(elsewhere)
     (folder / "file").symlink_to(elsewhere / "a")
     emptied(folder)
@@ -34,7 +35,7 @@ def test_a_link_in_an_own_folder_goes_and_what_it_points_to_stays(tmp_path):
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path):
-    mine, link, file = filled(tmp_path / "mine"), tmp_path / "link", tmp_path / "mine" / "a"
+    mine, link, file = full(tmp_path / "mine"), tmp_path / "link", tmp_path / "mine" / "a"
     link.symlink_to(emptied(tmp_path / "own"))
     for path in (mine, link, file):
         assert not is_own(path)
@@ -44,7 +45,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
 
 
 def test_a_kill_on_the_way_leaves_an_own_folder(tmp_path, monkeypatch):
-    folder = filled(emptied(tmp_path / "folder"))
+    folder = full(emptied(tmp_path / "folder"))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -55,9 +56,52 @@ def test_a_kill_on_the_way_leaves_an_own_folder(tmp_path, monkeypatch):
 
 
 def test_a_folder_takes_the_place_of_an_own_one(tmp_path):
-    old, new = filled(emptied(tmp_path / "old")), filled(tmp_path / "new")
+    old, new = full(emptied(tmp_path / "old")), full(tmp_path / "new")
     mark(new, "note")
     put(new, old)
     assert (noted(old), noted(tmp_path / "new")) == ("note", None)
     assert sorted(path.name for path in old.iterdir()) == sorted([MARK, ".hidden", "a", "deep"])
     assert not new.exists()
+
+
+def fill_and_stop(folder: Path) -> None:
+    with filled(folder) as place:
+        full(place)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "an own folder"])
+def test_a_block_that_fails_leaves_nothing_in_its_folder(before, tmp_path):
+    folder = tmp_path / "folder"
+    if before == "an own folder":
+        full(emptied(folder))
+    elif before == "an empty folder":
+        folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        fill_and_stop(folder)
+    assert folder.exists() == (before != "nothing")
+    assert before == "nothing" or not list(folder.iterdir())
+
+
+def test_a_full_disk_while_a_folder_is_filled_has_its_name(tmp_path):
+    with pytest.raises(OSError, match="No space left") as error, filled(tmp_path / "folder"):
+        raise OSError(28, "No space left on device")
+    assert error.value.filename == str(tmp_path / "folder")
+
+
+def test_somebody_else_s_folder_or_link_is_not_cleared_by_a_block_that_cannot_begin(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(full(emptied(tmp_path / "own")))
+    for path in (full(tmp_path / "mine"), link):
+        before = sorted(path.rglob("*"))
+        with pytest.raises(InputError, match="holds what cmm did not make"), filled(path):
+            pytest.fail("begun")
+        assert sorted(path.rglob("*")) == before
+
+
+def test_places_overlap_whatever_links_lead_there(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert overlap(tmp_path / "link" / "b", tmp_path / "a")
+    assert overlap(tmp_path / "a", tmp_path / "link" / "new")
+    assert not overlap(tmp_path / "a", tmp_path / "ab")

@@ -157,6 +157,19 @@ def test_every_field_is_either_a_place_or_told_by_contents_or_part_of_the_id():
         assert run_id(**{field: value}) != run_id(), field
 
 
+def test_a_comma_in_the_path_of_a_run_is_told_apart_from_one_between_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a,b/run", "c", "d", "e, f"):
+        Path(name).mkdir(parents=True)
+    for given, said in (("a,b/run", "a,b/run"), ("c,a,b/run,d", "a,b/run"), ("c, e, f", "e, f")):
+        line = refusal(compare_with=given)
+        assert line.startswith(f"compare_with: commas separate folders, and {said} has one in its path: rename it")
+    assert study(compare_with="c,d").other_runs == [tmp_path / "c", tmp_path / "d"]
+    assert study(compare_with="c,none").other_runs == [tmp_path / "c", tmp_path / "none"]
+    monkeypatch.chdir("a,b")
+    assert "commas separate folders" in refusal(compare_with="run")
+
+
 def test_the_id_is_stable_readable_and_fit_for_a_folder():
     assert study().run_id("DTD (ViT-B/32)", DIGESTS) == study().run_id(
         "DTD (ViT-B/32)", dict(reversed(DIGESTS.items()))

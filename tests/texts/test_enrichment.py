@@ -267,6 +267,24 @@ def test_a_line_that_a_kill_cut_short_is_left_out_wherever_it_was_cut(tmp_path, 
         assert [r.class_name for r in load_transcript(path).records] == names, line[:cut]
 
 
+def test_records_that_are_left_out_are_counted_in_a_line_once(tmp_path, capsys):
+    good, old = record().line(), record("old", version="0").line()
+    for name, lines, said in (
+        ("edited", [good + " trailing"] * 3, "3 of 3 records of edited are left out: 3 with text after the record"),
+        ("glued", [good + good, good], "1 of 2 records of glued are left out: 1 with text after the record"),
+        ("cut", [good[:-1]] * 3, "2 of 3 records of cut are left out: 2 cut short"),
+        ("old", [old, good, old], "2 of 3 records of old are left out: 2 of version 0 of the questions, which is"),
+        ("killed", [good, good[:-9]], ""),
+        ("good", [good, "", good], ""),
+    ):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        for _ in range(2):
+            load_transcript(tmp_path / name)
+        told = capsys.readouterr().err
+        assert told.startswith(said)
+        assert told.count("\n") == bool(said)
+
+
 def test_a_transcript_that_cannot_be_read_is_named_without_its_folder(tmp_path):
     with pytest.raises(InputError, match=r"^transcript: cannot read t\.jsonl: no such file or directory$"):
         load_transcript(tmp_path / "t.jsonl")

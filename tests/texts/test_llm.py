@@ -152,7 +152,7 @@ def test_sentences_that_do_not_fit_are_not_recorded(asked, server):
         (failure(429), "RateLimitError"),
         (failure(429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), "RateLimitError"),
         (Reply(b"", dropped=True), "the connection failed"),
-        (Reply(good("lion").body[:150]), "InternalServerError"),  # half a JSON
+        (Reply(good("lion").body[:150]), "the answer, of status 200, cannot be read"),  # half a JSON
         (Reply(b"<html>Bad gateway</html>", headers={"Content-Type": "text/html"}), "a web page came back"),
     ],
     ids=["500", "503", "429", "429 with a date", "dropped", "half a body", "html"],
@@ -308,6 +308,55 @@ def test_requests_that_failed_or_are_repeated_count_too(asked, server):
     assert answered == {"lion", "bear"}
     assert failed.keys() == {"wolf", "lynx", "puma"}
     assert server.requests == {"lion": 3, "bear": 1}
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (failure(500), "InternalServerError"),
+        (Reply(b"", 204), "the answer, of status 204, cannot be read"),
+        (Reply(chat("Sorry.")), "no JSON"),
+    ],
+    ids=["500", "204", "no JSON"],
+)
+def test_a_class_that_was_asked_about_before_the_budget_ended_has_its_reason(asked, server, bad, reason):
+    server.always = bad
+    answered, failed, _ = asked.ask(["lion", "bear"], budget=Budget(max_requests=1), concurrency=1)
+    assert answered == set()
+    assert failed == {
+        "lion": f"not asked again: the budget is used up; before that: {reason}",
+        "bear": "not asked: the budget is used up",
+    }
+
+
+def test_a_whole_answer_that_is_no_text_is_paid_for_once_at_an_unknown_cost(asked, server):
+    server.script["bear"] = [Reply(chat(["A bear."]))]  # type: ignore[arg-type]
+    answered, failed, spent = asked.ask(["lion", "bear"])
+    assert (answered, failed) == ({"lion"}, {"bear": "the answer came whole and is no text"})
+    assert server.requests == {"lion": 1, "bear": 1}
+    assert not spent.priced
+
+
+def test_the_limit_of_a_cost_ends_with_an_answer_whose_cost_is_unknown(asked, server, monkeypatch):
+    monkeypatch.setattr(provider.Provider, "require_price", lambda self: None)
+    monkeypatch.setattr(provider, "_cost", lambda response: 0.4)
+    server.script["lion"] = [Reply(chat(good("lion").body.decode(), usage="many"))]
+    _, failed, _ = asked.ask(["lion", "bear"], budget=Budget(max_cost=1.0), concurrency=1)
+    reason = "the price of an answer is not known, so max_cost cannot be kept"
+    assert failed["bear"] == f"not asked: {reason}"
+    assert failed["lion"].startswith(f"not asked again: {reason}; before that: ")
+
+
+def test_nothing_is_asked_where_the_answers_could_not_be_kept(asked, server, monkeypatch):
+    def read_only(dir: Path) -> None:
+        raise OSError(30, "Read-only file system", str(dir))
+
+    monkeypatch.setattr("cmmlib.storage.text_files.tempfile.TemporaryFile", read_only)
+    with pytest.raises(OSError, match="Read-only file system"):
+        llm.ask(questions(NAMES), asked.session())
+    monkeypatch.undo()
+    assert not server.requests
+    assert not asked.transcript.parent.exists()
 
 
 def test_a_budget_of_nothing_asks_nothing(asked, server, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -16,11 +17,12 @@ from chat_server import (
     failure,
     good,
     only_this_machine,
+    sentences,
     serving,
 )
 
 from cmmlib.errors import InputError
-from cmmlib.texts.provider import Passing, Provider, Unanswered
+from cmmlib.texts.provider import NoText, Passing, Provider, Unanswered
 from cmmlib.texts.questions import Question, checked_sentences
 from cmmlib.texts.sending import MOST_REDIRECTS
 
@@ -178,6 +180,65 @@ def test_a_server_that_is_not_there_is_said_to_be_unreachable(server):
 def test_an_answer_that_was_cut_says_after_how_many_tokens(server, usage, tokens):
     server.always = Reply(chat('{"descriptions": ["A li', "length", **usage))
     assert Provider(MODEL, server.url).ask(QUESTION, Counted()).cut_at == tokens
+
+
+TEXT = json.dumps({"descriptions": sentences("lion")})
+
+
+@pytest.mark.parametrize("model", [MODEL, "anthropic/test-model"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat([{"type": "text", "text": TEXT}]),  # type: ignore[arg-type]
+        chat(5),  # type: ignore[arg-type]
+        chat(TEXT, choices="x"),
+        chat(TEXT, choices=None),
+        b"[1,2]",
+        b"{}",
+        b'"text"',
+    ],
+)
+def test_an_answer_that_came_whole_and_is_no_text_is_told_and_no_passing_failure(server, model, body, capfd, recwarn):
+    server.always = Reply(body)
+    with pytest.raises(NoText, match=r"^the answer came whole and is no text$"):
+        Provider(model, server.url if model == MODEL else server.host).ask(QUESTION, Counted())
+    assert server.requests["lion"] == 1
+    assert capfd.readouterr() == ("", "")
+    assert not [w for w in recwarn if "ydantic" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": "many", "completion_tokens": 7, "total_tokens": 12},
+        {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": [12]},
+        {"prompt_tokens": -5, "completion_tokens": -7, "total_tokens": -12},
+        {"prompt_tokens": 10**30, "completion_tokens": 10**30, "total_tokens": 10**30},
+        "many",
+        [12],
+    ],
+)
+def test_an_answer_whose_tokens_are_none_is_kept_and_its_cost_unknown(server, usage, recwarn):
+    server.always = Reply(chat(TEXT, usage=usage))
+    reply = Provider(MODEL, server.url).ask(QUESTION, Counted())
+    assert (reply.text, reply.tokens, reply.cost) == (TEXT, None, None)
+    assert not [w for w in recwarn if "ydantic" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(b"", 204), "the answer, of status 204, cannot be read"),
+        (Reply(b"x", headers={"Content-Encoding": "gzip"}), "the answer, of status 200, cannot be read"),
+        (Reply(b'{"error": {"message": "busy", "code": 500}}'), "the answer, of status 200, cannot be read"),
+        (Reply(chat(TEXT), headers={"Content-Length": "99999"}), "the connection failed"),
+    ],
+    ids=["204", "gzip", "an error", "cut"],
+)
+def test_an_answer_that_cannot_be_read_may_be_another_time(server, reply, said):
+    server.always = reply
+    with pytest.raises(Passing, match=f"^{said}$"):
+        Provider(MODEL, server.url).ask(QUESTION, Counted())
 
 
 def test_a_price_is_required_only_where_it_is_asked_for():
