@@ -3,8 +3,8 @@
 Margins of one class: `functional.margins_of_class` over all images beside `functional.predict`, which streams the
 same similarities in the same blocks. Strips: the preprocessing of an image of 1 x 4,000 pixels beside open_clip's
 own, which resizes it whole. Images in a file: `similarity_pass` over parts of a float16 file, merged, beside one pass
-over all of its images in memory; both results are the same. Each has a process of its own; memory is the highest resident size during the call beyond
-that before it, after a small call has loaded the libraries. Linux only.
+over all of its images in memory. Each has a process of its own; memory is the highest resident size during the call
+beyond that before it, after a small call has loaded the libraries. Linux only.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --images 5000 --classes 200
