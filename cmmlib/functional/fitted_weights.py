@@ -38,7 +38,7 @@ def fit_candidate_weights(
 
     They minimise (reconstruction; no published source)
 
-        -1/N sum_n sum_c a[n, c] log softmax_c(logit_scale <x_n, v_c>),   v_c = sum_k w_k t_k / |sum_k w_k t_k|
+        -1/N sum_n sum_c a[n, c] log softmax_c(logit_scale <x_n, v_c>),   v_c the unit vector along sum_k w_k t_k
 
     over weights that are positive and sum to 1 in every class: `steps` steps of Adam on their logarithms, which begin
     at equal mass of templates and descriptions. Unlike CMM this is an optimisation, and a text is judged together with

@@ -107,6 +107,7 @@ def test_other_pictures_are_named_as_the_cause(default_numbers, tmp_path):
     shutil.copytree(default_numbers, other, ignore=shutil.ignore_patterns("chapters", "figures"))
     what, results = (json.loads((other / f"{name}.json").read_text()) for name in ("manifest", "results"))
     what["data"]["digest"] = "0" * 64
+    del what["files"], what["sha256"]  # as of an earlier version: its results have no checksums
     results["accuracy"]["overall"] += 0.1
     (other / "manifest.json").write_text(json.dumps(what))
     (other / "results.json").write_text(json.dumps(results))
