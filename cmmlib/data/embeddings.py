@@ -16,11 +16,10 @@ from torch import Tensor
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import InputError
-from cmmlib.functional.checks import check_embeddings
+from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.text_files import parse_json
 
-SCALES = (1e-3, 1e5)  # logit scales beyond these make every probability equal, or 0 and 1, in float32
 KEYS = (
     *("image_features", "text_features", "classnames", "labels", "prompts", "logit_scale"),
     *("backbone", "pretrained", "image_ids"),
@@ -286,7 +285,7 @@ def _logit_scale(raw: dict[str, Any], path: Path) -> float:
     value = raw.get("logit_scale", 100.0)
     values = value.reshape(-1).tolist() if isinstance(value, np.ndarray | Tensor) else value
     number = values[0] if isinstance(values, list) and len(values) == 1 else values
-    low, high = SCALES
+    low, high = LOGIT_SCALES
     if isinstance(number, bool) or not (isinstance(number, int | float) and low <= number <= high):
         raise InputError(f"{path.name}: logit_scale must be one number from {low:g} to {high:g}, got {_shown(number)}")
     return float(number)

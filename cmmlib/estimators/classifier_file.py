@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cmmlib.errors import InputError, why
 from cmmlib.estimators.classifier import Classifier, Provenance
-from cmmlib.functional.checks import check_embeddings
+from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.storage.cache import save_tensors, unpack_tensors
 from cmmlib.storage.text_files import content
@@ -20,7 +20,6 @@ from cmmlib.storage.text_files import content
 FORMAT = 1
 KEY = "cmmlib_classifier"  # of the JSON in the file's metadata
 REQUIRED = {"text_features", "bias"}
-SCALES = (1e-4, 1e4)  # of `logit_scale`
 LARGEST = 1e6  # of any number of a tensor
 
 
@@ -78,7 +77,7 @@ def _refuse_other_file(path: Path) -> None:
 def load_classifier(path: str | PathLike[str]) -> Classifier:
     """A classifier from its file, ready to `predict`.
 
-    A logit scale outside `SCALES` and a number beyond `LARGEST` are refused. Trained models have a scale of about 1 to
+    A logit scale outside `LOGIT_SCALES` and a number beyond `LARGEST` are refused. Trained models have a scale of about 1 to
     120, and a fitted bias is at most some multiples of it. Far beyond, float32, in which logits are computed, has no
     digits left for what the images say (near 1e8 its steps are 8 logits), then overflows: every image would get the
     same class, with a probability of 1 or none.
@@ -131,9 +130,9 @@ def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
 
 def _check_sizes(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
     """Refuse numbers with which every image would be of one class."""
-    if not SCALES[0] <= header.logit_scale <= SCALES[1]:
+    if not LOGIT_SCALES[0] <= header.logit_scale <= LOGIT_SCALES[1]:
         raise InputError(
-            f"{name}: logit_scale is {header.logit_scale:.3g}, expected {SCALES[0]:g} to {SCALES[1]:g}: "
+            f"{name}: logit_scale is {header.logit_scale:.3g}, expected {LOGIT_SCALES[0]:g} to {LOGIT_SCALES[1]:g}: "
             "fit the classifier again"
         )
     for key, x in sorted(tensors.items()):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line
+from cmmlib.functional.checks import LOGIT_SCALES
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG
 from cmmlib.models.state_dicts import readable
@@ -155,7 +156,7 @@ class Backbone:
     def logit_scale(self) -> float:
         """1 / tau, the model's own. SigLIP's bias shifts all logits alike and changes neither argmax nor softmax."""
         scale = float(self.model.logit_scale.exp())
-        if not 0 < scale < float("inf"):
+        if not LOGIT_SCALES[0] <= scale <= LOGIT_SCALES[1]:
             raise InputError(f"backbone: {self.public_name} has a logit scale of {scale}: use other weights")
         return scale
 
