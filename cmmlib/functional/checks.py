@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 
-# Logit scales of files that are believed; trained models have about 1 to 120. Far beyond, float32 has no digits left for
-# what the images say: every probability is equal, or 0 or 1.
+# Logit scales of files that are believed; trained models have about 1 to 120. Far beyond, float32 has no digits left
+# for what the images say: every probability is equal, or 0 or 1.
 LOGIT_SCALES = (1e-4, 1e4)
 ROWS = 1 << 14  # rows a step: float32 copies stay this small
 SHORTEST = 1e-12  # shorter rows cannot be scaled to unit norm: torch's normalize divides by no less
