@@ -78,8 +78,8 @@ def load_classifier(path: str | PathLike[str]) -> Classifier:
     """A classifier from its file, ready to `predict`.
 
     A logit scale outside `LOGIT_SCALES` and a number beyond `LARGEST` are refused. Trained models have a scale of about
-    1 to 120, and a fitted bias is at most some multiples of it. Far beyond, float32, in which logits are computed, has no
-    digits left for what the images say (near 1e8 its steps are 8 logits), then overflows: every image would get the
+    1 to 120, and a fitted bias is at most some multiples of it. Far beyond, float32, in which logits are computed, has
+    no digits left for what the images say (near 1e8 its steps are 8 logits), then overflows: every image would get the
     same class, with a probability of 1 or none.
 
     Raises:
