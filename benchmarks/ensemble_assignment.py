@@ -37,7 +37,7 @@ from cmmlib.storage.cache import whole_file
 
 NO, HALF, YES, LABELS = "no", "at half strength", "yes", "labels"  # whether a rule assumes classes equally frequent
 FEW, DRAWS = 5, 3  # images a class; draws of images
-SCORES = ["overall", "worst 10", "worst 20"]
+SCORES = ["overall", "worst 10"]
 Rule = Callable[[World], Tensor]  # gives a classifier [C, D]
 Assign = Callable[[World, Tensor], Tensor]  # from a classifier to probabilities [N, C]
 
@@ -260,8 +260,7 @@ LIMITED = (
 
 def judged(world: World, prediction: Tensor) -> dict[str, float]:
     accuracy = F.class_accuracy(prediction, world.labels, world.candidates.n_classes)
-    worst = {f"worst {k}": 100 * (F.worst_at_k(accuracy.value, k) or 0.0) for k in (10, 20)}
-    return {"overall": 100 * accuracy.overall, **worst}
+    return {"overall": 100 * accuracy.overall, "worst 10": 100 * (F.worst_at_k(accuracy.value, 10) or 0.0)}
 
 
 def rows(world: World, collection: str) -> Iterator[dict]:
