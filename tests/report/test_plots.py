@@ -303,7 +303,7 @@ def test_a_title_says_what_was_drawn():
 def test_causes_whose_effect_is_clear_of_zero_stand_in_the_title():
     table = pd.DataFrame({"value": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]}, index=["name_frequency", "b"])
     figure = plots.causes_of_failure(table, {"accuracy": table})
-    assert figure.get_suptitle() == "Effect clear of zero: name frequency"
+    assert figure.get_suptitle() == "Effect differs from zero: name frequency"
     failing = pd.DataFrame(
         {"kind": ["rare", "rare", "known"], "described": [0.9, 0.1, 0.2], "prior_matched": [0.8, 0.0, 0.7]}
     )

@@ -98,7 +98,7 @@ def effects(of_accuracy: Explained, of_cmm: Explained) -> pd.DataFrame:
 
 
 def explained(of_accuracy: Explained, of_cmm: Explained, n: int) -> str:
-    """How much all causes explain, which explains most, whose effects are clear of zero, what is left.
+    """How much all causes explain, which explains most, whose effects differ from zero, what is left.
 
     Args:
         n: weakest names, which the bootstrap draws.
@@ -114,9 +114,10 @@ def explained(of_accuracy: Explained, of_cmm: Explained, n: int) -> str:
     unclear = [cause for cause in shares if cause not in clear]
     return (
         f"together the causes explain {percent(of_accuracy.r2, 0)} of the variance of class accuracy (95 % interval "
-        f"{interval(of_accuracy.r2_interval)}), and {percent(of_cmm.r2, 0)} of that of CMM; "
-        f"{percent(1 - of_accuracy.r2, 0)} of the variance of accuracy are left. {_cause(largest)} has the largest "
-        f"share, {percent(shares[largest], 0)}. Effects clear of zero: {_causes(clear)}; not clear: {_causes(unclear)}."
+        f"{interval(of_accuracy.r2_interval)}), and {percent(of_cmm.r2, 0)} of that of CMM; they leave "
+        f"{percent(1 - of_accuracy.r2, 0)} of the variance of accuracy unexplained. {_cause(largest)} has the largest "
+        f"share, {percent(shares[largest], 0)}. The interval of the effect excludes zero: {_causes(clear)}; it "
+        f"contains zero: {_causes(unclear)}."
     )
 
 

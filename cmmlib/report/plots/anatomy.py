@@ -48,7 +48,7 @@ def causes_of_failure(effects: pd.DataFrame, shares: Mapping[str, pd.DataFrame])
     right.set(xlabel="share of the variance (%)", title="What it explains")
     figure.legend(loc="outside lower center", ncols=2)
     clear = [name for name, away in zip(names, (effects["low"] > 0) | (effects["high"] < 0), strict=True) if away]
-    figure.suptitle(f"Effect clear of zero: {', '.join(clear) or 'none'}", x=0.01, ha="left", fontsize=12)
+    figure.suptitle(f"Effect differs from zero: {', '.join(clear) or 'none'}", x=0.01, ha="left", fontsize=12)
     values = zip(names, 100 * effects["value"], 100 * next(iter(shares.values()))["value"], strict=True)
     each = "; ".join(f"{name}: {effect:+.0f} points, {share:.0f} %" for name, effect, share in values)
     return described(figure, f"Effect of each cause on class accuracy, and share of its variance: {each}.")

@@ -63,7 +63,7 @@ def test_verdicts_are_of_the_effects_that_the_claims_expect():
 
 def test_only_what_is_clear_of_zero_is_called_so():
     told = findings.explained(BLIND, BLIND, 20)
-    assert "clear of zero: *name frequency* and *ambiguity*; not clear: *visual confusability*." in told
+    assert "excludes zero: *name frequency* and *ambiguity*; it contains zero: *visual confusability*." in told
     assert "nothing to explain" in findings.explained(NONE, BLIND, 20)
     assert "too few" in findings.explained(BLIND, BLIND, 3)
 
