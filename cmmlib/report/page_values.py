@@ -76,8 +76,9 @@ def _ensembles(results: Mapping[str, Any]) -> dict[str, str]:
     steps = {key: f"from {percent(before[key])} to {percent(after[key])}" for key in before}
     followed = counted(base["base_worst_count"]["10"], "class", "classes")
     said = f"Weighing {texts} by CMM takes overall accuracy {steps['overall']}, and the {followed} of lowest accuracy "
-    said += f"{steps['followed']}; chosen on one half of the images and measured on the other, {steps['other']}."
-    return {"repair": said}
+    said += f"{steps['followed']}; chosen on half of the images and measured on the others, so that luck is no gain, "
+    said += f"{steps['other']}. It leaves {counted(ours['zero_classes'], 'class', 'classes')} at zero, where the base "
+    return {"repair": f"{said}prompt has {base['zero_classes']}."}
 
 
 def _evidence(results: Mapping[str, Any]) -> dict[str, str]:

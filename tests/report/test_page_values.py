@@ -10,7 +10,7 @@ from cmmlib.report.page_values import filled, page_values
 
 def row(name: str, overall: float, followed: float, other: float, requests: int = 0) -> dict:
     counted = {"base_worst": {"10": followed}, "base_worst_count": {"10": 1}, "base_worst_split_half": {"10": other}}
-    return {"name": name, "overall": overall, "requests": requests, **counted}
+    return {"name": name, "overall": overall, "requests": requests, "zero_classes": 1, **counted}
 
 
 def test_a_page_is_filled_and_a_value_that_the_run_lacks_is_named():
@@ -34,14 +34,15 @@ def test_a_study_without_labels_has_sizes_and_no_accuracy():
         (
             [row("base", 0.5, 0.0, 0.1), row("enriched_cmm", 0.75, 0.25, 0.2, requests=30)],
             "Weighing its texts, with descriptions of 30 classes, by CMM takes overall accuracy from 50.0 % to 75.0 %, "
-            "and the 1 class of lowest accuracy from 0.0 % to 25.0 %; chosen on one half of the images and measured on "
-            "the other, from 10.0 % to 20.0 %.",
+            "and the 1 class of lowest accuracy from 0.0 % to 25.0 %; chosen on half of the images and measured on "
+            "the others, so that luck is no gain, from 10.0 % to 20.0 %. It leaves 1 class at zero, where the base "
+            "prompt has 1.",
         ),
         (
             [row("base", 0.5, 0.1, 0.1), row("cmm_templates", 0.4, 0.0, 0.1)],
             "Weighing its prompts by CMM takes overall accuracy from 50.0 % to 40.0 %, and the 1 class of lowest "
-            "accuracy from 10.0 % to 0.0 %; chosen on one half of the images and measured on the other, from 10.0 % to "
-            "10.0 %.",
+            "accuracy from 10.0 % to 0.0 %; chosen on half of the images and measured on the others, so that luck is no "
+            "gain, from 10.0 % to 10.0 %. It leaves 1 class at zero, where the base prompt has 1.",
         ),
         ([row("base", 0.5, 0.1, 0.1)], "This study has one prompt, so there is nothing to weigh."),
     ],

@@ -15,6 +15,7 @@ from cmmlib.report.formatting import (
     name,
     names,
     percent,
+    plain,
 )
 
 SHOWN = 20  # names in a list of a sentence, at most
@@ -48,7 +49,7 @@ def real_prompt(
     lowest = int(before.nan_to_num(2.0).argmin())
     means, worst = ([percent(of(x)) for x in (before, after)] for of in (_mean, lambda x: F.worst_at_k(x, 10)))
     return (
-        f"{told} For example {name(classnames[lowest])} becomes {name(renamed[lowest])}, and goes from "
+        f'{told} For example "{plain(classnames[lowest])}" becomes "{plain(renamed[lowest])}", and goes from '
         f"{percent(float(before[lowest]))} to {percent(float(after[lowest]))}. Of "
         f"{counted(len(failing), 'failing class', 'failing classes')} the wordings lift {lifted} to half or more; the "
         f"mean over all classes goes from {' to '.join(means)}, that of the worst 10 from {' to '.join(worst)}."

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, described, plain, styled
 
@@ -83,13 +84,17 @@ def _far(models: pd.DataFrame) -> int:
 def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
     """Overall accuracy and worst@k on one data set over the parameters of the model; a line joins one training set."""
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
-    for axis, column, label in zip(axes, ("overall", f"worst_{k}"), ("overall", f"worst {k} classes"), strict=True):
+    for axis, column, label in zip(
+        axes, ("overall", f"worst_{k}"), ("overall", f"worst {k} classes, own scale"), strict=True
+    ):
         for trained, part in models.groupby("pretrained", sort=False):
             part = part.sort_values("parameters")
             colour = COLOURS.get(str(trained), GREY)
             name = str(trained) if trained in COLOURS else "smaller training sets"
             axis.plot(part["parameters"], 100 * part[column], color=colour, marker="o", ms=4, lw=1.2, label=name)
-        axis.set(xscale="log", xlabel="parameters (millions)", ylabel=f"accuracy, {label} (%)", ylim=(-2, 100))
+        axis.set(xscale="log", xlabel="parameters (millions)", ylabel=f"accuracy, {label} (%)")
+        axis.set_ylim(-0.02 * axis.get_ylim()[1], 1.1 * axis.get_ylim()[1])  # each its own: the worst lie far lower
+        axis.xaxis.set_major_formatter(ScalarFormatter())
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     best = models.loc[models["overall"].idxmax()]

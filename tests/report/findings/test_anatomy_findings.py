@@ -177,7 +177,7 @@ def test_other_wordings_are_told_with_what_they_lift():
     before, after = torch.tensor([0.9, 0.0, 0.2, torch.nan]), torch.tensor([0.8, 0.7, 0.3, torch.nan])
     told = repairs.real_prompt(["a", "<b>", "c", "d"], ["a", "x <y>", "c", "e"], before, after)
     assert told.startswith(
-        "2 of 4 classes have another wording. For example *&#60;b&#62;* becomes *x &#60;y&#62;*, and goes"
+        '2 of 4 classes have another wording. For example "&#60;b&#62;" becomes "x &#60;y&#62;", and goes'
     )
     assert "from 0.0 % to 70.0 %. Of 2 failing classes the wordings lift 1 to half or more" in told
     assert told.endswith("from 36.7 % to 60.0 %, that of the worst 10 from n/a to n/a.")
