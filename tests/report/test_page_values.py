@@ -41,8 +41,8 @@ def test_a_study_without_labels_has_sizes_and_no_accuracy():
         (
             [row("base", 0.5, 0.1, 0.1), row("cmm_templates", 0.4, 0.0, 0.1)],
             "Weighing its prompts by CMM takes overall accuracy from 50.0 % to 40.0 %, and the 1 class of lowest "
-            "accuracy from 10.0 % to 0.0 %; chosen on half of the images and measured on the others, so that luck is no "
-            "gain, from 10.0 % to 10.0 %. It leaves 1 class at zero, where the base prompt has 1.",
+            "accuracy from 10.0 % to 0.0 %; chosen on half of the images and measured on the others, so that luck is "
+            "no gain, from 10.0 % to 10.0 %. It leaves 1 class at zero, where the base prompt has 1.",
         ),
         ([row("base", 0.5, 0.1, 0.1)], "This study has one prompt, so there is nothing to weigh."),
     ],
