@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.text_files import parse_json
 
+LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
 KEYS = (
     *("image_features", "text_features", "classnames", "labels", "prompts", "logit_scale"),
     *("backbone", "pretrained", "image_ids"),
@@ -180,13 +183,39 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
+    _refuse_twice(path)
     with safe_open(path, "pt") as file:
         arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         strings = file.metadata() or {}
     for key in ("classnames", "prompts", "image_ids", "backbone", "pretrained", "logit_scale"):
         if key in strings and key not in arrays:
-            arrays[key] = strings[key] if key in ("backbone", "pretrained") else parse_json(strings[key])
+            arrays[key] = strings[key] if key in ("backbone", "pretrained") else _of_metadata(path, key, strings[key])
     return arrays
+
+
+def _of_metadata(path: Path, key: str, text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        raise InputError(f"{path.name}: {key} in the metadata is no JSON: write a list of texts, or a number") from None
+
+
+def _refuse_twice(path: Path) -> None:
+    """Refuse a .safetensors file whose header has a key twice: readers would take one of the two without a word."""
+
+    twice: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        return dict(pairs)
+
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(min(size, LONGEST_HEADER))
+    with suppress(ValueError, RecursionError):  # the library says what is wrong with a damaged one
+        json.loads(header, object_pairs_hook=note)
+    if twice:
+        raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
 
 
 def _features(raw: dict[str, Any], key: str, path: Path) -> Tensor:

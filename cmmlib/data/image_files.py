@@ -159,6 +159,8 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
         if not 0 <= low <= high <= 1:  # NaN too
             raise ValueError(f"it holds floats from {low:g} to {high:g}, expected 0 to 1")
         return np.rint(255 * values).astype(np.uint8)
+    if values.dtype.itemsize == 4 and 1 < high <= 255:
+        raise ValueError(f"it holds 32-bit numbers up to {high:g}, and does not say whether 255 or 65535 is white")
     if not 0 <= low <= high <= 65535:
         raise ValueError(f"it holds numbers from {low:g} to {high:g}, expected 0 to 65535")
     return np.rint(values / 257.0).astype(np.uint8)

@@ -112,7 +112,14 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
 
 
 def _read_names(path: Path) -> list[str]:
-    return [_composed(line.strip()) for line in read_lines(path, "class_names") if line.strip()]
+    names = [_composed(line.strip()) for line in read_lines(path, "class_names")]
+    while names and not names[-1]:
+        names.pop()  # a file may end in empty lines
+    if "" in names:
+        raise InputError(
+            f"class_names: line {names.index('') + 1} of {path.name} is empty: labels count lines, so name it"
+        )
+    return names
 
 
 def _composed(name: str) -> str:

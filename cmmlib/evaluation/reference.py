@@ -6,6 +6,7 @@ each figure is from and what the tolerance is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,11 +19,14 @@ from cmmlib.errors import InputError, one_line
 from cmmlib.storage.text_files import content
 from cmmlib.study.made_files import require_whole
 from cmmlib.study.run_files import RESULTS, read_run
-from cmmlib.study.study import Study
+from cmmlib.study.study import LARGEST, Study
 
 REFERENCE = Path(__file__).parent / "reference.csv"
 COLUMNS = ("backbone", "pretrained", "dataset", "split", "prompts", "metric", "data", "source", "commit")
-ENSEMBLE = "ensemble"  # a figure of the mean of several prompts; others are of the base prompt
+NUMBERS = ("value", "tolerance")
+METRIC = re.compile(r"accuracy|mean_per_class|zero_classes|worst_[1-9]\d{0,17}")
+PROMPTS = ("ensemble", "base")
+ENSEMBLE = PROMPTS[0]  # a figure of the mean of several prompts; the others are of the base prompt
 GENERAL_POOLS = ("openai-7", "openai-80")
 
 
@@ -90,25 +94,46 @@ def load_reference(path: Path) -> pd.DataFrame:
     """Reference figures, with the columns of the shipped reference.csv.
 
     Raises:
-        InputError: a file that is missing, no CSV, or without a column.
+        InputError: a file that is missing, no CSV, without a column, or with a figure that cannot be compared.
     """
     try:
-        table = pd.read_csv(BytesIO(content(path)), keep_default_na=False, dtype=dict.fromkeys(COLUMNS, str))
-        figures = table.astype({"value": float, "tolerance": float})
+        table = pd.read_csv(BytesIO(content(path)), keep_default_na=False, dtype=str)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"--reference: {path.name} cannot be read as reference figures: {one_line(error)}") from None
-    missing = set(COLUMNS) - set(figures)
+    missing = {*COLUMNS, *NUMBERS} - set(table)
     if missing:
         raise InputError(f"--reference: {path.name} lacks the columns {', '.join(sorted(missing))}")
-    return figures
+    for line, row in enumerate(table.to_dict("records"), 2):  # the first is the head
+        wrong = _wrong(row)
+        if wrong:
+            raise InputError(f"--reference: {path.name}, line {line}: {wrong}")
+    return table.astype(dict.fromkeys(NUMBERS, float))
+
+
+def _wrong(row: Mapping[str, str]) -> str | None:
+    """What is wrong with a reference figure, if anything."""
+    if not METRIC.fullmatch(row["metric"]):
+        return f"metric is {row['metric']!r}: use accuracy, mean_per_class, worst_K or zero_classes"
+    if row["prompts"] not in PROMPTS:
+        return f"prompts is {row['prompts']!r}: use {' or '.join(PROMPTS)}"
+    try:
+        value, tolerance = float(row["value"]), float(row["tolerance"])
+    except ValueError:
+        return "value and tolerance must be numbers"
+    most = LARGEST if row["metric"] == "zero_classes" else 1
+    if not 0 <= value <= most:
+        return f"value is {row['value']}: a share is from 0 to 1, a number of classes 0 or more"
+    if not 0 <= tolerance <= most:
+        return f"tolerance is {row['tolerance']}: it must be 0 or more, and as a share at most 1"
+    return None
 
 
 def matching(manifest: Mapping[str, Any], reference: pd.DataFrame) -> pd.DataFrame:
     """Rows of the run's model and data set, or of the very embeddings that it read."""
     model = manifest["model"]
     backbones = reference["backbone"].where(reference["pretrained"] != "openai", reference["backbone"].map(_plain))
-    name = _plain(model["backbone"] or "") if model["pretrained"] == "openai" else model["backbone"]
-    same_model = (backbones == name) & (reference["pretrained"] == model["pretrained"])
+    own, tag = model["backbone"] or "", model["pretrained"] or ""
+    same_model = (backbones == (_plain(own) if tag == "openai" else own)) & (reference["pretrained"] == tag)
     same_data = reference["dataset"] == manifest["study"]["dataset"]
     same_file = (reference["data"] != "") & (reference["data"] == manifest["data"]["digest"][:16])
     brought = manifest["study"]["dataset"].startswith("embeddings:")

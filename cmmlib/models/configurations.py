@@ -10,11 +10,11 @@ import json
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from open_clip.coca_model import MultimodalCfg
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-from pydantic import BaseModel, ConfigDict, PositiveFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cmmlib.errors import InputError
@@ -46,6 +46,11 @@ class _Model(BaseModel):
     output_dict: bool = False
 
 
+# Pixels are from 0 to 1: numbers of a scale from 0 to 255 would make every image alike.
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=2)]
+
+
 class _Preprocessing(BaseModel):
     """How images are prepared, `preprocess_cfg`."""
 
@@ -53,8 +58,8 @@ class _Preprocessing(BaseModel):
 
     size: int | tuple[int, int] = 224
     mode: Literal["RGB"] = "RGB"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+    mean: tuple[Mean, Mean, Mean] = (0.0, 0.0, 0.0)
+    std: tuple[Deviation, Deviation, Deviation] = (1.0, 1.0, 1.0)
     interpolation: Literal["bicubic", "bilinear", "random"] = "bicubic"
     resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
     fill_color: int = 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -31,16 +32,18 @@ def content(path: Path) -> bytes:
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """Lines of a UTF-8 text file.
+    """Lines of a UTF-8 text file; they end where editors end them, not at the rarer marks that Python also splits at.
 
     Raises:
         InputError: a file that is missing, is a folder, or is not UTF-8.
     """
     try:
-        return content(path).decode("utf-8-sig").splitlines()
+        text = content(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         cause = why(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise InputError(f"{what}: cannot read {path.name}: {cause}") from None
+    lines = re.split(r"\r\n|\r|\n", text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -234,3 +234,9 @@ def test_accents_of_one_and_of_two_characters_are_the_same_name(birds, tmp_path)
 @pytest.mark.parametrize("digits", ["9" * 5000, "9" * 19])
 def test_a_number_of_very_many_digits_is_refused(digits):
     assert "unknown data set" in refused(f"blazon:{digits}")
+
+
+def test_32_bit_numbers_of_an_unknown_scale_are_refused(birds):
+    Image.fromarray(np.arange(48, dtype=np.int32).reshape(6, 8)).save(birds / "owl" / "dark.tif")
+    with pytest.raises(InputError, match="32-bit numbers up to 47, and does not say whether 255 or 65535 is white"):
+        load_folder(birds).read(4)

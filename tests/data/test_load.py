@@ -3,6 +3,7 @@
 import json
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,11 +273,22 @@ def test_a_pickle_in_a_file_is_not_run(tmp_path):
 
 def test_class_names_may_come_from_a_file_with_comments_of_no_kind(npz, tmp_path):
     names = tmp_path / "names.txt"
-    names.write_bytes("\ufefftabby cat\r\n dog \n\n#1 sea lion\n".encode())
+    names.write_bytes("\ufefftabby cat\r\n dog \n#1 sea lion\n\n\n".encode())
     name = npz()
     renamed = load_dataset(name, str(names))
     assert renamed.classnames == ["tabby cat", "dog", "#1 sea lion"]
     assert torch.equal(renamed.image_features, load_dataset(name).image_features)
+
+
+@pytest.mark.parametrize("mark", ["\x85", "\x0b", "\x0c", "\x1c", "\u2028"])
+def test_a_name_ends_at_the_end_of_its_line_alone(mark, npz, tmp_path):
+    (tmp_path / "names.txt").write_text(f"cat\ndog{mark}house\nsea lion\n", encoding="utf-8")
+    assert load_dataset(npz(), str(tmp_path / "names.txt")).classnames == ["cat", f"dog{mark}house", "sea lion"]
+
+
+def test_an_empty_line_among_names_is_refused(npz, tmp_path):
+    (tmp_path / "names.txt").write_text("cat\n\ndog\nsea lion\n")
+    assert "line 2 of names.txt is empty: labels count lines" in refusal(npz(), str(tmp_path / "names.txt"))
 
 
 def test_class_names_that_do_not_fit_are_refused(npz, tmp_path):
@@ -433,3 +445,19 @@ def test_an_array_that_is_there_twice_is_named(tmp_path):
         archive.writestr("labels.npy", archive.read("labels.npy"))
     with pytest.raises(InputError, match=r"twice\.npz holds labels twice: keep one of each"):
         load_dataset(f"embeddings:{path}")
+
+
+def test_a_header_with_a_key_twice_is_refused(safetensors):
+    name = safetensors()
+    path = Path(name.removeprefix("embeddings:"))
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].decode().rstrip()
+    twice = header[:-1] + ',"labels":' + json.dumps(json.loads(header)["labels"]) + "}"
+    path.write_bytes(len(twice).to_bytes(8, "little") + twice.encode() + content[8 + size :])
+    assert "holds labels twice: keep one of each" in refusal(name)
+
+
+def test_metadata_that_is_no_json_is_named(safetensors, tmp_path):
+    save_file({"image_features": np.ones((2, 2), np.float32)}, tmp_path / "bad.safetensors", {"classnames": "a,b,c"})
+    assert "classnames in the metadata is no JSON" in refusal(f"embeddings:{tmp_path / 'bad.safetensors'}")

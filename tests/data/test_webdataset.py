@@ -81,12 +81,65 @@ def test_a_set_without_labels_has_none(root):
     assert load(root).labels is None
 
 
-def test_what_is_no_plain_file_in_a_tar_is_passed_by(root):
+@pytest.mark.parametrize(
+    ("kind", "name"), [("SYMTYPE", "s0000009.png"), ("LNKTYPE", "s0000009.png"), ("LNKTYPE", "a.cls")]
+)
+def test_a_link_in_place_of_an_image_or_a_label_is_refused(kind, name, root):
     with tarfile.open(root / "test" / "1.tar", "a") as tar:
-        link = tarfile.TarInfo("s0000009.png")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = getattr(tarfile, kind), "s0000003.png"
         tar.addfile(link)
+    assert f"1.tar has {name} as a link to s0000003.png: write it as a file" in refusal(root)
+
+
+def test_what_is_no_file_in_a_tar_is_passed_by(root):
+    with tarfile.open(root / "test" / "1.tar", "a") as tar:
+        for name, kind in (("notes", tarfile.SYMTYPE), ("folder", tarfile.DIRTYPE), ("pipe.png", tarfile.FIFOTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            tar.addfile(member)
     assert len(load(root)) == 5
+
+
+def test_two_tars_joined_are_refused(root):
+    first, second = (root / "test" / f"{n}.tar" for n in (0, 1))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    assert "0.tar cannot be read as a tar of images and labels: there is more behind its end: join tars" in refusal(
+        root
+    )
+
+
+def test_a_compressed_shard_is_refused_with_the_remedy(root):
+    shard_file = root / "test" / "0.tar"
+    shard_file.write_bytes(gzip.compress(shard_file.read_bytes()))
+    assert "0.tar is compressed: unpack it with gunzip" in refusal(root)
+
+
+def test_members_are_found_wherever_their_paths_lead(root):
+    members = {
+        "../a.png": png(1),
+        "../a.cls": b"0",
+        "b/./c.png": png(2),
+        "b/c.cls": b"1",
+        "./d.png": png(3),
+        "d.cls": b"2",
+    }
+    text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink(missing_ok=True)
+    shard(root / "test" / "0.tar", members)
+    data = load(root)
+    assert data.labels.tolist() == [0, 1, 2]
+    assert data.remarks == []
+    assert len(data.read(0).getcolors()) == 1
+
+
+def test_labels_that_are_no_numbers_are_named(root):
+    text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink(missing_ok=True)
+    shard(root / "test" / "0.tar", {"a.png": png(1), "a.json": b'{"label": "cat"}', "b.png": png(2), "b.json": b"1.5"})
+    assert load(root).remarks[-1] == "0.tar: labels that are no whole numbers are not used: a.json, b.json"
+    shard(root / "test" / "0.tar", {"a.png": png(1), "a.cls": b"1.0"})
+    assert "0.tar: a.cls: a label is b'1.0', not a whole number" in refusal(root)
 
 
 def test_a_broken_image_is_named_by_shard_and_member(root):
@@ -112,7 +165,7 @@ def damage(root: Path, file: str, content: bytes | None) -> Path:
         ("test/nshards.txt", b"3", "lacks 2.tar: nshards.txt says 3 shards"),
         ("test/nshards.txt", b"0", "hold no image"),
         ("test/1.tar", b"no tar" * 200, "1.tar cannot be read as a tar"),
-        ("test/1.tar", gzip.compress(b"x", mtime=0), "1.tar cannot be read as a tar"),
+        ("test/1.tar", gzip.compress(b"x", mtime=0), "1.tar is compressed: unpack it"),
         ("classnames.txt", None, "has no classnames.txt: give --class-names FILE"),
         ("classnames.txt", b"cat\ndog\n", "s0000002.png of test/0.tar has label 2, outside 0..1"),
         ("zeroshot_classification_templates.txt", b"a photo\n", "has no {c} for the class name: 'a photo'"),
@@ -135,7 +188,7 @@ def test_a_shard_that_is_cut_short_is_refused(root):
     ("members", "expected"),
     [
         ({"a.png": png(1, 1, 1)}, "a.png of test/1.tar has no label beside it"),
-        ({"a.png": png(1, 1, 1), "a.cls": b"cat"}, "1.tar cannot be read as a tar of images and labels"),
+        ({"a.png": png(1, 1, 1), "a.cls": b"cat"}, "1.tar: a.cls: a label is b'cat', not a whole number"),
         ({"a.png": png(1, 1, 1), "a.cls": b"-1"}, "has label -1, outside 0..2"),
     ],
 )
@@ -267,7 +320,7 @@ def test_images_without_any_label_are_told_to_be_unlabelled(root):
         ([("a.png", png(1)), ("a.cls", b"0"), ("a.cls", b"1")], "has a.cls twice"),
         ([("a.png", png(1)), ("a.cls", b"one")], "a label is b'one', not a whole number"),
         ([("a.png", png(1)), ("a.cls", b"9" * 5000)], "not a whole number"),
-        ([("a.png", png(1)), ("a.json", b"[" * 100000)], "cannot be read as a tar of images and labels"),
+        ([("a.png", png(1)), ("a.json", b"[" * 100000)], "a.json: it is nested too deeply"),
         ([("a.txt", b"x"), ("b.mp4", b"x")], "hold no image that is read here: files left out"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import open_clip
@@ -192,3 +193,48 @@ def test_real_embeddings_give_the_figures_that_ship(name, real_data, tmp_path):
     checks = verify(run.folder)
     assert len(checks) == 5
     assert all(check.found == pytest.approx(check.value, abs=1e-4) for check in checks)
+
+
+HEAD = ",".join([*COLUMNS[:6], "value", "tolerance", *COLUMNS[6:]])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("worst,0.5,0.1", "line 2: metric is 'worst': use accuracy"),
+        ("worst_split_half,0.5,0.1", "line 2: metric is 'worst_split_half'"),
+        ("overall_interval,0.5,0.1", "line 2: metric is"),
+        ("f1,0.5,0.1", "line 2: metric is 'f1'"),
+        ("accuracy,98.75,0.1", "line 2: value is 98.75"),
+        ("accuracy,nan,0.1", "line 2: value is nan"),
+        ("accuracy,-0.5,0.1", "line 2: value is -0.5"),
+        ("accuracy,0.5,-1", "line 2: tolerance is -1"),
+        ("accuracy,0.5,inf", "line 2: tolerance is inf"),
+        ("accuracy,half,0.1", "line 2: value and tolerance must be numbers"),
+        ("zero_classes,-1,1", "line 2: value is -1"),
+    ],
+)
+def test_figures_that_nothing_can_be_compared_with_are_refused(row, said, tmp_path):
+    (tmp_path / "mine.csv").write_text(f"{HEAD}\nm,t,d,test,base,{row},,me,x\n")
+    with pytest.raises(InputError, match=re.escape(said)):
+        load_reference(tmp_path / "mine.csv")
+
+
+@pytest.mark.parametrize("head", ["a,b", HEAD.replace(",", ";"), HEAD.replace("tolerance", "x")])
+def test_missing_columns_are_named(head, tmp_path):
+    (tmp_path / "mine.csv").write_text(f"{head}\n")
+    with pytest.raises(InputError, match="lacks the columns"):
+        load_reference(tmp_path / "mine.csv")
+
+
+def test_prompts_of_another_kind_are_refused(tmp_path):
+    (tmp_path / "mine.csv").write_text(f"{HEAD}\nm,t,d,test,xx,accuracy,0.5,0.1,,me,x\n")
+    with pytest.raises(InputError, match="prompts is 'xx': use ensemble or base"):
+        load_reference(tmp_path / "mine.csv")
+
+
+def test_a_model_without_a_tag_is_compared_too(tmp_path):
+    (tmp_path / "mine.csv").write_text(f"{HEAD}\nlocal-dir:mine,,folder:two,test,base,accuracy,0.5,0.1,,me,x\n")
+    run = write_run(tmp_path / "run", manifest("local-dir:mine", None, "folder:two"), 0.55)
+    (check,) = verify(run, tmp_path / "mine.csv")
+    assert check.agrees

@@ -254,6 +254,7 @@ def same_texts() -> dict[str, object]:
 ODD = [
     pytest.param(without_class_4(), {}, id="empty class"),
     pytest.param({**ideal(5, np.arange(5)), "labels": np.array([0, 1, 2, 4, 3])}, {}, id="one image a class"),
+    pytest.param(ideal(5, np.arange(1)), {}, id="one image"),
     pytest.param({**ideal(2, np.arange(20) % 2), "labels": None}, {}, id="two classes, no labels"),
     pytest.param({"prompts": np.array(["p", "p"])}, {"worst_k": CLASSES}, id="k is all classes, prompts of one name"),
     pytest.param(ideal(6, np.arange(60) % 6), {}, id="perfect"),
