@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cmmlib.errors import InputError
-from cmmlib.storage.text_files import read_json
+from cmmlib.storage.text_files import content, read_json
 
 CONFIG = "open_clip_config.json"
 TOKENIZER_KEYS = (
@@ -65,6 +65,8 @@ class _Preprocessing(BaseModel):
     fill_color: int = 0
 
 
+SIZES = {"image_size", "patch_size", "width", "heads", "head_width", "context_length"}
+MOST_SIZE = 100_000
 PARTS = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg, "multimodal_cfg": MultimodalCfg}
 
 
@@ -74,7 +76,17 @@ def read_configuration(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: a file that is missing or holds no JSON object.
     """
-    return read_json(folder / CONFIG, _subject(folder))
+    found = read_json(folder / CONFIG, _subject(folder))
+    if not _is_plain_utf8(folder / CONFIG):  # JSON may be UTF-16 or begin with a mark; open_clip reads neither
+        raise InputError(f"{_subject(folder)} is not UTF-8, or begins with a byte order mark: save it as plain UTF-8")
+    return found
+
+
+def _is_plain_utf8(file: Path) -> bool:
+    try:
+        return not content(file).decode("utf-8").startswith("\ufeff")
+    except UnicodeDecodeError:
+        return False
 
 
 def model_part(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -88,6 +100,7 @@ def model_part(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:
     for name, kind in PARTS.items():
         if found.get(name) is not None:
             _check(kind, found[name], f"model_cfg.{name}", subject)
+            _check_sizes(found[name], f"model_cfg.{name}", subject)
     for key in found["text_cfg"].get("tokenizer_kwargs") or {}:
         if key not in TOKENIZER_KEYS:  # they reach transformers, where trust_remote_code runs a folder's Python
             known = ", ".join(TOKENIZER_KEYS)
@@ -96,6 +109,15 @@ def model_part(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:
     if ":" in str(image_tower):
         raise InputError(f"{subject} has an image tower that lies elsewhere, {image_tower!r}: name one of timm's own")
     return found
+
+
+def _check_sizes(part: dict[str, Any], name: str, subject: str) -> None:
+    """Refuse sizes that no tower has: with some of them open_clip makes a model that then takes no image."""
+    for key in SIZES & part.keys():
+        sizes = part[key] if isinstance(part[key], list | tuple) else [part[key]]
+        if any(isinstance(size, int) and not 1 <= size <= MOST_SIZE for size in sizes):
+            said = f"{name}.{key} is {part[key]}, expected 1 to {MOST_SIZE:,}"
+            raise InputError(f"{subject} is no configuration of open_clip: {said}")
 
 
 def preprocessing_part(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:

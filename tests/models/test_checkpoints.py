@@ -604,6 +604,19 @@ ODD = {  # changes of a good configuration, and what is said of them
     "preprocessing as a list": ({"preprocess_cfg": ["mean"]}, "preprocess_cfg is list"),
     "an unknown step": ({"preprocess_cfg.crop": 1}, "preprocess_cfg.crop: is no key of it"),
     "two colours": ({"preprocess_cfg.mean": [0.5, 0.5]}, "preprocess_cfg.mean: field required"),
+    "colours from 0 to 255": (
+        {"preprocess_cfg.mean": [123.7, 116.3, 103.5]},
+        "preprocess_cfg.mean: input should be less",
+    ),
+    "a negative size": (
+        {"model_cfg.vision_cfg.image_size": -32},
+        "model_cfg.vision_cfg.image_size is -32, expected 1 to",
+    ),
+    "patches of no size": (
+        {"model_cfg.vision_cfg.patch_size": 0},
+        "model_cfg.vision_cfg.patch_size is 0, expected 1 to",
+    ),
+    "no head": ({"model_cfg.text_cfg.heads": 0}, "model_cfg.text_cfg.heads is 0, expected 1 to"),
     "no spread": ({"preprocess_cfg.std": [0.5, 0, 0.5]}, "preprocess_cfg.std: input should be greater than 0, got 0"),
     "an unknown resizing": ({"preprocess_cfg.resize_mode": "no"}, "preprocess_cfg.resize_mode: input should be 'short"),
 }
@@ -628,6 +641,15 @@ def test_a_configuration_of_another_shape_is_refused_by_its_file_and_key(tmp_pat
     message = refusal(load_backbone, f"local-dir:{folder}", None)
     assert message.startswith(f"backbone: {CONFIG} in odd-untrained is no configuration of open_clip: ")
     assert said in message
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_in_another_encoding_is_named(tmp_path, tiny_clip, encoding):
+    folder = shutil.copytree(tiny_clip, tmp_path / "odd-untrained")
+    (folder / CONFIG).write_text((folder / CONFIG).read_text(), encoding=encoding)
+    assert f"{CONFIG} in odd-untrained is not UTF-8, or begins with" in refusal(
+        load_backbone, f"local-dir:{folder}", None
+    )
 
 
 @pytest.mark.parametrize("key", ["model_cfg", "preprocess_cfg"])
