@@ -75,7 +75,7 @@ def _accuracies(path: Path, **columns: str) -> pd.DataFrame:
 
 
 def _percent(path: Path, value: Any) -> float:
-    if isinstance(value, int | float) and 0 <= value <= 100:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100:
         return float(value)
     raise InputError(f"{path}: an accuracy is a number from 0 to 100, got {value!r}")
 
@@ -100,7 +100,7 @@ def read_counts(folder: Path) -> pd.DataFrame:
 
 
 def _count(path: Path, value: Any) -> int:
-    if isinstance(value, int) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise InputError(f"{path}: a number of captions is an integer from 0 on, got {value!r}")
 

@@ -92,8 +92,8 @@ def fetch() -> Path:
     try:
         for name in registry:
             files.fetch(name)
-    except OSError:
-        raise
     except Exception as error:  # pooch raises ValueError for another checksum, requests a dozen kinds
+        if isinstance(error, OSError) and error.filename is not None:  # of the disk; requests' own name no file
+            raise
         raise InputError(f"published: a file could not be fetched from {ADDRESS}: {one_line(error)}") from None
     return folder

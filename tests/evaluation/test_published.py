@@ -100,6 +100,7 @@ def test_models_agree_as_their_ranks_do(tmp_path):
         ('{"backboneRN50_pretrainedcc3m": {"full": 1, "classwise": {"a": 101}}}', "from 0 to 100, got 101"),
         ('{"backboneRN50_pretrainedcc3m": {"full": NaN, "classwise": {"a": 1}}}', "from 0 to 100, got nan"),
         ('{"backboneRN50_pretrainedcc3m": {"full": 1, "classwise": {"a": "b"}}}', "from 0 to 100, got 'b'"),
+        ('{"backboneRN50_pretrainedcc3m": {"full": 1, "classwise": {"a": true}}}', "from 0 to 100, got True"),
     ],
 )
 def test_other_files_are_refused(content, said, tmp_path):

@@ -120,6 +120,18 @@ def test_a_file_that_is_another_is_refused_in_one_line(repository):
     assert "\n" not in str(error.value)
 
 
+def test_a_connection_that_fails_half_way_is_one_line(repository, monkeypatch):
+    import requests
+
+    def fail(*_: object, **__: object) -> None:
+        raise requests.ConnectionError("reset by peer")
+
+    monkeypatch.setattr(requests, "get", fail)
+    monkeypatch.setattr(requests.Session, "get", fail)
+    with pytest.raises(InputError, match=r"a file could not be fetched from http.*reset by peer"):
+        fetch()
+
+
 def test_offline_it_is_one_line_at_once(own_cache, monkeypatch):
     monkeypatch.setattr(published_files, "host_responds", lambda address: False)
     with pytest.raises(InputError, match=r"99 files are not on this machine and no host answers .* give --published"):

@@ -136,7 +136,8 @@ def test_the_small_model_s_tokenizer_is_made_again_where_it_is_damaged(damage, o
     blazon_mini.register.cache_clear()
     with pytest.warns(UserWarning, match="is damaged: written again") as told:
         assert blazon_mini.tokenizer()(["a lion rampant"]).equal(tokens)
-    assert len(told) == 2
+    assert len(told) == 1  # the configuration holds the cache's place, and is another where a cache was moved
+    assert str(merges) in config.read_text()
     assert merges.read_bytes() == content
 
 

@@ -83,7 +83,7 @@ def _keep(path: Path, content: bytes) -> None:
         there = path.read_bytes()
         if (gzip.decompress(there) if path.suffix == ".gz" else there) == content:
             return
-    if path.exists():
+    if path.exists() and path.suffix == ".gz":  # the configuration names its place: a cache may have been moved
         warnings.warn(f"cache entry {path.name} is damaged: written again", stacklevel=2)
     with whole_file(path) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
