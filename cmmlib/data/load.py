@@ -22,7 +22,7 @@ from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
 from cmmlib.data.webdataset import load_webdataset
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import cache_folder, cached
-from cmmlib.storage.text_files import read_lines, whole_number
+from cmmlib.storage.text_files import read_names, whole_number
 
 __all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShields", "load_dataset"]
 
@@ -112,14 +112,7 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
 
 
 def _read_names(path: Path) -> list[str]:
-    names = [_composed(line.strip()) for line in read_lines(path, "class_names")]
-    while names and not names[-1]:
-        names.pop()  # a file may end in empty lines
-    if "" in names:
-        raise InputError(
-            f"class_names: line {names.index('') + 1} of {path.name} is empty: labels count lines, so name it"
-        )
-    return names
+    return [_composed(name) for name in read_names(path, "class_names")]
 
 
 def _composed(name: str) -> str:

@@ -46,6 +46,20 @@ def read_lines(path: Path, what: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
+def read_names(path: Path, what: str) -> list[str]:
+    """Names in a text file, one a line, without the space around them. The file may end in empty lines.
+
+    Raises:
+        InputError: as `read_lines`; an empty line before a name, since labels count lines.
+    """
+    names = [line.strip() for line in read_lines(path, what)]
+    while names and not names[-1]:
+        names.pop()
+    if "" in names:
+        raise InputError(f"{what}: line {names.index('') + 1} of {path.name} is empty: labels count lines, so name it")
+    return names
+
+
 def parse_json(text: str | bytes) -> Any:
     """What a JSON text says.
 

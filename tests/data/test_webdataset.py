@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from data_sets import png, shard, text, web_data_set
 
-from cmmlib.data import webdataset
+from cmmlib.data import shards, webdataset
 from cmmlib.data.load import load_dataset
 from cmmlib.data.webdataset import TarImages, load_webdataset
 from cmmlib.errors import InputError
@@ -54,7 +54,7 @@ def test_a_web_data_set_is_read_shard_by_shard(root):
 
 def test_a_shard_is_scanned_once(root, own_cache, monkeypatch):
     first = load(root)
-    monkeypatch.setattr(webdataset, "_scan", lambda path: pytest.fail("scanned again"))
+    monkeypatch.setattr(shards, "_scan", lambda path: pytest.fail("scanned again"))
     moved = root.rename(root.parent / "moved")
     again = load(moved)
     assert (again.digests, again.samples) == (first.digests, first.samples)

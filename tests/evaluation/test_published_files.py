@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import pooch
 import pytest
 from finished_runs import cmm, write_embeddings
 
@@ -121,13 +122,10 @@ def test_a_file_that_is_another_is_refused_in_one_line(repository):
 
 
 def test_a_connection_that_fails_half_way_is_one_line(repository, monkeypatch):
-    import requests
-
     def fail(*_: object, **__: object) -> None:
-        raise requests.ConnectionError("reset by peer")
+        raise OSError("reset by peer")  # as those of requests, which name no file
 
-    monkeypatch.setattr(requests, "get", fail)
-    monkeypatch.setattr(requests.Session, "get", fail)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", fail)
     with pytest.raises(InputError, match=r"a file could not be fetched from http.*reset by peer"):
         fetch()
 

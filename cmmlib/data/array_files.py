@@ -1,0 +1,84 @@
+"""Arrays and texts of a file: .npz without pickles, or .safetensors with texts as JSON in its metadata."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmmlib.data.image_files import some
+from cmmlib.errors import InputError
+from cmmlib.storage.text_files import parse_json
+
+LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """What a file of embeddings holds, by its keys: numpy arrays or tensors, and texts.
+
+    Raises:
+        InputError: no file, another format, a damaged one, object arrays, or a key that is there twice.
+    """
+    if not path.is_file():
+        raise InputError(f"no file {path}: give embeddings:FILE, an .npz or .safetensors file")
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        if path.suffix == ".npz" and zipfile.is_zipfile(path):  # numpy would take the file for an .npy or a pickle
+            with np.load(path, allow_pickle=False) as file:
+                twice = [name for name, n in Counter(file.files).items() if n > 1]
+                if twice:
+                    raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
+                return {key: file[key] for key in file.files}
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib, numpy and safetensors raise a dozen kinds for a damaged file
+        if "Object arrays" in str(error):
+            raise InputError(f"{path.name} holds object arrays, which are not read: save plain arrays") from None
+        raise InputError(f"{path.name} cannot be read as {path.suffix}: damaged, or another format") from None
+    if path.suffix == ".npz":
+        raise InputError(f"{path.name} cannot be read as .npz: damaged, or another format")
+    raise InputError(f"{path.name}: embeddings come as .npz or .safetensors")
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    _refuse_twice(path)
+    with safe_open(path, "pt") as file:
+        arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        strings = file.metadata() or {}
+    for key in ("classnames", "prompts", "image_ids", "backbone", "pretrained", "logit_scale"):
+        if key in strings and key not in arrays:
+            arrays[key] = strings[key] if key in ("backbone", "pretrained") else _of_metadata(path, key, strings[key])
+    return arrays
+
+
+def _of_metadata(path: Path, key: str, text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        raise InputError(f"{path.name}: {key} in the metadata is no JSON: write a list of texts, or a number") from None
+
+
+def _refuse_twice(path: Path) -> None:
+    """Refuse a .safetensors file whose header has a key twice: readers would take one of the two without a word."""
+
+    twice: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        return dict(pairs)
+
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(min(size, LONGEST_HEADER))
+    with suppress(ValueError, RecursionError):  # the library says what is wrong with a damaged one
+        json.loads(header, object_pairs_hook=note)
+    if twice:
+        raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
