@@ -33,12 +33,11 @@ def fix_cache_folder() -> None:
         os.environ["CMM_CACHE"] = str(cache_folder())
 
 
-# Folders of the cache.
-KINDS = ("images", "texts", "blazon", "blazon-mini", "webdatasets", "digests", "transcripts", "published")
+KINDS = ("images", "texts", "blazon", "blazon-mini", "webdatasets", "digests", "transcripts")  # folders of the cache
 _KEY, _MINI = "[0-9a-f]{64}", r"(?:merges-\d+\.txt\.gz|blazon-mini\.json)"
 _OWN = re.compile(
     rf"(?:images|texts/{_KEY}|blazon)/{_KEY}\.safetensors|webdatasets/{_KEY}\.json|digests/[0-9a-f]{{32}}\.json|"
-    rf"blazon-mini/{_MINI}|transcripts/answers\.jsonl|published/(?:zero_shot_evaluations|search_counts)/[\w.-]+\.json"
+    rf"blazon-mini/{_MINI}|transcripts/answers\.jsonl"
 )
 _UNFINISHED = re.compile(  # names cut at 40 characters, and mkstemp's eight
     rf"(?:images|texts/{_KEY}|blazon|webdatasets|digests|blazon-mini)/"

@@ -22,7 +22,6 @@ from cmmlib import InputError, Study, open_run
 from cmmlib.evaluation import published, published_files
 from cmmlib.evaluation.published_files import COMMIT, REGISTRY, fetch, tables
 from cmmlib.storage.cache import file_digest
-from cmmlib.storage.cache_maintenance import others
 
 NEW = "a new *model* <b>"
 
@@ -108,7 +107,6 @@ def test_files_are_fetched_once_and_compared(repository):
     folder = fetch()
     assert len(Quiet.asked) - 1 == len(list(folder.rglob("*.json")))  # and one knock at the door
     assert published.read_published(folder).equals(published.read_published(repository))
-    assert not others(folder.parent)  # `cmm cache` knows them
     Quiet.asked.clear()
     fetch()
     assert not Quiet.asked
