@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -16,9 +18,17 @@ from finished_runs import Said, cmm, write_chapter, write_embeddings
 
 from cmmlib.errors import ChapterError
 from cmmlib.report import book, chapters
-from cmmlib.study.made_files import Made, drop_left_behind
+from cmmlib.study import run_schema
+from cmmlib.study.made_files import PLACES, Made, drop_left_behind
 from cmmlib.study.run import Run
-from cmmlib.study.run_files import merge_columns, merge_sections, read_manifest, read_run, write_manifest
+from cmmlib.study.run_files import (
+    SCHEMA_VERSION,
+    merge_columns,
+    merge_sections,
+    read_manifest,
+    read_run,
+    write_manifest,
+)
 
 
 def first(run: Run) -> None:
@@ -349,3 +359,9 @@ def test_what_is_being_written_stays(folder):
     os.utime(fresh, (time.time() - 10,) * 2)
     drop_left_behind(folder)
     assert not fresh.exists()
+
+
+def test_the_schema_knows_the_places_and_the_version_that_runs_write():
+    """They stand in two modules, since one imports the other."""
+    assert all(re.fullmatch(run_schema.MADE, place.replace("*", "any name")) for place in PLACES)
+    assert get_args(run_schema.Version) == (SCHEMA_VERSION,)
