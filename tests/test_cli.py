@@ -311,9 +311,9 @@ def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, o
 
 def test_a_signal_that_is_ignored_stays_ignored():
     program = (
-        "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom cmmlib import cli\n"
+        "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom cmmlib import cli, process\n"
         "handlers = lambda _: [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)]\n"
-        "cli._exit_code = lambda _: handlers(_) != [signal.SIG_IGN, cli._end]\n"
+        "cli._exit_code = lambda _: handlers(_) != [signal.SIG_IGN, process.ended]\n"
         "cli.main()"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

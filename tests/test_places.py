@@ -49,7 +49,7 @@ WRITES = {
     "blazon/training/pretrain.py:prepare": (["open_memmap", "write_text"], TRAINING),
     "blazon/training/pretrain.py:pretrain": (["open"], TRAINING),
     "blazon/training/pretrain.py:write_frequencies": (["whole_file"], TRAINING),
-    "cli.py:_open_streams": (["open"], "the null device"),
+    "process.py:_open_streams": (["open"], "the null device"),
     "estimators/classifier_file.py:save_classifier": (["save_tensors"], "over nothing but a classifier"),
     "models/embed.py:embed_texts": (["save_tensors"], CACHE),
     "models/backbones.py:_opened": (["copyfile"], TEMPORARY),

@@ -28,6 +28,7 @@ from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
 TILE = 64  # images: products of other numbers of rows leave a rest that is slower
+UNMERGED = "merge: make both passes with the same n_images, the number of images of the whole set"
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
 
@@ -72,15 +73,15 @@ class SimilarityPass:
         Raises:
             InputError: a pass that was made without `n_images`, or passes that do not belong together.
         """
-        if None in (self.best_image, other.best_image) or self.n_wanted != other.n_wanted:
-            raise InputError("merge: make both passes with the same n_images, the number of images of the whole set")
+        (value, image), (others, places) = self._best(), other._best()
+        if self.n_wanted != other.n_wanted:
+            raise InputError(UNMERGED)
         if self.soft_mass.shape != other.soft_mass.shape:
             shapes = f"{list(self.soft_mass.shape)} and {list(other.soft_mass.shape)}"
             raise InputError(f"merge: the passes are of {shapes} prompts and classes")
         fields = {key: torch.cat([getattr(self, key), getattr(other, key)], 1) for key in PER_IMAGE}
         sums = {key: getattr(self, key) + getattr(other, key) for key in PER_CLASS}
-        value = torch.cat([self.best_similarity, other.best_similarity], 2)  # type: ignore[list-item]
-        image = torch.cat([self.best_image, other.best_image + self.prediction.shape[1]], 2)  # type: ignore[operator]
+        value, image = torch.cat([value, others], 2), torch.cat([image, places + self.prediction.shape[1]], 2)
         m = min(value.shape[2], self.n_wanted or 1)
         value, image = value_and_image(rank_key(value, image).topk(m, 2).values)
         merged = SimilarityPass(**fields, **sums, n_retrieved=m, n_wanted=self.n_wanted)
@@ -89,6 +90,11 @@ class SimilarityPass:
                 {**{key: x[p] for key, x in fields.items()}, "retrieval_margin": margins}, value[p], image[p]
             )
         return replace(merged, best_similarity=value, best_image=image)
+
+    def _best(self) -> tuple[Float[Tensor, "P C m"], Int[Tensor, "P C m"]]:
+        if self.best_similarity is None or self.best_image is None:
+            raise InputError(UNMERGED)
+        return self.best_similarity, self.best_image
 
 
 def similarity_pass(

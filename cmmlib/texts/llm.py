@@ -17,6 +17,7 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 from tqdm import tqdm
 
 from cmmlib.errors import ProviderError
+from cmmlib.process import ENDINGS
 from cmmlib.texts.provider import NoText, Passing, Provider, Reply, Unanswered
 from cmmlib.texts.questions import Question, checked_sentences
 from cmmlib.texts.transcripts import Record, append, require_appendable
@@ -24,7 +25,6 @@ from cmmlib.texts.transcripts import Record, append, require_appendable
 ATTEMPTS = 6  # of a request that was not answered: rate limit, time-out, server error, dropped connection
 LONGEST_WAIT = 60.0  # seconds between two of them, whatever the server asks for
 LONGEST_TRY = 180.0  # seconds after which none is made any more
-ENDINGS = ("SIGTERM", "SIGHUP")  # what ends a program, besides Ctrl-C
 MOST_FAILURES = 5  # classes in a row without an answer: the next would hardly have one
 
 

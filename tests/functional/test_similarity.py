@@ -298,8 +298,10 @@ def assert_equal_passes(one, other, atol):
     sure = one.margin > 10 * atol
     for field in fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
+        if field.name == "rival" and atol > 1e-9:
+            continue  # it may tie with the third, and rounding decides
         if field.name in ("prediction", "rival"):
-            assert a[sure].equal(b[sure]) if field.name == "prediction" or atol < 1e-9 else True
+            assert a[sure].equal(b[sure]), field.name
         elif field.name == "n_retrieved":
             assert a == b
         elif not field.name.startswith(("best_", "n_")):
