@@ -92,7 +92,7 @@ def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
             colour = COLOURS.get(str(trained), GREY)
             name = str(trained) if trained in COLOURS else "smaller training sets"
             axis.plot(part["parameters"], 100 * part[column], color=colour, marker="o", ms=4, lw=1.2, label=name)
-        axis.set(xscale="log", xlabel="parameters (millions)", ylabel=f"accuracy, {label} (%)")
+        axis.set(xscale="log", xlabel="parameters (millions)", ylabel=f"accuracy (%),\n{label}")
         axis.set_ylim(-0.02 * axis.get_ylim()[1], 1.1 * axis.get_ylim()[1])  # each its own: the worst lie far lower
         axis.xaxis.set_major_formatter(ScalarFormatter())
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
