@@ -178,6 +178,18 @@ def test_templates_that_are_cut_are_told(tmp_path, tiny_clip):
     assert "class names longer" not in said
 
 
+def test_templates_and_names_in_quotation_marks_are_told(tmp_path, tiny_clip):
+    (tmp_path / "pool.txt").write_text('"a {}.",\n"the {}"\na {}\n')
+    images = f"folder:{write_images(tmp_path / 'images')}"
+    classes = sorted(path.name for path in (tmp_path / "images").iterdir())
+    (tmp_path / "names.txt").write_text("".join(f'"{name}",\n' for name in classes))
+    model = ("--backbone", f"local-dir:{tiny_clip}", "--dry-run", "--templates", tmp_path / "pool.txt")
+    said = cmm("run", "--dataset", images, *model, "--class-names", tmp_path / "names.txt").out
+    assert """templates in quotation marks, which are read as part of them: '"a {}.",', '"the {}"'\n""" in said
+    assert f"""class names in quotation marks, which are read as part of them: '"{classes[0]}",'""" in said
+    assert "quotation marks" not in cmm("run", "--dataset", images, *model[:3]).out
+
+
 def test_a_device_is_no_file():
     with pytest.raises(OSError, match="is a device"):
         content(Path("/dev/zero"))

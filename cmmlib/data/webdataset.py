@@ -22,7 +22,7 @@ from cmmlib.data.shards import Sample, contents
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.network import host_responds
 from cmmlib.storage.text_files import read_lines, read_names, whole_number
-from cmmlib.texts.templates import SLOT
+from cmmlib.texts.templates import SLOT, flaw
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,9 @@ def _templates(root: Path) -> list[str] | None:
     lines = read_lines(file, "wds") if file.is_file() else []
     templates = [line.strip().replace("{c}", SLOT) for line in lines if line.strip()]
     for template in templates:
-        if SLOT not in template:
-            raise InputError(f"wds: a template of {file.name} has no {{c}} for the class name: {template!r}")
+        if fault := flaw(template):
+            fault, template = (text.replace(SLOT, "{c}") for text in (fault, template))
+            raise InputError(f"wds: a template of {file.name} {fault}: {template!r}")
     return templates or None
 
 

@@ -185,10 +185,10 @@ def plan(study: Study, only: str = "") -> str:
     from cmmlib.study.open_run import (
         check_out,
         check_precision,
-        cut_texts,
+        odd_names,
+        odd_texts,
         of_precision,
         published_digests,
-        shared_names,
         study_backbone,
         study_data,
         template_pool,
@@ -206,14 +206,14 @@ def plan(study: Study, only: str = "") -> str:
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
     sizes = f"{n_images:,} images, {len(data.classnames):,} classes"
     labels = "labels" if data.labels is not None else "no labels"
-    lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks, *shared_names(data.classnames)]
+    lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks, *odd_names(data.classnames)]
     if isinstance(data, ImageSet):
         from cmmlib.models.embed import missing
 
         backbone = study_backbone(study)
         lines += of_precision(study, backbone)
         _, templates = template_pool(study, data)
-        lines += cut_texts(backbone, study, templates, data.classnames)
+        lines += odd_texts(backbone, study, templates, data.classnames)
         n_missing = missing(backbone, data, study.storage)
         lines.append(f"model {backbone.public_name}: {n_missing:,} image embeddings to compute, the rest is cached")
     return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])

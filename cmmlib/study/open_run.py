@@ -22,7 +22,7 @@ from cmmlib.storage.cache import file_digests
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import FETCH, Study
-from cmmlib.texts.templates import PromptBank, fill, load_templates
+from cmmlib.texts.templates import PromptBank, fill, is_quoted, load_templates
 from cmmlib.texts.transcripts import answers_digest
 
 if TYPE_CHECKING:
@@ -92,15 +92,21 @@ def published_digests(study: Study) -> dict[str, Any]:
     return {"published": file_digests(folder, files)}
 
 
-def shared_names(classnames: Sequence[str]) -> list[str]:
-    """A line on names that stand for several classes, where there are any."""
+def odd_names(classnames: Sequence[str]) -> list[str]:
+    """Lines on names that stand for several classes, and on names in quotation marks, where there are any."""
     counts = Counter(unicodedata.normalize("NFC", name).casefold().strip() for name in classnames)
     shared = [repr(name) for name, n in counts.items() if n > 1]
-    return [f"names that stand for more than one class: {some(shared)}"] if shared else []
+    lines = [f"names that stand for more than one class: {some(shared)}"] if shared else []
+    return [*lines, *_quoted("class names", classnames)]
+
+
+def _quoted(what: str, texts: Sequence[str]) -> list[str]:
+    quoted = [text for text in dict.fromkeys(texts) if is_quoted(text)]
+    return [f"{what} in quotation marks, which are read as part of them: {_begun(quoted)}"] if quoted else []
 
 
 def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
-    remarks = [*data.remarks, *shared_names(data.classnames)]
+    remarks = [*data.remarks, *odd_names(data.classnames)]
     facts = {
         "data": _data_facts(data.name, data.digest, len(data.image_features), data.stored_as, remarks=remarks),
         "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
@@ -142,7 +148,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
     digests |= {"answers": answers_digest(study.transcript), **published_digests(study)}
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
-    remarks = [*data.remarks, *shared_names(data.classnames), *cut_texts(backbone, study, templates, data.classnames)]
+    remarks = [*data.remarks, *odd_names(data.classnames), *odd_texts(backbone, study, templates, data.classnames)]
     data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken, remarks)
     return Run(
         study=study,
@@ -163,11 +169,12 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     )
 
 
-def cut_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:
-    """Lines on templates and class names that are longer than the text tower reads, where there are any."""
+def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:
+    """Lines on templates in quotation marks, and on texts that are longer than the text tower reads."""
     shortest = min(classnames, key=len)
     long = [text for text in (study.base_template, *templates) if not backbone.fits_context(fill(text, shortest))]
-    lines = [f"templates longer than the text tower reads, and cut there: {_begun(long)}"] if long else []
+    lines = _quoted("templates", (study.base_template, *templates))
+    lines += [f"templates longer than the text tower reads, and cut there: {_begun(long)}"] if long else []
     if study.base_template in long:
         return lines
     cut = [name for name in classnames if not backbone.fits_context(fill(study.base_template, name))]

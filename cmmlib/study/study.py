@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError
-from cmmlib.texts.templates import BASE_TEMPLATE
+from cmmlib.texts.templates import BASE_TEMPLATE, flaw
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
 FILES = {".pt", ".pth", ".bin", ".safetensors", ".txt"}  # endings of what a field names by its path
@@ -160,10 +160,8 @@ class Study(BaseModel):
     @field_validator("base_template")
     @classmethod
     def _has_slot(cls, value: str) -> str:
-        if "{}" not in value:
-            raise ValueError(
-                f"template {value!r} has no {{}} for the class name: write one, as in 'a photo of a {{}}.'"
-            )
+        if fault := flaw(value):
+            raise ValueError(f"template {value!r} {fault}: write it as in 'a photo of a {{}}.'")
         return value
 
     @field_validator("dataset", "backbone", "pretrained", "templates", *PATHS)

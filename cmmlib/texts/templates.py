@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from cmmlib.errors import InputError
 from cmmlib.storage.text_files import read_lines
 
 SLOT = "{}"
+QUOTED = re.compile(  # as in JSON or a program, or by a word processor
+    r"""(["'`])(?:\\.|(?!\1)[^\\])*\1,?|\u201c[^\u201d]*\u201d,?|\u2018[^\u2019]*\u2019,?|\u00ab[^\u00bb]*\u00bb,?"""
+)
 BASE_TEMPLATE = "a photo of a {}."  # of a study that names no other
 
 
@@ -41,6 +45,27 @@ def fill(template: str, name: str) -> str:
     return template.replace(SLOT, name)
 
 
+def flaw(template: str) -> str | None:
+    """What keeps a text from being a template: no slot, or braces that are none and would be read by the model.
+
+    >>> flaw("a photo of a {}."), flaw("a photo of a {class}.")
+    (None, 'has no {} for the class name')
+    """
+    rest = template.replace(SLOT, "")
+    if rest == template:
+        return f"has no {SLOT} for the class name"
+    return f"has other braces than {SLOT}, the only ones that are filled" if {*"{}"} & {*rest} else None
+
+
+def is_quoted(text: str) -> bool:
+    """Whether a text stands in quotation marks, as in a list of JSON or of a program; a comma may follow.
+
+    >>> is_quoted('"a photo of a {}.",'), is_quoted('"{}" and "{}"')
+    (True, False)
+    """
+    return QUOTED.fullmatch(text.strip()) is not None
+
+
 def load_templates(name: str) -> list[str]:
     """The templates of a pool.
 
@@ -50,7 +75,7 @@ def load_templates(name: str) -> list[str]:
             file with one template a line (empty lines and # comments are skipped).
 
     Raises:
-        InputError: an unknown name, an empty file, a template without `{}` (its line is named).
+        InputError: an unknown name, an empty file, a template without `{}` or with other braces (its line is named).
     """
     if name in ("openai-80", "openai-7"):
         import open_clip
@@ -67,10 +92,8 @@ def load_templates(name: str) -> list[str]:
     for number, line in enumerate(read_lines(path, "templates"), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        if SLOT not in line:
-            raise InputError(
-                f"templates: line {number} of {path.name} has no {{}} for the class name: {line.strip()!r}"
-            )
+        if fault := flaw(line):
+            raise InputError(f"templates: line {number} of {path.name} {fault}: {line.strip()!r}")
         templates.append(line.strip())
     if not templates:
         raise InputError(f"templates: {path.name} holds no template: write one a line, with {{}} for the class name")

@@ -169,6 +169,7 @@ def damage(root: Path, file: str, content: bytes | None) -> Path:
         ("classnames.txt", None, "has no classnames.txt: give --class-names FILE"),
         ("classnames.txt", b"cat\ndog\n", "s0000002.png of test/0.tar has label 2, outside 0..1"),
         ("zeroshot_classification_templates.txt", b"a photo\n", "has no {c} for the class name: 'a photo'"),
+        ("zeroshot_classification_templates.txt", b"a {c} {x}\n", "has other braces than {c}, the only ones"),
         ("dataset_type.txt", b"retrieval\n", "is a retrieval set"),
     ],
     ids=str,

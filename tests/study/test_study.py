@@ -190,6 +190,8 @@ def test_the_id_is_stable_readable_and_fit_for_a_folder():
         ({"precision": "int4"}, "precision"),
         ({"worst": 5}, "unknown parameter 'worst'"),
         ({"base_template": "a photo"}, "template 'a photo' has no {}"),
+        ({"base_template": "a {class}"}, "template 'a {class}' has no {}"),
+        ({"base_template": "{{}}"}, "template '{{}}' has other braces than {}"),
         ({"dataset": ""}, "dataset: string should have at least 1 character"),
         ({"dataset": None}, "dataset"),
     ],

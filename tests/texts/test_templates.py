@@ -3,7 +3,7 @@
 import pytest
 
 from cmmlib.errors import InputError
-from cmmlib.texts.templates import PromptBank, fill, load_templates
+from cmmlib.texts.templates import PromptBank, fill, flaw, is_quoted, load_templates
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -52,6 +52,40 @@ def test_a_template_without_slot_is_named_by_its_line(tmp_path):
     assert "'a photo'" in message
     assert "pool.txt" in message
     assert str(tmp_path) not in message
+
+
+@pytest.mark.parametrize("template", ["{{}}", "a {} of {class}", "a {} {", "} {}", "a {0} {}"])
+def test_braces_that_would_be_read_are_refused(template, tmp_path):
+    (tmp_path / "pool.txt").write_text(f"a {{}}.\n{template}\n")
+    with pytest.raises(InputError) as error:
+        load_templates(str(tmp_path / "pool.txt"))
+    assert f"line 2 of pool.txt has other braces than {{}}, the only ones that are filled: '{template}'" in str(
+        error.value
+    )
+
+
+def test_every_pool_of_the_package_is_without_flaw():
+    for name in ("openai-80", "openai-7", "blazon-24", "blazon-odd"):
+        assert not any(flaw(template) or is_quoted(template) for template in load_templates(name))
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ('"a {}.",', True),
+        ("'a {}.'", True),
+        ("  `a {}`", True),
+        ("\u201ca {}\u201d", True),
+        (r'"a \"{}\" b"', True),
+        ('"{}" and "{}"', False),
+        ("a sign: '{}'", False),
+        ("'n' {}", False),
+        ('"', False),
+        ('"' + "\\" * 5000, False),  # in no time
+    ],
+)
+def test_texts_in_quotation_marks_are_told_apart(text, quoted):
+    assert is_quoted(text) is quoted
 
 
 @pytest.mark.parametrize(
