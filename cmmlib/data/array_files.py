@@ -7,7 +7,7 @@ import zipfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from cmmlib.errors import InputError
 from cmmlib.storage.text_files import parse_json
 
 LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
+NPY = b"\x93NUMPY"  # first bytes of an array
+END_OF_ZIP = b"PK\x05\x06"  # first of the last bytes of an archive: 22, and a comment
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -29,12 +31,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
-        if path.suffix == ".npz" and zipfile.is_zipfile(path):  # numpy would take the file for an .npy or a pickle
-            with np.load(path, allow_pickle=False) as file:
-                twice = [name for name, n in Counter(file.files).items() if n > 1]
-                if twice:
-                    raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
-                return {key: file[key] for key in file.files}
+        if path.suffix == ".npz" and zipfile.is_zipfile(path):
+            return _read_npz(path)
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and safetensors raise a dozen kinds for a damaged file
@@ -44,6 +42,38 @@ def read_arrays(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         raise InputError(f"{path.name} cannot be read as .npz: damaged, or another format")
     raise InputError(f"{path.name}: embeddings come as .npz or .safetensors")
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    """As `np.load` reads one, which takes the first of several arrays in a member, and the last of several files."""
+    with zipfile.ZipFile(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        twice = [key for key, n in Counter(keys).items() if n > 1]
+        if twice:
+            raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
+        if not _is_one_file(archive, path):
+            raise InputError(f"{path.name} is several files in one, or has bytes after its end: save it again as one")
+        arrays = {}
+        for key, name in zip(keys, archive.namelist(), strict=True):
+            with archive.open(name) as member:
+                arrays[key] = _read_member(member)
+                if member.read(1):
+                    raise InputError(f"{path.name}: {key} has bytes after its array: save one array as {key}, no more")
+    return arrays
+
+
+def _is_one_file(archive: zipfile.ZipFile, path: Path) -> bool:
+    """Whether an archive begins where its file does, and ends where it does."""
+    with open(path, "rb") as file:
+        file.seek(-len(END_OF_ZIP) - 18 - len(archive.comment), 2)
+        at_end = file.read(len(END_OF_ZIP)) == END_OF_ZIP
+    return at_end and min((member.header_offset for member in archive.infolist()), default=0) == 0
+
+
+def _read_member(member: IO[bytes]) -> Any:
+    if member.peek(len(NPY))[: len(NPY)] != NPY:  # type: ignore[attr-defined]
+        return member.read()
+    return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

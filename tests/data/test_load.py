@@ -1,5 +1,6 @@
 """Folders of images, and embeddings that somebody already has."""
 
+import io
 import json
 import warnings
 import zipfile
@@ -404,9 +405,23 @@ def test_the_first_bad_row_is_found_wherever_it_is(rows):
         check_embeddings(x, "x")
 
 
-def test_rows_too_short_to_be_scaled_count_as_zero_length():
-    with pytest.raises(InputError, match="row 0 has a zero-length embedding"):
-        check_embeddings(torch.full((1, 3), 1e-20), "x")
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        (1e-20, torch.float32, r"values up to 1e-20, too small for float32"),
+        (1e-300, torch.float64, r"values up to 1e-300, too small for float32"),
+        (1e300, torch.float64, r"values up to 1e\+300, too large for float32"),
+        (2e38, torch.float32, r"values up to 2e\+38, too large for float32"),
+    ],
+)
+def test_rows_that_float32_cannot_scale_are_told_with_their_size(value, kind, expected):
+    x = torch.ones(4, 3, dtype=kind)
+    x[2] = -value
+    with pytest.raises(InputError, match=f"^x row 2 has {expected}: scale the embeddings to unit norm first"):
+        check_embeddings(x, "x")
+    x[1, 1] = torch.nan
+    with pytest.raises(InputError, match=r"^x row 1 has NaN or Inf"):
+        check_embeddings(x, "x")
 
 
 @pytest.mark.real
@@ -445,6 +460,40 @@ def test_an_array_that_is_there_twice_is_named(tmp_path):
         archive.writestr("labels.npy", archive.read("labels.npy"))
     with pytest.raises(InputError, match=r"twice\.npz holds labels twice: keep one of each"):
         load_dataset(f"embeddings:{path}")
+
+
+def joined(path: Path, *more: np.ndarray) -> str:
+    """An .npz whose labels were saved with other arrays into one member."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, value in arrays().items():
+            stream = io.BytesIO()
+            for array in (value, *(more if key == "labels" else ())):
+                np.save(stream, array)
+            archive.writestr(f"{key}.npy", stream.getvalue())
+    return f"embeddings:{path}"
+
+
+def test_a_member_with_more_than_its_array_is_refused(npz, tmp_path):
+    assert load_dataset(joined(tmp_path / "one.npz")).labels.equal(load_dataset(npz()).labels)
+    said = refusal(joined(tmp_path / "two.npz", np.zeros(3)))
+    assert said == "two.npz: labels has bytes after its array: save one array as labels, no more"
+
+
+def test_files_in_one_are_refused(npz, safetensors):
+    for name in (npz(), safetensors()):
+        path = Path(name.removeprefix("embeddings:"))
+        content = path.read_bytes()
+        for odd in (content + content, content + b"x", b"x" + content):
+            path.write_bytes(odd)
+            assert path.name in refusal(name)
+    name = npz()
+    path = Path(name.removeprefix("embeddings:"))
+    path.write_bytes(path.read_bytes() * 2)  # of which numpy reads the last
+    assert "is several files in one, or has bytes after its end" in refusal(name)
+    npz()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"mine"
+    assert len(load_dataset(name).image_features)
 
 
 def test_a_header_with_a_key_twice_is_refused(safetensors):
