@@ -29,15 +29,16 @@ def unit_rows(x: Array, name: str, *dims: str) -> Tensor:
         expected = " or ".join("[" + shape.replace(" ", ", ") + "]" for shape in dims)
         raise InputError(f"{name} has shape {list(tensor.shape)}, expected {expected}")
     check_embeddings(tensor, name)
-    return torch.nn.functional.normalize(tensor, dim=-1)
+    return torch.nn.functional.normalize(tensor.float(), dim=-1)
 
 
 def _tensor(x: Any, name: str) -> Tensor:
+    """The numbers as they are stored: what is wrong with them is told before they become float32."""
     if isinstance(x, Tensor) and x.is_floating_point():
-        return x.detach().float()
+        return x.detach()
     if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 8:
         # torch takes neither foreign byte order nor negative strides, and warns of arrays that are read-only
-        return torch.from_numpy(np.require(x, x.dtype.newbyteorder("="), ["C", "W"])).float()
+        return torch.from_numpy(np.require(x, x.dtype.newbyteorder("="), ["C", "W"]))
     kind = str(getattr(x, "dtype", type(x).__name__)).removeprefix("torch.")
     raise InputError(f"{name} is {kind}: expected a numpy array or torch tensor of floating-point numbers")
 

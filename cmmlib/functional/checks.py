@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ SHORTEST = 1e-12  # shorter rows cannot be scaled to unit norm: torch's normaliz
 
 
 def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
-    """Refuse NaN, Inf and zero-length rows of `x`, [N, D] or [P, C, D], and name the first bad row.
+    """Refuse rows of `x`, [N, D] or [P, C, D], that float32 cannot scale to unit norm, and name the first.
 
     Lengths are computed in float32, so that float16 embeddings do not overflow.
 
@@ -32,8 +33,17 @@ def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
         bad = (~(norm.isfinite() & (norm > SHORTEST))).nonzero()[:, 0]
         if len(bad):
             row = tuple(int(i) for i in torch.unravel_index(bad[0] + start, x.shape[:-1]))
-            what = "a zero-length embedding" if norm[bad[0]] <= SHORTEST else "NaN or Inf"
-            raise InputError(f"{name} row {row[0] if len(row) == 1 else row} has {what}: remove or recompute it")
+            fault = _fault(rows[start + bad[0]])
+            raise InputError(f"{name} row {row[0] if len(row) == 1 else row} has {fault}")
+
+
+def _fault(row: Float[Tensor, "D"]) -> str:
+    """What is wrong with a row that has no length in float32, and the remedy; its own numbers may be of float64."""
+    largest = float(row.double().abs().max())  # NaN where there is one
+    if largest and math.isfinite(largest):
+        size = "large" if largest > 1 else "small"
+        return f"values up to {largest:.3g}, too {size} for float32: scale the embeddings to unit norm first"
+    return f"{'NaN or Inf' if largest else 'a zero-length embedding'}: remove or recompute it"
 
 
 def duplicate_classes(classnames: Sequence[str], text_features: Float[Tensor, "C D"]) -> list[dict[str, Any]]:

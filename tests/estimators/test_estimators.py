@@ -296,7 +296,11 @@ REFUSED = {
     "one class": (IMAGES, TEXTS[:, :1], "need at least one image, one prompt and two classes"),
     "a zero row": (bad_row(IMAGES, 4, 0.0), TEXTS, "image_features row 4 has a zero-length embedding"),
     "NaN": (IMAGES, bad_row(TEXTS, (1, 3), np.nan), "text_features row (1, 3) has NaN or Inf"),
-    "too large for float32": (bad_row(IMAGES.double(), 2, 1e300), TEXTS, "image_features row 2 has NaN or Inf"),
+    "too large for float32": (
+        bad_row(IMAGES.double(), 2, 1e300),
+        TEXTS,
+        "image_features row 2 has values up to 1e+300, too large",
+    ),
 }
 
 
