@@ -7,6 +7,7 @@ systems, archives and editors leave behind are never data, at any depth.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -35,6 +36,8 @@ def formats() -> tuple[str, ...]:
     with suppress(ImportError):  # the extra `heif`
         import_module("pillow_heif").register_heif_opener()
     Image.init()
+    # Pillow warns of large images, and refuses those of twice that size, which `decode` tells.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return tuple(kind for kind in FORMATS if kind in Image.OPEN)
 
 
@@ -129,13 +132,16 @@ def decode(file: Path | BytesIO, called: str) -> Image.Image:
     """The image of a file, RGB.
 
     Raises:
-        InputError: what is no image, a damaged one, or one whose numbers cannot be told to be a picture's; it says what
-            the image is called. Whatever a decoder raises is an image that cannot be read.
+        InputError: what is no image, a damaged one, one of too many pixels, or one whose numbers cannot be told to be a
+            picture's; it says what the image is called. Whatever a decoder raises is an image that cannot be read.
     """
     try:
         with Image.open(file, formats=formats()) as image:
             image.load()
             return _rgb(image)
+    except Image.DecompressionBombError:  # a healthy image perhaps, or a small file that would fill the memory
+        most = f"{2 * Image.MAX_IMAGE_PIXELS:,} pixels, the most that Pillow reads"  # type: ignore[operator]
+        raise InputError(f"cannot read image {called}: it has more than {most}; scale it down or remove it") from None
     except Exception as error:  # decoders raise anything on damaged files
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
         raise InputError(f"cannot read image {called}: {reason}; repair or remove it") from None

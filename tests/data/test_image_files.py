@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
-from cmmlib.data.image_files import by_ending, decode, files_below, is_junk, suffixes
+from cmmlib.data.image_files import by_ending, decode, files_below, formats, is_junk, suffixes
 from cmmlib.data.load import load_dataset
 from cmmlib.errors import InputError
 
@@ -240,3 +240,15 @@ def test_32_bit_numbers_of_an_unknown_scale_are_refused(birds):
     Image.fromarray(np.arange(48, dtype=np.int32).reshape(6, 8)).save(birds / "owl" / "dark.tif")
     with pytest.raises(InputError, match="32-bit numbers up to 47, and does not say whether 255 or 65535 is white"):
         load_folder(birds).read(4)
+
+
+def test_an_image_of_too_many_pixels_is_to_be_scaled_down_and_half_as_many_are_read(tmp_path, monkeypatch):
+    picture().save(tmp_path / "a.png")  # 48 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 23)
+    with pytest.raises(InputError) as error:
+        decode(tmp_path / "a.png", "a.png")
+    most = "46 pixels, the most that Pillow reads"
+    assert str(error.value) == f"cannot read image a.png: it has more than {most}; scale it down or remove it"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24)  # from which Pillow would warn
+    formats.cache_clear()
+    assert decode(tmp_path / "a.png", "a.png").size == (8, 6)

@@ -385,7 +385,7 @@ def test_a_set_without_one_whole_image_is_refused(backbone, image_folder):
 
 def test_an_image_too_large_to_decode_is_told_by_its_path(backbone, image_folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(InputError, match=r"cannot read image .*grey_ramp/a\.png: .*decompression bomb"):
+    with pytest.raises(InputError, match=r"cannot read image .*grey_ramp/a\.png: it has more than 200 pixels"):
         embed_images(backbone, load_folder(image_folder))
 
 
