@@ -42,8 +42,8 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
         return _unsorted(name, root, names, split)
     found = [images_and_rest(folder) for folder in folders]
     if len(folders) < 2 or not any(images for images, _ in found):
-        contents = f"{len(folders)} class folders, {sum(len(images) for images, _ in found)} images"
-        raise InputError(f"folder {name} holds {contents}: it needs two or more class folders with images")
+        rest = [path for _, rest in found for path in rest]
+        raise _no_classes(name, len(folders), sum(len(images) for images, _ in found), rest)
     paths = [path for images, _ in found for path in images]
     check_utf8([*folders, *paths])
     labels = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(images) for images, _ in found]))
@@ -58,6 +58,11 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
     remarks += _in_two_classes([path.relative_to(root).as_posix() for path in paths], labels.tolist(), digests)
     spoken = [folder.name.replace("_", " ") for folder in folders]
     return ImageFolder(name, spoken, labels, digests, root, paths, split=split, remarks=remarks)
+
+
+def _no_classes(name: str, n_folders: int, n_images: int, rest: Sequence[Path]) -> InputError:
+    held = f"folder {name} holds {n_folders} class folders, {n_images} images"
+    return InputError("; ".join([f"{held}: it needs two or more class folders with images", *left_out(rest)]))
 
 
 def _in_two_classes(names: Sequence[str], labels: Sequence[int], digests: Sequence[str]) -> list[str]:
@@ -96,9 +101,7 @@ def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None)
     """Images that lie directly in a folder: without labels, among classes that are named."""
     images, rest = images_and_rest(root)
     if not images:
-        raise InputError(
-            f"folder {name} holds 0 class folders, 0 images: it needs two or more class folders with images"
-        )
+        raise _no_classes(name, 0, 0, rest)
     if not names:
         raise InputError(
             f"folder {name} holds {len(images)} images and no class folders: "
@@ -120,7 +123,8 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
         raise InputError(f"no folder {folder}: give folder:PATH, a folder of images")
     paths, rest = images_and_rest(folder)
     if not paths:
-        raise InputError(f"folder {folder.name} holds no image ({', '.join(sorted(suffixes()))})")
+        known = ", ".join(sorted(suffixes()))
+        raise InputError("; ".join([f"folder {folder.name} holds no image ({known})", *left_out(rest)]))
     digests = image_digests(folder, paths)
     return ImageFolder(root.name, [], None, digests, folder, paths, split=split, remarks=left_out(rest))
 

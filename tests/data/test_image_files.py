@@ -83,6 +83,23 @@ def test_what_is_left_out_is_counted_by_its_ending(birds):
     assert by_ending([]) == []
 
 
+def test_a_folder_without_an_image_says_what_it_has_and_what_would_read_it(tmp_path):
+    for name in ("crow/a.heic", "owl/b.HEIC", "owl/c.psd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"0")
+    (tmp_path / "owl" / "d.png").symlink_to("nowhere")
+    held = "no images that are read here: 2 .heic, 1 .psd (pip install 'cmmlib[heif]' to read them)"
+    needed = (
+        "it needs two or more class folders with images; links that lead nowhere are left out: d.png; files left out"
+    )
+    said = refused(f"folder:{tmp_path}")
+    assert said == f"folder {tmp_path.name} holds 2 class folders, 0 images: {needed}, {held}"
+    with pytest.raises(InputError) as error:
+        load_unlabelled_folder(tmp_path)
+    assert str(error.value).endswith(f".webp){left}")
+    assert refused(f"folder:{tmp_path / 'crow'}").endswith(held.replace("2 .heic, 1 .psd", "1 .heic"))
+
+
 def test_postscript_is_never_opened_whatever_it_is_called(birds):
     """Pillow would hand it to another program."""
     (birds / "owl" / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
