@@ -211,6 +211,27 @@ def test_figures_draw_and_describe_themselves(drawn, n, tmp_path):
         plt.close(figure)
 
 
+@pytest.mark.usefixtures("few_rounds")
+@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize(("accuracy", "score"), [(1.0, 0.2), (0.0, 0.0), (0.5, -0.2)])
+@pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures, backbone_figures])
+def test_figures_draw_where_all_classes_are_alike(drawn, accuracy, score, n, tmp_path, monkeypatch):
+    """Limits that come from the data have no width of their own there, of which matplotlib would warn."""
+    alike = np.full(n, accuracy), np.full(n, score), np.ones(n, bool), [f"class {c}" for c in range(n)]
+    monkeypatch.setitem(globals(), "world", lambda n: alike)
+    for figure in drawn(n).values():
+        save(figure, tmp_path / "figure.png")
+        plt.close(figure)
+
+
+def test_classes_that_get_no_prediction_at_all_are_drawn():
+    """Where every image is taken for a class without images."""
+    accuracy = np.array([0.0, 0.0, np.nan])
+    figure = plots.prediction_mass(np.array([0, 0, 9]), np.array([4, 5, 0]), accuracy, np.array([True, True, False]))
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0 < 1 < high  # classes, and the line of as many predictions as images
+
+
 def test_methods_are_told_apart_by_weights_and_descriptions():
     figure = plots.compare_methods(METHODS)
     (legend,) = figure.legends

@@ -108,7 +108,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
     """Predictions that a class gets for each image it has, against its accuracy. Counts, fractions, mask [C]."""
     has_images = actual > 0
     ratio, a, w = predicted[has_images] / actual[has_images], 100 * accuracy[has_images], worst[has_images]
-    under_predicted = int((ratio < 0.5).sum())
+    under_predicted, most = int((ratio < 0.5).sum()), max(1.0, ratio.max())  # 0 where all take other classes' names
     share = 100 * predicted[has_images][np.argsort(-ratio)][: max(1, len(ratio) // 5)].sum() / predicted.sum()
     figure, axis = plt.subplots(figsize=(7.6, 4.0))
     axis.axvline(1, color="black", lw=1, ls=(0, (4, 3)), label="as many predictions as images")
@@ -116,7 +116,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
         axis.scatter(ratio[mask], a[mask], c=colour, s=30, alpha=0.8, linewidths=0, label=label)
     percent_axis(axis)
     axis.set(
-        xlim=(-0.05 * ratio.max(), 1.05 * ratio.max()),
+        xlim=(-0.05 * most, 1.05 * most),
         xlabel="predictions a class gets, for each image it has",
         ylabel="accuracy (%)",
         title=f"{under_predicted} of {len(ratio)} classes get less than half their share; a fifth takes {share:.0f} %",
