@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 MISSING = "n/a"
@@ -47,6 +48,11 @@ def points_interval(bounds: Sequence[float | None] | None) -> str:
     if bounds is None or bounds[0] is None or bounds[1] is None:
         return MISSING
     return f"{points(bounds[0])} to {points(bounds[1])}"
+
+
+def spelt(character: str) -> str:
+    """`狮` -> `U+72EE CJK UNIFIED IDEOGRAPH-72EE`: for a character that perhaps no screen shows."""
+    return f"U+{ord(character):04X} {unicodedata.name(character, 'without a name')}"
 
 
 def join_names(names: list[str]) -> str:

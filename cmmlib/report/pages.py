@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -21,8 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
+from cmmlib.data.image_files import some
+from cmmlib.errors import tell
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import MISSING, decimal, percent_number, points, points_interval
+from cmmlib.report.formatting import MISSING, decimal, percent_number, points, points_interval, spelt
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.run import Run
 
@@ -165,8 +166,8 @@ def show_figure(run: Run, figure: Figure, name: str) -> None:
         missing |= save(figure, temporary, dpi=200)
     plt.close(figure)
     if missing:
-        shown = " ".join(sorted(missing)[:20])
-        print(f"figure {name}: no font here has {shown}: install one, for example Noto", file=sys.stderr)
+        letters = some([spelt(character) for character in sorted(missing)])
+        tell(f"figure {name}: no font here has {letters}: install one, for example Noto")
     alt = figure.get_label()
     shown = {
         "image/svg+xml": (folder / f"{name}.svg").read_text("utf-8"),

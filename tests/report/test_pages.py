@@ -127,3 +127,13 @@ def test_a_figure_is_shown_in_a_notebook_that_nobody_trusts(tmp_path, monkeypatc
         half = tuple((side + 1) // 2 for side in kept.size)
     picture = Image.open(io.BytesIO(base64.b64decode(shown["image/png"])))
     assert (picture.format, picture.size) == ("PNG", half)
+
+
+def test_letters_that_no_font_has_are_told_by_their_numbers_and_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("IPython.display.display", lambda *args, **more: None)
+    monkeypatch.setattr("cmmlib.report.plots.style._fonts", lambda: ["DejaVu Sans"])
+    figure = plt.figure(figsize=(4, 3))
+    figure.add_subplot().set_title("\u72ee \ue000 \U0001f98a \u5b50 and \u00e9")
+    pages.show_figure(replace(run_of("cat", "dog"), folder=tmp_path), figure, "line")
+    letters = "U+5B50 CJK UNIFIED IDEOGRAPH-5B50, U+72EE CJK UNIFIED IDEOGRAPH-72EE, U+E000 without a name and 1 more"
+    assert capsys.readouterr().err == f"figure line: no font here has {letters}: install one, for example Noto\n"
