@@ -167,18 +167,20 @@ def verify(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of two or more finished runs")],
-    worst_k: Annotated[int, typer.Option(min=1, max=LARGEST, help="size of the worst sets")] = 10,
+    worst_k: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST, help="size of the worst sets [default: 10]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV with a row a run and method; - is standard output")] = None,
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
     from cmmlib.evaluation import run_comparison
     from cmmlib.study.run_files import replace_table
 
-    sides = run_comparison.read_summaries(runs)
+    sides = run_comparison.read_summaries(runs, worst_k)
     table = run_comparison.gains(sides).to_csv(index=False)
     if out and out != Path("-"):
         replace_table(out, table)
-    print(table if out == Path("-") else visible(run_comparison.comparison_text(sides, worst_k)), end="")
+    print(table if out == Path("-") else visible(run_comparison.comparison_text(sides, worst_k or 10)), end="")
 
 
 @app.command()

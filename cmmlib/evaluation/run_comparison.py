@@ -20,7 +20,7 @@ from cmmlib import functional as F
 from cmmlib.errors import InputError
 from cmmlib.evaluation import evaluation, methods
 from cmmlib.study import enrich
-from cmmlib.study.made_files import require_whole
+from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.open_run import open_run
 from cmmlib.study.run import Run, other_weights
 from cmmlib.study.run_files import PER_CLASS, RESULTS, read_run
@@ -40,6 +40,7 @@ class RunSummary:
         accuracy: of every class under the base prompt, [C], NaN without images; None without labels.
         overall: share of all images recognised; None without labels.
         methods: rows of `compare.ensemble_rows`, of the methods that this run compared.
+        completed_by: the command that executes chapter 4, where it has not run to its end; else None.
     """
 
     name: str
@@ -50,6 +51,12 @@ class RunSummary:
     accuracy: Float[Tensor, "C"] | None = None
     overall: float | None = None
     methods: tuple[dict[str, Any], ...] = ()
+    completed_by: str | None = None
+
+    @property
+    def n_ranked(self) -> int:
+        """Number of classes that have a place among the worst: those with images; without labels, all."""
+        return len(self.classnames) if self.accuracy is None else int((~self.accuracy.isnan()).sum())
 
     def worst(self, k: int) -> float | None:
         """worst@k under the base prompt."""
@@ -78,7 +85,10 @@ def of_folder(folder: Path) -> RunSummary:
     if accuracy is None:
         return side
     methods = tuple(results.get("ensembles") or ())
-    return replace(side, accuracy=accuracy, overall=results["accuracy"]["overall"], methods=methods)
+    lacking = None if methods else command(manifest, folder)
+    return replace(
+        side, accuracy=accuracy, overall=results["accuracy"]["overall"], methods=methods, completed_by=lacking
+    )
 
 
 def _numbers(column: Any) -> Tensor:
@@ -194,6 +204,7 @@ def worst_everywhere(sides: Sequence[RunSummary], k: int) -> list[int]:
     return sorted(shared.nonzero()[:, 0].tolist(), key=lambda c: (float(mean[c]), c))
 
 
+GAIN_OF = 10  # worst classes whose gains are told, whatever k is
 FOLLOWED = ("base_worst", "base_worst_count", "base_worst_split_half")
 
 
@@ -233,17 +244,24 @@ def report(sides: Sequence[RunSummary], k: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- `cmm compare`
 
 
-def read_summaries(folders: Sequence[Path]) -> list[RunSummary]:
+def read_summaries(folders: Sequence[Path], k: int | None = None) -> list[RunSummary]:
     """The sides of two or more run folders.
 
+    Args:
+        k: size of the worst sets that somebody asked for.
+
     Raises:
-        InputError: fewer than two, one twice, or a folder that is no run.
+        InputError: fewer than two, one twice, a folder that is no run, or one of fewer than `k` classes with images.
     """
     if len(folders) < 2:
         raise InputError("compare: name two or more run folders, as in cmm compare runs/FIRST runs/SECOND")
     sides = [of_folder(folder) for folder in folders]
     if len({side.run for side in sides}) < len(sides):
         raise InputError("compare: one run is named twice: name different ones")
+    smallest = min(sides, key=lambda side: side.n_ranked)
+    if k is not None and k > smallest.n_ranked:
+        most, kind = smallest.n_ranked, "classes" if smallest.accuracy is None else "classes with images"
+        raise InputError(f"--worst-k: {k} is more than the {most} {kind} of {smallest.run}: give at most {most}")
     return with_distinct_names(sides)
 
 
@@ -255,6 +273,7 @@ def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
     parts = [_text(shown.rename(columns={"worst": f"worst {k}"}))] if len(shown) else []
     without = [side.name for side in sides if side.accuracy is None]
     parts += [f"without accuracies, so compared by CMM alone: {', '.join(without)}\n"] if without else []
+    parts += [line + "\n" for line in _lacking(sides, k)]
     if same_classes(sides):
         parts.append(_text(agreement(sides, k)))
         names = [sides[0].classnames[c] for c in worst_everywhere(sides, k)]
@@ -266,6 +285,15 @@ def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
     if len(wide):
         parts.append("gain in the worst 10 classes, points\n" + _text(wide.reset_index()))
     return "\n".join(parts)
+
+
+def _lacking(sides: Sequence[RunSummary], k: int) -> list[str]:
+    """Lines on numbers that some runs cannot have, or do not have yet."""
+    few = {size: [f"{s.name} ({s.n_ranked})" for s in sides if s.n_ranked < size] for size in sorted({k, GAIN_OF})}
+    lines = [f"fewer than {size} classes to rank: {', '.join(names)}" for size, names in few.items() if names]
+    unfinished = (side for side in sides if side.completed_by)
+    done_by = [f"{side.name}; to complete it: {side.completed_by}" for side in unfinished]
+    return lines + [f"without chapter 4, so without its methods: {run}" for run in done_by]
 
 
 def _text(table: pd.DataFrame) -> str:

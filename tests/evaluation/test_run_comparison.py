@@ -215,6 +215,29 @@ def test_the_command_prints_a_comparison_and_writes_a_csv(labelled, tmp_path):
     assert cmm("compare", labelled, other, "--out", "-").out == (tmp_path / "table.csv").read_text()
 
 
+def test_a_k_above_the_classes_of_a_run_is_refused_and_the_usual_one_is_told(labelled, unlabelled):
+    for other, kind in ((unlabelled, "classes"), (labelled, "classes with images")):
+        said = cmm("compare", other, *{labelled, unlabelled} - {other}, "--worst-k", CLASSES + 1)
+        run = run_comparison.of_folder(other).run
+        assert (said.code, said.out) == (2, "")
+        assert said.err == f"cmm: --worst-k: 13 is more than the 12 {kind} of {run}: give at most 12\n"
+    assert cmm("compare", labelled, unlabelled, "--worst-k", CLASSES).code == 0
+    said = run_comparison.comparison_text([A, B], 5)
+    assert "fewer than 5 classes to rank: b (4)\n" in said  # one class has no images
+    assert "fewer than 10 classes to rank: a (5), b (4)\n" in said
+
+
+def test_a_run_without_chapter_4_is_told_with_the_command_that_completes_it(labelled, tmp_path):
+    other = another_model(labelled, tmp_path / "another-87654321")
+    assert "without chapter 4" not in cmm("compare", labelled, other).out
+    results = json.loads((other / "results.json").read_text())
+    (other / "results.json").write_text(json.dumps({**results, "ensembles": None}))
+    lines = [line for line in cmm("compare", labelled, other).out.splitlines() if "without chapter 4" in line]
+    name = run_comparison.of_folder(other).name
+    command = f"cmm run --dataset {json.loads((other / 'manifest.json').read_text())['study']['dataset']}"
+    assert lines == [f"without chapter 4, so without its methods: {name}; to complete it: {command} --out {tmp_path}"]
+
+
 @pytest.mark.parametrize("content", ["mine", "run,method\n", "\n\n", None])
 def test_a_comparison_replaces_a_comparison_and_nothing_else(content, labelled, tmp_path):
     other, table = another_model(labelled, tmp_path / "another-87654321"), tmp_path / "table.csv"
