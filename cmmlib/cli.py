@@ -72,7 +72,7 @@ def _flag(name: str, field: Any) -> inspect.Parameter:
 @_study_flags
 def run(
     context: typer.Context,
-    only: Annotated[str, typer.Option(help="chapters to run, for example 01,02 [default: all]")] = "",
+    only: Annotated[str | None, typer.Option(help="chapters to run, for example 01,02 [default: all]")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be run, and stop")] = False,
     **fields: Any,
 ) -> None:

@@ -73,7 +73,7 @@ def one_line(said: str) -> str:
 GOOD = ["--dataset", "embeddings:{}/good.npz"]
 IMAGES_OF = ["--backbone", "local-dir:{}/tiny", "--dataset"]
 REFUSED = {
-    "empty data set": (["--dataset", ""], "dataset: string should have at least 1 character"),
+    "empty data set": (["--dataset", ""], "dataset: the text '' is empty: write one, or leave it out"),
     "unknown data set": (["--dataset", "imagenot"], "unknown data set 'imagenot'"),
     "unknown backbone": (["--dataset", "folder:{}/images", "--backbone", "ViT-B-99"], "no model 'ViT-B-99'"),
     "no backbone": (["--dataset", "folder:{}/images"], "backbone: name a model"),
@@ -82,7 +82,10 @@ REFUSED = {
     "flag without its value": (["--dataset"], "--dataset"),
     "a word too many": ([*GOOD, "fast"], "fast"),
     "unknown chapter": ([*GOOD, "--only", "99"], "no chapter '99': there are 00_real_clip, 01_phenomenon"),
-    "no chapter": ([*GOOD, "--only", ","], "no chapter"),
+    "no chapter": ([*GOOD, "--only", ","], "--only: ',' has an empty place: write names with a comma between two"),
+    "a comma too many": ([*GOOD, "--only", "01,"], "--only: '01,' has an empty place"),
+    "a variable that is not set": ([*GOOD, "--only", ""], "--only: '' has an empty place"),
+    "runs of no name": ([*GOOD, "--compare-with", ","], "compare_with: ',' has an empty place"),
     "card of another kind": ([*GOOD, "--only", "90"], "--only: 90_data_card belongs to another kind of study"),
     "template without a slot": ([*GOOD, "--base-template", "a photo"], "'a photo' has no {}"),
     "pool without a slot": ([*IMAGES_OF, "folder:{}/images", "--templates", "{}/pool.txt"], "line 2 of pool.txt"),

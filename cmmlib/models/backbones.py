@@ -29,6 +29,7 @@ from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG
 from cmmlib.models.state_dicts import readable
 from cmmlib.models.strips import without_strips
+from cmmlib.storage.text_files import listed
 
 
 def resolve_device(name: str) -> torch.device:
@@ -51,9 +52,9 @@ def resolve_devices(names: str) -> tuple[torch.device, ...]:
     """One device, or several separated by commas, as in `cuda:0,cuda:1`.
 
     Raises:
-        InputError: one of them is not there.
+        InputError: one of them is not there, or a comma has nothing beside it.
     """
-    return tuple(resolve_device(name.strip()) for name in names.split(","))
+    return tuple(resolve_device(name) for name in listed(names, "device: "))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line, tell
 from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_file
 from cmmlib.storage.locks import locked
-from cmmlib.storage.text_files import content
+from cmmlib.storage.text_files import content, listed
 from cmmlib.study.made_files import Made, drop_left_behind
 from cmmlib.study.run_files import MANIFEST, RUNNING, read_manifest
 from cmmlib.study.study import Study
@@ -54,19 +54,18 @@ def source(name: str) -> Path:
     raise InputError(f"{name} is missing from this installation: reinstall cmmlib, or run from a clone")
 
 
-def chapters(only: str = "") -> list[Path]:
+def chapters(only: str | None = None) -> list[Path]:
     """Notebooks to run, in order. `only` lists numbers or names, separated by commas.
 
     Raises:
-        InputError: a chapter that does not exist.
+        InputError: a chapter that does not exist, or a comma that has nothing beside it.
     """
     known = sorted(source("notebooks").glob("[0-9][0-9]_*.ipynb"))
-    if not only:
+    if only is None:
         return known
     chosen = []
-    for wanted in (part.strip() for part in only.split(",")):
-        number = wanted and wanted.zfill(2)
-        found = [path for path in known if path.stem == wanted or path.stem[:2] == number]
+    for wanted in listed(only, "--only: "):
+        found = [path for path in known if path.stem == wanted or path.stem[:2] == wanted.zfill(2)]
         if not found:
             raise InputError(f"--only: no chapter {wanted!r}: there are {', '.join(path.stem for path in known)}")
         chosen += found
@@ -76,7 +75,7 @@ def chapters(only: str = "") -> list[Path]:
 # ---------------------------------------------------------------- running the chapters
 
 
-def run_study(study: Study, only: str = "") -> Path:
+def run_study(study: Study, only: str | None = None) -> Path:
     """Execute the chapters of a study and return the run's folder. A chapter that is up to date is left alone.
 
     Raises:
@@ -175,7 +174,7 @@ def belongs(chapter: Path, known: dict[str, bool]) -> bool:
     return wanted is None or known.get(wanted, False)
 
 
-def plan(study: Study, only: str = "") -> str:
+def plan(study: Study, only: str | None = None) -> str:
     """What `run_study` would find and do, without doing it.
 
     Raises:

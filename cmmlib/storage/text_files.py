@@ -89,6 +89,18 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return found
 
 
+def listed(text: str, what: str = "") -> list[str]:
+    """What stands between the commas of a text, without the space around it; `what` begins the line of an error.
+
+    Raises:
+        InputError: nothing stands before, between or behind commas.
+    """
+    items = [item.strip() for item in text.split(",")]
+    if "" in items:
+        raise InputError(f"{what}{text!r} has an empty place: write names with a comma between two, and none at an end")
+    return items
+
+
 def whole_number(text: str) -> int | None:
     """The number that a word of decimal digits says; None for any other word, and for more digits than 18.
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError
+from cmmlib.storage.text_files import listed
 from cmmlib.texts.templates import BASE_TEMPLATE, flaw
 
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
@@ -68,12 +69,12 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    dataset: str = Field("blazon", min_length=1, description="blazon, cifar100, folder:PATH, wds:PATH, embeddings:FILE")
+    dataset: str = Field("blazon", description="blazon, cifar100, folder:PATH, wds:PATH, embeddings:FILE")
     backbone: str | None = Field(BLAZON_MINI, description="open_clip name, local-dir:PATH, hf-hub:NAME")
     pretrained: str | None = Field(None, description="open_clip tag or path of a checkpoint")
     class_names: str | None = Field(None, description="text file, one class name a line, in class order")
     classes: str | None = Field(None, description="text file, a class name or index a line [default: all]")
-    split: str | None = Field(None, min_length=1, description="train, val, test ... [default: the usual one]")
+    split: str | None = Field(None, description="train, val, test ... [default: the usual one]")
     limit: int | None = Field(None, ge=1, description="images a class, drawn by the seed [default: all]")
     templates: str | None = Field(None, description="blazon-24, openai-7, openai-80, a text file [default: fits]")
     base_template: str = Field(BASE_TEMPLATE, description="results refer to it; {} is the class")
@@ -150,6 +151,14 @@ class Study(BaseModel):
             raise ValueError(f"the number is above {LARGEST}")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_some_length(cls, value: Any) -> Any:
+        """An empty text is a shell's variable that nobody set, more often than a wish."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"the text {value!r} is empty: write one, or leave it out")
+        return value
+
     @field_validator("backbone")
     @classmethod
     def _used(cls, value: str | None, info) -> str | None:
@@ -184,17 +193,19 @@ class Study(BaseModel):
     @field_validator("compare_with")
     @classmethod
     def _absolute_list(cls, value: str | None) -> str | None:
-        folders = [part.strip() for part in (value or "").split(",") if part.strip()]
-        places = [str(_resolved(folder)) for folder in folders]
-        whole = _folder_with_comma(value or "") or next((place for place in places if "," in place), None)
+        if value is None:
+            return None
+        whole = _folder_with_comma(value)
+        places = [] if whole else [str(_resolved(folder)) for folder in listed(value)]
+        whole = whole or next((place for place in places if "," in place), None)
         if whole:
             raise ValueError(f"commas separate folders, and {whole} has one in its path: rename it or its folder")
-        return ",".join(places) or None
+        return ",".join(places)
 
     @property
     def other_runs(self) -> list[Path]:
         """Folders of the runs that `compare_with` names."""
-        return [Path(folder) for folder in (self.compare_with or "").split(",") if folder]
+        return [Path(folder) for folder in listed(self.compare_with)] if self.compare_with else []
 
     def public(self) -> dict[str, Any]:
         """The fields as pages and manifests show them: the name of a file, never the folder it lies in."""

@@ -231,7 +231,8 @@ def test_a_device_that_is_not_there_is_refused(name):
 def test_several_devices_are_named_with_commas():
     assert resolve_devices("cpu, cpu") == (torch.device("cpu"),) * 2
     assert "device 'cuda:77' is not available" in refusal(resolve_devices, "cpu,cuda:77")
-    assert "device ''" in refusal(resolve_devices, "cpu,")
+    for odd in ("cpu,", ",cpu", "cpu,,cpu", ",", ""):
+        assert refusal(resolve_devices, odd).startswith(f"device: {odd!r} has an empty place")
 
 
 def test_auto_finds_a_device_that_works():
