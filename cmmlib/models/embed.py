@@ -125,11 +125,8 @@ def _encode_shard(
     lost = whole & ~_is_embedding(x)
     if lost.any():  # NaN in the cache means an image that cannot be read, and these can
         image = data.image_ids[rows[int(lost.nonzero()[0])]]
-        raise InputError(f"{_called(backbone)} gives no finite embedding of {image}: {REMEDY}")
+        raise _no_numbers(backbone, image)
     return x.to(getattr(torch, storage))
-
-
-REMEDY = "use --precision fp32 if it is not, or other weights"
 
 
 def _is_embedding(x: Float[Tensor, "N D"]) -> Bool[Tensor, "N"]:
@@ -137,8 +134,10 @@ def _is_embedding(x: Float[Tensor, "N D"]) -> Bool[Tensor, "N"]:
     return x.isfinite().all(1) & (x != 0).any(1)
 
 
-def _called(backbone: Backbone) -> str:
-    return f"backbone: {backbone.public_name} in {backbone.precision}"
+def _no_numbers(backbone: Backbone, what: str) -> InputError:
+    model = f"backbone: {backbone.public_name} in {backbone.precision}"
+    remedy = "use other weights" if backbone.precision == "fp32" else "use --precision fp32, or other weights"
+    return InputError(f"{model} gives no finite embedding of {what}: {remedy}")
 
 
 def _batch(images: list[Tensor | InputError]) -> tuple[Tensor | None, dict[int, InputError]]:
@@ -232,7 +231,7 @@ def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 6
         lost = (~_is_embedding(vectors)).nonzero()
         if len(lost):
             text = unique[keys[int(lost[0])]]
-            raise InputError(f"{_called(backbone)} gives no finite embedding of the text {text[:80]!r}: {REMEDY}")
+            raise _no_numbers(backbone, f"the text {text[:80]!r}")
         names = torch.tensor([list(bytes.fromhex(key)) for key in keys], dtype=torch.uint8)  # [T, 32]
         save_tensors(folder / f"{digest(keys)}.safetensors", {"key": names, "x": vectors})
         vectors_by_key.update(zip(keys, vectors, strict=True))

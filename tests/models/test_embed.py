@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -537,7 +538,11 @@ def test_a_model_without_numbers_is_no_broken_image(value, tmp_path, image_folde
     backbone = load_backbone(f"local-dir:{file.parent}", None, "cpu")
     message = refusal(lambda: embed_images(backbone, load_folder(image_folder), max_broken=100))
     assert "local-dir:loud-untrained in fp32 gives no finite embedding of grey_ramp/a.png" in message
-    assert "gives no finite embedding of the text 'a cat'" in refusal(lambda: embed_texts(backbone, ["a cat"]))
+    assert message.endswith(": use other weights")
+    half = replace(backbone, precision="fp16")
+    for precise, remedy in ((backbone, "use other weights"), (half, "use --precision fp32, or other weights")):
+        told = f"gives no finite embedding of the text 'a cat': {remedy}"
+        assert refusal(lambda model=precise: embed_texts(model, ["a cat"])).endswith(told)
     assert not list(own_cache.rglob("*.safetensors"))
 
 
