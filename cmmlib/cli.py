@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cmmlib import process
-from cmmlib.errors import InputError, ProviderError, tell, visible
+from cmmlib.errors import InputError, ProviderError, counted, tell, visible
 from cmmlib.study.study import LARGEST, Study
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ def describe(
         tell(f"{run.classnames[c]}: {reason}")
     if enrichment.spent:
         cost = f"{enrichment.spent.cost:.4f} US dollars" if enrichment.spent.priced else "at an unknown cost"
-        tell(f"{enrichment.spent.requests} requests, {enrichment.spent.tokens:,} tokens, {cost}")
+        tell(f"{counted(enrichment.spent.requests, 'request')}, {counted(enrichment.spent.tokens, 'token')}, {cost}")
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
     if enrichment.failed and not enrichment.descriptions:
         reason = Counter(enrichment.failed.values()).most_common(1)[0][0]
@@ -251,7 +251,7 @@ def verify_cache() -> None:
     for path in damaged:
         done = "could not be removed" if path.exists() else "removed"
         tell(f"damaged, {done}: {path.relative_to(cache_folder())}")
-    print(f"{len(entries)} entries, {len(damaged)} damaged")
+    print(f"{counted(len(entries), 'entry', 'entries')}, {len(damaged)} damaged")
 
 
 @cache_app.command("prune")
@@ -264,7 +264,8 @@ def prune_cache(size: Annotated[str, typer.Option(help="what the cache may keep,
     left = cache_maintenance.drop_left_behind(cache_folder())
     removed = cache_maintenance.prune(cache_maintenance.entries(cache_folder()), most)
     freed = sum(entry.size for entry in removed) / 1e6
-    print(f"{len(removed)} entries removed, {freed:.1f} MB; {len(left)} files that killed processes left behind")
+    entries, files = counted(len(removed), "entry", "entries"), counted(len(left), "file")
+    print(f"{entries} removed, {freed:.1f} MB; {files} that killed processes left behind")
 
 
 blazon_app = typer.Typer(rich_markup_mode=None, help="The embedded world: train its model.")

@@ -72,3 +72,12 @@ def why(error: OSError) -> str:
         source, _, cause = error.args[0][0]  # the first of several copies
         return f"{os.fspath(source)}: {cause}"
     return (error.strerror or one_line(error)).lower()
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """`1 class`, `12 classes`: a number and its noun.
+
+    >>> counted(1, "class", "classes"), counted(1200, "image")
+    ('1 class', '1,200 images')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import write_images
 from finished_runs import CMM, LITTLE, cmm, small_chapter, write_embeddings
+from PIL import Image
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
 from cmmlib import Study, open_run
@@ -218,6 +219,18 @@ def test_a_dry_run_says_what_is_missing_and_writes_no_run(inputs, work, own_cach
     assert "10 image embeddings to compute" in said.out
     assert "01_phenomenon, 02_cmm" in said.out
     assert left_behind(work, own_cache) == []
+
+
+def test_one_is_counted_as_one(tiny_clip, tmp_path):
+    root = tmp_path / "images"
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+    assert "holds 2 class folders, 0 images: " in cmm("run", "--dataset", f"folder:{root}", "--dry-run").err
+    Image.new("RGB", (8, 8)).save(root / "cat" / "a.png")
+    said = cmm("run", "--dataset", f"folder:{root}", "--backbone", f"local-dir:{tiny_clip}", "--dry-run").out
+    assert ": 1 image, 2 classes, labels" in said
+    assert ": 1 image embedding to compute" in said
+    assert "folder cat holds 1 image and" in cmm("run", "--dataset", f"folder:{root}/cat", "--dry-run").err
 
 
 # ---------------------------------------------------------------- a full disk

@@ -10,7 +10,7 @@ import torch
 
 from cmmlib.data.image_files import SHOWN, check_utf8, images_and_rest, is_junk, left_out, some, suffixes
 from cmmlib.data.images import ImageFolder
-from cmmlib.errors import InputError, why
+from cmmlib.errors import InputError, counted, why
 from cmmlib.storage.cache import file_digests
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
@@ -61,7 +61,7 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
 
 
 def _no_classes(name: str, n_folders: int, n_images: int, rest: Sequence[Path]) -> InputError:
-    held = f"folder {name} holds {n_folders} class folders, {n_images} images"
+    held = f"folder {name} holds {counted(n_folders, 'class folder')}, {counted(n_images, 'image')}"
     return InputError("; ".join([f"{held}: it needs two or more class folders with images", *left_out(rest)]))
 
 
@@ -104,7 +104,7 @@ def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None)
         raise _no_classes(name, 0, 0, rest)
     if not names:
         raise InputError(
-            f"folder {name} holds {len(images)} images and no class folders: "
+            f"folder {name} holds {counted(len(images), 'image')} and no class folders: "
             "name the classes with --class-names FILE, or sort the images into a folder a class"
         )
     check_utf8(images)

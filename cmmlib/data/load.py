@@ -20,7 +20,7 @@ from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.data.subsets import Dataset
 from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
 from cmmlib.data.webdataset import load_webdataset
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, counted
 from cmmlib.storage.cache import cache_folder, cached
 from cmmlib.storage.text_files import read_names, whole_number
 
@@ -67,7 +67,8 @@ def load_dataset(
         return replace(data, classnames=[_composed(name) for name in data.classnames])
     if len(names) != len(data.classnames):
         file = Path(str(class_names)).name
-        raise InputError(f"class_names: {file} has {len(names)} names, data set has {len(data.classnames)} classes")
+        n_names, n_classes = counted(len(names), "name"), counted(len(data.classnames), "class", "classes")
+        raise InputError(f"class_names: {file} has {n_names}, data set has {n_classes}")
     told_apart = {"disambiguated": None} if isinstance(data, ImageSet) else {}  # of the names that were replaced
     return replace(data, classnames=names, **told_apart)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, counted, one_line
 from cmmlib.evaluation import published
 from cmmlib.storage.cache import cache_folder
 from cmmlib.storage.network import host_responds
@@ -86,7 +86,7 @@ def fetch() -> Path:
     missing = [name for name in registry if not (folder / name).is_file()]
     if missing and not host_responds(ADDRESS):
         raise InputError(
-            f"published: {len(missing)} files are not on this machine and no host answers at {ADDRESS}: "
+            f"published: {counted(len(missing), 'file')} not on this machine, and no host answers at {ADDRESS}: "
             "give --published FOLDER, a clone of the repository, or leave it out"
         )
     try:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cmmlib.data.image_files import some
-from cmmlib.errors import ChapterError, InputError, one_line, tell
+from cmmlib.errors import ChapterError, InputError, counted, one_line, tell
 from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_file
 from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content, listed
@@ -203,7 +203,7 @@ def plan(study: Study, only: str | None = None) -> str:
     published_digests(study)
     data = study_data(study)
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
-    sizes = f"{n_images:,} images, {len(data.classnames):,} classes"
+    sizes = f"{counted(n_images, 'image')}, {counted(len(data.classnames), 'class', 'classes')}"
     labels = "labels" if data.labels is not None else "no labels"
     lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks, *odd_names(data.classnames)]
     if isinstance(data, ImageSet):
@@ -214,7 +214,8 @@ def plan(study: Study, only: str | None = None) -> str:
         _, templates = template_pool(study, data)
         lines += odd_texts(backbone, study, templates, data.classnames)
         n_missing = missing(backbone, data, study.storage)
-        lines.append(f"model {backbone.public_name}: {n_missing:,} image embeddings to compute, the rest is cached")
+        todo = counted(n_missing, "image embedding")
+        lines.append(f"model {backbone.public_name}: {todo} to compute, the rest is cached")
     return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])
 
 

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from cmmlib.errors import counted as counted  # pages count as messages do
+
 MISSING = "n/a"
 
 
@@ -87,12 +89,3 @@ def name(classname: str) -> str:
 def names(classnames: Sequence[str]) -> str:
     """Names of classes in a sentence: each in italics, with commas and an "and"."""
     return join_names([name(one) for one in classnames])
-
-
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """`1 class`, `12 classes`: a number and its noun.
-
-    >>> counted(1, "class", "classes"), counted(1200, "image")
-    ('1 class', '1,200 images')
-    """
-    return f"{n:,} {one if n == 1 else many or one + 's'}"

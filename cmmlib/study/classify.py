@@ -61,13 +61,13 @@ def new_images(study: Study, classifier: Classifier) -> NewImages:
     x = embed_images(backbone, data, batch_size=study.batch_size, workers=study.workers, max_broken=study.max_broken)
     x, data, broken = leave_out_broken(x, data)
     if broken:
-        remarks.append(f"{len(broken)} images that cannot be read are left out: {_first(broken)}")
+        remarks.append(f"images that cannot be read are left out, {len(broken)} in all: {_first(broken)}")
     return NewImages(x, data.image_ids, remarks)
 
 
 def _of_file(path: Path, classifier: Classifier) -> NewImages:
     embeddings, made = load_image_embeddings(path), classifier.provenance
-    _check_width(embeddings.image_features.shape[1], classifier, f"the embeddings of {path.name}")
+    _check_width(embeddings.image_features.shape[1], classifier, f"the embeddings of {path.name} have")
     remarks = []
     own = embeddings.backbone
     if own and made.backbone and own != made.backbone:
@@ -84,7 +84,7 @@ def _backbone(study: Study, classifier: Classifier) -> tuple[Backbone, list[str]
     backbone = load_backbone(name, pretrained, study.device, study.precision)
     width = backbone.checkpoint.configuration.get("embed_dim")
     if isinstance(width, int):
-        _check_width(width, classifier, f"backbone {backbone.public_name}")
+        _check_width(width, classifier, f"backbone {backbone.public_name} has")
     if made.weights is None:
         return backbone, ["the classifier does not say which weights it was fitted with: they are taken to be these"]
     if made.weights != backbone.digest:
@@ -116,7 +116,7 @@ def _called(made: Provenance) -> str:
 def _check_width(width: int, classifier: Classifier, subject: str) -> None:
     if width != classifier.width:
         raise InputError(
-            f"width: {subject} has width {width}, the classifier {classifier.width}: "
+            f"width: {subject} width {width}, the classifier {classifier.width}: "
             f"it was fitted with {_called(classifier.provenance)}"
         )
 

@@ -167,7 +167,7 @@ def require_whole(folder: Path, only: Collection[str] = ()) -> None:
         lost = lost_files(folder, files) or [f"chapters/{name}.ipynb" for name in sorted(begun)]
     if lost:
         remedy = f"the study's own command heals it: {command(manifest, folder)}"
-        raise InputError(f"{folder.name} is damaged, as {some(lost)} shows: {remedy}")
+        raise InputError(f"{folder.name} is damaged, as {some(lost)} {'shows' if len(lost) == 1 else 'show'}: {remedy}")
 
 
 def command(manifest: dict[str, Any] | None, folder: Path) -> str:

@@ -162,7 +162,7 @@ def test_a_broken_image_is_left_out_where_it_may_be(tiny_run, tiny_clip, work):
     assert "broken.png: not an image" in refused.err
     said = cmm(*command, "--max-broken", 1)
     assert len(read_csv(said.out)) == 10
-    assert "1 images that cannot be read are left out: noise/broken.png" in said.err
+    assert "images that cannot be read are left out, 1 in all: noise/broken.png" in said.err
 
 
 def test_a_file_name_that_is_no_text_is_written_as_well_as_it_can_be(tiny_run, tiny_clip, work):
@@ -265,7 +265,7 @@ INPUTS = {
     "NaN": (["{file}", "--images", "embeddings:nan.npz"], "nan.npz: image_features row 7 has NaN or Inf"),
     "another width": (
         ["{file}", "--images", "embeddings:narrow.npz"],
-        "the embeddings of narrow.npz has width 9, the classifier 64: it was fitted with synthetic none",
+        "the embeddings of narrow.npz have width 9, the classifier 64: it was fitted with synthetic none",
     ),
     "an existing file": (
         ["{file}", "--images", "{data}", "--out", "new.npz"],

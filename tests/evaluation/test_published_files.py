@@ -132,7 +132,7 @@ def test_a_connection_that_fails_half_way_is_one_line(repository, monkeypatch):
 
 def test_offline_it_is_one_line_at_once(own_cache, monkeypatch):
     monkeypatch.setattr(published_files, "host_responds", lambda address: False)
-    with pytest.raises(InputError, match=r"99 files are not on this machine and no host answers .* give --published"):
+    with pytest.raises(InputError, match=r"99 files not on this machine, and no host answers .* give --published"):
         fetch()
     assert not list(own_cache.rglob("*.json"))
 

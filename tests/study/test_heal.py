@@ -166,6 +166,12 @@ def test_a_book_of_a_damaged_run_names_the_command(name, damage, folder, tmp_pat
     )
 
 
+def test_several_damaged_files_show_it_and_one_shows_it(folder):
+    (folder / "results.json").unlink()
+    (folder / "per_class.csv").unlink()
+    assert "is damaged, as per_class.csv, results.json show: " in cmm("book", folder).err
+
+
 STRANGE = [
     {"../precious.csv": {"chapters": [FIRST], "sha256": {"x": "0"}}},
     {"figures/../../precious.csv": {"chapters": [FIRST], "sha256": {}}},
