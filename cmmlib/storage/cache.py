@@ -33,15 +33,18 @@ def fix_cache_folder() -> None:
         os.environ["CMM_CACHE"] = str(cache_folder())
 
 
-KINDS = ("images", "texts", "blazon", "blazon-mini", "webdatasets", "digests", "transcripts")  # folders of the cache
+# Folders of the cache.
+KINDS = ("images", "texts", "blazon", "blazon-mini", "webdatasets", "digests", "transcripts", "published")
 _KEY, _MINI = "[0-9a-f]{64}", r"(?:merges-\d+\.txt\.gz|blazon-mini\.json)"
+_FETCHED = "published/(?:zero_shot_evaluations|search_counts)"  # by pooch, which writes files called tmp first
 _OWN = re.compile(
     rf"(?:images|texts/{_KEY}|blazon)/{_KEY}\.safetensors|webdatasets/{_KEY}\.json|digests/[0-9a-f]{{32}}\.json|"
-    rf"blazon-mini/{_MINI}|transcripts/answers\.jsonl"
+    rf"blazon-mini/{_MINI}|transcripts/answers\.jsonl|{_FETCHED}/[\w.-]+\.json"
 )
 _UNFINISHED = re.compile(  # names cut at 40 characters, and mkstemp's eight
     rf"(?:images|texts/{_KEY}|blazon|webdatasets|digests|blazon-mini)/"
-    rf"\.(?:[0-9a-f]{{40}}|[0-9a-f]{{32}}\.json|{_MINI})-[a-z0-9_]{{8}}\.(?:safetensors|json|gz)"
+    rf"\.(?:[0-9a-f]{{40}}|[0-9a-f]{{32}}\.json|{_MINI})-[a-z0-9_]{{8}}\.(?:safetensors|json|gz)|"
+    rf"{_FETCHED}/tmp[a-z0-9_]{{8}}"
 )
 
 
@@ -51,7 +54,7 @@ def is_entry(path: Path, cache: Path) -> bool:
 
 
 def is_unfinished(path: Path, cache: Path) -> bool:
-    """Whether a file has the name of one that `whole_file` writes for an entry of the cache."""
+    """Whether a file has the name of one that is written before it takes the place of an entry of the cache."""
     return _UNFINISHED.fullmatch(path.relative_to(cache).as_posix()) is not None
 
 

@@ -2,9 +2,9 @@
 
 Entries are the files with the folders and names that this package gives (`storage.cache.is_entry`). Tensor files
 among them, embeddings and rendered images, can be computed again, and memos (digests, what shards hold) found out
-again; the others (a language model's answers, the files of the embedded world's model) are listed and never removed.
-Whatever else lies in the cache folder is somebody else's: data sets, models, links to other places. It is counted,
-and neither opened nor removed.
+again; the others (a language model's answers, fetched figures, the files of the embedded world's model) are listed
+and never removed. Whatever else lies in the cache folder is somebody else's: data sets, models, links to other
+places. It is counted, and neither opened nor removed.
 """
 
 from __future__ import annotations

@@ -6,10 +6,12 @@ What somebody else put into the cache folder stays: models, data sets, links, wh
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import time
 from pathlib import Path
 
+import pooch
 import pytest
 import torch
 from conftest import write_images
@@ -20,6 +22,7 @@ from safetensors.torch import save_file
 from cmmlib import InputError
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.data.load import load_dataset
+from cmmlib.evaluation import published_files
 from cmmlib.models import embed
 from cmmlib.models.backbones import load_backbone
 from cmmlib.storage.cache import KINDS, cached, digest, is_unfinished, save_tensors, whole_file, write_memo
@@ -210,6 +213,23 @@ def test_no_size_is_refused(text, own_cache):
 # ---------------------------------------------------------------- what is not the cache's own
 
 
+@pytest.fixture
+def published_here(own_cache, tmp_path, monkeypatch) -> None:
+    """An authors' repository with a file of every published name, without a server."""
+
+    def download(self, url: str, output_file: str, pooch: object) -> None:
+        assert is_unfinished(Path(output_file), own_cache)  # what a killed process would leave
+        Path(output_file).write_text("{}")
+
+    registry = tmp_path / "registry.txt"
+    published = published_files.REGISTRY.read_text(encoding="utf-8").splitlines()
+    registry.write_text("".join(f"{line.split()[0]} {hashlib.sha256(b'{}').hexdigest()}\n" for line in published))
+    monkeypatch.setattr(published_files, "REGISTRY", registry)
+    monkeypatch.setattr(published_files, "host_responds", lambda address: True)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
+
+
+@pytest.mark.usefixtures("published_here")
 def test_everything_that_is_written_into_the_cache_is_known(own_cache, tiny_clip, tmp_path):
     with torch.inference_mode():
         backbone = load_backbone(f"local-dir:{tiny_clip}", None, "cpu")
@@ -221,11 +241,13 @@ def test_everything_that_is_written_into_the_cache_is_known(own_cache, tiny_clip
     transcripts.append(
         transcripts.own_transcript_path(), transcripts.Record("cat", "photographs", "describe", (), ("a cat",))
     )
+    published_files.fetch()
     assert {entry.kind for entry in entries(own_cache)} == set(KINDS)
     assert others(own_cache) == []
     for entry in entries(own_cache):
         with whole_file(entry.path) as temporary:
-            assert is_unfinished(temporary, own_cache) or entry.kind == "transcripts"  # which only grows
+            others_way = ("transcripts", "published")  # which only grow, and which pooch writes
+            assert is_unfinished(temporary, own_cache) or entry.kind in others_way
             temporary.write_bytes(entry.path.read_bytes())
 
 
@@ -259,6 +281,11 @@ FOREIGN = [
     f"mymodels/.{A[:40]}-aaaaaaaa.safetensors",
     f".{A[:40]}-aaaaaaaa.safetensors",
     "transcripts/.answers.jsonl-aaaaaaaa.jsonl",
+    "published/mine.json",
+    "published/search_counts/deeper/x.json",
+    "published/search_counts/model.safetensors",
+    "published/tmpaaaaaaaa",
+    "search_counts/tmpaaaaaaaa",
 ]
 
 
