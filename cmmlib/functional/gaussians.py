@@ -15,7 +15,7 @@ from cmmlib.functional.prior_matching import (
     fit_prior_matching,
     match_prior,
 )
-from cmmlib.functional.prototypes import SETTLED, _deviation
+from cmmlib.functional.prototypes import SETTLED, _deviation, _moments
 from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 
 GAUSSIAN_TEXT_WEIGHT, GAUSSIAN_IMAGE_WEIGHT = 4.0, 4.0  # of text similarities and discriminants, in deviations
@@ -72,15 +72,17 @@ def fit_gaussians(
         )
     texts, before = text_features.float(), None
     first = first_with_equal_texts(texts)  # copies of a text share a Gaussian, to the last bit
-    text_scale = text_weight / _deviation(SimilarityBlocks(image_features, texts))
     correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
     images = torch.nn.functional.pad(image_features.float(), (0, 1), value=1.0)  # a constant is one more dimension
+    moments = _moments(images)
+    text_scale = text_weight / _deviation(moments, torch.nn.functional.pad(texts, (0, 1)))
+    bias = None
     for done in range(1, rounds + 1):
         found = _discriminants(image_features, correction, ridge)[first]
-        found = image_weight / _deviation(SimilarityBlocks(images, found)) * found
+        found = image_weight / _deviation(moments, found) * found
         vectors = found + torch.nn.functional.pad(text_scale * texts, (0, 1))
         blocks = SimilarityBlocks(images, vectors)
-        bias = match_prior(blocks, 1.0, prior, strength)
+        bias = match_prior(blocks, 1.0, prior, strength, start=bias)
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
         whole = bias.value + found[:, -1].double()

@@ -23,8 +23,12 @@ from cmmlib.functional.zero_shot import similarities
 
 TOLERANCE = 1e-4  # of the log of mean probability over prior, from the highest class to the lowest
 MAX_ROUNDS = 500
-CAREFUL = 5  # rounds of the plain fixed point after a step of Newton's that led astray
-BLOCK_BYTES = 64 << 20  # one [B, C] float32 block; fewer images are kept as one block, more are computed anew
+LONGEST = 4.0  # logits that a class may move in one step
+DAMPING = 0.05  # of the first step that is damped; four times as much whenever a step leads astray
+NOISE = 1e-7  # of the loss in float32: what changes less has not changed
+BLOCK_BYTES = 64 << 20  # one [B, C] float32 block
+KEPT_BYTES = 256 << 20  # all blocks together; where they are more, each is computed anew
+SLOW = 0.1  # Newton's matrix is measured anew where a step leaves more of the widest gap
 FAINT = -60.0  # log of a class's probabilities summed over a block: below it the logarithms are summed instead
 GRID = 2.0**-20  # biases are rounded to it: copies of a class then tie exactly
 
@@ -36,24 +40,28 @@ class Bias:
     Attributes:
         value: added to logit_scale * similarity, in logits, [C], float64, mean 0.
         converged: whether the gap between mean probabilities and prior came below `TOLERANCE`.
-        rounds: of the fixed point.
+        rounds: times that all mean probabilities were computed.
+        overlap: sum of q q^T over the sum of q, row by row, where it was measured last: what a fit that starts here
+            needs for Newton's steps.
     """
 
     value: Float[Tensor, "C"]
     converged: bool
     rounds: int
+    overlap: Float[Tensor, "C C"] | None = None
 
 
 class SimilarityBlocks:
     """Similarities of images and class vectors, block by block, as often as they are asked for.
 
-    One block is kept; where there are more, none is: each is computed anew.
+    They are kept up to `KEPT_BYTES`; where there are more, each block is computed anew.
     """
 
     def __init__(self, image_features: Float[Tensor, "N D"], vectors: Float[Tensor, "C D"]) -> None:
         self.image_features, self.vectors = image_features, vectors
         self.rows = max(1, BLOCK_BYTES // (4 * len(vectors)))
-        self.kept = list(similarities(image_features, vectors, self.rows)) if len(image_features) <= self.rows else None
+        few = 4 * len(vectors) * len(image_features) <= KEPT_BYTES
+        self.kept = list(similarities(image_features, vectors, self.rows)) if few else None
 
     def __iter__(self) -> Iterator[Float[Tensor, "B C"]]:
         return iter(self.kept) if self.kept is not None else similarities(self.image_features, self.vectors, self.rows)
@@ -65,14 +73,16 @@ def match_prior(
     prior: Float[Tensor, "C"] | None = None,
     strength: float = 1.0,
     *,
-    start: Float[Tensor, "C"] | None = None,
+    start: Bias | None = None,
     max_rounds: int = MAX_ROUNDS,
 ) -> Bias:
     """Prior matching: the bias b at which mean_n softmax_c(logit_scale * similarity + b) is the prior (reconstruction).
 
-        b <- b - step(log(mean_n q[n] / prior)),  centred,  until those logarithms lie within `TOLERANCE`
+        minimise  mean_n log sum_c exp(logit_scale * similarity[n, c] + b_c) - sum_c prior_c b_c
 
-    where the step is Newton's, or for some rounds the identity (Sinkhorn's) after one that led astray.
+    which is convex, and at whose minimum this holds. By Newton's steps, damped (Levenberg and Marquardt) where one
+    leads astray, until the logarithms of mean probability over prior lie within `TOLERANCE`. The matrix of the step is
+    kept as long as these shrink quickly: to measure it costs more than a step.
 
     Compare "prior matching" in Shin et al. 2024 (OTTER), and Kahana et al. 2022 (CLIPPR). The images must follow the
     prior: nothing in them can tell a rare class from one that is never recognised.
@@ -89,28 +99,51 @@ def match_prior(
     """
     blocks = _split(similarity) if isinstance(similarity, Tensor) else similarity
     log_prior = _log_prior(blocks, logit_scale, prior, strength)
-    kept = bias = torch.zeros_like(log_prior) if start is None else start.double()
-    size, careful, rounds, kept_gap = float("inf"), 0, 0, torch.zeros_like(log_prior)
-    while rounds < max_rounds:
-        log_share, overlap = _shares(blocks, logit_scale, bias)
-        gap, rounds = log_share - log_prior, rounds + 1
-        if float(gap.max() - gap.min()) < size:
-            kept, kept_gap, size = bias, gap, float(gap.max() - gap.min())
-        else:  # only Newton's step can widen the gaps
-            careful = rounds + CAREFUL
-        if size < TOLERANCE:
-            break
-        step = kept_gap if rounds < careful else _newton_step(gap, log_share, overlap)
-        bias = kept - step + step.mean()
-    return Bias(strength * (kept / GRID).round() * GRID, size < TOLERANCE, rounds)
+    here = _Point.at(blocks, logit_scale, torch.zeros_like(log_prior) if start is None else start.value, log_prior)
+    overlap = None if start is None else start.overlap
+    fresh = overlap is None  # whether the matrix is measured at the point where the step begins
+    overlap = _overlap(blocks, logit_scale, here.bias) if overlap is None else overlap
+    rounds, damping = 1, 0.0
+    while here.width >= TOLERANCE and rounds < max_rounds:
+        there = _Point.at(blocks, logit_scale, here.bias - _step(here.gap, overlap, damping), log_prior)
+        rounds, before = rounds + 1, here.width
+        if there.loss < here.loss - NOISE or there.width < before:
+            here, damping, fresh = there, damping / 4 if damping > DAMPING / 4 else 0.0, False
+        elif fresh:
+            damping = max(4 * damping, DAMPING)
+        if not fresh and here.width >= max(TOLERANCE, SLOW * before):
+            overlap, fresh = _overlap(blocks, logit_scale, here.bias), True
+    value = strength * (here.bias / GRID).round() * GRID
+    return Bias(value, here.width < TOLERANCE, rounds, overlap)
 
 
-def _newton_step(gap: Float[Tensor, "C"], log_share: Float[Tensor, "C"], overlap: Float[Tensor, "C C"]) -> Tensor:
-    """Newton's step for log share = log prior. The Jacobian lacks the direction in which all biases move alike."""
+@dataclass(frozen=True)
+class _Point:
+    """Biases, and what prior matching makes of them: the loss, log of mean probability over prior, and its width."""
+
+    bias: Float[Tensor, "C"]
+    loss: float
+    gap: Float[Tensor, "C"]
+    width: float
+
+    @classmethod
+    def at(cls, blocks: Iterable[Tensor], logit_scale: float, bias: Tensor, log_prior: Tensor) -> _Point:
+        loss, log_share = _loss_and_shares(blocks, logit_scale, bias)
+        gap = log_share - log_prior
+        return cls(bias, loss - float(log_prior.exp() @ bias), gap, float(gap.max() - gap.min()))
+
+
+def _step(gap: Float[Tensor, "C"], overlap: Float[Tensor, "C C"], damping: float) -> Float[Tensor, "C"]:
+    """Newton's step on the loss, its rows over the shares. The matrix lacks the direction in which all biases move
+    alike.
+    """
     n_classes = len(gap)
-    jacobian = torch.eye(n_classes).to(overlap) - overlap / log_share.exp().clamp_min(1e-300)[:, None]
-    step, failed = torch.linalg.solve_ex(jacobian + 1 / n_classes, gap)
-    return step if failed == 0 and bool(step.isfinite().all()) else gap
+    matrix = (1 + damping) * torch.eye(n_classes).to(overlap) - overlap + 1 / n_classes
+    step, failed = torch.linalg.solve_ex(matrix, 1 - (-gap).exp())
+    if failed or not bool(step.isfinite().all()):
+        step = gap  # Sinkhorn's
+    step = step - step.mean()
+    return step * (LONGEST / step.abs().max().clamp_min(LONGEST))
 
 
 def _split(similarity: Float[Tensor, "N C"]) -> tuple[Tensor, ...]:
@@ -122,12 +155,9 @@ def apply_bias(similarity: Float[Tensor, "B C"], logit_scale: float, bias: Float
     return logit_scale * similarity.float() + bias.to(similarity.device, torch.float32)
 
 
-def _shares(
-    blocks: Iterable[Tensor], logit_scale: float, bias: Tensor
-) -> tuple[Float[Tensor, "C"], Float[Tensor, "C C"]]:
-    """Log of the mean probability of every class, finite where the probability underflows; mean of q q^T."""
-    total, n = torch.full_like(bias, -torch.inf), 0
-    overlap = torch.zeros(len(bias), len(bias), dtype=torch.float64, device=bias.device)
+def _loss_and_shares(blocks: Iterable[Tensor], logit_scale: float, bias: Tensor) -> tuple[float, Float[Tensor, "C"]]:
+    """Mean of log sum exp of the logits, and log of every class's mean probability, finite where that underflows."""
+    total, n, loss = torch.full_like(bias, -torch.inf), 0, 0.0
     for block in blocks:
         logits = apply_bias(block, logit_scale, bias)
         q = logits.softmax(1)
@@ -135,14 +165,25 @@ def _shares(
         if float(mass.min()) < FAINT:  # too close to what float32 can hold
             mass = logits.log_softmax(1).logsumexp(0).double()
         total, n = torch.logaddexp(total, mass), n + len(block)
+        loss += float((logits.amax(1).double() - q.amax(1).double().log()).sum())
+    return loss / n, total - log(n)
+
+
+def _overlap(blocks: Iterable[Tensor], logit_scale: float, bias: Tensor) -> Float[Tensor, "C C"]:
+    """Sum of q q^T over the sum of q, row by row: what the share of a class has in common with every other."""
+    overlap = torch.zeros(len(bias), len(bias), dtype=torch.float64, device=bias.device)
+    share = torch.zeros_like(bias)
+    for block in blocks:
+        q = apply_bias(block, logit_scale, bias).softmax(1)
         overlap += q.T @ q
-    return total - log(n), overlap / n
+        share += q.sum(0)
+    return overlap / share.clamp_min(1e-300)[:, None]
 
 
 def _log_prior(
     blocks: Iterable[Tensor], logit_scale: float, prior: Tensor | None, strength: float
 ) -> Float[Tensor, "C"]:
-    sizes = [(tuple(block.shape), bool(block.isfinite().all())) for block in blocks]
+    sizes = [(tuple(block.shape), bool(block.sum().isfinite())) for block in blocks]
     if not sizes or not sizes[0][0][0] or sizes[0][0][1] < 2:
         raise InputError("prior matching needs at least one image and two classes")
     if not all(finite for _, finite in sizes):
@@ -173,7 +214,7 @@ class Correction:
         prototypes: scaled prototypes, [C, D]; zero for prior matching alone.
         bias: in logits, [C].
         converged: whether the rounds settled; it is right to use it where they did not, and to say so.
-        rounds: of the fixed point, or of the prototypes.
+        rounds: of prior matching, or of the prototypes.
     """
 
     text_features: Float[Tensor, "C D"]

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional.prior_matching import (
+    Bias,
     Correction,
     SimilarityBlocks,
     _check,
-    _shares,
     apply_bias,
     fit_prior_matching,
     match_prior,
 )
-from cmmlib.functional.zero_shot import first_with_equal_texts
+from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 
 TEXT_WEIGHT, IMAGE_WEIGHT = 4.0, 2.0  # of text and prototype similarities, each in standard deviations
 PROTOTYPE_ROUNDS = 8
@@ -66,14 +66,16 @@ def fit_prototypes(
         )
     texts, before = text_features.float(), None
     first = first_with_equal_texts(texts)  # copies of a text share a prototype, to the last bit
-    text_scale = text_weight / _deviation(SimilarityBlocks(image_features, texts))
+    images = _moments(image_features)
+    text_scale = text_weight / _deviation(images, texts)
     correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
-    blocks = SimilarityBlocks(image_features, correction.vectors)
+    blocks, bias = SimilarityBlocks(image_features, correction.vectors), None
     for done in range(1, rounds + 1):
         centres = _weighted_means(image_features, blocks, correction.bias)[first]
-        scaled = image_weight / _deviation(SimilarityBlocks(image_features, centres)) * centres
+        scaled = image_weight / _deviation(images, centres) * centres
         blocks = SimilarityBlocks(image_features, text_scale * texts + scaled)
-        bias = match_prior(blocks, 1.0, prior, strength, start=correction.bias)
+        start = bias or Bias(correction.bias, False, 0)
+        bias = match_prior(blocks, 1.0, prior, strength, start=start)
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
         correction = Correction(text_features, text_scale, scaled, bias.value, bias.converged and settled, done)
@@ -83,24 +85,41 @@ def fit_prototypes(
     return correction
 
 
-def _deviation(blocks: Iterable[Float[Tensor, "B C"]]) -> float:
-    """Standard deviation over all images and classes; 1 where all similarities are equal."""
-    n, total, squares = 0, 0.0, 0.0
-    for block in blocks:
-        wide = block.double()
-        n, total, squares = n + wide.numel(), total + float(wide.sum()), squares + float(wide.square().sum())
-    variance = squares / n - (total / n) ** 2
+Moments = tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]
+
+
+def _moments(vectors: Float[Tensor, "N D"]) -> Moments:
+    """Means of x and of x x^T, float64."""
+    mean = torch.zeros(vectors.shape[1], dtype=torch.float64, device=vectors.device)
+    square = torch.zeros(*(2 * [vectors.shape[1]]), dtype=torch.float64, device=vectors.device)
+    for block in vectors.split(BLOCK_ROWS):
+        x = block.double()
+        mean, square = mean + x.sum(0), square + x.T @ x
+    return mean / len(vectors), square / len(vectors)
+
+
+def _deviation(images: Moments, vectors: Float[Tensor, "C D"]) -> float:
+    """Standard deviation of the similarities over all images and classes; 1 where all are equal.
+
+    The mean of squares is the trace of mean(x x^T) mean(v v^T): no similarity is computed.
+    """
+    mean, square = _moments(vectors)
+    variance = float((images[1] * square).sum()) - float(images[0] @ mean) ** 2
     return variance**0.5 if variance > 1e-12 else 1.0
 
 
 def _weighted_means(
     image_features: Float[Tensor, "N D"], blocks: Iterable[Float[Tensor, "B C"]], bias: Float[Tensor, "C"]
 ) -> Float[Tensor, "C D"]:
-    """Direction of each class's images, weighted by its probability, over its mass since that alone may underflow."""
-    log_share, _ = _shares(blocks, 1.0, bias)
+    """Direction of each class's images, weighted by its probability.
+
+    The weights are relative to the highest of the class so far, since all of them may underflow.
+    """
     total, start = torch.zeros(len(bias), image_features.shape[1], device=image_features.device), 0
+    highest = torch.full_like(bias, -torch.inf, dtype=torch.float32)
     for block in blocks:
-        x = image_features[start : start + len(block)].float()
-        weight = (apply_bias(block, 1.0, bias).log_softmax(1) - log_share).exp().float()  # [B, C], sums to N over all
-        total, start = total + weight.T @ x, start + len(block)
+        x, log_q = image_features[start : start + len(block)].float(), apply_bias(block, 1.0, bias).log_softmax(1)
+        before, highest = highest, torch.maximum(highest, log_q.amax(0))
+        total = total * (before - highest).exp()[:, None] + (log_q - highest).exp_().T @ x
+        start += len(block)
     return torch.nn.functional.normalize(total, dim=1)

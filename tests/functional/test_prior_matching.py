@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -88,12 +89,14 @@ def test_strength_scales_the_bias_down_to_the_plain_classifier():
     torch.testing.assert_close(found.with_strength(0.5).bias, whole / 2, rtol=0, atol=1e-5)
 
 
-def test_blocks_that_come_again_give_what_the_whole_gives(monkeypatch):
+@pytest.mark.parametrize("kept", [True, False])
+def test_blocks_that_come_again_give_what_the_whole_gives(kept, monkeypatch):
     images, head = unit(100, 6), unit(7, 6, seed=1)
     whole = fit_prototypes(images, head, 20.0)
     monkeypatch.setattr(prior_matching, "BLOCK_BYTES", 4 * 7 * 9)  # nine images a block
+    monkeypatch.setattr(prior_matching, "KEPT_BYTES", 4 * 7 * (100 if kept else 99))
     products = SimilarityBlocks(images, head)
-    assert products.kept is None
+    assert (products.kept is not None) is kept
     assert [len(block) for block in products] == [len(block) for block in products] == [9] * 11 + [1]
     torch.testing.assert_close(
         match_prior(products, 20.0).value, match_prior(images @ head.T, 20.0).value, rtol=0, atol=1e-4
@@ -101,6 +104,27 @@ def test_blocks_that_come_again_give_what_the_whole_gives(monkeypatch):
     streamed = fit_prototypes(images, head, 20.0)
     torch.testing.assert_close(streamed.bias, whole.bias, rtol=0, atol=1e-3)
     torch.testing.assert_close(streamed.prototypes, whole.prototypes, rtol=0, atol=1e-3)
+
+
+def test_a_start_near_the_end_keeps_newtons_matrix_and_ends_at_the_same_bias(monkeypatch):
+    similarity = unit(200, 6) @ unit(9, 6, seed=1).T
+    whole = match_prior(similarity, 20.0)
+    measured = mock.Mock(wraps=prior_matching._overlap)
+    monkeypatch.setattr(prior_matching, "_overlap", measured)
+    again = match_prior(similarity, 20.2, start=whole)
+    assert again.converged
+    assert measured.call_count == 0
+    torch.testing.assert_close(again.value, match_prior(similarity, 20.2).value, rtol=0, atol=1e-3)
+
+
+def test_nearly_one_hot_probabilities_are_matched_in_few_rounds():
+    """Newton's whole steps oscillate between the classes there, and the plain fixed point takes hundreds of rounds."""
+    similarity = 3 * unit(400, 6) @ unit(12, 6, seed=1).T
+    found = match_prior(similarity, 100.0)
+    assert found.converged
+    assert found.rounds < 30
+    share = (100.0 * similarity.double() + found.value).softmax(1).mean(0)
+    torch.testing.assert_close(share, torch.full_like(share, 1 / 12), rtol=2e-4, atol=0)
 
 
 def test_it_is_applied_to_one_image_at_a_time():
