@@ -87,13 +87,18 @@ def compare_corrections(run: Run, corrections: Mapping[str, Correction]) -> list
 
 
 @label_free
-def compare_orders(run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"]) -> list[MethodResult]:
-    """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen."""
+def compare_orders(
+    run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"], corrections: Mapping[str, Correction]
+) -> list[MethodResult]:
+    """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen.
+
+    Args:
+        corrections: fitted under the base prompt (`fit_corrections`).
+    """
     methods = [MethodResult("ensemble", predict(run.image_features, ensemble))]
-    for name, fit in CORRECTIONS.items():
-        first = fit(run.image_features, run.base_text_features, run.logit_scale)
+    for name, first in corrections.items():
         methods.append(MethodResult(f"{name} alone", first.predict(run.image_features)))
-        after = fit(run.image_features, ensemble, run.logit_scale)
+        after = CORRECTIONS[name](run.image_features, ensemble, run.logit_scale)
         methods.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features)))
         weighed = corrected_ensemble(run, candidates, first)
         methods.append(MethodResult(f"{name}, then ensemble", first.with_texts(weighed).predict(run.image_features)))

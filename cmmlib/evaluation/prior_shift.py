@@ -6,6 +6,7 @@ Evaluations of chapter 5, with labels as an argument.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -24,6 +25,7 @@ from cmmlib.study.run import Run
 KINDS = ("balanced", "Dirichlet 5", "Dirichlet 1", "Dirichlet 0.3", "long tail")
 DRAWS = 20
 WORST = (10, 20)  # sizes of the worst sets of a curve
+PRICE_SIMILARITIES = 1 << 20  # images times classes; of a larger study, some classes and all of their images are taken
 HALF_STRENGTH = 0.5  # the strength that is advised where balance is unknown
 REPORTED = (
     *("overall", "worst", "worst_split_half", "base_worst", "base_worst_count", "base_worst_split_half"),
@@ -44,6 +46,36 @@ def report(run: Run, labels: Int[Tensor, "N"], name: str, correction: Correction
     return section | {
         "inductive": {key: elsewhere[key] for key in REPORTED} | {"strength": 1.0, "converged": converged}
     }
+
+
+def part_of_classes(run: Run, labels: Int[Tensor, "N"]) -> tuple[Run, Int[Tensor, "M"]]:
+    """The run that the price is measured on, and its labels: `draws`, `sizes` and `strengths` fit hundreds of times.
+
+    The run itself, or where it has more than `PRICE_SIMILARITIES` images times classes, so many of its classes, drawn
+    by the seed, two at least; all of their images, and no other.
+    """
+    counts = labels.bincount(minlength=run.n_classes)
+    if len(labels) * run.n_classes <= PRICE_SIMILARITIES:
+        return run, labels
+    order = torch.randperm(run.n_classes, generator=torch.Generator().manual_seed(run.study.seed))
+    sizes = counts[order].cumsum(0) * torch.arange(1, run.n_classes + 1)
+    classes = order[: max(2, int((sizes <= PRICE_SIMILARITIES).sum()))].sort().values
+    place = torch.full((run.n_classes,), -1).index_put_((classes,), torch.arange(len(classes)))
+    kept = place[labels] >= 0
+    part = replace(
+        run,
+        image_features=run.image_features[kept],
+        labels=None,
+        classnames=[run.classnames[c] for c in classes.tolist()],
+        base_text_features=run.base_text_features[classes],
+        text_features=run.text_features[:, classes],
+    )
+    return part, place[labels[kept]]
+
+
+def plain_scores(run: Run, labels: Int[Tensor, "N"]) -> dict[str, Any]:
+    """Accuracies of the base prompt: what the curves of `sizes` and `strengths` are compared with."""
+    return _accuracies(predict(run.image_features, run.base_text_features), labels, run.n_classes)
 
 
 def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> list[dict[str, Any]]:
@@ -129,5 +161,9 @@ def _by_appearance(frequencies: Tensor, labels: Tensor) -> Tensor:
 
 def _scores(run: Run, labels: Tensor, correction: Correction, rows: Tensor | None = None) -> dict[str, Any]:
     images, y = (run.image_features, labels) if rows is None else (run.image_features[rows], labels[rows])
-    accuracy = F.class_accuracy(correction.predict(images), y, run.n_classes)
+    return _accuracies(correction.predict(images), y, run.n_classes)
+
+
+def _accuracies(prediction: Tensor, labels: Tensor, n_classes: int) -> dict[str, Any]:
+    accuracy = F.class_accuracy(prediction, labels, n_classes)
     return {"overall": accuracy.overall, **{f"worst_{k}": F.worst_at_k(accuracy.value, k) for k in WORST}}

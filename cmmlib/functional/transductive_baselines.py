@@ -17,6 +17,8 @@ from cmmlib.errors import InputError
 from cmmlib.functional.zero_shot import similarities
 
 BLOCK = 1024  # images at a time in the search for nearest images
+FITTED = 1 << 24  # similarities that InMaP's steps look at: of more images, evenly many are left out
+CLASSES = 128  # at a time in ZLaP: their scores stay in a cache
 TINY = 1e-12
 
 
@@ -41,11 +43,12 @@ def label_shift_em(
     matching: what it takes for frequent becomes more so. Prediction: argmax of q.
     """
     logits = logit_scale * _similarity(image_features, text_features)
-    log_prior = torch.zeros(len(text_features), dtype=torch.float64)
+    plain = logits.softmax(1)
+    prior = torch.ones(len(text_features), dtype=torch.float64)
     for _ in range(rounds):
-        log_q = (logits + log_prior.float()).log_softmax(1)
-        log_prior = log_q.logsumexp(0).double() - np.log(len(image_features))
-    return (logits + log_prior.float()).argmax(1)
+        ratio = prior.to(plain)
+        prior = prior * (plain.T @ (plain @ ratio).clamp_min(TINY).reciprocal()).double() / len(plain)
+    return (logits + prior.clamp_min(1e-300).log().float()).argmax(1)
 
 
 def otter(
@@ -95,8 +98,9 @@ def frolic(
 def _believed_prior(logits: Float[Tensor, "M C"]) -> Float[Tensor, "C"]:
     """Power iteration on the mean probabilities of the images of each predicted class."""
     n_classes = logits.shape[1]
-    predicted = torch.nn.functional.one_hot(logits.argmax(1), n_classes).to(logits)
-    mean = (logits.softmax(1).T @ predicted) / predicted.sum(0).clamp_min(1)  # [C, C], a column a predicted class
+    predicted, mean = logits.argmax(1), logits.new_zeros(n_classes, n_classes)
+    mean.index_add_(0, predicted, logits.softmax(1))
+    mean = mean.T / predicted.bincount(minlength=n_classes).clamp_min(1)  # a column a predicted class
     prior = torch.full((n_classes,), 1 / n_classes)
     for _ in range(100):
         moved = mean @ prior
@@ -131,10 +135,15 @@ def zlap(
     size = n + n_classes
     graph = sparse.csr_array((weight.ravel().astype(np.float64), (row, column.ravel())), shape=(size, size))
     walk = alpha * _normalised(graph + graph.T)
-    seeds = scores = np.eye(size, n_classes)
-    for _ in range(rounds):
-        scores = seeds + walk @ scores
-    return torch.from_numpy(scores[n_classes:].argmax(1))
+    best, winner = np.full(n, -np.inf), np.zeros(n, dtype=np.int64)
+    for start in range(0, n_classes, CLASSES):  # classes spread independently
+        seeds = scores = np.eye(size, min(CLASSES, n_classes - start), -start)
+        for _ in range(rounds):
+            scores = seeds + walk @ scores
+        of_images = scores[n_classes:]
+        higher = of_images.max(1) > best
+        best, winner = np.where(higher, of_images.max(1), best), np.where(higher, start + of_images.argmax(1), winner)
+    return torch.from_numpy(winner)
 
 
 def _normalised(graph: sparse.csr_array) -> sparse.csr_array:
@@ -158,15 +167,15 @@ def transclip(
     x = image_features.float()
     q = (logit_scale * _similarity(image_features, text_features)).softmax(1)
     near, value = _nearest(image_features, min(4, len(image_features)))
-    graph = _sparse(near[:, 1:], value[:, 1:])
+    graph = _both_ways(near[:, 1:], value[:, 1:] / 6)
+    log_q = q.clamp_min(1e-38).log()
     top = q.topk(min(8, len(q)), dim=0)
     kept = torch.zeros_like(q).scatter_(0, top.indices, top.values)
     mu, sigma, z = _directions(kept, x), torch.full((x.shape[1],), 1 / x.shape[1]), q
     for r in range(rounds + 1):
-        likelihood = _log_gaussian(x, mu, sigma)
+        alone = log_q + _log_gaussian(x, mu, sigma) / 50
         for _ in range(5):
-            log_z = q.clamp_min(1e-38).log() + likelihood / 50 + (graph.T @ z + graph @ z) / 6
-            z = log_z.softmax(1)
+            z = (graph @ z).add_(alone).softmax(1)
         if r < rounds:
             mu = _directions(z, x)
             sigma = _shared_variance(x.double(), mu.double(), z.double()).float()
@@ -201,11 +210,12 @@ def inmap(
     Pseudo labels: 20 rounds of Sinkhorn on softmax(logits); those above `alpha` become hard. The vectors start at the
     texts and follow the gradient of the cross-entropy at a temperature four times the model's, step 10, halved whenever
     the gradient grows, unit norm after each step. Deviation: 200 steps in place of 2,000, which change the results of
-    CLIP ViT-B/32 on DTD and pets by less than a point, and temperatures relative to the model's own (the paper: 0.01
-    and 0.04, for CLIP).
+    CLIP ViT-B/32 on DTD and pets by less than a point; temperatures relative to the model's own (the paper: 0.01
+    and 0.04, for CLIP); and the vectors of a large set (`FITTED`) are fitted to a part of its images, drawn at random.
     """
-    x, vectors, tau = image_features.float(), text_features.float(), 4 / logit_scale
-    labels = _hardened(_sinkhorn((logit_scale * _similarity(image_features, text_features)).softmax(1)), alpha)
+    vectors, tau = text_features.float(), 4 / logit_scale
+    x = _at_most(image_features, max(1, FITTED // len(vectors))).float()
+    labels = _hardened(_sinkhorn((logit_scale * _similarity(x, text_features)).softmax(1)), alpha)
     target, step, before = labels.T @ x, 10.0, float("inf")
     for _ in range(rounds):
         gradient = ((x @ vectors.T) / tau).softmax(1).T @ x - target
@@ -213,6 +223,14 @@ def inmap(
         step, before = step / 2 if size > before else step, size
         vectors = torch.nn.functional.normalize(vectors - step / (len(x) * tau) * gradient, dim=1)
     return _similarity(image_features, vectors).argmax(1)
+
+
+def _at_most(image_features: Float[Tensor, "N D"], n: int) -> Float[Tensor, "n D"]:
+    """All images, or n of them at random, in their order."""
+    if len(image_features) <= n:
+        return image_features
+    drawn = torch.randperm(len(image_features), generator=torch.Generator().manual_seed(0))[:n]
+    return image_features[drawn.sort().values]
 
 
 def _sinkhorn(q: Float[Tensor, "N C"], rounds: int = 20) -> Float[Tensor, "N C"]:
@@ -245,7 +263,9 @@ def _nearest(image_features: Float[Tensor, "N D"], k: int) -> tuple[Int[Tensor, 
     return torch.cat([f.indices for f in nearest]), value.where(value.isfinite(), 1.0)
 
 
-def _sparse(near: Int[Tensor, "N k"], value: Float[Tensor, "N k"]) -> Tensor:
+def _both_ways(near: Int[Tensor, "N k"], value: Float[Tensor, "N k"]) -> Tensor:
+    """The graph of nearest images and the same with its edges turned, added: a sparse matrix, [N, N]."""
     n, k = near.shape
-    index = torch.stack([torch.arange(n).repeat_interleave(k), near.flatten()])
-    return torch.sparse_coo_tensor(index, value.flatten(), (n, n), check_invariants=False).coalesce()
+    edges = torch.stack([torch.arange(n).repeat_interleave(k), near.flatten()])
+    index, twice = torch.cat([edges, edges.flip(0)], 1), value.flatten().repeat(2)
+    return torch.sparse_coo_tensor(index, twice, (n, n), check_invariants=False).coalesce()

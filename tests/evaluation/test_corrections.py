@@ -14,6 +14,7 @@ from cmmlib import functional as F
 from cmmlib.evaluation import corrections, methods, prior_shift
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.zero_shot import predict
+from cmmlib.report.findings import price
 
 STEPS = [
     "fit_corrections",
@@ -85,7 +86,11 @@ def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
 def test_both_orders_are_what_they_say(synthetic):
     candidates = Candidates.of_templates(synthetic.text_features)
     classifier = methods.weighted_ensemble(synthetic.blind, candidates)
-    found = by_name(corrections.compare_orders(synthetic.blind, candidates, classifier))
+    found = by_name(
+        corrections.compare_orders(
+            synthetic.blind, candidates, classifier, corrections.fit_corrections(synthetic.blind)
+        )
+    )
     assert len(found) == 7
     scale = synthetic.logit_scale
     after = F.fit_prior_matching(synthetic.image_features, classifier, scale).predict(synthetic.image_features)
@@ -149,3 +154,29 @@ def test_strength_zero_is_the_plain_classifier(synthetic):
     plain = F.class_accuracy(predict(synthetic.image_features, synthetic.base_text_features), synthetic.labels, CLASSES)
     assert rows[0]["overall"] == plain.overall
     assert rows[2]["overall"] > plain.overall
+
+
+def test_the_price_of_a_large_study_is_measured_on_some_of_its_classes(synthetic, monkeypatch):
+    n, n_classes = len(synthetic.labels), synthetic.n_classes
+    whole, labels = prior_shift.part_of_classes(synthetic, synthetic.labels)
+    assert whole is synthetic
+    assert labels is synthetic.labels
+    monkeypatch.setattr(prior_shift, "PRICE_SIMILARITIES", n * n_classes // 3)
+    part, own = prior_shift.part_of_classes(synthetic, synthetic.labels)
+    assert 2 <= part.n_classes < n_classes
+    assert len(own) * part.n_classes <= n * n_classes // 3
+    classes = torch.tensor([synthetic.classnames.index(name) for name in part.classnames])
+    kept = torch.isin(synthetic.labels, classes)  # all images of these classes, and no other
+    assert part.image_features.equal(synthetic.image_features[kept])
+    assert classes[own].equal(synthetic.labels[kept])
+    assert part.base_text_features.equal(synthetic.base_text_features[classes])
+    assert prior_shift.part_of_classes(synthetic, synthetic.labels)[0].classnames == part.classnames
+    assert price.measured_on(part, synthetic) != price.measured_on(synthetic, synthetic) == ""
+
+
+def test_plain_scores_are_those_of_the_base_prompt(synthetic):
+    plain = F.predict(synthetic.image_features, synthetic.base_text_features)
+    accuracy = F.class_accuracy(plain, synthetic.labels, synthetic.n_classes)
+    scores = prior_shift.plain_scores(synthetic.blind, synthetic.labels)
+    assert scores["overall"] == accuracy.overall
+    assert scores["worst_10"] == F.worst_at_k(accuracy.value, 10)

@@ -16,8 +16,21 @@ from cmmlib.report.formatting import (
     percent_number,
     points,
 )
+from cmmlib.study.run import Run
 
 CLEAR = 2.0  # a mean change counts as a gain or a loss when it is more than so many standard errors from zero
+
+
+def measured_on(part: Run, run: Run) -> str:
+    """Which part of a large study the price was measured on; empty where it was the whole."""
+    if part.n_classes == run.n_classes:
+        return ""
+    images = counted(len(part.image_features), "image")
+    return (
+        f"this study is large, and hundreds of fits follow: they are made on {part.n_classes:,} of its "
+        f"{run.n_classes:,} classes, drawn by the seed, with all of their images ({images}). With fewer classes to "
+        "choose from, accuracies are higher than on the whole; the question is here how they change."
+    )
 
 
 def prices(drawn: pd.DataFrame) -> pd.DataFrame:
