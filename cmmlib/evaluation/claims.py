@@ -61,6 +61,7 @@ def claim_rows(
     k: int,
     seed: int = 0,
     followed_k: int | None = None,
+    pool: SimilarityPass | None = None,
 ) -> list[Row]:
     """Every claim that embeddings alone can check.
 
@@ -69,6 +70,7 @@ def claim_rows(
         text_features: texts of the pool, to be rated.
         k: size of the worst set.
         followed_k: size of the worst set that is followed through a method; k by default.
+        pool: the pass over the pool's texts, where it was made already.
 
     Returns:
         Rows with `claim`, `measure`, `value`, `low`, `high` (95 %, or the bracket of worst@k) and `held`.
@@ -80,7 +82,8 @@ def claim_rows(
     scores["class_mean"] = F.class_mean_margin(passed, image_features, base_text_features[None])[0]
     table = [phenomenon(before, labels, n_classes, k, seed), *detection(scores, accuracy.value, k, seed)]
     if len(text_features) > 2:
-        table.append(prompt_rating(similarity_pass(image_features, text_features, logit_scale), labels, seed))
+        pool = pool or similarity_pass(image_features, text_features, logit_scale)
+        table.append(prompt_rating(pool, labels, seed))
     for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
         after = fit(image_features, base_text_features, logit_scale).predict(image_features)
         table += lift(name, before, after, labels, n_classes, followed_k or k, seed)

@@ -16,7 +16,7 @@ from cmmlib import functional as F
 from cmmlib.evaluation.claims import followed_on_other_half, lift
 from cmmlib.evaluation.methods import MethodResult
 from cmmlib.functional.similarity import SimilarityPass
-from cmmlib.functional.zero_shot import predict, similarities
+from cmmlib.functional.zero_shot import similarities
 from cmmlib.study.run import Run
 
 BALANCE_OR_CMM = Path(__file__).parent / "balance_or_cmm.csv"
@@ -206,10 +206,10 @@ def best_template(run: Run, labels: Int[Tensor, "N"]) -> list[MethodResult]:
     """The template with the highest overall accuracy, known only from the labels; nothing where there is one prompt."""
     if len(run.text_features) < 2:
         return []
-    predictions = [predict(run.image_features, texts) for texts in run.text_features]
-    right = torch.stack([(prediction == labels).double().mean() for prediction in predictions])
+    right = torch.stack([(prediction == labels).double().mean() for prediction in run.pool_pass.prediction])
     best = int(right.argmax())
-    return [MethodResult("best_template", predictions[best], label_free=False, classifier=run.text_features[best])]
+    prediction = run.pool_pass.prediction[best].long()
+    return [MethodResult("best_template", prediction, label_free=False, classifier=run.text_features[best])]
 
 
 def replaced_alone(

@@ -76,7 +76,7 @@ def _published_ensembles(run: Run) -> list[MethodResult]:
 
 
 def _carprt(run: Run, texts: Float[Tensor, "P C D"]) -> Float[Tensor, "C D"]:
-    weights = F.carprt(run.image_features, texts, run.logit_scale)
+    weights = F.carprt(run.image_features, texts, run.logit_scale, passed=run.pool_pass)
     return F.combine_candidates(Candidates.of_templates(texts), weights.flatten())
 
 
@@ -89,7 +89,7 @@ def _cmm_of_templates(run: Run, ensemble: Float[Tensor, "C D"] | None) -> list[M
     """CMM's weights among the pool's prompts: class by class, and one for all classes."""
     texts = run.text_features
     own = weighted_ensemble(run, Candidates.of_templates(texts)) if ensemble is None else ensemble
-    score = F.class_matching_margin(run.similarity_pass(texts), "soft")
+    score = F.class_matching_margin(run.pool_pass, "soft")
     for_all = _weighted(texts, F.weigh_prompts(texts, score))
     return [_linear(run, "cmm_templates", own), _linear(run, "cmm_global", for_all)]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional.candidates import Candidates
-from cmmlib.functional.similarity import block_rows
+from cmmlib.functional.similarity import SimilarityPass, block_rows, similarity_pass
 from cmmlib.functional.zero_shot import first_with_equal_texts, predict, similarities, top_two
 
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
@@ -90,6 +90,8 @@ def carprt(
     text_features: Float[Tensor, "P C D"],
     logit_scale: float,
     temperature: float = CARPRT_TEMPERATURE,
+    *,
+    passed: SimilarityPass | None = None,
 ) -> Float[Tensor, "P C"]:
     """Weights of CARPRT (ICLR 2026; code: tmlr-group/CARPRT, 17d5709): for every class its own weights of the prompts.
 
@@ -101,6 +103,7 @@ def carprt(
 
     Args:
         temperature: of the softmax, in logits, positive.
+        passed: the pass over these images and texts, where it was made already.
 
     Returns:
         Weights in [0, 1], float32; each column sums to 1.
@@ -109,20 +112,20 @@ def carprt(
         InputError: a temperature that is not positive.
     """
     _check_temperature(temperature)
-    scores = torch.stack([_mean_top_logits(image_features, classifier, logit_scale) for classifier in text_features])
+    passed = passed or similarity_pass(image_features, text_features, logit_scale)
+    scores = torch.stack(
+        [
+            _mean_by_class(logit_scale * top, winner, passed.n_classes)
+            for top, winner in zip(passed.top_similarity, passed.prediction, strict=True)
+        ]
+    )
     return (scores / temperature).softmax(0).float()
 
 
-def _mean_top_logits(
-    image_features: Float[Tensor, "N D"], classifier: Float[Tensor, "C D"], logit_scale: float
-) -> Float[Tensor, "C"]:
-    """Mean of the highest logit over the images that each class wins, 0 for a class that wins none; float64."""
-    total, count = torch.zeros(2, len(classifier), dtype=torch.float64)
-    for similarity in similarities(image_features, classifier):
-        top, winner = similarity.max(1)
-        total.index_add_(0, winner, logit_scale * top.double())
-        count.index_add_(0, winner, torch.ones_like(top, dtype=torch.float64))
-    return total / count.clamp_min(1)
+def _mean_by_class(value: Float[Tensor, "N"], winner: Int[Tensor, "N"], n_classes: int) -> Float[Tensor, "C"]:
+    """Mean over the images that each class wins, 0 for a class that wins none; float64."""
+    total = value.new_zeros(n_classes, dtype=torch.float64).index_add_(0, winner.long(), value.double())
+    return total / winner.long().bincount(minlength=n_classes).clamp_min(1)
 
 
 def carprt_of_candidates(

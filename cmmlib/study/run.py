@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -92,7 +92,7 @@ class Run:
         """Names of classes by index; an index below zero, "no class", gives an empty name."""
         return ["" if c < 0 else self.classnames[c] for c in classes.tolist()]
 
-    @property
+    @cached_property
     def blind(self) -> Run:
         """The same run without its labels: what label-free steps are given."""
         return replace(self, labels=None)
@@ -123,6 +123,11 @@ class Run:
         """The pass over all images with the base prompt's texts, or with others; at `analysis_precision`."""
         texts = self.base_text_features if text_features is None else text_features
         return similarity_pass(self.image_features, texts, self.logit_scale, precision=self.study.analysis_precision)
+
+    @cached_property
+    def pool_pass(self) -> SimilarityPass:
+        """The pass over all images with every prompt of the pool: made once, without labels."""
+        return self.similarity_pass(self.text_features) if self.labels is None else self.blind.pool_pass
 
     @property
     def conditions(self) -> dict[str, bool]:
