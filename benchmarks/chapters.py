@@ -126,7 +126,8 @@ def products_seconds(file: Path) -> float:
 def in_process(chapter: str, file: Path, out: Path) -> list[dict[str, object]]:
     """Measure a chapter in a fresh process, against a cache in `out`."""
     settings = {"dataset": f"embeddings:{file}", "out": str(out / "runs")}
-    environment = os.environ | {"CMM_CACHE": str(out / "cache")}
+    sleep = {"OMP_WAIT_POLICY": "passive"}  # as `cmm run`: waiting threads take no processor time
+    environment = os.environ | sleep | {"CMM_CACHE": str(out / "cache")}
     command = [sys.executable, __file__, json.dumps(settings), "--chapter", chapter]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
