@@ -43,7 +43,7 @@ ROUNDS = (1, 2, 4, 8, 16)
 FEW = 5  # images a class
 BEST = 12  # settings of a method that are shown
 DAMPINGS = {"plain step, damping 0.5": 0.5, "plain step (Sinkhorn)": 1.0}
-NEWTON = "Newton's step, else the plain one"
+NEWTON = "Newton's step, damped where needed"
 STEP_CAP = 2000  # rounds
 REPEATS = 3  # of a timing, of which the shortest counts
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6)
@@ -133,7 +133,7 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
 
 
 def plain_fixed_point(blocks: Iterable[Tensor], logit_scale: float, damping: float) -> F.Bias:
-    """b <- b - damping log(mean_n q[n] C), centred: `calibrate.fit` without Newton, for a uniform prior."""
+    """b <- b - damping log(mean_n q[n] C), centred: without Newton, for a uniform prior."""
     bias, rounds, gap = torch.zeros(1, dtype=torch.float64), 0, torch.full((2,), torch.inf)
     while rounds < STEP_CAP:
         mass = torch.stack([F.apply_bias(block, logit_scale, bias).softmax(1).sum(0).double() for block in blocks]).sum(
