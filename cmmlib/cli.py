@@ -83,7 +83,7 @@ def run(
     if dry_run:
         print(visible(chapters.plan(study, only)))
         return
-    print(chapters.run_study(study, only))
+    process.show_path(chapters.run_study(study, only))
 
 
 @app.command()
@@ -131,7 +131,7 @@ def build_book(
     """Build the book of one or more runs, warnings as errors, and check that every page and number is there."""
     from cmmlib.report import book
 
-    print(book.build(runs or [], out))
+    process.show_path(book.build(runs or [], out))
 
 
 @app.command()
@@ -145,7 +145,7 @@ def notebooks(
     """Write a run's chapters for students: exercises with an answer cell and a check, solutions apart, all in a zip."""
     from cmmlib.report import student_notebooks
 
-    print(student_notebooks.write(run, out, data or []))
+    process.show_path(student_notebooks.write(run, out, data or []))
 
 
 @app.command()

@@ -43,6 +43,17 @@ def end(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def show_path(path: object) -> None:
+    """Print a path so that a shell can use it, bytes that are no letters included."""
+    text = str(path)
+    try:
+        text.encode()
+        print(text)
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+
+
 def _open_streams() -> None:
     """Standard streams that were closed, as daemons do, lead nowhere: a file opened later would take their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):

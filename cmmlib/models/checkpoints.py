@@ -167,7 +167,9 @@ def _weights(name: str, pretrained: str | None, configuration: dict[str, Any]) -
     if path.is_file():
         return path, _openai(name, path) if torchscript.is_archive(path) else _beside(name, path, configuration)
     hint = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags, so give the path of a checkpoint"
-    raise InputError(f"pretrained: no tag or file {path.name!r}: {hint}")
+    if path.is_dir():
+        raise InputError(f"pretrained: {pretrained} is a folder: name the file in it, or use --backbone local-dir:PATH")
+    raise InputError(f"pretrained: no tag or file {pretrained!r}: {hint}")
 
 
 def _openai(name: str, path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Only tensors and plain values are read (`weights_only`): a checkpoint that holds
 from __future__ import annotations
 
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line
 from cmmlib.models import torchscript
 
 # Where programs put the weights, those that were averaged over training first.
@@ -25,6 +27,7 @@ PLACES = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict"
 # What a number of numpy is made of in a pickle, as in an accuracy that was saved beside the weights.
 NUMPY_SCALARS: list[Any] = [np.float64(0).__reduce__()[0], np.dtype]
 NUMPY_SCALARS += [type(np.dtype(kind)) for kind in ("f8", "f4", "i8")]
+DAMAGED = "it is cut off or damaged, or no file of weights: copy or fetch it again"
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of data-parallel, compiled and Lightning models
 
 
@@ -33,8 +36,9 @@ def readable(weights: Path) -> Iterator[Path]:
     """The file itself where open_clip reads it, else a passing copy of its weights.
 
     Raises:
-        InputError: a checkpoint with Python objects in it, or without weights.
+        InputError: a checkpoint with Python objects in it, without weights, or damaged.
     """
+    _refuse_texts(weights)
     found = _unwrapped(weights)
     if found is None:
         yield weights
@@ -48,21 +52,46 @@ def readable(weights: Path) -> Iterator[Path]:
 def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
     """Weights that open_clip would not find in the file; None where it would."""
     if weights.suffix == ".safetensors":
+        _check_safetensors(weights)
         return None
     if torchscript.is_archive(weights):
         return torchscript.read_weights(weights)
     try:
-        with torch.serialization.safe_globals(NUMPY_SCALARS):
+        with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of the parts of a pickle that it does not run
             stored = torch.load(weights, "cpu", weights_only=True, mmap=zipfile.is_zipfile(weights) or None)
     except Exception as error:
-        if "Weights only load failed" in str(error):
+        if "Unsupported global" in str(error) or "not an allowed global" in str(error):
             raise InputError(
                 "it holds Python objects beside its weights, which are not run: "
                 "save the weights alone, torch.save(model.state_dict(), FILE)"
             ) from None
-        return None  # open_clip says what is wrong with it
+        raise InputError(f"{DAMAGED} ({one_line(error)[:80]})") from None
     found = state_dict(stored)
     return None if found is stored else found
+
+
+def _refuse_texts(weights: Path) -> None:
+    """Files that stand in the place of weights, and are text."""
+    with weights.open("rb") as file:
+        head = file.read(4096)
+    if not head:
+        raise InputError("it is empty: copy or fetch it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError("it is a pointer of Git LFS and not the weights: fetch them with git lfs pull")
+    if weights.suffix == ".json" or head.lstrip()[:1] == b"{":
+        what = "the index of weights in several files" if weights.name.endswith(".index.json") else "JSON"
+        raise InputError(f"it is {what} and not the weights: save all weights in one file, and name that")
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        raise InputError("it is a text and not weights: name the file of the weights")
+
+
+def _check_safetensors(weights: Path) -> None:
+    try:
+        with safe_open(weights, "pt"):
+            pass
+    except SafetensorError as error:
+        raise InputError(f"{DAMAGED} ({one_line(error)[:80]})") from None
 
 
 def state_dict(stored: Any) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ def _require_pages(run: Path, manifest: Mapping[str, Any]) -> None:
     lost = [name for name in _shown_figures(run, manifest) if not (run / name).is_file()]
     if lost:  # a manifest of an earlier version lists no figures
         remedy = f"the study's own command heals it: {command(dict(manifest), run)}"
-        raise InputError(f"{run.name} is damaged, as {some(lost)} {'shows' if len(lost) == 1 else 'show'}: {remedy}")
+        raise InputError(f"{run} is damaged, as {some(lost)} {'shows' if len(lost) == 1 else 'show'}: {remedy}")
 
 
 def _shown_figures(run: Path, manifest: Mapping[str, Any]) -> list[str]:

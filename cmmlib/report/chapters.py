@@ -195,6 +195,7 @@ def plan(study: Study, only: str | None = None) -> str:
     from cmmlib.study.run import is_blazon
     from cmmlib.study.run_files import read_run
 
+    fix_cache_folder()
     wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
     for folder in study.other_runs:
         read_run(folder)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from cmmlib.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,9 +30,15 @@ def cache_folder() -> Path:
 
 
 def fix_cache_folder() -> None:
-    """Have `CMM_CACHE` mean the same folder in processes that work elsewhere, as chapters do."""
+    """Have `CMM_CACHE` mean the same folder in processes that work elsewhere, as chapters do.
+
+    Raises:
+        InputError: something that is no folder lies there.
+    """
     if os.environ.get("CMM_CACHE"):
         os.environ["CMM_CACHE"] = str(cache_folder())
+    if cache_folder().exists() and not cache_folder().is_dir():
+        raise InputError(f"CMM_CACHE: {cache_folder()} is no folder: name another place for the cache")
 
 
 # Folders of the cache.

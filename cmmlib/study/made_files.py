@@ -167,20 +167,28 @@ def require_whole(folder: Path, only: Collection[str] = ()) -> None:
         lost = lost_files(folder, files) or [f"chapters/{name}.ipynb" for name in sorted(begun)]
     if lost:
         remedy = f"the study's own command heals it: {command(manifest, folder)}"
-        raise InputError(f"{folder.name} is damaged, as {some(lost)} {'shows' if len(lost) == 1 else 'show'}: {remedy}")
+        raise InputError(f"{folder} is damaged, as {some(lost)} {'shows' if len(lost) == 1 else 'show'}: {remedy}")
 
 
 def command(manifest: dict[str, Any] | None, folder: Path) -> str:
-    """The command that executes a run's study; files by their names, since a manifest does not say where they lie."""
+    """The command that executes a run's study; PATH stands for what a manifest does not say, where its files lie."""
     defaults = {name: field.default for name, field in Study.model_fields.items()}
     fields = (manifest or {}).get("study", {})
     changed = {
         name: value for name, value in fields.items() if name in defaults and value not in (None, defaults[name])
     }
-    flags = [part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [
+        part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", _with_place(str(value)))
+    ]
     known = flags if manifest else ["..."]
     place = [] if folder.parent.name == defaults["out"] else ["--out", str(folder.parent)]
     return shlex.join(["cmm", "run", *known, *place])
+
+
+def _with_place(value: str) -> str:
+    """A file's or folder's name behind PATH."""
+    kind, colon, name = value.partition(":")
+    return f"{kind}:PATH/{name}" if colon and kind in ("embeddings", "folder", "wds", "local-dir") else value
 
 
 def drop_left_behind(folder: Path) -> None:

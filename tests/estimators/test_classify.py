@@ -226,9 +226,9 @@ MODELS = {
     "a missing checkpoint": (
         {"backbone": "ViT-B-32", "pretrained": "mine.pt"},
         ["--pretrained", "./mine.pt"],
-        "no tag or file 'mine.pt'",
+        "mine.pt': ",
     ),
-    "weights of no file": ({"backbone": "ViT-B-32"}, ["--pretrained", "x.pt"], "no tag or file 'x.pt'"),
+    "weights of no file": ({"backbone": "ViT-B-32"}, ["--pretrained", "x.pt"], "x.pt': "),
 }
 
 

@@ -800,3 +800,36 @@ def test_a_checkpoint_without_the_model_s_weights_is_named(change, said, tiny_cl
     assert said in message
     assert "\x1b" not in message
     assert "weights_only" not in message
+
+
+NO_WEIGHTS = {
+    "an empty file": (b"", "it is empty"),
+    "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "git lfs pull"),
+    "an index of shards": (b'{"metadata": {}, "weight_map": {"a": "1.safetensors"}}', "save all weights in one file"),
+    "a text": (b"<!doctype html>\nnot found\n", "it is a text"),
+    "noise": (bytes(range(256)) * 40, "it is cut off or damaged"),
+}
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize(("content", "said"), NO_WEIGHTS.values(), ids=NO_WEIGHTS)
+def test_what_stands_in_the_place_of_weights_is_named(content, said, name, tiny_architecture, tmp_path, recwarn):
+    (tmp_path / name).write_bytes(content)
+    message = refused_model(tiny_architecture, str(tmp_path / name))
+    assert said in message
+    assert "\n" not in message
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_weights_that_were_cut_off_are_told(share, name, tiny_clip, tiny_architecture, tmp_path):
+    whole = tmp_path / "whole"
+    weights = load_file(tiny_clip / "open_clip_model.safetensors")
+    torch.save(weights, whole) if name == "w.pt" else save_file(weights, whole)
+    (tmp_path / name).write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    assert "it is cut off or damaged" in refused_model(tiny_architecture, str(tmp_path / name))
+
+
+def test_a_folder_is_no_file_of_weights(tiny_architecture, tmp_path):
+    assert f"{tmp_path} is a folder" in refused_model(tiny_architecture, str(tmp_path))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cmmlib.errors import InputError
 from cmmlib.storage import cache
 from cmmlib.storage.cache import (
     cache_folder,
@@ -300,3 +301,11 @@ def test_digests_do_not_need_a_disk_with_room(tmp_path, monkeypatch):
 def test_a_file_that_is_missing_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         file_digests(tmp_path, [tmp_path / "absent"])
+
+
+def test_a_file_is_no_cache_folder(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("CMM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"CMM_CACHE: .*file is no folder"):
+        fix_cache_folder()
+    assert (tmp_path / "file").read_text() == "mine"
