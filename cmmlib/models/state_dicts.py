@@ -79,11 +79,12 @@ def _refuse_texts(weights: Path) -> None:
         raise InputError("it is empty: copy or fetch it again")
     if head.startswith(b"version https://git-lfs"):
         raise InputError("it is a pointer of Git LFS and not the weights: fetch them with git lfs pull")
-    if weights.suffix == ".json" or head.lstrip()[:1] == b"{":
+    if any(byte not in b"\t\n\r" and not 32 <= byte < 127 for byte in head):
+        return
+    if head.lstrip().startswith(b"{"):
         what = "the index of weights in several files" if weights.name.endswith(".index.json") else "JSON"
         raise InputError(f"it is {what} and not the weights: save all weights in one file, and name that")
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        raise InputError("it is a text and not weights: name the file of the weights")
+    raise InputError("it is a text and not weights: name the file of the weights")
 
 
 def _check_safetensors(weights: Path) -> None:

@@ -833,3 +833,19 @@ def test_weights_that_were_cut_off_are_told(share, name, tiny_clip, tiny_archite
 
 def test_a_folder_is_no_file_of_weights(tiny_architecture, tmp_path):
     assert f"{tmp_path} is a folder" in refused_model(tiny_architecture, str(tmp_path))
+
+
+def test_a_header_whose_length_reads_like_json_is_no_text(tiny_clip, tiny_architecture, tmp_path):
+    """Its first bytes, 0x20 0x7b, are a space and a brace."""
+    whole = (tiny_clip / "open_clip_model.safetensors").read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    header, tensors = whole[8 : 8 + size], whole[8 + size :]
+    longer = 0x7B20
+    assert len(header) <= longer
+    (tmp_path / "w.safetensors").write_bytes(longer.to_bytes(8, "little") + header.ljust(longer) + tensors)
+    own, other = (
+        load_backbone(*what, "cpu")
+        for what in ((f"local-dir:{tiny_clip}", None), (tiny_architecture, str(tmp_path / "w.safetensors")))
+    )
+    tokens = own.tokenizer(["a cat"])
+    assert torch.equal(other.encode_tokens(tokens), own.encode_tokens(tokens))
