@@ -38,6 +38,9 @@ NO_REAL = "" if REAL.is_dir() else f"no real embeddings: {REAL} is missing, set 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&`; what tests start would ignore Ctrl-C as well
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup's doing, likewise
+    with suppress(ValueError):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # Modules that the processes of pytest-xdist begin with, so that none ends with a dear one while the others are idle.

@@ -21,7 +21,7 @@ from cmmlib.data.image_files import some
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import digest, file_digest
 from cmmlib.study.run_files import MANIFEST, RESULTS, read_columns, read_manifest, read_object
-from cmmlib.study.study import Study
+from cmmlib.study.study import FILES, PATH_PREFIXES, Study
 
 PLACES = (RESULTS, "*.csv", "figures/*.svg", "figures/*.png", "classifiers/*.safetensors", "chapters/*.ipynb")
 ALL = "all"  # the part of a file that is compared as a whole
@@ -171,7 +171,7 @@ def require_whole(folder: Path, only: Collection[str] = ()) -> None:
 
 
 def command(manifest: dict[str, Any] | None, folder: Path) -> str:
-    """The command that executes a run's study; PATH stands for what a manifest does not say, where its files lie."""
+    """The command that executes a run's study; PATH stands for where its files lie, which no manifest says."""
     defaults = {name: field.default for name, field in Study.model_fields.items()}
     fields = (manifest or {}).get("study", {})
     changed = {
@@ -186,9 +186,10 @@ def command(manifest: dict[str, Any] | None, folder: Path) -> str:
 
 
 def _with_place(value: str) -> str:
-    """A file's or folder's name behind PATH."""
-    kind, colon, name = value.partition(":")
-    return f"{kind}:PATH/{name}" if colon and kind in ("embeddings", "folder", "wds", "local-dir") else value
+    """The name of a file or folder behind PATH; any other value as it is."""
+    prefix = next((own for own in PATH_PREFIXES if value.startswith(own)), "")
+    is_file = Path(value).suffix in FILES and Path(value).name == value
+    return f"{prefix}PATH/{value[len(prefix) :]}" if prefix or is_file else value
 
 
 def drop_left_behind(folder: Path) -> None:

@@ -234,7 +234,8 @@ def test_a_run_without_chapter_4_is_told_with_the_command_that_completes_it(labe
     (other / "results.json").write_text(json.dumps({**results, "ensembles": None}))
     lines = [line for line in cmm("compare", labelled, other).out.splitlines() if "without chapter 4" in line]
     name = run_comparison.of_folder(other).name
-    command = f"cmm run --dataset {json.loads((other / 'manifest.json').read_text())['study']['dataset']}"
+    kind, _, file = json.loads((other / "manifest.json").read_text())["study"]["dataset"].partition(":")
+    command = f"cmm run --dataset {kind}:PATH/{file}"
     assert lines == [f"without chapter 4, so without its methods: {name}; to complete it: {command} --out {tmp_path}"]
 
 

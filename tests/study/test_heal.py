@@ -19,7 +19,7 @@ from finished_runs import Said, cmm, write_chapter, write_embeddings
 from cmmlib.errors import ChapterError
 from cmmlib.report import book, chapters
 from cmmlib.study import run_schema
-from cmmlib.study.made_files import PLACES, Made, drop_left_behind
+from cmmlib.study.made_files import PLACES, Made, command, drop_left_behind
 from cmmlib.study.run import Run
 from cmmlib.study.run_files import (
     SCHEMA_VERSION,
@@ -369,3 +369,14 @@ def test_the_schema_knows_the_places_and_the_version_that_runs_write():
     """They stand in two modules, since one imports the other."""
     assert all(re.fullmatch(run_schema.MADE, place.replace("*", "any name")) for place in PLACES)
     assert get_args(run_schema.Version) == (SCHEMA_VERSION,)
+
+
+def test_the_command_that_heals_says_where_a_path_is_missing(tmp_path):
+    study = {"dataset": "folder:birds", "backbone": "local-dir:own", "pretrained": "w.pt", "templates": "t.txt"}
+    kept = {"dataset": "cifar100", "backbone": "ViT-B-32", "pretrained": "openai", "templates": "openai80"}
+    place = tmp_path / "runs" / "x"
+    assert command({"study": study}, place) == (
+        "cmm run --dataset folder:PATH/birds --backbone local-dir:PATH/own --pretrained PATH/w.pt "
+        "--templates PATH/t.txt"
+    )
+    assert "PATH" not in command({"study": kept}, place)
