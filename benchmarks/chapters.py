@@ -6,9 +6,9 @@ variance, a text for every prompt and class near the class, and for some classes
 sizes equal. No labels enter the analysis. The file is made once and kept.
 
 Every chapter has a process of its own, which executes the notebook's cells one after the other as a run would (what a
-run leaves for the next chapter is left too). Time is processor time of all threads, which other work on the machine
-changes little; memory is the highest resident size of the process. The baseline, in the same process, is one set of
-bare float32 products of all images with the texts of one prompt.
+run leaves for the next chapter is left too). Time is processor time of all threads; memory is the highest
+resident size of the process. The baseline, measured last, is one set of bare float32 products of all images with the
+texts of one prompt. The machine must be quiet: beside other work chapters took up to twice the processor time.
 
     python benchmarks/chapters.py chapters.csv                                   # 10,000 images, 400 classes
     python benchmarks/chapters.py full.csv --images 50000 --classes 1000 --heads 80
@@ -40,6 +40,7 @@ BLOCK = 2000  # images a block
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
+    """Every vector scaled to unit norm."""
     return torch.nn.functional.normalize(x, dim=-1)
 
 

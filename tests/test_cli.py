@@ -385,3 +385,9 @@ def test_a_run_says_its_folder_on_stdout_and_its_progress_on_stderr(inputs, work
     again = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
     assert again.out == said.out
     assert again.err == "01_phenomenon: up to date\n"
+
+
+def test_a_path_is_printed_in_its_own_bytes():
+    program = "import os; from cmmlib import process; process.begin(); process.show_path(os.fsdecode(b'nu\\xff/runs'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"nu\xff/runs\n"

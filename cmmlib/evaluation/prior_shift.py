@@ -58,6 +58,7 @@ def part_of_classes(run: Run, labels: Int[Tensor, "N"]) -> tuple[Run, Int[Tensor
     if len(labels) * run.n_classes <= PRICE_SIMILARITIES:
         return run, labels
     order = torch.randperm(run.n_classes, generator=torch.Generator().manual_seed(run.study.seed))
+    order = _appearance(labels, run.n_classes)[order]
     sizes = counts[order].cumsum(0) * torch.arange(1, run.n_classes + 1)
     classes = order[: max(2, int((sizes <= PRICE_SIMILARITIES).sum()))].sort().values
     place = torch.full((run.n_classes,), -1).index_put_((classes,), torch.arange(len(classes)))
@@ -155,8 +156,12 @@ def _frequencies(kind: str, n_classes: int, seed: int) -> Tensor:
 
 def _by_appearance(frequencies: Tensor, labels: Tensor) -> Tensor:
     """The first frequency for the class of the first image, and so on: the order of the classes changes nothing."""
-    seen = dict.fromkeys([*labels.tolist(), *range(len(frequencies))])
-    return torch.empty_like(frequencies).index_put_((torch.tensor(list(seen)),), frequencies)
+    return torch.empty_like(frequencies).index_put_((_appearance(labels, len(frequencies)),), frequencies)
+
+
+def _appearance(labels: Tensor, n_classes: int) -> Int[Tensor, "C"]:
+    """Classes in the order of their first images, those without images last."""
+    return torch.tensor(list(dict.fromkeys([*labels.tolist(), *range(n_classes)])))
 
 
 def _scores(run: Run, labels: Tensor, correction: Correction, rows: Tensor | None = None) -> dict[str, Any]:

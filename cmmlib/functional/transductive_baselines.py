@@ -17,7 +17,7 @@ from cmmlib.errors import InputError
 from cmmlib.functional.zero_shot import similarities
 
 BLOCK = 1024  # images at a time in the search for nearest images
-FITTED = 1 << 24  # similarities that InMaP's steps look at: of more images, evenly many are left out
+FITTED = 1 << 24  # images times classes that InMaP is fitted to: of more images, some are drawn
 CLASSES = 128  # at a time in ZLaP: their scores stay in a cache
 TINY = 1e-12
 
@@ -214,7 +214,7 @@ def inmap(
     and 0.04, for CLIP); and the vectors of a large set (`FITTED`) are fitted to a part of its images, drawn at random.
     """
     vectors, tau = text_features.float(), 4 / logit_scale
-    x = _at_most(image_features, max(1, FITTED // len(vectors))).float()
+    x = _drawn(image_features, n_fitted(len(image_features), len(vectors))).float()
     labels = _hardened(_sinkhorn((logit_scale * _similarity(x, text_features)).softmax(1)), alpha)
     target, step, before = labels.T @ x, 10.0, float("inf")
     for _ in range(rounds):
@@ -225,10 +225,13 @@ def inmap(
     return _similarity(image_features, vectors).argmax(1)
 
 
-def _at_most(image_features: Float[Tensor, "N D"], n: int) -> Float[Tensor, "n D"]:
-    """All images, or n of them at random, in their order."""
-    if len(image_features) <= n:
-        return image_features
+def n_fitted(n_images: int, n_classes: int) -> int:
+    """How many of the images InMaP's class vectors are fitted to: all, or `FITTED` over the number of classes."""
+    return min(n_images, max(1, FITTED // n_classes))
+
+
+def _drawn(image_features: Float[Tensor, "N D"], n: int) -> Float[Tensor, "n D"]:
+    """n of the images at random, in their order."""
     drawn = torch.randperm(len(image_features), generator=torch.Generator().manual_seed(0))[:n]
     return image_features[drawn.sort().values]
 

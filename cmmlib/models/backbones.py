@@ -263,7 +263,7 @@ def _reason(error: Exception) -> str:
     names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
     if names and "Missing key(s)" in text:
         return f"its weights have other names than open_clip's, as {names[1]}: convert it"
-    if isinstance(error, AssertionError) or "size mismatch" in text:
+    if "size mismatch" in text or "width changed" in text:  # torch, and open_clip of positions
         return (
             f"its weights have the shapes of another architecture ({one_line(error)[:80]}): name that with --backbone"
         )

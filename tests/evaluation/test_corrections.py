@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import numpy as np
@@ -180,3 +181,22 @@ def test_plain_scores_are_those_of_the_base_prompt(synthetic):
     scores = prior_shift.plain_scores(synthetic.blind, synthetic.labels)
     assert scores["overall"] == accuracy.overall
     assert scores["worst_10"] == F.worst_at_k(accuracy.value, 10)
+
+
+def test_which_classes_the_price_is_measured_on_does_not_hang_on_their_order(synthetic, monkeypatch):
+    monkeypatch.setattr(prior_shift, "PRICE_SIMILARITIES", len(synthetic.labels) * synthetic.n_classes // 3)
+    order = torch.randperm(
+        synthetic.n_classes, generator=torch.Generator().manual_seed(1)
+    )  # old class of every new one
+    other = dataclasses.replace(
+        synthetic,
+        labels=order.argsort()[synthetic.labels],
+        classnames=synthetic.names(order),
+        base_text_features=synthetic.base_text_features[order],
+        text_features=synthetic.text_features[:, order],
+    )
+    parts = [prior_shift.part_of_classes(run, run.labels) for run in (synthetic, other)]
+    assert set(parts[0][0].classnames) == set(parts[1][0].classnames)
+    assert parts[0][0].image_features.equal(parts[1][0].image_features)
+    names = [[part.classnames[c] for c in labels.tolist()] for part, labels in parts]
+    assert names[0] == names[1]

@@ -15,6 +15,7 @@ from cmmlib import functional as F
 from cmmlib.data.embeddings import load_embeddings
 from cmmlib.functional import transductive_baselines
 from cmmlib.functional.transductive_baselines import transclip, zlap
+from cmmlib.report.findings import unlabelled
 
 SHAPES = [(1, 2), (9, 2), (4, 9), (31, 5), (60, 12)]  # images, classes
 SCALE = 20.0
@@ -204,3 +205,24 @@ def test_real_embeddings_have_the_figures_of_the_authors_programs(name, real_dat
         found = F.class_accuracy(prediction, data.labels, len(data.classnames))
         worst = F.worst_at_k(found.value, 10)
         assert (round(100 * found.overall, 2), round(100 * worst, 2)) == figures, method.__name__
+
+
+def test_inmap_of_a_large_set_is_fitted_to_some_images_and_judges_all(monkeypatch):
+    images, texts = unit(60, 6), unit(5, 6, seed=1)
+    whole = transductive_baselines.inmap(images, texts, 20.0)
+    monkeypatch.setattr(transductive_baselines, "FITTED", 60 * 5)
+    assert transductive_baselines.inmap(images, texts, 20.0).equal(whole)
+    monkeypatch.setattr(transductive_baselines, "FITTED", 20 * 5)
+    seen, sinkhorn = [], transductive_baselines._sinkhorn
+    monkeypatch.setattr(transductive_baselines, "_sinkhorn", lambda q: seen.append(len(q)) or sinkhorn(q))
+    assert len(transductive_baselines.inmap(images, texts, 20.0)) == 60
+    assert seen == [20]
+    assert "20 images of 60" in unlabelled.fitted_on_part(60, 5)
+    assert unlabelled.fitted_on_part(20, 5) == ""
+
+
+def test_zlap_spreads_classes_in_parts(monkeypatch):
+    images, texts = unit(60, 6), unit(12, 6, seed=1)
+    whole = transductive_baselines.zlap(images, texts)
+    monkeypatch.setattr(transductive_baselines, "CLASSES", 5)
+    assert transductive_baselines.zlap(images, texts).equal(whole)

@@ -28,8 +28,9 @@ def measured_on(part: Run, run: Run) -> str:
     images = counted(len(part.image_features), "image")
     return (
         f"this study is large, and hundreds of fits follow: they are made on {part.n_classes:,} of its "
-        f"{run.n_classes:,} classes, drawn by the seed, with all of their images ({images}). With fewer classes to "
-        "choose from, accuracies are higher than on the whole; the question is here how they change."
+        f"{run.n_classes:,} classes, drawn by the seed, with all of their images ({images}). With fewer "
+        "classes to be taken for, an image is right more easily, so these accuracies do not compare with the others of "
+        "this chapter; the question here is how they change."
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from cmmlib.evaluation.evaluation import gains_and_losses
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.transductive_baselines import n_fitted
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import (
     counted,
@@ -126,6 +127,13 @@ def _fewest(rows: Sequence[Mapping[str, Any]]) -> str:
     least = min(row["zero_classes"] for row in rows)
     best = [display_name(row["name"]) for row in rows if row["zero_classes"] == least]
     return f"{least} under every method" if len(best) == len(rows) else f"{join_names(best)} ({least})"
+
+
+def fitted_on_part(n_images: int, n_classes: int) -> str:
+    """On how many images InMaP was fitted, where that was not all; else empty."""
+    n = n_fitted(n_images, n_classes)
+    told = f"InMaP is fitted on {counted(n, 'image')} of {n_images:,}, drawn at random, and judged on all."
+    return told if n < n_images else ""
 
 
 def neighbours(rows: Sequence[Mapping[str, Any]]) -> str:
