@@ -80,6 +80,7 @@ from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.transductive_baselines import (
     frolic,
     inmap,
+    inmap_images,
     label_shift_em,
     mean_centred,
     otter,
@@ -144,6 +145,7 @@ __all__ = [
     "geometric_mean",
     "harmonic_mean",
     "inmap",
+    "inmap_images",
     "label_shift_em",
     "linear_probe_accuracy",
     "long_tailed_frequencies",

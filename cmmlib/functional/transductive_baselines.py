@@ -214,7 +214,7 @@ def inmap(
     and 0.04, for CLIP); and the vectors of a large set (`FITTED`) are fitted to a part of its images, drawn at random.
     """
     vectors, tau = text_features.float(), 4 / logit_scale
-    x = _drawn(image_features, n_fitted(len(image_features), len(vectors))).float()
+    x = _drawn(image_features, inmap_images(len(image_features), len(vectors))).float()
     labels = _hardened(_sinkhorn((logit_scale * _similarity(x, text_features)).softmax(1)), alpha)
     target, step, before = labels.T @ x, 10.0, float("inf")
     for _ in range(rounds):
@@ -225,7 +225,7 @@ def inmap(
     return _similarity(image_features, vectors).argmax(1)
 
 
-def n_fitted(n_images: int, n_classes: int) -> int:
+def inmap_images(n_images: int, n_classes: int) -> int:
     """How many of the images InMaP's class vectors are fitted to: all, or `FITTED` over the number of classes."""
     return min(n_images, max(1, FITTED // n_classes))
 

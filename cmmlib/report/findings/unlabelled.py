@@ -10,10 +10,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
+import cmmlib.functional as F
 from cmmlib.evaluation.evaluation import gains_and_losses
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.functional.prior_matching import Correction
-from cmmlib.functional.transductive_baselines import n_fitted
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import (
     counted,
@@ -131,7 +131,7 @@ def _fewest(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def fitted_on_part(n_images: int, n_classes: int) -> str:
     """On how many images InMaP was fitted, where that was not all; else empty."""
-    n = n_fitted(n_images, n_classes)
+    n = F.inmap_images(n_images, n_classes)
     told = f"InMaP is fitted on {counted(n, 'image')} of {n_images:,}, drawn at random, and judged on all."
     return told if n < n_images else ""
 
