@@ -178,9 +178,14 @@ def compare(
 
     sides = run_comparison.read_summaries(runs, worst_k)
     table = run_comparison.gains(sides).to_csv(index=False)
-    if out and out != Path("-"):
+    if out == Path("-"):
+        for line in run_comparison.remarks(sides, worst_k or 10):
+            tell(line)
+        print(table, end="")
+        return
+    if out:
         replace_table(out, table)
-    print(table if out == Path("-") else visible(run_comparison.comparison_text(sides, worst_k or 10)), end="")
+    print(visible(run_comparison.comparison_text(sides, worst_k or 10)), end="")
 
 
 @app.command()
@@ -242,7 +247,8 @@ def list_cache() -> None:
 
 @cache_app.command("verify")
 def verify_cache() -> None:
-    """Read every entry that has a checksum and compare them; damaged ones are removed, to be computed again."""
+    """Read every entry that has a checksum and compare them; damaged ones are removed, to be computed again, and the
+    exit code is 1."""
     from cmmlib.storage import cache_maintenance
     from cmmlib.storage.cache import cache_folder
 
@@ -252,6 +258,8 @@ def verify_cache() -> None:
         done = "could not be removed" if path.exists() else "removed"
         tell(f"damaged, {done}: {path.relative_to(cache_folder())}")
     print(f"{counted(len(entries), 'entry', 'entries')}, {len(damaged)} damaged")
+    if damaged:
+        raise typer.Exit(1)
 
 
 @cache_app.command("prune")

@@ -6,6 +6,7 @@ systems, archives and editors leave behind are never data, at any depth.
 
 from __future__ import annotations
 
+import codecs
 import os
 import warnings
 from collections import Counter
@@ -27,6 +28,18 @@ FORMATS = (
 )
 JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
 HEIF = {".heic", ".heif", ".hif"}  # read where pillow-heif is installed
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+STARTS = (  # of files that take an image's place, as a download that failed leaves them
+    (b"version https://git-lfs", "a pointer of Git LFS: fetch the image with git lfs pull"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "XML, perhaps SVG, which is not read here"),
+    (b"<svg", "SVG, which is not read here"),
+    (b"%pdf", "a PDF"),
+    (b"%!ps", "PostScript"),
+    (b"pk\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "compressed by gzip"),
+)
 SHOWN = 3  # names that a line gives as examples
 
 
@@ -143,8 +156,27 @@ def decode(file: Path | BytesIO, called: str) -> Image.Image:
         most = f"{2 * Image.MAX_IMAGE_PIXELS:,} pixels, the most that Pillow reads"  # type: ignore[operator]
         raise InputError(f"cannot read image {called}: it has more than {most}; scale it down or remove it") from None
     except Exception as error:  # decoders raise anything on damaged files
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+        reason = _not_an_image(file) if isinstance(error, UnidentifiedImageError) else one_line(error)
         raise InputError(f"cannot read image {called}: {reason}; repair or remove it") from None
+
+
+def _not_an_image(file: Path | BytesIO) -> str:
+    """What a file is that no decoder knows, where its first bytes tell."""
+    head = _head(file)
+    if not head:
+        return "it is empty"
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        return "it is a HEIF image, whatever its name (pip install 'cmmlib[heif]' to read it)"
+    begins = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return next((f"it is {what}" for start, what in STARTS if begins.startswith(start)), "not an image")
+
+
+def _head(file: Path | BytesIO, size: int = 64) -> bytes:
+    if isinstance(file, BytesIO):
+        return file.getvalue()[:size]
+    with suppress(OSError), file.open("rb") as opened:
+        return opened.read(size)
+    return b"unreadable"
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -271,15 +271,11 @@ def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
     for column in ("overall", "worst", "gap"):
         shown[column] = 100 * shown[column].astype(float)
     parts = [_text(shown.rename(columns={"worst": f"worst {k}"}))] if len(shown) else []
-    without = [side.name for side in sides if side.accuracy is None]
-    parts += [f"without accuracies, so compared by CMM alone: {', '.join(without)}\n"] if without else []
-    parts += [line + "\n" for line in _lacking(sides, k)]
+    parts += [line + "\n" for line in remarks(sides, k)]
     if same_classes(sides):
         parts.append(_text(agreement(sides, k)))
         names = [sides[0].classnames[c] for c in worst_everywhere(sides, k)]
         parts.append(f"among the {k} worst everywhere: {', '.join(names) or 'no class'}\n")
-    else:
-        parts.append("these runs have different classes, so none is compared class by class\n")
     gained = gains(sides)
     wide = 100 * gained.pivot_table("gain_worst_10", "method", "run", sort=False) if len(gained) else gained
     if len(wide):
@@ -287,13 +283,22 @@ def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
     return "\n".join(parts)
 
 
-def _lacking(sides: Sequence[RunSummary], k: int) -> list[str]:
-    """Lines on numbers that some runs cannot have, or do not have yet."""
+def remarks(sides: Sequence[RunSummary], k: int) -> list[str]:
+    """Lines on what some runs cannot have, or do not have yet, and so is not compared."""
+    without = [side.name for side in sides if side.accuracy is None]
+    lines = [f"without accuracies, so compared by CMM alone: {', '.join(without)}"] if without else []
     few = {size: [f"{s.name} ({s.n_ranked})" for s in sides if s.n_ranked < size] for size in sorted({k, GAIN_OF})}
-    lines = [f"fewer than {size} classes to rank: {', '.join(names)}" for size, names in few.items() if names]
-    unfinished = (side for side in sides if side.completed_by)
-    done_by = [f"{side.name}; to complete it: {side.completed_by}" for side in unfinished]
-    return lines + [f"without chapter 4, so without its methods: {run}" for run in done_by]
+    lines += [f"fewer than {size} classes to rank: {', '.join(names)}" for size, names in few.items() if names]
+    lines += unfinished(sides)
+    if not same_classes(sides):
+        lines.append("these runs have different classes, so none is compared class by class")
+    return lines
+
+
+def unfinished(sides: Sequence[RunSummary]) -> list[str]:
+    """A line a run of which chapter 4 did not run, with the command that completes it."""
+    done_by = [f"{side.name}; to complete it: {side.completed_by}" for side in sides if side.completed_by]
+    return [f"without chapter 4, so without its methods: {run}" for run in done_by]
 
 
 def _text(table: pd.DataFrame) -> str:

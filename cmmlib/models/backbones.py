@@ -26,7 +26,7 @@ from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line
 from cmmlib.functional.checks import LOGIT_SCALES
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
-from cmmlib.models.configurations import CONFIG
+from cmmlib.models.configurations import CONFIG, subject_of
 from cmmlib.models.state_dicts import readable
 from cmmlib.models.strips import without_strips
 from cmmlib.storage.text_files import listed
@@ -90,8 +90,21 @@ class Backbone:
                     **self.checkpoint.preprocessing,
                 )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
+            self._require_makeable()
             raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {_reason(error)}") from None
         return model.eval().requires_grad_(False), without_strips(preprocess)
+
+    def _require_makeable(self) -> None:
+        """Say so where a folder's configuration is at fault, and no weights could be read into its model."""
+        opened = self.checkpoint.opened
+        if not opened.startswith(LOCAL_DIR):
+            return
+        try:
+            with _no_foreign_code():
+                open_clip.create_model(opened, load_weights=False, pretrained_text=False)
+        except Exception as error:  # torch and open_clip raise many kinds
+            subject = subject_of(Path(opened.removeprefix(LOCAL_DIR)))
+            raise InputError(f"{subject} describes a model that cannot be made: {_reason(error)}") from None
 
     @property
     def model(self) -> Any:
@@ -260,6 +273,8 @@ def _opened(opened: str, file: Path, weights: Path) -> Iterator[tuple[str, str |
 def _reason(error: Exception) -> str:
     """Why a model could not be made of weights, without torch's advice and colours."""
     text = str(error)
+    if "trust_remote_code" in text:
+        return "it needs Python code that it brings, and that is not run: use another model"
     names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
     if names and "Missing key(s)" in text:
         return f"its weights have other names than open_clip's, as {names[1]}: convert it"

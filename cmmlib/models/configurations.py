@@ -65,8 +65,12 @@ class _Preprocessing(BaseModel):
     fill_color: int = 0
 
 
-SIZES = {"image_size", "patch_size", "width", "heads", "head_width", "context_length"}
-MOST_SIZE = 100_000
+SIZES = {
+    *("image_size", "patch_size", "width", "layers", "heads", "head_width", "context_length", "vocab_size"),
+    *("embed_dim", "mlp_ratio", "attn_pooler_queries", "attn_pooler_heads", "dim_head", "n_queries"),
+}
+MOST_SIZES = {"layers": 1_000, "vocab_size": 10_000_000}
+MOST_SIZE = 100_000  # of every other
 PARTS = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg, "multimodal_cfg": MultimodalCfg}
 
 
@@ -76,9 +80,9 @@ def read_configuration(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: a file that is missing or holds no JSON object.
     """
-    found = read_json(folder / CONFIG, _subject(folder))
+    found = read_json(folder / CONFIG, subject_of(folder))
     if not _is_plain_utf8(folder / CONFIG):  # JSON may be UTF-16 or begin with a mark; open_clip reads neither
-        raise InputError(f"{_subject(folder)} is not UTF-8, or begins with a byte order mark: save it as plain UTF-8")
+        raise InputError(f"{subject_of(folder)} is not UTF-8, or begins with a byte order mark: save it as plain UTF-8")
     return found
 
 
@@ -95,8 +99,9 @@ def model_part(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the first key that is missing, unknown, of another type or not let through.
     """
-    subject, found = _subject(folder), _object(configuration, "model_cfg", folder)
+    subject, found = subject_of(folder), _object(configuration, "model_cfg", folder)
     _check(_Model, found, "model_cfg", subject)
+    _check_sizes(found, "model_cfg", subject)
     for name, kind in PARTS.items():
         if found.get(name) is not None:
             _check(kind, found[name], f"model_cfg.{name}", subject)
@@ -113,10 +118,11 @@ def model_part(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _check_sizes(part: dict[str, Any], name: str, subject: str) -> None:
     """Refuse sizes that no tower has: with some of them open_clip makes a model that then takes no image."""
-    for key in SIZES & part.keys():
+    for key in sorted(SIZES & part.keys()):
         sizes = part[key] if isinstance(part[key], list | tuple) else [part[key]]
-        if any(isinstance(size, int) and not 1 <= size <= MOST_SIZE for size in sizes):
-            said = f"{name}.{key} is {part[key]}, expected 1 to {MOST_SIZE:,}"
+        least, most = 0 if key == "mlp_ratio" else 1, MOST_SIZES.get(key, MOST_SIZE)
+        if any(isinstance(size, int | float) and not least <= size <= most for size in sizes):
+            said = f"{name}.{key} is {part[key]}, expected {least} to {most:,}"
             raise InputError(f"{subject} is no configuration of open_clip: {said}")
 
 
@@ -129,7 +135,7 @@ def preprocessing_part(configuration: dict[str, Any], folder: Path) -> dict[str,
     if configuration.get("preprocess_cfg") is None:
         return {}
     found = _object(configuration, "preprocess_cfg", folder)
-    _check(_Preprocessing, found, "preprocess_cfg", _subject(folder))
+    _check(_Preprocessing, found, "preprocess_cfg", subject_of(folder))
     return found
 
 
@@ -138,17 +144,18 @@ def wants_quick_gelu(configuration: dict[str, Any], folder: Path) -> bool:
     return bool(_object({"model_cfg": {}, **configuration}, "model_cfg", folder).get("quick_gelu"))
 
 
-def _subject(folder: Path) -> str:
+def subject_of(folder: Path) -> str:
+    """What begins a line on a folder's configuration."""
     return f"backbone: {CONFIG} in {folder.name}"
 
 
 def _object(configuration: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
     if key not in configuration:
-        raise InputError(f"{_subject(folder)} is no configuration of open_clip: it has no {key}")
+        raise InputError(f"{subject_of(folder)} is no configuration of open_clip: it has no {key}")
     found = configuration[key]
     if not isinstance(found, dict):
         kind = type(found).__name__
-        raise InputError(f"{_subject(folder)} is no configuration of open_clip: {key} is {kind}, expected keys")
+        raise InputError(f"{subject_of(folder)} is no configuration of open_clip: {key} is {kind}, expected keys")
     return found
 
 

@@ -22,6 +22,7 @@ from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import SETUP, read_notebook, source
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
+from cmmlib.study.made_files import require_whole
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study, file_fields
 
@@ -36,12 +37,13 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
         data: the files and folders that the study reads, if it reads any; their copies go into `data/`.
 
     Raises:
-        InputError: no finished run; `data` that is not what the study names, or a folder with a link that leads back
-            into it; an `out` that holds what this program did not make, or overlaps what is copied. Nothing has been
-            written then.
+        InputError: no finished run, or one whose chapters are damaged; `data` that is not what the study names, or a
+            folder with a link that leads back into it; an `out` that holds what this program did not make, or overlaps
+            what is copied. Nothing has been written then.
         OSError: a file that cannot be read, a full disk. Nothing is left then.
     """
     manifest, _ = read_run(run)
+    require_whole(run, [name for name in manifest.get("files", {}) if name.endswith(".ipynb")])
     chapters = sorted((run / "chapters").glob("[0-9]*.ipynb"))
     fields = {**manifest["study"], "compare_with": None}
     Study.of(fields)  # they become code: each has its name and type
@@ -71,11 +73,16 @@ def _copies(fields: Mapping[str, Any], data: Sequence[Path]) -> dict[str, Path]:
     """Field -> the file or folder that was given for it.
 
     Raises:
-        InputError: one that is missing, or given and not named by the study.
+        InputError: one that is missing, or given and not named by the study; two of the same name.
     """
     given, wanted = {path.name: path for path in data}, file_fields(fields)
+    for path in data:
+        if not path.exists():
+            raise InputError(f"--data: {path} does not exist: give the place of a file or folder that the study reads")
+        if given[path.name] != path:
+            raise InputError(f"--data: {path} and {given[path.name]} have one name: give the one that the study reads")
     for name, file in wanted.items():
-        if file not in given or not given[file].exists():
+        if file not in given:
             raise InputError(f"--data: the study's {name} is {file}: give its path, and every other's that it reads")
     foreign = [name for name in given if name not in wanted.values()]
     if foreign:

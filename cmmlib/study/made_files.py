@@ -148,7 +148,7 @@ def _is_sound(file: Path, known: dict[str, str]) -> bool:
     return now is not None and (file.suffix == ".ipynb" or known.items() <= now.items())
 
 
-def require_whole(folder: Path, only: Collection[str] = ()) -> None:
+def require_whole(folder: Path, only: Collection[str] | None = None) -> None:
     """Refuse a run that lacks what its chapters made.
 
     Args:
@@ -162,7 +162,7 @@ def require_whole(folder: Path, only: Collection[str] = ()) -> None:
     if manifest is not None:
         files = manifest.get("files") or Made.of(manifest, list(manifest["chapters"])).files
         begun = {name for entry in files.values() for name in entry["chapters"]} - manifest["chapters"].keys()
-        if only:
+        if only is not None:
             files, begun = {name: entry for name, entry in files.items() if name in only}, set()
         lost = lost_files(folder, files) or [f"chapters/{name}.ipynb" for name in sorted(begun)]
     if lost:

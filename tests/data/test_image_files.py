@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refusal
 from PIL import Image
 
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
@@ -105,7 +107,7 @@ def test_postscript_is_never_opened_whatever_it_is_called(birds):
     (birds / "owl" / "y.eps").write_bytes(b"%!PS-Adobe-3.0")
     data = load_folder(birds)
     assert data.image_ids[-1] == "owl/x.png"
-    with pytest.raises(InputError, match=r"x.png: not an image"):
+    with pytest.raises(InputError, match=r"x.png: it is PostScript"):
         data.read(4)
 
 
@@ -180,6 +182,27 @@ def test_more_than_eight_bits_are_scaled_and_never_white(values, ending, tmp_pat
 def test_numbers_of_no_known_scale_are_refused(values, tmp_path):
     with pytest.raises(InputError, match=r"cannot read image x: it holds (numbers|floats) from"):
         decode(saved(tmp_path, values, "tif"), "x")
+
+
+TAKE_AN_IMAGES_PLACE = {
+    "empty": b"",
+    "HEIF": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n",
+    "a web page": b"\xef\xbb\xbf\r\n<!DOCTYPE html><html><body>404</body></html>",
+    "SVG": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>',
+    "a PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+    "a zip archive": b"PK\x03\x04\x14\0\0\0",
+    "not an image": b"no image",
+}
+
+
+@pytest.mark.parametrize("said", TAKE_AN_IMAGES_PLACE)
+def test_what_takes_an_images_place_is_named(said, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(TAKE_AN_IMAGES_PLACE[said])
+    for file in (tmp_path / "a.jpg", BytesIO(TAKE_AN_IMAGES_PLACE[said])):
+        line = refusal(decode, file, "a.jpg")
+        assert line.startswith("cannot read image a.jpg: ")
+        assert said in line
 
 
 # ---------------------------------------------------------------- class names

@@ -237,6 +237,8 @@ def test_a_run_without_chapter_4_is_told_with_the_command_that_completes_it(labe
     kind, _, file = json.loads((other / "manifest.json").read_text())["study"]["dataset"].partition(":")
     command = f"cmm run --dataset {kind}:PATH/{file}"
     assert lines == [f"without chapter 4, so without its methods: {name}; to complete it: {command} --out {tmp_path}"]
+    as_table = cmm("compare", labelled, other, "--out", "-")
+    assert (as_table.out[:11], as_table.err.splitlines()) == ("run,method,", lines)
 
 
 @pytest.mark.parametrize("content", ["mine", "run,method\n", "\n\n", None])

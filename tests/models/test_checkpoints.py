@@ -617,6 +617,11 @@ ODD = {  # changes of a good configuration, and what is said of them
         "model_cfg.vision_cfg.patch_size is 0, expected 1 to",
     ),
     "no head": ({"model_cfg.text_cfg.heads": 0}, "model_cfg.text_cfg.heads is 0, expected 1 to"),
+    "fewer than no layers": ({"model_cfg.vision_cfg.layers": -1}, "layers is -1, expected 1 to 1,000"),
+    "layers of which one is none": ({"model_cfg.vision_cfg.layers": [1, 1, 0, 1]}, "expected 1 to 1,000"),
+    "nothing to embed in": ({"model_cfg.embed_dim": 0}, "model_cfg.embed_dim is 0, expected 1 to"),
+    "no words": ({"model_cfg.text_cfg.vocab_size": -5}, "vocab_size is -5, expected 1 to 10,000,000"),
+    "layers of less than no width": ({"model_cfg.text_cfg.mlp_ratio": -4.0}, "mlp_ratio is -4.0, expected 0 to"),
     "no spread": ({"preprocess_cfg.std": [0.5, 0, 0.5]}, "preprocess_cfg.std: input should be greater than 0, got 0"),
     "an unknown resizing": ({"preprocess_cfg.resize_mode": "no"}, "preprocess_cfg.resize_mode: input should be 'short"),
 }
@@ -641,6 +646,14 @@ def test_a_configuration_of_another_shape_is_refused_by_its_file_and_key(tmp_pat
     message = refusal(load_backbone, f"local-dir:{folder}", None)
     assert message.startswith(f"backbone: {CONFIG} in odd-untrained is no configuration of open_clip: ")
     assert said in message
+
+
+def test_a_model_that_no_weights_fit_is_the_configurations_fault(tmp_path, tiny_clip):
+    folder = changed(shutil.copytree(tiny_clip, tmp_path / "odd-untrained"), {"model_cfg.text_cfg.heads": 5})
+    message = refused_model(f"local-dir:{folder}", None)
+    assert message.startswith(f"backbone: {CONFIG} in odd-untrained describes a model that cannot be made: ")
+    wider = changed(shutil.copytree(tiny_clip, tmp_path / "wide-untrained"), {"model_cfg.embed_dim": 24})
+    assert f"{WEIGHTS} is no checkpoint of local-dir:wide-untrained" in refused_model(f"local-dir:{wider}", None)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -747,7 +760,9 @@ def test_a_folder_that_has_the_text_towers_name_runs_nothing(read_by, sprung, tm
     model = read_by(**READER)
     write_trap(tmp_path / "work" / "somebody" / "reader", sprung)
     monkeypatch.chdir(tmp_path / "work")  # transformers prefers a folder to the hub
-    assert "is no checkpoint of local-dir:read-untrained" in refused_model(model, None)
+    message = refused_model(model, None)
+    assert f"{CONFIG} in read-untrained describes a model that cannot be made: it needs Python code" in message
+    assert "trust" not in message
     assert not sprung.exists()
 
 

@@ -20,6 +20,7 @@ from cmmlib import Study
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
 from cmmlib.storage import own_folders
+from cmmlib.storage.cache import digest
 from cmmlib.study.study import file_fields
 
 
@@ -124,7 +125,15 @@ def test_the_address_of_the_package_is_filled_in(labelled, tmp_path, monkeypatch
 def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(labelled, tmp_path):
     other = tmp_path / "other.npz"
     other.write_text("")
-    for given, said in (([], "dataset is synthetic.npz: give its path"), ([other], "dataset is synthetic.npz")):
+    namesake = tmp_path / "namesake" / "other.npz"
+    namesake.parent.mkdir()
+    namesake.write_text("")
+    for given, said in (
+        ([], "dataset is synthetic.npz: give its path"),
+        ([other], "dataset is synthetic.npz"),
+        ([tmp_path / "nosuch"], f"--data: {tmp_path / 'nosuch'} does not exist"),
+        ([other, namesake], f"--data: {other} and {namesake} have one name"),
+    ):
         flags = [word for path in given for word in ("--data", path)]
         refused = cmm("notebooks", labelled, "--out", tmp_path / "course", *flags)
         assert (refused.code, refused.out, said in refused.err) == (2, "", True), refused.err
@@ -139,12 +148,25 @@ def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(
     assert mine.read_text() == "mine"
 
 
+@pytest.mark.parametrize("damage", ["", "{", None])
+def test_a_run_with_a_damaged_chapter_is_refused_with_the_command_that_heals_it(damage, labelled, tmp_path):
+    run = shutil.copytree(labelled, tmp_path / labelled.name)
+    chapter = sorted((run / "chapters").glob("*.ipynb"))[1]
+    chapter.unlink() if damage is None else chapter.write_text(damage)
+    data = write_embeddings(tmp_path / "synthetic.npz").removeprefix("embeddings:")
+    said = cmm("notebooks", run, "--out", tmp_path / "course", "--data", data)
+    assert (said.code, said.out) == (2, "")
+    assert f"as chapters/{chapter.name} shows: the study's own command heals it: cmm run" in said.err
+    assert not (tmp_path / "course").exists()
+
+
 @pytest.fixture(scope="module")
 def of_a_folder(labelled, tmp_path_factory) -> Path:
     """The labelled run as if its study were of a folder `img`."""
     run = shutil.copytree(labelled, tmp_path_factory.mktemp("of-a-folder") / "run")
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["study"]["dataset"] = "folder:img"
+    manifest["sha256"] = digest({key: value for key, value in manifest.items() if key != "sha256"})
     (run / "manifest.json").write_text(json.dumps(manifest))
     return run
 

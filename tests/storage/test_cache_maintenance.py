@@ -104,7 +104,7 @@ def test_a_damaged_entry_is_found_removed_and_named(filled, own_cache):
     content[-1] ^= 1
     filled[1].write_bytes(content)
     done = cmm("cache", "verify")
-    assert (done.code, done.out) == (0, "4 entries, 1 damaged\n")
+    assert (done.code, done.out) == (1, "4 entries, 1 damaged\n")
     assert done.err == f"damaged, removed: texts/{D}/{B}.safetensors\n"
     assert not filled[1].exists()
     assert drop_damaged(entries(own_cache)) == []
@@ -119,7 +119,7 @@ def test_a_cache_that_may_only_be_read_is_checked_too(filled, own_cache, monkeyp
     monkeypatch.setattr(Path, "unlink", refuse)
     monkeypatch.setattr(os, "utime", refuse)
     done = cmm("cache", "verify")
-    assert (done.code, done.out) == (0, "4 entries, 1 damaged\n")
+    assert (done.code, done.out) == (1, "4 entries, 1 damaged\n")
     assert done.err == f"damaged, could not be removed: texts/{D}/{B}.safetensors\n"
 
 
@@ -161,7 +161,7 @@ def test_a_damaged_memo_is_found_removed_and_named(own_cache, name, damage):
     assert cmm("cache", "verify").out == "2 entries, 0 damaged\n"
     damaged.write_text(damage)
     done = cmm("cache", "verify")
-    assert (done.code, done.out) == (0, "2 entries, 1 damaged\n")
+    assert (done.code, done.out) == (1, "2 entries, 1 damaged\n")
     assert done.err == f"damaged, removed: {name}\n"
     assert (damaged.exists(), whole.exists()) == (False, True)
 

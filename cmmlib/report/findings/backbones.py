@@ -11,9 +11,9 @@ from torch import Tensor
 
 import cmmlib.functional as F
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.evaluation.run_comparison import RunSummary, worst_everywhere
+from cmmlib.evaluation.run_comparison import RunSummary, unfinished, worst_everywhere
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import counted, decimal, join_names, name, names, percent, points
+from cmmlib.report.formatting import counted, decimal, join_names, name, names, percent, plain, points
 from cmmlib.study.run import Run
 
 SHOWN = 20  # names in one sentence, at most
@@ -165,6 +165,11 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
             "base worst 10, other half": table["base_worst_split_half_10"].map(percent),
         }
     )
+
+
+def incomplete(sides: Sequence[RunSummary]) -> str:
+    """The runs whose methods are missing here, each with the command that computes them; empty where there are none."""
+    return " ".join(f"{plain(line)}." for line in unfinished(sides))
 
 
 def has_gains(table: pd.DataFrame) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,6 +128,14 @@ BASE = [("a", "base", 0.0, 0.0), ("b", "base", 0.0, 0.0)]
 )
 def test_what_carries_over(rows, told):
     assert told in findings.carries_over(gains(*BASE, *rows))
+
+
+def test_runs_whose_methods_are_missing_are_told_with_their_command():
+    left = replace(side("a <b>", UP), completed_by="cmm run --dataset 'folder:PATH/x_y'")
+    told = findings.incomplete([side("c", UP), left])
+    assert told.startswith("without chapter 4, so without its methods: a &#60;b&#62;; to complete it: cmm run")
+    assert told.endswith("'folder:PATH/x&#95;y'.")
+    assert findings.incomplete([side("c", UP)]) == ""
 
 
 def test_only_known_gains_are_drawn():
