@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.evaluation.methods import MethodResult
+from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
 from cmmlib.functional import ensemble as ens
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.prior_matching import Correction
@@ -88,13 +88,16 @@ def compare_corrections(run: Run, corrections: Mapping[str, Correction]) -> list
 
 @label_free
 def compare_orders(
-    run: Run, candidates: Candidates, ensemble: Float[Tensor, "C D"], corrections: Mapping[str, Correction]
+    run: Run, described: Mapping[int, Tensor], corrections: Mapping[str, Correction]
 ) -> list[MethodResult]:
     """The ensemble and each correction in both orders: fitted to the ensemble, or before its weights are chosen.
 
     Args:
+        described: text vectors of the described classes' descriptions.
         corrections: fitted under the base prompt (`fit_corrections`).
     """
+    candidates = Candidates.of_templates(run.text_features).with_descriptions(described)
+    ensemble = weighted_ensemble(run, candidates)
     methods = [MethodResult("ensemble", predict(run.image_features, ensemble))]
     for name, first in corrections.items():
         methods.append(MethodResult(f"{name} alone", first.predict(run.image_features)))

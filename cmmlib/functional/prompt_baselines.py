@@ -17,7 +17,7 @@ from torch import Tensor
 from cmmlib.errors import InputError
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.similarity import SimilarityPass, block_rows, similarity_pass
-from cmmlib.functional.zero_shot import first_with_equal_texts, predict, similarities, top_two
+from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts, predict, top_two
 
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
 CARPRT_TEMPERATURE = 1.0  # of the weights, in logits: the default of the authors' code
@@ -38,11 +38,13 @@ def zpe(
     weights are the softmax of the scores. Deviation: the paper subtracts the mean of the class's expected logits over
     the test images and over pre-training images; the latter are not at hand, so the test images stand for both.
     """
-    scores = []
-    for classifier in text_features:
-        similarity = torch.cat(list(similarities(image_features, classifier)))
-        scores.append((similarity - similarity.mean(0)).amax(1).mean())
-    return (logit_scale * torch.stack(scores)).softmax(0)
+    centre = image_features.mean(0, dtype=torch.float64).float()  # less it, every class's mean logit is 0
+    totals = torch.zeros(len(text_features), dtype=torch.float64, device=image_features.device)
+    for block in image_features.split(BLOCK_ROWS):
+        centred = block.float() - centre
+        for prompt, classifier in enumerate(text_features):
+            totals[prompt] += (centred @ classifier.float().T).amax(1).sum(dtype=torch.float64)
+    return (logit_scale * totals / len(image_features)).softmax(0).float()
 
 
 def autoclip(

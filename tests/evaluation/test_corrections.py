@@ -85,13 +85,11 @@ def test_a_correction_of_nothing_leaves_the_ensemble_as_it_is(synthetic):
 
 
 def test_both_orders_are_what_they_say(synthetic):
-    candidates = Candidates.of_templates(synthetic.text_features)
+    described = near_texts(synthetic, {3: 4})
+    candidates = Candidates.of_templates(synthetic.text_features).with_descriptions(described)
     classifier = methods.weighted_ensemble(synthetic.blind, candidates)
-    found = by_name(
-        corrections.compare_orders(
-            synthetic.blind, candidates, classifier, corrections.fit_corrections(synthetic.blind)
-        )
-    )
+    fitted = corrections.fit_corrections(synthetic.blind)
+    found = by_name(corrections.compare_orders(synthetic.blind, described, fitted))
     assert len(found) == 7
     scale = synthetic.logit_scale
     after = F.fit_prior_matching(synthetic.image_features, classifier, scale).predict(synthetic.image_features)

@@ -22,15 +22,15 @@ CLEAR = 2.0  # a mean change counts as a gain or a loss when it is more than so 
 
 
 def measured_on(part: Run, run: Run) -> str:
-    """Which part of a large study the price was measured on; empty where it was the whole."""
+    """Which part of a large study what follows was measured on; empty where it was the whole."""
     if part.n_classes == run.n_classes:
         return ""
     images = counted(len(part.image_features), "image")
     return (
-        f"this study is large, and hundreds of fits follow: they are made on {part.n_classes:,} of its "
-        f"{run.n_classes:,} classes, drawn by the seed, with all of their images ({images}). With fewer "
-        "classes to be taken for, an image is right more easily, so these accuracies do not compare with the others of "
-        "this chapter; the question here is how they change."
+        f"this study is large, so this is fitted and measured on {part.n_classes:,} of its {run.n_classes:,} "
+        f"classes, drawn by the seed, with all of their images ({images}). With fewer classes to be taken for, an "
+        "image is right more easily, so these accuracies do not compare with the others of this chapter; the question "
+        "here is how they change."
     )
 
 
