@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, counted, one_line, tell
+from cmmlib.report.progress import Progress
 from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_file
 from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content, listed
@@ -237,7 +238,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
     _require_parameters_cell(notebook, source_path)
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with TemporaryDirectory(prefix="cmm-ipython-") as ipython:
+        with TemporaryDirectory(prefix="cmm-ipython-") as ipython, Progress(source_path.stem, notebook) as progress:
             executed = papermill.execute_notebook(
                 notebook,
                 None,
@@ -247,6 +248,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
                 cwd=run.folder,
                 shutdown_kernel="immediate",  # it keeps nothing that is not on disk
                 progress_bar=False,
+                on_cell_execute=progress.start,
                 config=Config(KernelManager={"transport_encryption": "auto"}),  # other users listen in vain
                 extra_arguments=[
                     "--log-level=50",  # what fails in a cell is reported below, once
