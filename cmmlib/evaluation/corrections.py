@@ -19,6 +19,7 @@ from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.run import Run, label_free
 
+NEAREST = 5  # images that ZLaP joins each with; TransCLIP takes the first of them
 CORRECTIONS: dict[str, Callable[..., Correction]] = {
     "prior_matching": F.fit_prior_matching,
     "prototypes": F.fit_prototypes,
@@ -70,14 +71,15 @@ def hub_and_under_predicted(run: Run, matched: Correction) -> tuple[int, int, In
 def compare_corrections(run: Run, corrections: Mapping[str, Correction]) -> list[MethodResult]:
     """The base prompt, what is near in print, and the corrections, all on all images of the run and without a label."""
     x, texts, scale = run.image_features, run.base_text_features, run.logit_scale
+    nearest = F.nearest_images(x, NEAREST)
     predictions = {
         "base": predict(x, texts),
         "mean_centred": F.mean_centred(x, texts),
         "z_scored": F.z_scored(x, texts),
         "label_shift_em": F.label_shift_em(x, texts, scale),
         "frolic": F.frolic(x, texts, scale),
-        "zlap": F.zlap(x, texts),
-        "transclip": F.transclip(x, texts, scale),
+        "zlap": F.zlap(x, texts, nearest=nearest),
+        "transclip": F.transclip(x, texts, scale, nearest=nearest),
         "inmap": F.inmap(x, texts, scale),
         "otter": F.otter(x, texts),
         **{name: correction.predict(x) for name, correction in corrections.items()},

@@ -21,6 +21,7 @@ from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 GAUSSIAN_TEXT_WEIGHT, GAUSSIAN_IMAGE_WEIGHT = 4.0, 4.0  # of text similarities and discriminants, in deviations
 RIDGE = 5.0  # added to the covariance's diagonal, in units of its mean: see `benchmarks/correction_variants.py`
 GAUSSIAN_ROUNDS = 8
+FAINT = 1e-30  # a class's probabilities summed over a block
 
 
 @torch.no_grad()
@@ -75,10 +76,11 @@ def fit_gaussians(
     correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
     images = torch.nn.functional.pad(image_features.float(), (0, 1), value=1.0)  # a constant is one more dimension
     moments = _moments(images)
+    square = moments[1][:-1, :-1]
     text_scale = text_weight / _deviation(moments, torch.nn.functional.pad(texts, (0, 1)))
     bias = None
     for done in range(1, rounds + 1):
-        found = _discriminants(image_features, correction, ridge)[first]
+        found = _discriminants(image_features, square, correction, ridge)[first]
         found = image_weight / _deviation(moments, found) * found
         vectors = found + torch.nn.functional.pad(text_scale * texts, (0, 1))
         blocks = SimilarityBlocks(images, vectors)
@@ -93,16 +95,25 @@ def fit_gaussians(
     return correction
 
 
-def _discriminants(image_features: Float[Tensor, "N D"], correction: Correction, ridge: float) -> Float[Tensor, "C D1"]:
-    """For every class the vector S^-1 mu_c and the number -1/2 mu_c S^-1 mu_c, less their means over classes."""
+def _discriminants(
+    image_features: Float[Tensor, "N D"], square: Float[Tensor, "D D"], correction: Correction, ridge: float
+) -> Float[Tensor, "C D1"]:
+    """For every class the vector S^-1 mu_c and the number -1/2 mu_c S^-1 mu_c, less their means over classes.
+
+    Args:
+        square: mean of x x^T over the images, float64.
+    """
     n_classes, width = correction.text_features.shape
     mass = torch.zeros(n_classes, dtype=torch.float64, device=image_features.device)
-    total, square = mass.new_zeros(n_classes, width), mass.new_zeros(width, width)
+    total = mass.new_zeros(n_classes, width)
     for block in image_features.split(BLOCK_ROWS):
-        x, q = block.double(), correction.logits(block).double().softmax(1)
-        mass, total, square = mass + q.sum(0), total + q.T @ x, square + x.T @ x
+        logits = correction.logits(block)
+        q = logits.softmax(1)
+        if float(q.sum(0).min()) < FAINT:  # too close to what float32 can hold
+            q = logits.double().softmax(1)
+        mass, total = mass + q.sum(0, dtype=torch.float64), total + q.T @ block.to(q)
     mean = total / mass.clamp_min(1e-300)[:, None]
-    covariance = (square - total.T @ mean) / len(image_features)
+    covariance = square - total.T @ mean / len(image_features)
     covariance.diagonal().add_(ridge * covariance.diagonal().mean().clamp_min(1e-12))
     direction = torch.linalg.solve(covariance, mean.T).T
     found = torch.cat([direction, -(direction * mean).sum(1, keepdim=True) / 2], 1)

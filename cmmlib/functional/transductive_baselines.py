@@ -21,6 +21,8 @@ FITTED = 1 << 24  # images times classes that InMaP is fitted to: of more images
 CLASSES = 128  # at a time in ZLaP: their scores stay in a cache
 TINY = 1e-12
 
+Nearest = tuple[Int[Tensor, "N _"], Float[Tensor, "N _"]]  # images and their similarities
+
 
 def mean_centred(image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
     """Each class's mean similarity over the images subtracted: a usual remedy for hubs (Suzuki et al. 2013)."""
@@ -118,6 +120,8 @@ def zlap(
     gamma: float = 5.0,
     alpha: float = 0.3,
     rounds: int = 20,
+    *,
+    nearest: Nearest | None = None,
 ) -> Int[Tensor, "N"]:
     """ZLaP (Stojnić et al. 2024): labels propagate from texts along a graph of nearest images and texts.
 
@@ -125,9 +129,12 @@ def zlap(
     edges weigh the similarity, to the power gamma for texts, none below 0; the graph is made symmetric and normalised
     by degrees. Scores solve (1 - alpha W) F = Y. Deviation: by the series sum_r (alpha W)^r Y, whose rest after
     20 terms is of the order of alpha^20, in place of conjugate gradients. Transductive form, texts as the classifier.
+
+    Args:
+        nearest: `nearest_images` of k images or more, where they were found already.
     """
     n, n_classes = len(image_features), len(text_features)
-    near, value = _nearest(image_features, min(k, n))
+    near, value = _first(nearest or nearest_images(image_features, k), k)
     text = _similarity(image_features, text_features).topk(min(k, n_classes), 1)
     column = np.concatenate([near.numpy() + n_classes, text.indices.numpy()], 1)
     weight = np.concatenate([value.clamp_min(0).numpy(), text.values.clamp_min(0).pow(gamma).numpy()], 1)
@@ -155,7 +162,12 @@ def _normalised(graph: sparse.csr_array) -> sparse.csr_array:
 
 
 def transclip(
-    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, rounds: int = 10
+    image_features: Float[Tensor, "N D"],
+    text_features: Float[Tensor, "C D"],
+    logit_scale: float,
+    rounds: int = 10,
+    *,
+    nearest: Nearest | None = None,
 ) -> Int[Tensor, "N"]:
     """TransCLIP (Zanella et al. 2024), zero-shot: Gaussians of the images, a Laplacian, and the text's predictions.
 
@@ -163,33 +175,47 @@ def transclip(
     then mu_c is the direction of the mean of x weighted by z, sigma one diagonal for all classes. 3 nearest images,
     mu begins at the 8 images of highest probability, sigma at 1 / D: the authors' values. Deviation: the temperature is
     the model's own where the paper has 0.01, which is CLIP's.
+
+    Args:
+        nearest: `nearest_images` of four or more, the image itself among them, where they were found already.
     """
     x = image_features.float()
     q = (logit_scale * _similarity(image_features, text_features)).softmax(1)
-    near, value = _nearest(image_features, min(4, len(image_features)))
+    near, value = _first(nearest or nearest_images(image_features, 4), 4)
     graph = _both_ways(near[:, 1:], value[:, 1:] / 6)
     log_q = q.clamp_min(1e-38).log()
     top = q.topk(min(8, len(q)), dim=0)
     kept = torch.zeros_like(q).scatter_(0, top.indices, top.values)
-    mu, sigma, z = _directions(kept, x), torch.full((x.shape[1],), 1 / x.shape[1]), q
+    centre = x.mean(0)
+    spread = x - centre  # of numbers that are not near each other float32 takes differences
+    mu, sigma, z = _directions(kept, kept.T @ spread, centre), torch.full((x.shape[1],), 1 / x.shape[1]), q
     for r in range(rounds + 1):
         alone = log_q + _log_gaussian(x, mu, sigma) / 50
         for _ in range(5):
             z = (graph @ z).add_(alone).softmax(1)
         if r < rounds:
-            mu = _directions(z, x)
-            sigma = _shared_variance(x.double(), mu.double(), z.double()).float()
+            total = z.T @ spread  # [C, D]
+            mu = _directions(z, total, centre)
+            sigma = _shared_variance(spread, (mu - centre).double(), z, total)
     return z.argmax(1)
 
 
-def _directions(weight: Float[Tensor, "N C"], x: Float[Tensor, "N D"]) -> Float[Tensor, "C D"]:
-    return torch.nn.functional.normalize((weight / weight.sum(0).clamp_min(1e-38)).T @ x, dim=1)
+def _directions(
+    weight: Float[Tensor, "N C"], total: Float[Tensor, "C D"], centre: Float[Tensor, "D"]
+) -> Float[Tensor, "C D"]:
+    """Directions of the classes' weighted means; `total` is weight^T (x - centre)."""
+    mass = weight.sum(0)[:, None]
+    mean = torch.where(mass > 0, total / mass.clamp_min(1e-38) + centre, 0.0)
+    return torch.nn.functional.normalize(mean, dim=1)
 
 
-def _shared_variance(x: Float[Tensor, "N D"], mu: Float[Tensor, "C D"], z: Float[Tensor, "N C"]) -> Float[Tensor, "D"]:
-    """Mean over images of sum_c z (x - mu_c)^2, multiplied out: differences of near numbers, so in float64."""
-    cross = ((z.T @ x) * mu).sum(0) / len(x)
-    return (x.square().mean(0) - 2 * cross + z.mean(0) @ mu.square()).clamp_min(TINY)
+def _shared_variance(
+    x: Float[Tensor, "N D"], mu: Float[Tensor, "C D"], z: Float[Tensor, "N C"], total: Float[Tensor, "C D"]
+) -> Float[Tensor, "D"]:
+    """Mean over images of sum_c z (x - mu_c)^2, multiplied out; `total` is z^T x."""
+    cross = (total.double() * mu).sum(0) / len(x)
+    share = z.mean(0, dtype=torch.float64)
+    return (x.square().mean(0, dtype=torch.float64) - 2 * cross + share @ mu.square()).clamp_min(TINY).float()
 
 
 def _log_gaussian(x: Float[Tensor, "N D"], mu: Float[Tensor, "C D"], sigma: Float[Tensor, "D"]) -> Float[Tensor, "N C"]:
@@ -253,9 +279,9 @@ def _similarity(image_features: Tensor, text_features: Tensor) -> Float[Tensor, 
     return torch.cat(list(similarities(image_features, text_features)))
 
 
-def _nearest(image_features: Float[Tensor, "N D"], k: int) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
-    """The k most similar images of each, itself first, and their similarities."""
-    x = image_features.float()
+def nearest_images(image_features: Float[Tensor, "N D"], k: int) -> Nearest:
+    """Of every image the k most similar ones, itself first, and their similarities; all where there are fewer."""
+    x, k = image_features.float(), min(k, len(image_features))
     nearest = []
     for start in range(0, len(x), BLOCK):
         s = x[start : start + BLOCK] @ x.T
@@ -264,6 +290,14 @@ def _nearest(image_features: Float[Tensor, "N D"], k: int) -> tuple[Int[Tensor, 
         nearest.append(s.topk(k, 1))
     value = torch.cat([f.values for f in nearest])
     return torch.cat([f.indices for f in nearest]), value.where(value.isfinite(), 1.0)
+
+
+def _first(nearest: Nearest, k: int) -> Nearest:
+    """The first k of each, or all where there are no more images."""
+    index, value = nearest
+    if index.shape[1] < min(k, len(index)):
+        raise InputError(f"nearest: {index.shape[1]} images each, and {k} are needed")
+    return index[:, :k], value[:, :k]
 
 
 def _both_ways(near: Int[Tensor, "N k"], value: Float[Tensor, "N k"]) -> Tensor:

@@ -9,6 +9,7 @@ from finished_runs import unit
 
 from cmmlib import InputError
 from cmmlib import functional as F
+from cmmlib.functional import gaussians
 
 SHAPES = [(2, 2), (9, 2), (4, 9), (31, 5), (60, 12)]  # images, classes
 SCALE = 20.0
@@ -81,3 +82,22 @@ def test_the_images_follow_the_prior():
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match="gaussians: rounds, weights and ridge must be positive, got"):
         F.fit_gaussians(unit(9, 6), unit(3, 6, seed=1), SCALE, **bad)
+
+
+def test_a_class_that_no_image_is_near_has_the_mean_of_its_faint_weights():
+    """At strength 0 its probabilities are below what float32 holds."""
+    images, texts = unit(40, 6), unit(3, 6, seed=1)
+    texts[2] = -images.mean(0) / images.mean(0).norm()
+    scale = 500.0
+    logits = scale * images.double() @ texts.double().T
+    assert float(logits.softmax(1)[:, 2].max()) < 1e-60 or float(logits.softmax(1)[:, 2].min()) < 1e-60
+    correction = F.fit_prior_matching(images, texts, scale, strength=0.0)
+    square = images.double().T @ images.double() / len(images)
+    found = gaussians._discriminants(images, square, correction, 5.0).double()
+    q = correction.logits(images).double().softmax(1)
+    mean = q.T @ images.double() / q.sum(0)[:, None]
+    covariance = square - (q.T @ images.double()).T @ mean / len(images)
+    covariance += 5.0 * covariance.diagonal().mean() * torch.eye(6).double()
+    direction = mean @ torch.linalg.inv(covariance)
+    expected = torch.cat([direction, -(direction * mean).sum(1, keepdim=True) / 2], 1)
+    torch.testing.assert_close(found, expected - expected.mean(0), rtol=1e-4, atol=1e-5)

@@ -226,3 +226,15 @@ def test_zlap_spreads_classes_in_parts(monkeypatch):
     whole = transductive_baselines.zlap(images, texts)
     monkeypatch.setattr(transductive_baselines, "CLASSES", 5)
     assert transductive_baselines.zlap(images, texts).equal(whole)
+
+
+def test_nearest_images_that_were_found_already_serve_both():
+    images, texts = unit(60, 6), unit(12, 6, seed=1)
+    nearest = F.nearest_images(images, 7)
+    assert nearest[0][:, 0].tolist() == list(range(60))
+    assert F.zlap(images, texts, nearest=nearest).equal(F.zlap(images, texts))
+    assert F.transclip(images, texts, 20.0, nearest=nearest).equal(F.transclip(images, texts, 20.0))
+    with pytest.raises(InputError, match="nearest: 3 images each, and 5 are needed"):
+        F.zlap(images, texts, nearest=F.nearest_images(images, 3))
+    few = images[:2]
+    assert F.zlap(few, texts, nearest=F.nearest_images(few, 7)).equal(F.zlap(few, texts))
