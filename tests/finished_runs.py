@@ -10,11 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,17 +25,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_images
+from forked_commands import COMMAND, forking
 from PIL import Image
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study, open_run
 from cmmlib import functional as F
+from cmmlib.blazon import classes
 from cmmlib.cli import _exit_code
-from cmmlib.evaluation import evaluation, prior_shift, tables
+from cmmlib.evaluation import bootstrap, evaluation, prior_shift, tables
 from cmmlib.evaluation.corrections import fit_corrections
 from cmmlib.evaluation.methods import MethodResult, compare_methods, weighted_ensemble
 from cmmlib.functional.candidates import Candidates
-from cmmlib.report import pages
+from cmmlib.report import book, kernels, pages
 from cmmlib.report.chapters import applies
 from cmmlib.study import enrich
 from cmmlib.study.run import Run
@@ -112,10 +116,9 @@ def read_through(run: Run, chapter: Path, by_tags: bool = True, figures: bool = 
     said: list[str] = []
 
     def draw(_, figure, name):
-        if not figures:
-            return
-        assert figure.get_label(), name
-        figure.draw_without_rendering()
+        if figures:
+            assert figure.get_label(), name
+            figure.draw_without_rendering()
         plt.close(figure)
 
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
@@ -265,6 +268,51 @@ def shared_cache(shared_folder, own_cache, monkeypatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def three_a_class(monkeypatch) -> None:
+    """The embedded world with three images a class, for what would look at no more of the forty that are rendered."""
+    monkeypatch.setattr(classes, "IMAGES_A_CLASS", 3)
+    for function in (classes.evaluation_images, classes.rendering_digest):
+        monkeypatch.setattr(function, "__defaults__", (3,))
+
+
+@pytest.fixture(scope="session")
+def fork() -> Iterator[Callable[..., Any]]:
+    """`fork(program, *arguments)`: a process that runs them, its imports done."""
+    with forking() as start:
+        yield start
+
+
+forked = kernels.forked  # as every run has it; tests of kernels put it back
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_server() -> Iterator[None]:
+    """The runs of this process share the one that their kernels are forked off, which imports for seconds."""
+    kinds: list[type] = []
+
+    @contextmanager
+    def shared(imports: Sequence[str]) -> Iterator[type]:
+        if imports == LITTLE:
+            with forked(imports) as kind:
+                yield kind
+            return
+        if not kinds:
+            kinds.append(server.enter_context(forked(kernels.WITH_MODEL)))
+        yield kinds[0]
+
+    with ExitStack() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "forked", shared)
+        yield
+
+
+@pytest.fixture
+def few_draws(monkeypatch) -> None:
+    """Chapter 5 draws 20 times, for its figure, and chapter 4 1000 times; whether cells run is seen with few."""
+    monkeypatch.setattr(prior_shift, "draws", partial(prior_shift.draws, n_draws=2))
+    monkeypatch.setattr(bootstrap, "DRAWS", 20)
+
+
 LITTLE = ("ipykernel.kernelapp",)  # in place of `kernels.IMPORTS`, for chapters that use nothing of the package
 
 
@@ -329,45 +377,71 @@ def hostile(made_once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def twins(made_once, tiny_clip) -> tuple[Path, Path]:
+def twins(made_once, tiny_clip, fork) -> tuple[Path, Path]:
     """Three chapters of a folder of images, run twice at the same time with one cache, in batches of 7 and of 4096."""
 
     def make(place: Path) -> None:
         images = write_images(place / "generated-images")
         shared = ["--dataset", f"folder:{images}", "--backbone", f"local-dir:{tiny_clip}", "--only", "01,02,04"]
-        starts = [
-            subprocess.Popen(
-                [CMM, "run", *shared, "--batch-size", size, "--out", place / size],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for size in ("7", "4096")
-        ]
-        for process in starts:
-            _, said = process.communicate()
-            assert process.returncode == 0, said
+        with fork(COMMAND, "run", *shared, "--batch-size", 7, "--out", place / "7") as other:
+            said = cmm("run", *shared, "--batch-size", 4096, "--out", place / "4096")
+            _, told = other.communicate()
+        assert (said.code, other.returncode) == (0, 0), said.err + told
 
     place = made_once("twins", make)
     first, second = (next((place / size).iterdir()) for size in ("7", "4096"))
     return first, second
 
 
+# What Jupyter Book imports for our pages, which show the package's own documentation.
+OF_A_BOOK = (
+    *("jupyter_book.cli.main", "jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_exercise"),
+    *("sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.bibtex", "cmmlib.estimators.ensemble"),
+    *("cmmlib.estimators.corrections", "cmmlib.estimators.classifier_file", "cmmlib.functional"),
+)
+
+
 @pytest.fixture(scope="session")
-def labelled_book(made_once, labelled) -> Path:
+def warm_jupyter_book() -> Iterator[Callable[[], AbstractContextManager]]:
+    """`with warm_jupyter_book():` books are built by forks that have imported Jupyter Book and the package."""
+    with forking(OF_A_BOOK) as start:
+
+        def run(command: list[str], **options: Any) -> subprocess.CompletedProcess:
+            *_, program = command[: command.index("build")]
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("PYTHONUTF8", "PYTHONIOENCODING"):
+                    patch.setenv(name, options["env"][name])
+                with start(program, *command[command.index("build") :]) as process:
+                    out, err = process.communicate()
+            return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+        @contextmanager
+        def warm() -> Iterator[None]:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(book, "subprocess", SimpleNamespace(run=run))
+                yield
+
+        yield warm
+
+
+@pytest.fixture(scope="session")
+def labelled_book(made_once, labelled, warm_jupyter_book) -> Path:
     """The labelled run's book: the folder that holds html/ and book/."""
-    return made_once("labelled-book", lambda place: _build(place, labelled))
+    with warm_jupyter_book():
+        return made_once("labelled-book", lambda place: _build(place, labelled))
 
 
 @pytest.fixture(scope="session")
-def unlabelled_book(made_once, unlabelled) -> Path:
-    return made_once("unlabelled-book", lambda place: _build(place, unlabelled))
+def unlabelled_book(made_once, unlabelled, warm_jupyter_book) -> Path:
+    with warm_jupyter_book():
+        return made_once("unlabelled-book", lambda place: _build(place, unlabelled))
 
 
 @pytest.fixture(scope="session")
-def many_book(made_once, hostile, changed, twins) -> Path:
+def many_book(made_once, hostile, changed, twins, warm_jupyter_book) -> Path:
     """One book of three runs: hostile names, chapter 1 alone, and images."""
-    return made_once("many-book", lambda place: _build(place, hostile, changed, twins[0]))
+    with warm_jupyter_book():
+        return made_once("many-book", lambda place: _build(place, hostile, changed, twins[0]))
 
 
 def _build(place: Path, *runs: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -287,22 +288,17 @@ main()
 """
 
 
-def wait_for(file: Path, process: subprocess.Popen) -> None:
+def wait_for(file: Path, process: Any) -> None:
     while not file.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, own_cache, monkeypatch):
+def test_a_run_that_is_stopped_keeps_its_shards_and_goes_on(how, inputs, work, own_cache, fork, monkeypatch):
     flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny"]
     ready = work / "ready"
-    with subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(ready), "run", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with fork(SLOW, ready, "run", *flags) as process:
         wait_for(ready, process)
         process.send_signal(how)
         out, err = process.communicate()
@@ -336,7 +332,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(how, inputs, work):
+def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(how, inputs, work, fork):
     busy = work / "busy"
     cell = (
         f"import os, time\nfrom pathlib import Path\nPath({str(busy)!r}).write_text(str(os.getpid()))\ntime.sleep(600)"
@@ -348,8 +344,7 @@ def test_a_stop_in_a_chapter_leaves_no_half_chapter_and_no_kernel(how, inputs, w
         f"cmmlib.report.chapters.source = lambda name: Path({str(chapters)!r})\n"
         "from cmmlib.cli import main\nmain()"
     )
-    command = [sys.executable, "-c", program, "run", "--dataset", f"embeddings:{inputs}/good.npz"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with fork(program, "run", "--dataset", f"embeddings:{inputs}/good.npz") as process:
         wait_for(busy, process)
         while not busy.read_text():
             time.sleep(0.05)

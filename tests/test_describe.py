@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -13,7 +12,8 @@ from pathlib import Path
 import pytest
 from chat_server import KEY, MODEL, PATIENCE, ChatServer, Reply, chat, failure, good, serving
 from conftest import write_images
-from finished_runs import CMM, cmm
+from finished_runs import cmm
+from forked_commands import COMMAND
 
 CLASSES = {"grey ramp", "noise", "palette", "see through glass"}
 
@@ -66,7 +66,7 @@ def test_a_cost_that_cannot_be_kept_is_an_error_of_the_user(flags, server):
     assert not server.requests
 
 
-def test_ctrl_c_keeps_the_answers_under_way_and_a_second_call_asks_only_for_the_rest(flags, server):
+def test_ctrl_c_keeps_the_answers_under_way_and_a_second_call_asks_only_for_the_rest(flags, server, fork):
     arrived, held = threading.Semaphore(0), threading.Event()
 
     def hold() -> None:
@@ -75,12 +75,10 @@ def test_ctrl_c_keeps_the_answers_under_way_and_a_second_call_asks_only_for_the_
 
     server.script = {name: [good(name, after=hold)] for name in ("palette", "see through glass")}
     server.script["noise"] = [failure(429, Retry_After="60")]
-    command = [CMM, "describe", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with fork(COMMAND, "describe", *flags) as process:
         for _ in range(2):
-            assert arrived.acquire(timeout=4 * PATIENCE)  # the imports take their time
+            assert arrived.acquire(timeout=4 * PATIENCE)
         process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
         while "stopping: answers under way are waited for" not in process.stderr.readline():
             assert process.poll() is None
         held.set()
@@ -95,7 +93,7 @@ def test_ctrl_c_keeps_the_answers_under_way_and_a_second_call_asks_only_for_the_
 
 
 @pytest.mark.parametrize("second", [None, signal.SIGTERM, signal.SIGINT])
-def test_a_signal_waits_as_ctrl_c_does_and_a_second_one_leaves(second, flags, server):
+def test_a_signal_waits_as_ctrl_c_does_and_a_second_one_leaves(second, flags, server, fork):
     arrived, held = threading.Semaphore(0), threading.Event()
 
     def hold() -> None:
@@ -103,12 +101,10 @@ def test_a_signal_waits_as_ctrl_c_does_and_a_second_one_leaves(second, flags, se
         held.wait(PATIENCE)
 
     server.script = {name: [good(name, after=hold)] for name in CLASSES}
-    command = [CMM, "describe", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with fork(COMMAND, "describe", *flags) as process:
         for _ in CLASSES:
             assert arrived.acquire(timeout=4 * PATIENCE)
         process.send_signal(signal.SIGTERM)
-        assert process.stderr is not None
         while "stopping: answers under way are waited for, 60 s at most; Ctrl-C again" not in process.stderr.readline():
             assert process.poll() is None
         if second is None:

@@ -4,8 +4,6 @@ import errno
 import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -435,11 +433,9 @@ torch.save((embed.embed_images(backbone, data), embed.embed_texts(backbone, text
 """
 
 
-def test_two_processes_at_once_share_a_cache(tiny_clip, image_folder, own_cache, tmp_path):
+def test_two_processes_at_once_share_a_cache(tiny_clip, image_folder, own_cache, tmp_path, fork):
     def start(name: str):
-        command = [sys.executable, "-c", PROCESS, image_folder, tiny_clip, tmp_path / name]
-        alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # the two share the cores
-        return subprocess.Popen(command, cwd=ROOT, env=alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return fork(PROCESS, image_folder, tiny_clip, tmp_path / name)
 
     with start("one.pt") as one, start("two.pt") as two:
         for process in (one, two):

@@ -93,7 +93,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     assert "is no finished run" in said.err
 
 
-def test_a_page_with_a_warning_is_an_error_and_the_old_book_stays(labelled, tmp_path, monkeypatch):
+def test_a_page_with_a_warning_is_an_error_and_the_old_book_stays(labelled, tmp_path, warm_jupyter_book, monkeypatch):
     sources = tmp_path / "sources"
     shutil.copytree(book.source("book"), sources / "book")
     shutil.copy(book.source("_config.yml"), sources / "_config.yml")
@@ -104,7 +104,7 @@ def test_a_page_with_a_warning_is_an_error_and_the_old_book_stays(labelled, tmp_
     old.parent.mkdir(parents=True)
     old.write_text("old")
     own_folders.mark(old.parent)
-    with pytest.raises(ChapterError, match="no-such-page"):
+    with warm_jupyter_book(), pytest.raises(ChapterError, match="no-such-page"):
         book.build([labelled], tmp_path / "out")
     assert old.read_text() == "old"
 

@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from finished_runs import CMM, LITTLE, Said, cmm, small_chapter, write_chapter, write_embeddings
+from finished_runs import CMM, LITTLE, Said, cmm, forked, small_chapter, write_chapter, write_embeddings
 
 WORLD = """\
 import json, os, random, sys, warnings
@@ -59,7 +60,8 @@ torch.ones(3000, 3000) @ torch.ones(3000, 3000)  # with OpenMP's threads
 
 @pytest.fixture
 def study(tmp_path, monkeypatch) -> list[object]:
-    """Arguments of a run of the chapters in `notebooks`, which is empty."""
+    """Arguments of a run of the chapters in `notebooks`, which is empty. It starts and ends kernels of its own."""
+    monkeypatch.setattr("cmmlib.report.kernels.forked", forked)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: tmp_path / "notebooks")
     return ["--dataset", write_embeddings(tmp_path / "data.npz"), "--out", tmp_path / "runs"]
@@ -74,8 +76,9 @@ def tell_world(tmp_path: Path, number: int) -> Path:
 
 def run(*arguments: object) -> Said:
     """`cmm run`, after which no process of it is left."""
+    before = psutil.Process().children(recursive=True)
     said = cmm("run", *arguments)
-    started = psutil.Process().children(recursive=True)
+    started = [process for process in psutil.Process().children(recursive=True) if process not in before]
     assert not [process for process in started if re.search(r"ipykernel|cmmlib\.kernels", " ".join(process.cmdline()))]
     return said
 
@@ -147,7 +150,7 @@ def test_a_chapter_that_fails_ends_its_kernel_and_the_run(tmp_path, study):
     assert list(json.loads((folder / "manifest.json").read_text())["chapters"]) == ["01_world"]
 
 
-def in_a_process(tmp_path: Path, *cells: str) -> subprocess.Popen[str]:
+def in_a_process(fork, tmp_path: Path, *cells: str) -> Any:
     """`cmm run` of one chapter with these cells, in a process of its own."""
     chapters = tmp_path / "notebooks"
     if not chapters.exists():
@@ -157,11 +160,10 @@ def in_a_process(tmp_path: Path, *cells: str) -> subprocess.Popen[str]:
     program += f"cmmlib.report.chapters.source = lambda name: Path({str(chapters)!r})\n"
     program += "from cmmlib.cli import main\nmain()"
     data = write_embeddings(tmp_path / "data.npz")
-    command = [sys.executable, "-c", program, "run", "--dataset", data, "--out", str(tmp_path / "runs")]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return fork(program, "run", "--dataset", data, "--out", tmp_path / "runs")
 
 
-def started(busy: Path, process: subprocess.Popen) -> list[psutil.Process]:
+def started(busy: Path, process: Any) -> list[psutil.Process]:
     """The processes whose numbers a chapter wrote down, once it has."""
     while not (busy.exists() and busy.read_text().endswith(".")):
         assert process.poll() is None, process.communicate()
@@ -178,9 +180,9 @@ def says_who(busy: Path) -> str:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_no_process(how, tmp_path):
+def test_a_run_that_is_stopped_leaves_no_process(how, tmp_path, fork):
     busy = tmp_path / "busy"
-    with in_a_process(tmp_path, says_who(busy) + "\ntime.sleep(600)") as process:
+    with in_a_process(fork, tmp_path, says_who(busy) + "\ntime.sleep(600)") as process:
         kernel = started(busy, process)
         process.send_signal(how)
         process.communicate()
@@ -189,30 +191,29 @@ def test_a_run_that_is_stopped_leaves_no_process(how, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
-def test_the_kernel_that_a_killed_run_left_is_ended_by_the_next(tmp_path):
+def test_the_kernel_that_a_killed_run_left_is_ended_by_the_next(tmp_path, fork):
     busy = tmp_path / "busy"
     cell = f"{says_who(busy)}\nwhile not Path({str(tmp_path / 'go')!r}).exists():\n    time.sleep(0.1)"
-    with in_a_process(tmp_path, cell) as process:
+    with in_a_process(fork, tmp_path, cell) as process:
         kernel, server = started(busy, process)
         kernel.suspend()  # one that does not notice that it is alone
         process.kill()
     psutil.wait_procs([server], timeout=60)
     assert kernel.is_running()
     (tmp_path / "go").touch()
-    with in_a_process(tmp_path) as process:
+    with in_a_process(fork, tmp_path) as process:
         assert process.communicate()[1].startswith("01_phenomenon: ")
     assert not kernel.is_running() or kernel.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_study_that_is_started_twice_is_executed_once(tmp_path):
+def test_a_study_that_is_started_twice_is_executed_once(tmp_path, fork):
     busy = tmp_path / "busy"
     log, go = tmp_path / "log", tmp_path / "go"
     cell = f"{says_who(busy)}\nwith open({str(log)!r}, 'a') as file:\n    file.write('x')\n"
     cell += f"while not Path({str(go)!r}).exists():\n    time.sleep(0.1)"
-    with in_a_process(tmp_path, cell) as one:
+    with in_a_process(fork, tmp_path, cell) as one:
         started(busy, one)
-        with in_a_process(tmp_path) as other:
-            assert other.stderr is not None
+        with in_a_process(fork, tmp_path) as other:
             line = other.stderr.readline()
             go.touch()
             _, said = other.communicate()

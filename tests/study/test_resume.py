@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from finished_runs import CMM, cmm, write_embeddings, write_many
+from finished_runs import cmm, write_embeddings, write_many
+from forked_commands import COMMAND
 
 from cmmlib import Study, open_run
 from cmmlib.models import embed
@@ -20,16 +19,14 @@ SCRIPT = Path(__file__).with_name("killed_study.py")
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory, tiny_clip) -> dict:
+def story(tmp_path_factory, tiny_clip, fork) -> dict:
     """What killed_study.py came to, with 20 kills."""
     place = tmp_path_factory.mktemp("killed")
     images = write_many(place / "images").removeprefix("folder:")
-    command = [sys.executable, SCRIPT, images, tiny_clip, place / "lives", "20"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    with fork(SCRIPT.read_text(), images, tiny_clip, place / "lives", "20") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    return json.loads(out)
 
 
 def test_twenty_kills_change_no_bit_of_the_results(story):
@@ -46,17 +43,14 @@ def test_a_kill_costs_one_shard_at_most_and_leaves_nothing_broken(story):
     assert not any(life["damaged"] for life in story["lives"])
 
 
-def test_a_whole_run_that_is_killed_ends_as_the_undisturbed_one(changed, tmp_path):
+def test_a_whole_run_that_is_killed_ends_as_the_undisturbed_one(changed, tmp_path, fork):
     data = write_embeddings(tmp_path / "synthetic.npz")
     flags = ["--dataset", data, "--worst-k", "5", "--seed", "1", "--only", "01", "--out", tmp_path / "runs"]
-    run = subprocess.Popen(
-        [CMM, "run", *flags], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while run.poll() is None and not list(tmp_path.glob("runs/*/figures/*.svg")):  # the chapter is half way through
-        time.sleep(0.01)
-    assert run.poll() is None
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    with fork(COMMAND, "run", *flags) as run:
+        while run.poll() is None and not list(tmp_path.glob("runs/*/figures/*.svg")):  # the chapter is half way through
+            time.sleep(0.01)
+        assert run.poll() is None
+        os.killpg(run.pid, signal.SIGKILL)
     assert not list(tmp_path.glob("runs/*/chapters/0*.ipynb"))
     folder = cmm("run", *flags).folder
     for name in ("results.json", "per_class.csv"):
