@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--only", default=CHAPTERS, help="chapters")
     parser.add_argument("--cells", action="store_true", help="a row a cell, not a chapter")
+    parser.add_argument("--before", type=Path, help="CSV of this script in an earlier clone, to be set beside")
     parser.add_argument("--keep", type=Path, help="folder for data and results, used again")
     parser.add_argument("--chapter", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -162,11 +163,31 @@ def main() -> None:
         base = products_seconds(file)
     table = pd.DataFrame(rows)
     if not options.cells:
-        sums = {"cpu_s": "sum", "wall_s": "sum", "peak_mib": "max"}
-        table = table.groupby("chapter", as_index=False).agg(sums)
-    table = table.assign(**size, products=table.cpu_s / base)
+        table = table.groupby("chapter", as_index=False).agg({"cpu_s": "sum", "wall_s": "sum", "peak_mib": "max"})
+    if options.before:
+        table = side_by_side(pd.read_csv(options.before, dtype={"chapter": str}), table)
+    else:
+        table = table.assign(**size, products=table.cpu_s / base)
     table.round(2).to_csv(options.out, index=False)
     print(table.round(2).to_string(index=False))
+    print(f"estimate of `cmm run --dry-run`: {estimate(**size)}")
+
+
+def side_by_side(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Processor seconds and peak MiB of every chapter, before and after, and of all of them."""
+    names = {"cpu_s": "s", "peak_mib": "MiB"}
+    parts = [part.set_index("chapter")[list(names)].rename(columns=names) for part in (before, after)]
+    table = pd.concat(
+        [part.add_suffix(f" {when}") for part, when in zip(parts, ("before", "after"), strict=True)], axis=1
+    )
+    table.loc["all"] = [table[column].agg("sum" if column.startswith("s ") else "max") for column in table]
+    return table.rename_axis("chapter").reset_index()
+
+
+def estimate(images: int, classes: int, heads: int, width: int) -> str:
+    from cmmlib.report.cost import Cost
+
+    return Cost(images, classes, heads, width).told()
 
 
 if __name__ == "__main__":

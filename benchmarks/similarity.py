@@ -8,6 +8,7 @@ Memory: one fresh process a configuration; the highest resident size during `mat
 tiny warm-up call has loaded the libraries. Outputs ([P, N] and [P, C]) are part of it and told separately.
 
     python benchmarks/similarity.py --json similarity.json
+    python benchmarks/similarity.py --csv book/_static/similarity.csv    # this processor's rows of the table, anew
     python benchmarks/similarity.py --images 2000 --classes 200 --prompts 4 --pairs 3
 """
 
@@ -21,7 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -31,6 +34,11 @@ from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 
 SCALE = 100.0
 BLOCK = 2000  # images a block of the blocked baseline
+TOLD = {  # rows of the table of processors
+    "match fp32": "the pass, float32",
+    "bare bf16 products": "bare products, bfloat16",
+    "match bf16": "the pass, bfloat16",
+}
 
 
 def unit(*shape: int) -> Tensor:
@@ -126,6 +134,7 @@ def parse() -> argparse.Namespace:
     for flag, default in (("images", 20_000), ("classes", 1000), ("prompts", 40), ("width", 512), ("pairs", 7)):
         parser.add_argument(f"--{flag}", type=int, default=default)
     parser.add_argument("--json", type=Path, help="write the results here too")
+    parser.add_argument("--csv", type=Path, help="table of processors whose rows of this one are written anew")
     parser.add_argument("--no-memory", action="store_true", help="measure time only")
     parser.add_argument("--memory-here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="fp32", help=argparse.SUPPRESS)
@@ -153,6 +162,21 @@ def main() -> None:
             print(f"{name:30} {row['peak_mib']:9.1f} {row['outputs_mib']:9.1f}")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
+    if args.csv:
+        write_rows(args.csv, result)
+
+
+def write_rows(path: Path, result: dict[str, Any]) -> None:
+    """Put this processor's rows into the table, in place of those that it had."""
+    named = {told: result["time"][name] for name, told in TOLD.items() if name in result["time"]}
+    machine = {key: result[key] for key in ("processor", "torch")}
+    rows = [
+        {**machine, "measured": told} | {key: row[key] for key in ("ratio", "lowest", "highest")}
+        for told, row in named.items()
+    ]
+    others = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["processor"])
+    table = pd.concat([others[others["processor"] != result["processor"]], pd.DataFrame(rows)])
+    table.round(2).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

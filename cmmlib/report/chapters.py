@@ -15,7 +15,7 @@ from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_f
 from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content, listed
 from cmmlib.study.made_files import Made, drop_left_behind
-from cmmlib.study.run_files import MANIFEST, RUNNING, read_manifest
+from cmmlib.study.run_files import MANIFEST, RUNNING, SCHEMA_VERSION, read_manifest, read_object
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def run_study(study: Study, only: str | None = None) -> Path:
 
 
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
+    from cmmlib.report.cost import Cost
     from cmmlib.report.kernels import end_orphans
     from cmmlib.study.open_run import of_precision, open_run
 
@@ -101,6 +102,7 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
         *of_precision(study, run.backbone),
         *run.facts["data"]["remarks"],
         *_of_broken(run.facts["data"].get("broken", [])),
+        *filter(None, [Cost.of(run.image_features, run.text_features).warning()]),
     ):
         note(remark)
     notebooks = [path for path in wanted if belongs(path, run.conditions)]
@@ -125,18 +127,23 @@ def _made(run: Run, wanted: set[str]) -> Made:
     path = run.folder / MANIFEST
     manifest = read_manifest(path)
     if manifest is None and (path.exists() or any((run.folder / "chapters").glob("[0-9]*.ipynb"))):
-        note(f"missing or damaged: {MANIFEST}; to be executed again: every chapter")
+        version = (read_object(path) or {}).get("schema_version", SCHEMA_VERSION)
+        what = "missing or damaged" if version == SCHEMA_VERSION else f"of another version, {version}"
+        note(f"{what}: {MANIFEST}; to be executed again: every chapter")
     made = Made.of(manifest or {}, [path.stem for path in chapters()])
-    lines = [made.forget_lost(run.folder, wanted)]
-    lines += [f"{name} was edited, and is left so; remove it to have it made again" for name in made.edited(run.folder)]
-    for line in filter(None, lines):
-        note(line)
+    lost = made.forget_lost(run.folder, wanted)
+    if lost:
+        note(lost)
     return made
 
 
 def _bring_up_to_date(path: Path, run: Run, made: Made, kernels: type) -> None:
     stamp = _stamp(path, run)
+    target = run.folder / "chapters" / path.name
+    edited = made.is_edited(run.folder, f"chapters/{path.name}")
     if made.is_done(path.stem, stamp):
+        if edited:
+            note(f"chapters/{path.name} was edited, and is left so; remove it to have it made again")
         note(f"{path.stem}: up to date")
         return
     if made.files:  # a chapter that is stopped or fails may leave sections that nobody has noted
@@ -144,11 +151,35 @@ def _bring_up_to_date(path: Path, run: Run, made: Made, kernels: type) -> None:
         run.write_manifest(unfinished.chapters, unfinished.files)
     start = time.perf_counter()
     with made.noting(run.folder, path.stem):
-        _execute(path, run.folder / "chapters" / path.name, run, kernels)
+        executed = _execute(path, run, kernels)
+        if edited:
+            _put_aside(target, executed)
+        _write(executed, target)
     seconds = round(time.perf_counter() - start, 1)
     made.chapters = dict(sorted({**made.chapters, path.stem: {"stamp": stamp, "seconds": seconds}}.items()))
     run.write_manifest(made.chapters, made.files)
     note(f"{path.stem}: {seconds} s")
+
+
+def _write(notebook: Any, target: Path) -> None:
+    import nbformat
+
+    with whole_file(target) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+def _put_aside(notebook: Path, executed: Any) -> None:
+    """Rename a chapter that somebody wrote in, before it is written anew; one with the same cells goes."""
+    try:
+        cells = read_notebook(notebook).cells
+    except (InputError, FileNotFoundError):
+        return  # damaged, as was told, or not there
+    if [cell.source for cell in cells] == [cell.source for cell in executed.cells]:
+        return
+    names = (f"edited{n}_{notebook.name}" for n in ("", *range(2, 1000)))
+    aside = next(path for path in map(notebook.with_name, names) if not path.exists())
+    notebook.rename(aside)
+    note(f"chapters/{notebook.name} was edited, and is made again: what was there is kept as chapters/{aside.name}")
 
 
 def read_notebook(path: Path) -> Any:
@@ -182,6 +213,7 @@ def plan(study: Study, only: str | None = None) -> str:
         InputError: whatever `run_study` would refuse before it computes.
     """
     from cmmlib.data.load import ImageSet
+    from cmmlib.report.cost import Cost
     from cmmlib.study.open_run import (
         check_out,
         check_precision,
@@ -207,6 +239,7 @@ def plan(study: Study, only: str | None = None) -> str:
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
     sizes = f"{counted(n_images, 'image')}, {counted(len(data.classnames), 'class', 'classes')}"
     labels = "labels" if data.labels is not None else "no labels"
+    cost = None if isinstance(data, ImageSet) else Cost.of(data.image_features, data.text_features)
     lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks, *odd_names(data.classnames)]
     if isinstance(data, ImageSet):
         from cmmlib.models.embed import missing
@@ -218,6 +251,10 @@ def plan(study: Study, only: str | None = None) -> str:
         n_missing = missing(backbone, data, study.storage)
         todo = counted(n_missing, "image embedding")
         lines.append(f"model {backbone.public_name}: {todo} to compute, the rest is cached")
+        width = backbone.checkpoint.configuration.get("embed_dim")
+        cost = Cost(n_images, len(data.classnames), len(templates), width) if isinstance(width, int) else None
+    if only is None and cost is not None:
+        lines += [cost.told(), *filter(None, [cost.warning()])]
     return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])
 
 
@@ -227,8 +264,7 @@ def _stamp(notebook: Path, run: Run) -> str:
     return digest(file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public())
 
 
-def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
-    import nbformat
+def _execute(source_path: Path, run: Run, kernels: type) -> Any:
     import papermill
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
@@ -262,8 +298,7 @@ def _execute(source_path: Path, target: Path, run: Run, kernels: type) -> None:
         said = one_line(error)
         raise ChapterError(f"{source_path.stem}: its process ended ({said}): it may have run out of memory") from None
     _clean(executed, run.study)
-    with whole_file(target) as temporary:
-        nbformat.write(executed, temporary)
+    return executed
 
 
 def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Exception:

@@ -23,7 +23,7 @@ from cmmlib.storage.cache import digest, file_digest
 from cmmlib.study.run_files import MANIFEST, RESULTS, read_columns, read_manifest, read_object
 from cmmlib.study.study import FILES, PATH_PREFIXES, Study
 
-PLACES = (RESULTS, "*.csv", "figures/*.svg", "figures/*.png", "classifiers/*.safetensors", "chapters/*.ipynb")
+PLACES = (RESULTS, "*.csv", "figures/*.svg", "figures/*.png", "classifiers/*.safetensors", "chapters/[0-9]*.ipynb")
 ALL = "all"  # the part of a file that is compared as a whole
 BEING_WRITTEN = 2  # seconds; a temporary file that was written to later may be that of a notebook in Jupyter
 ENDINGS = "json|csv|svg|png|safetensors|ipynb"
@@ -82,11 +82,10 @@ class Made:
             return None
         return f"missing or damaged: {some(lost)}; to be executed again: {', '.join(sorted(again))}"
 
-    def edited(self, folder: Path) -> list[str]:
-        """Executed notebooks that somebody changed; these stay as they are."""
-        known = {name: entry["sha256"] for name, entry in self.files.items() if name.endswith(".ipynb")}
-        now = {name: checksums(folder / name) for name in known}
-        return [name for name, parts in now.items() if parts and not known[name].items() <= parts.items()]
+    def is_edited(self, folder: Path, name: str) -> bool:
+        """Whether somebody changed an executed notebook, or nobody knows that it is as it was written."""
+        known, now = self.files.get(name, {}).get("sha256"), checksums(folder / name)
+        return bool(now) and not (known and known.items() <= now.items())
 
     @contextmanager
     def noting(self, folder: Path, chapter: str) -> Iterator[None]:
