@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from cmmlib.data.image_files import some
+from cmmlib.data.reading import FETCH_AGAIN, reading, refused
 from cmmlib.errors import InputError
 from cmmlib.storage.text_files import parse_json
 
@@ -24,24 +25,25 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """What a file of embeddings holds, by its keys: numpy arrays or tensors, and texts.
 
     Raises:
-        InputError: no file, another format, a damaged one, object arrays, or a key that is there twice.
+        InputError: no file, one that may not be read, another format, a damaged one, object arrays, or a key that is
+            there twice.
     """
-    if not path.is_file():
-        raise InputError(f"no file {path}: give embeddings:FILE, an .npz or .safetensors file")
-    try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        if path.suffix == ".npz" and zipfile.is_zipfile(path):
-            return _read_npz(path)
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib, numpy and safetensors raise a dozen kinds for a damaged file
-        if "Object arrays" in str(error):
-            raise InputError(f"{path.name} holds object arrays, which are not read: save plain arrays") from None
-        raise InputError(f"{path.name} cannot be read as {path.suffix}: damaged, or another format") from None
-    if path.suffix == ".npz":
-        raise InputError(f"{path.name} cannot be read as .npz: damaged, or another format")
-    raise InputError(f"{path.name}: embeddings come as .npz or .safetensors")
+    with reading(path):
+        if not path.is_file():
+            raise InputError(f"no file {path}: give embeddings:FILE, an .npz or .safetensors file")
+        if path.suffix not in READERS:
+            raise InputError(f"{path.name}: embeddings come as .npz or .safetensors")
+        try:
+            return READERS[path.suffix](path)
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, zlib, numpy and safetensors raise a dozen kinds for a damaged file
+            if refused(error):
+                raise
+            if "Object arrays" in str(error):
+                raise InputError(f"{path.name} holds object arrays, which are not read: save plain arrays") from None
+            damaged = f"{path.name} cannot be read as {path.suffix}: damaged, or another format"
+            raise InputError(f"{damaged}: {FETCH_AGAIN}, or save it anew") from None
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
@@ -83,6 +85,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         strings = file.metadata() or {}
+    numbers = [key for key in ("image_features", "text_features", "labels") if key in strings and key not in arrays]
+    if numbers:
+        raise InputError(f"{path.name} has {some(numbers)} in its metadata, as text: save it as a tensor")
     for key in ("classnames", "prompts", "image_ids", "backbone", "pretrained", "logit_scale"):
         if key in strings and key not in arrays:
             arrays[key] = strings[key] if key in ("backbone", "pretrained") else _of_metadata(path, key, strings[key])
@@ -112,3 +117,6 @@ def _refuse_twice(path: Path) -> None:
         json.loads(header, object_pairs_hook=note)
     if twice:
         raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
+
+
+READERS = {".npz": _read_npz, ".safetensors": _read_safetensors}

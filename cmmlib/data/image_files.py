@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cmmlib.data.reading import refused
 from cmmlib.errors import InputError, one_line, why
 
 FORMATS = (
@@ -156,6 +157,8 @@ def decode(file: Path | BytesIO, called: str) -> Image.Image:
         most = f"{2 * Image.MAX_IMAGE_PIXELS:,} pixels, the most that Pillow reads"  # type: ignore[operator]
         raise InputError(f"cannot read image {called}: it has more than {most}; scale it down or remove it") from None
     except Exception as error:  # decoders raise anything on damaged files
+        if cause := refused(error):
+            raise InputError(f"cannot read image {called}: {cause}") from None
         reason = _not_an_image(file) if isinstance(error, UnidentifiedImageError) else one_line(error)
         raise InputError(f"cannot read image {called}: {reason}; repair or remove it") from None
 

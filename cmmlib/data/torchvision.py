@@ -23,6 +23,7 @@ import torch
 from cmmlib.data.folders import image_digests
 from cmmlib.data.image_files import check_utf8
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
+from cmmlib.data.reading import refused
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.network import host_responds
 from cmmlib.texts.templates import SLOT
@@ -64,6 +65,7 @@ SOURCES = {  # by clip-benchmark's names
         "Country211", ("test", "valid", "train"), "https://openaipublic.azureedge.net", has_names=False
     ),
 }
+ONE_NAME_A_CLASS = "give one name a class, in class order"
 ALIASES = {source.cls.lower(): name for name, source in SOURCES.items()}
 
 
@@ -86,7 +88,9 @@ def load_torchvision(name: str, root: Path, split: str | None = None, names: lis
     words, templates = benchmark_words(name, source.skip)
     classnames = _class_names(name, source, opened, names, words)
     if max(labels) >= len(classnames):
-        raise InputError(f"class_names: {len(classnames)} names, but {name} has labels up to {max(labels)}")
+        raise InputError(
+            f"class_names: {len(classnames)} names, but {name} has labels up to {max(labels)}: {ONE_NAME_A_CLASS}"
+        )
     if min(labels) < 0:
         raise InputError(f"{name}: its files have a label of {min(labels)}: they are not the published ones")
     check_utf8(files or [])
@@ -159,6 +163,8 @@ def _open(name: str, source: Source, root: Path, split: str | None) -> Any:
     except RuntimeError:  # torchvision's "not found or corrupted"
         pass
     except Exception as error:  # OSError, ValueError, KeyError, scipy's own: whatever a wrong file leads to
+        if cause := _forbidden(error):
+            raise InputError(f"{name}: cannot read {cause}") from None
         raise InputError(f"{name}: the files in {root} are not the published ones: {one_line(error)}") from None
     if source.host is None:
         raise InputError(f"{name}: no whole copy in {root}, and it can no longer be fetched: {_REMEDY}")
@@ -170,7 +176,18 @@ def _open(name: str, source: Source, root: Path, split: str | None) -> Any:
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except Exception as error:  # the network's errors, and torchvision's for a wrong checksum
+        if cause := _forbidden(error):
+            raise InputError(f"{name}: cannot write {cause}: name another place with --data-root") from None
         raise InputError(f"{name}: could not be fetched from {source.host}: {one_line(error)}") from None
+
+
+def _forbidden(error: Exception) -> str | None:
+    """Which file the system refuses, and why; None for one that is missing, and for the network's errors."""
+    is_missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    if is_missing or not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
+        return None
+    cause = refused(error)
+    return cause and f"{os.fsdecode(error.filename)}: {cause}"
 
 
 _REMEDY = "put its files there as torchvision lays them out, or name their place with --data-root"
