@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cmmlib.data.array_files import read_arrays
 from cmmlib.data.image_files import some
+from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
 from cmmlib.errors import InputError
 from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.storage.cache import digest, file_digests
@@ -160,12 +161,12 @@ def _features(raw: dict[str, Any], key: str, path: Path) -> Tensor:
     return _tensor(array, f"{path.name}: {key}")
 
 
-def _tensor(array: Any, name: str) -> Tensor:
+def _tensor(array: Any, name: str, remedy: str = "save float16, float32 or float64") -> Tensor:
     """The array as torch knows it: numpy files may hold big-endian numbers, or kinds that torch has not."""
     try:
         return torch.as_tensor(array.astype(array.dtype.newbyteorder("=")) if isinstance(array, np.ndarray) else array)
     except TypeError:
-        raise InputError(f"{name} holds {array.dtype}, which torch cannot read: save floats or integers") from None
+        raise InputError(f"{name} holds {array.dtype}, which torch cannot read: {remedy}") from None
 
 
 def _check_fit(
@@ -189,14 +190,16 @@ def _check_fit(
 def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> Tensor | None:
     if "labels" not in raw:
         return None
-    stored = _tensor(raw["labels"], f"{path.name}: labels")
+    remedy = "save integers, each the place of a class in classnames, from 0"  # names belong there, and labels count
+    stored = _tensor(raw["labels"], f"{path.name}: labels", remedy)
     if stored.dtype == torch.bool or stored.is_floating_point() or stored.is_complex() or stored.shape != (n_images,):
         raise InputError(f"{path.name}: labels must be {n_images} integers, got {stored.dtype} {list(stored.shape)}")
     labels = stored.long()
     outside = ((labels < 0) | (labels >= n_classes)).nonzero()
     if len(outside):
         row = int(outside[0])
-        raise InputError(f"{path.name}: labels row {row} is {stored[row].item()}, outside 0..{n_classes - 1}")
+        hint = f": {BEGIN_AT_ONE}" if seem_to_begin_at_one(labels, n_classes) else ""
+        raise InputError(f"{path.name}: labels row {row} is {stored[row].item()}, outside 0..{n_classes - 1}{hint}")
     return labels
 
 
@@ -255,8 +258,10 @@ def _logit_scale(raw: dict[str, Any], path: Path) -> float:
 
 
 def _of_logit_scale(raw: dict[str, Any], path: Path) -> list[str]:
-    """A line where the scale looks like the logarithm that CLIP's weights hold: ln 100 is 4.6, ln 1/0.07 is 2.7."""
+    """A line where the scale looks like the logarithm that CLIP's weights hold (ln 100 is 4.6, ln 1/0.07 is 2.7), or
+    like the temperature, which it is 1 over."""
     scale = _logit_scale(raw, path)
-    if not 2 <= scale <= 5:
-        return []
-    return [f"{path.name}: logit_scale is {scale:.3g}, which looks like the logarithm of it: store exp(logit_scale)"]
+    says = f"{path.name}: logit_scale is {scale:.3g}, which looks like"
+    if scale < 1:
+        return [f"{says} a temperature: store 1 / temperature"]
+    return [f"{says} the logarithm of it: store exp(logit_scale)"] if 2 <= scale <= 5 else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 import tarfile
 from collections.abc import Collection
@@ -14,12 +15,13 @@ from pydantic import TypeAdapter
 
 from cmmlib.data.folders import image_digests
 from cmmlib.data.image_files import is_image, is_junk, some
+from cmmlib.data.reading import FETCH_AGAIN, reading
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.cache import cache_folder, digest, read_memo, write_memo
 from cmmlib.storage.text_files import parse_json, whole_number
 
 MOST = 10**6  # bytes of a label's file that are believed
-SCAN = 2  # version of `_scan`: what an earlier one found is not used
+SCAN = 3  # version of `_scan`: what an earlier one found is not used
 GZIP = b"\x1f\x8b"  # first bytes of what gzip wrote
 
 
@@ -43,6 +45,7 @@ class Contents(NamedTuple):
     doubts: list[str]
 
 
+_NO_TAR = "wds: {} cannot be read as a tar of images and labels"
 _MEMO = TypeAdapter(tuple[list[Sample], list[str], list[str]])
 
 
@@ -52,11 +55,12 @@ def contents(shard: Path) -> Contents:
     with suppress(ValueError):
         return Contents(*_MEMO.validate_python(read_memo(memo)))
     try:
-        found = _scan(shard)
+        with reading(shard):
+            found = _scan(shard)
     except InputError:
         raise
     except Exception as error:  # tarfile and json raise a dozen kinds for damaged members
-        raise InputError(f"wds: {shard} cannot be read as a tar of images and labels: {one_line(error)}") from None
+        raise InputError(f"{_NO_TAR.format(shard)}: {one_line(error)}: {FETCH_AGAIN}") from None
     write_memo(memo, found)
     return found
 
@@ -131,12 +135,19 @@ def _label_of_json(content: bytes) -> tuple[int | None, bool]:
     """The whole number that a JSON file is, or has under `label` or `cls`; None where it is about something else.
 
     The second says whether there is a label that is no such number.
+
+    Raises:
+        ValueError: no JSON, or two numbers that differ.
     """
     known = parse_json(content)
-    known = next((known[key] for key in ("label", "cls") if key in known), None) if isinstance(known, dict) else known
-    if isinstance(known, int) and not isinstance(known, bool) and 0 <= known < 10**18:
-        return known, False
-    return None, known is not None
+    if isinstance(known, dict):  # as pairs: a key may be there twice
+        named = [value for key, value in json.loads(content, object_pairs_hook=list) if key in ("label", "cls")]
+    else:
+        named = [known]
+    numbers = [value for value in named if type(value) is int and 0 <= value < 10**18]
+    if len({*numbers}) > 1:
+        raise ValueError(f"it has the labels {' and '.join(map(str, numbers))} under label and cls: keep one")
+    return (numbers[0] if numbers else None), len(numbers) < sum(value is not None for value in named)
 
 
 READERS = {".cls": _label_of_text, ".json": _label_of_json}
@@ -146,7 +157,8 @@ def _check_end(shard: Path, offset: int) -> None:
     """tarfile takes a shard that was cut between two members for a whole one, and of two joined ones sees the first.
 
     Raises:
-        ReadError: no mark of the end, or something behind it.
+        ReadError: no mark of the end.
+        InputError: something behind it.
     """
     with open(shard, "rb") as file:
         file.seek(offset)
@@ -154,4 +166,5 @@ def _check_end(shard: Path, offset: int) -> None:
             raise tarfile.ReadError("unexpected end of data")
         while behind := file.read(1 << 20):
             if any(behind):
-                raise tarfile.ReadError("there is more behind its end: join tars with tar --concatenate, not cat")
+                behind_it = "there is more behind its end: join tars with tar --concatenate, not cat"
+                raise InputError(f"{_NO_TAR.format(shard)}: {behind_it}")

@@ -8,6 +8,7 @@ A shard is read in place: nothing is ever unpacked onto the disk.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from PIL import Image
 
 from cmmlib.data.image_files import by_ending, decode, some
 from cmmlib.data.images import ImageSet, choose_split
+from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
+from cmmlib.data.reading import reading
 from cmmlib.data.shards import Sample, contents
 from cmmlib.errors import InputError, one_line
 from cmmlib.storage.network import host_responds
@@ -38,7 +41,7 @@ class TarImages(ImageSet):
 
     def read(self, index: int) -> Image.Image:
         shard, sample = self.samples[index]
-        with open(self.root / shard, "rb") as file:
+        with reading(self.root / shard), open(self.root / shard, "rb") as file:
             file.seek(sample.offset)
             return decode(io.BytesIO(file.read(sample.size)), f"{sample.member} of {self.root / shard}")
 
@@ -58,12 +61,21 @@ def load_webdataset(
         labelled: whether classes and labels are wanted; else neither is read.
 
     Raises:
-        InputError: a folder of another layout, a damaged shard, labels out of range, a hub that does not answer.
+        InputError: a folder of another layout, a damaged shard, labels out of range, a hub that does not answer, or
+            what may not be read.
     """
-    root = Path(where) if Path(where).is_absolute() or Path(where).is_dir() else _fetch(where, split or "test")
+    with reading(Path(where)):
+        root = Path(where) if Path(where).is_absolute() or Path(where).is_dir() else _fetch(where, split or "test")
+        return _of_folder(root, split, names, labelled)
+
+
+def _of_folder(root: Path, split: str | None, names: list[str] | None, labelled: bool) -> TarImages:
     if not root.is_dir():
         raise InputError(f"no folder {root}: give wds:PATH, a folder in CLIP_benchmark's layout, or wds:OWNER/NAME")
+    os.listdir(root)  # it is told where the system refuses, which a pattern takes for an empty folder
     found = sorted(path.parent.name for path in root.glob("*/nshards.txt"))
+    if (root / (split or "test")).is_dir():
+        os.listdir(root / (split or "test"))
     if not found:
         raise InputError(f"wds: {root} has no nshards.txt in any folder: CLIP_benchmark's layout has test/nshards.txt")
     split = choose_split(f"wds:{root.name}", split or ("test" if "test" in found else None), found)
@@ -128,14 +140,16 @@ def _labels(samples: list[tuple[str, Sample]], n_classes: int) -> torch.Tensor |
     labels = [sample.label for _, sample in samples]
     if not any(label is not None for label in labels):
         return None
+    known = torch.tensor([label for label in labels if label is not None])
     for label, (shard, sample) in zip(labels, samples, strict=True):
         if label is None:
             raise InputError(
                 f"wds: {sample.member} of {shard} has no label beside it (.cls, .json), and other images have"
             )
         if not 0 <= label < n_classes:
-            raise InputError(f"wds: {sample.member} of {shard} has label {label}, outside 0..{n_classes - 1}")
-    return torch.tensor(labels)
+            hint = f": {BEGIN_AT_ONE}" if seem_to_begin_at_one(known, n_classes) else ""
+            raise InputError(f"wds: {sample.member} of {shard} has label {label}, outside 0..{n_classes - 1}{hint}")
+    return known
 
 
 # ---------------------------------------------------------------- shards
@@ -146,7 +160,7 @@ def _shards(folder: Path) -> list[Path]:
     number = whole_number(words[0]) if len(words) == 1 else None
     if number is None:
         raise InputError(f"wds: {folder.name}/nshards.txt must hold one number, the number of shards")
-    there = {path.name for path in folder.glob("*.tar") if path.is_file()}
+    there = {path.name for path in folder.iterdir() if path.is_file()}
     missing = next((i for i in range(number) if f"{i}.tar" not in there), None)
     if missing is not None:
         raise InputError(f"wds: {folder} lacks {missing}.tar: nshards.txt says {number} shards")

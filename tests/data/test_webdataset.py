@@ -73,6 +73,7 @@ def test_another_split_and_names_of_ones_own(root, tmp_path):
     data = load(root, split="train", class_names=str(tmp_path / "names.txt"))
     assert (data.labels.tolist(), data.classnames, data.image_ids) == ([2], ["x", "y", "z"], ["train/0.tar/a.b/c.JPG"])
     assert refusal(root, split="dev") == "split: wds:wds_animals has no split 'dev': it has test, train"
+    assert refusal(root, split="Test").endswith("no split 'Test': it has test, train; did you mean 'test'?")
 
 
 def test_a_set_without_labels_has_none(root):
@@ -182,7 +183,11 @@ def test_a_shard_that_is_cut_short_is_refused(root):
     content = (root / "test" / "0.tar").read_bytes()
     for end in (2300, 2048, 700, 1):  # within a header, between two members, within an image
         (root / "test" / "0.tar").write_bytes(content[:end])
-        assert "0.tar cannot be read as a tar" in refusal(root)
+        said = refusal(root)
+        assert "0.tar cannot be read as a tar" in said
+        assert said.endswith(": copy or fetch it again")
+    (root / "test" / "0.tar").write_bytes(content[:100] + b"\xff" * 20 + content[120:])  # in the first header
+    assert refusal(root).endswith(": copy or fetch it again")
 
 
 @pytest.mark.parametrize(
@@ -280,6 +285,32 @@ def test_names_with_dots_labels_in_any_case_and_in_json_are_read(root):
     assert data.image_ids == ["test/0.tar/v1.0.png", "test/0.tar/v1.1.tif", "test/0.tar/v1.2.PNG"]
     assert data.labels.tolist() == [1, 2, 0]
     assert data.remarks == ["files left out, no images that are read here: 1 .txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "label"),
+    [
+        (b'{"label": 0, "cls": 1}', "0 and 1"),
+        (b'{"cls": 2, "caption": "x", "label": 1}', "2 and 1"),
+        (b'{"label": 1, "label": 0}', "1 and 0"),
+        (b'{"label": 2, "cls": 2}', 2),
+        (b'{"label": "sea lion", "cls": 2}', 2),
+        (b'{"label": null, "cls": 1}', 1),
+        (b'{"caption": {"label": 0, "cls": 1}, "cls": 1}', 1),
+    ],
+)
+def test_labels_that_differ_within_one_file_are_refused_and_equal_ones_are_one(content, label, root):
+    text(root / "test" / "nshards.txt", "1")
+    shard(root / "test" / "0.tar", {"a.png": png(1), "a.json": content})
+    if isinstance(label, str):
+        said = f"0.tar: a.json: it has the labels {label} under label and cls: keep one"
+        assert refusal(root).endswith(said)
+        return
+    (root / "test" / "1.tar").unlink(missing_ok=True)
+    data = load(root)
+    assert data.labels.tolist() == [label]
+    is_named = b"sea lion" in content
+    assert data.remarks == (["0.tar: labels that are no whole numbers are not used: a.json"] if is_named else [])
 
 
 def test_labels_that_differ_or_have_no_image_are_told(root):
