@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from cmmlib.data.image_files import SHOWN, check_utf8, images_and_rest, is_junk, left_out, some, suffixes
-from cmmlib.data.images import ImageFolder
-from cmmlib.errors import InputError, counted, why
+from cmmlib.data.images import ImageFolder, no_split
+from cmmlib.data.reading import reading
+from cmmlib.errors import InputError, counted
 from cmmlib.storage.cache import file_digests
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
+NO_NAMES = "class names are WordNet ids"
 WORDNET_ID = re.compile(r"n\d{8}")
 
 
@@ -29,21 +31,30 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
         names: of the classes, in the order of the class folders, or of images that lie directly in the folder.
 
     Raises:
-        InputError: no such folder, fewer than two class folders, no image, images without folders and names, or a name
-            that is not UTF-8.
+        InputError: no such folder, fewer than two class folders, no image, images without folders and names, a name
+            that is not UTF-8, or what may not be read.
     """
+    with reading(root):
+        chosen = _split_folder(root, split, "a folder with one folder of images a class")
+        return _sorted(root.name, chosen, names, split)
+
+
+def _split_folder(root: Path, split: str | None, wanted: str) -> Path:
     if not root.is_dir():
-        raise InputError(f"no folder {root}: give folder:PATH, a folder with one folder of images a class")
-    name, root = root.name, root / split if split else root
-    if not root.is_dir():
-        raise InputError(f"split: folder {name} has no folder {split!r}")
+        raise InputError(f"no folder {root}: give folder:PATH, {wanted}")
+    if not split or (root / split).is_dir():
+        return root / split if split else root
+    raise no_split(f"folder {root.name} has no folder", split, [folder.name for folder in _class_folders(root)])
+
+
+def _sorted(name: str, root: Path, names: list[str] | None, split: str | None) -> ImageFolder:
     folders = _class_folders(root)
     if not folders:
         return _unsorted(name, root, names, split)
     found = [images_and_rest(folder) for folder in folders]
     if len(folders) < 2 or not any(images for images, _ in found):
         rest = [path for _, rest in found for path in rest]
-        raise _no_classes(name, len(folders), sum(len(images) for images, _ in found), rest)
+        raise _no_classes(name, folders, sum(len(images) for images, _ in found), rest)
     paths = [path for images, _ in found for path in images]
     check_utf8([*folders, *paths])
     labels = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(images) for images, _ in found]))
@@ -52,28 +63,30 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
     others = [path for path in beside if path.name not in loose]
     remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
-    empty = [folder.name for folder, (images, _) in zip(folders, found, strict=True) if not images]
-    remarks += [f"class folders without an image, which stay classes: {some(empty)}"] if empty else []
-    digests = image_digests(root, paths)
-    remarks += _in_two_classes([path.relative_to(root).as_posix() for path in paths], labels.tolist(), digests)
+    remarks += _folders_within(root, folders, paths)
     spoken = [folder.name.replace("_", " ") for folder in folders]
-    return ImageFolder(name, spoken, labels, digests, root, paths, split=split, remarks=remarks)
+    return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
 
 
-def _no_classes(name: str, n_folders: int, n_images: int, rest: Sequence[Path]) -> InputError:
-    held = f"folder {name} holds {counted(n_folders, 'class folder')}, {counted(n_images, 'image')}"
-    return InputError("; ".join([f"{held}: it needs two or more class folders with images", *left_out(rest)]))
+def _no_classes(name: str, folders: Sequence[Path], n_images: int, rest: Sequence[Path]) -> InputError:
+    held = f"folder {name} holds {counted(len(folders), 'class folder')}, {counted(n_images, 'image')}"
+    needed = f"{held}: it needs two or more class folders with images"
+    if n_images and len(folders) == 1 and len(_class_folders(folders[0])) > 1:
+        needed += f"; if those in {folders[0].name} are the classes, give folder:{folders[0]}"
+    return InputError("; ".join([needed, *left_out(rest)]))
 
 
-def _in_two_classes(names: Sequence[str], labels: Sequence[int], digests: Sequence[str]) -> list[str]:
-    """A line on images that are in several classes, byte for byte, as links and copies make them; if there are any."""
-    first: dict[str, int] = {}
-    pairs = []
-    for i, digest in enumerate(digests):
-        other = first.setdefault(digest, i)
-        if labels[other] != labels[i]:
-            pairs.append(f"{names[i]} = {names[other]}")
-    return [f"images that are in more than one class, byte for byte, {len(pairs)}: {some(pairs)}"] if pairs else []
+def _folders_within(root: Path, folders: Sequence[Path], paths: Sequence[Path]) -> list[str]:
+    """A line on folders of images inside class folders, which may be the classes that are meant; if there are any."""
+    if _are_splits(folders):  # which is told, with the remedy
+        return []
+    within = sorted(folder.relative_to(root).as_posix() for folder in {path.parent for path in paths} - {*folders})
+    line = f"folders inside class folders, whose images count for the class folder, {len(within)}: {some(within)}"
+    return [f"{line} (if these are the classes, lay them side by side in one folder)"] if within else []
+
+
+def _are_splits(folders: Sequence[Path]) -> bool:
+    return {folder.name.lower() for folder in folders} <= SPLITS
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -88,12 +101,10 @@ def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
     if names:
         pairs = (f"{folder.name} = {name}" for folder, name in zip(folders[:SHOWN], names, strict=False))
         return [f"class folders and names, in order: {', '.join(pairs)}{', ...' if len(folders) > SHOWN else ''}"]
-    if {folder.name.lower() for folder in folders} <= SPLITS:
+    if _are_splits(folders):
         return [f"class folders are called {some([f.name for f in folders])}: if these are splits, give --split NAME"]
     if all(WORDNET_ID.fullmatch(folder.name) for folder in folders):
-        return [
-            f"class names are WordNet ids ({folders[0].name}): give --class-names FILE, a name a line in this order"
-        ]
+        return [f"{NO_NAMES} ({folders[0].name}): give --class-names FILE, a name a line in this order"]
     return []
 
 
@@ -101,7 +112,7 @@ def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None)
     """Images that lie directly in a folder: without labels, among classes that are named."""
     images, rest = images_and_rest(root)
     if not images:
-        raise _no_classes(name, 0, 0, rest)
+        raise _no_classes(name, [], 0, rest)
     if not names:
         raise InputError(
             f"folder {name} holds {counted(len(images), 'image')} and no class folders: "
@@ -116,12 +127,11 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
     """Every image of a folder, at any depth, without classes and labels.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: no such folder, no image in it, or what may not be read.
     """
-    folder = root / split if split else root
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}: give folder:PATH, a folder of images")
-    paths, rest = images_and_rest(folder)
+    with reading(root):
+        folder = _split_folder(root, split, "a folder of images")
+        paths, rest = images_and_rest(folder)
     if not paths:
         known = ", ".join(sorted(suffixes()))
         raise InputError("; ".join([f"folder {folder.name} holds no image ({known})", *left_out(rest)]))
@@ -135,7 +145,5 @@ def image_digests(root: Path, paths: Sequence[Path]) -> list[str]:
     Raises:
         InputError: a file that cannot be read.
     """
-    try:
+    with reading(root):
         return file_digests(root, paths)
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {why(error)}") from None

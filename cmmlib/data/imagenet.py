@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cmmlib.data.folders import load_folder
+from cmmlib.data.folders import NO_NAMES, load_folder
 from cmmlib.data.images import ImageFolder, choose_split
+from cmmlib.data.reading import reading
 from cmmlib.errors import InputError
 from cmmlib.storage.text_files import read_lines
 
@@ -29,7 +30,9 @@ def load_imagenet(root: Path, split: str | None = None) -> ImageFolder:
     """
     split = choose_split("imagenet", split, ("val", "train"))
     folder = root / "imagenet" / str(split)
-    if not folder.is_dir():
+    with reading(folder):
+        is_there = folder.is_dir()
+    if not is_there:
         raise InputError(
             f"imagenet: no folder {folder}: image-net.org hands the images out to who signs its terms; "
             "put the class folders (n01440764 to n15075141) there, or name another place with --data-root"
@@ -45,7 +48,9 @@ def load_imagenet(root: Path, split: str | None = None) -> ImageFolder:
 
     names = list(open_clip.IMAGENET_CLASSNAMES)
     told_apart = disambiguate(names, wordnet_terms(root / "imagenet", ids))
-    return replace(data, name="imagenet", classnames=names, split=split, disambiguated=told_apart)
+    remarks = [line for line in data.remarks if not line.startswith(NO_NAMES)]
+    more = {"split": split, "disambiguated": told_apart, "remarks": remarks}
+    return replace(data, name="imagenet", classnames=names, **more)
 
 
 def disambiguate(names: Sequence[str], terms: Sequence[Sequence[str]]) -> list[str]:

@@ -13,11 +13,12 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from cmmlib.data.image_files import decode
+from cmmlib.data.image_files import decode, some
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import digest
 
 Images = TypeVar("Images", bound="ImageSet")
+MOST_SPLITS = 6  # that a line names all
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,13 @@ def choose_split(name: str, asked: str | None, splits: Sequence[str]) -> str | N
     if asked is None:
         return splits[0] if splits else None
     if asked not in splits:
-        remedy = f"it has {', '.join(splits)}" if splits else "it has none, so leave it out"
-        raise InputError(f"split: {name} has no split {asked!r}: {remedy}")
+        raise no_split(f"{name} has no split", asked, splits)
     return asked
+
+
+def no_split(what: str, asked: str, there: Sequence[str]) -> InputError:
+    """The refusal of a split that is not there: what there is, and which of it differs in large letters only."""
+    listed = ", ".join(there) if len(there) <= MOST_SPLITS else some(list(there))
+    remedy = f"it has {listed}" if there else "it has none, so leave it out"
+    near = next((split for split in there if split.casefold() == asked.casefold()), None)
+    return InputError(f"split: {what} {asked!r}: {remedy}" + (f"; did you mean {near!r}?" if near else ""))

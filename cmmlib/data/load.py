@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.blazon.heraldry import Arms, blazon
 from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
+from cmmlib.data.image_files import some
 from cmmlib.data.imagenet import load_imagenet
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
+from cmmlib.data.labels import in_several_classes, without_images
 from cmmlib.data.subsets import Dataset
-from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
-from cmmlib.data.webdataset import load_webdataset
+from cmmlib.data.torchvision import ALIASES, ONE_NAME_A_CLASS, SOURCES, load_torchvision
+from cmmlib.data.webdataset import TarImages, load_webdataset
 from cmmlib.errors import InputError, counted
 from cmmlib.storage.cache import cache_folder, cached
 from cmmlib.storage.text_files import read_names, whole_number
@@ -68,9 +70,33 @@ def load_dataset(
     if len(names) != len(data.classnames):
         file = Path(str(class_names)).name
         n_names, n_classes = counted(len(names), "name"), counted(len(data.classnames), "class", "classes")
-        raise InputError(f"class_names: {file} has {n_names}, data set has {n_classes}")
+        raise InputError(f"class_names: {file} has {n_names}, data set has {n_classes}: {ONE_NAME_A_CLASS}")
     told_apart = {"disambiguated": None} if isinstance(data, ImageSet) else {}  # of the names that were replaced
     return replace(data, classnames=names, **told_apart)
+
+
+def of_labels(data: Dataset, is_whole: bool = True) -> list[str]:
+    """Lines on a data set's labels: classes without an image, images that are in several classes; none without labels.
+
+    Args:
+        is_whole: no class was left out, so labels are those that somebody wrote.
+    """
+    if data.labels is None:
+        return []
+    are_numbers = is_whole and isinstance(data, EmbeddingFile | TarImages)
+    lines = without_images(data.labels, data.classnames, are_numbers)
+    if isinstance(data, EmbeddingFile):
+        what, marks = "embeddings that are in more than one class, number for number", _row_marks(data.image_features)
+        ids = data.image_ids or [f"row {i}" for i in range(len(marks))]
+    else:
+        what, marks, ids = "images that are in more than one class, byte for byte", data.digests, data.image_ids
+    pairs = in_several_classes(data.labels, marks, ids)
+    return lines + ([f"{what}, {len(pairs)}: {some(pairs)}"] if pairs else [])
+
+
+def _row_marks(x: Float[Tensor, "N D"]) -> list[int]:
+    """A number for each row, the same for equal rows: 64 bits, so that two others share one in no file there is."""
+    return [hash(row.tobytes()) for row in x.numpy()]
 
 
 def load_images(name: str, split: str | None = None, root: Path | None = None, seed: int = 0) -> ImageSet:

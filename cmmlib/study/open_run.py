@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from cmmlib.data.embeddings import EmbeddingFile
 from cmmlib.data.image_files import some
 from cmmlib.data.images import ImageSet
-from cmmlib.data.load import load_dataset
+from cmmlib.data.labels import empty_classes
+from cmmlib.data.load import load_dataset, of_labels
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.errors import InputError
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
@@ -143,12 +145,14 @@ def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
 def _open_images(study: Study, data: ImageSet) -> Run:
     backbone = study_backbone(study)
     pool, templates = template_pool(study, data)
-    image_features, data, broken = _image_features(study, backbone, data)
+    image_features, readable, broken = _image_features(study, backbone, data)
+    emptied, data = _emptied(data, readable), readable
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
     digests |= {"answers": answers_digest(study.transcript), **published_digests(study)}
     run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
-    remarks = [*data.remarks, *odd_names(data.classnames), *odd_texts(backbone, study, templates, data.classnames)]
+    remarks = [*data.remarks, *emptied, *odd_names(data.classnames)]
+    remarks += odd_texts(backbone, study, templates, data.classnames)
     data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken, remarks)
     return Run(
         study=study,
@@ -242,6 +246,16 @@ def leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Tens
     return images[~is_broken], data.pick((~is_broken).nonzero()[:, 0].tolist()), broken
 
 
+def _emptied(before: ImageSet, after: ImageSet) -> list[str]:
+    """A line on classes of which no image can be read, where there are any."""
+    if before.labels is None or after.labels is None or len(before) == len(after):
+        return []
+    n_classes = len(before.classnames)
+    were_empty = empty_classes(before.labels, n_classes)
+    lost = [before.classnames[c] for c in empty_classes(after.labels, n_classes) if c not in were_empty]
+    return [f"classes of which no image can be read, which stay classes: {some(lost)}"] if lost else []
+
+
 def _text_features(
     backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int
 ) -> Float[Tensor, "P C D"]:
@@ -252,13 +266,13 @@ def _text_features(
 
 
 def study_data(study: Study) -> Dataset:
-    """The data of a study: its data set, its classes of them, and as many images as it asks for.
+    """The data of a study: its data set, its classes of them, and as many images as it asks for; with lines on these.
 
     Raises:
         InputError: as `load_dataset`; a list of classes that does not fit, or a k above the number of classes.
     """
     root = Path(study.data_root) if study.data_root else None
-    data = load_dataset(study.dataset, study.class_names, study.seed, study.split, root)
+    data = _with_row_ids(load_dataset(study.dataset, study.class_names, study.seed, study.split, root))
     if study.classes is not None:
         data = only_classes(data, read_classes(Path(study.classes), data.classnames))
     n_classes = len(data.classnames)
@@ -266,4 +280,12 @@ def study_data(study: Study) -> Dataset:
         raise InputError(f"worst_k: {study.worst_k} is more than the {n_classes} classes of the data set")
     if study.n_described and study.n_described > n_classes:
         raise InputError(f"n_described: {study.n_described} is more than the {n_classes} classes")
-    return draw(data, study.limit, study.seed) if study.limit else data
+    data = draw(data, study.limit, study.seed) if study.limit else data
+    return replace(data, remarks=[*data.remarks, *of_labels(data, is_whole=study.classes is None)])
+
+
+def _with_row_ids(data: Dataset) -> Dataset:
+    """Labelled embeddings without names are called by their rows in the file, also where some are left out."""
+    if not isinstance(data, EmbeddingFile) or data.labels is None or data.image_ids:
+        return data
+    return replace(data, image_ids=[f"row {i}" for i in range(len(data.labels))])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
 from cmmlib.data.image_files import by_ending, decode, files_below, formats, is_junk, suffixes
-from cmmlib.data.load import load_dataset
+from cmmlib.data.load import load_dataset, of_labels
 from cmmlib.errors import InputError
 
 
@@ -121,8 +121,10 @@ def test_links_that_lead_nowhere_are_named_and_others_followed_once(birds, tmp_p
     data = load_folder(birds)
     assert data.classnames == ["crow", "owl", "raven"]
     assert data.image_ids == ["crow/0.png", "crow/1.png", "owl/0.png", "owl/1.png", "owl/far/far.png", "raven/far.png"]
-    assert data.remarks == [
+    assert [*data.remarks, *of_labels(data)] == [
         "links that lead nowhere are left out: gone.png",
+        "folders inside class folders, whose images count for the class folder, 1: owl/far (if these are the classes, "
+        "lay them side by side in one folder)",
         "images that are in more than one class, byte for byte, 1: raven/far.png = owl/far/far.png",
     ]
 
@@ -246,18 +248,49 @@ def test_folders_that_are_splits_and_images_beside_the_class_folders_are_told(tm
     ]
 
 
+NESTED = "folders inside class folders, whose images count for the class folder"
+SIDE_BY_SIDE = "(if these are the classes, lay them side by side in one folder)"
+
+
+def test_class_folders_inside_class_folders_are_told_with_examples(tmp_path):
+    root = tmp_path / "set"
+    for value, place in enumerate(("animals/cat", "animals/dog/brown", "plants/oak", "plants/fern", "stones")):
+        (root / place).mkdir(parents=True)
+        picture(value).save(root / place / "0.png")
+    (root / "plants" / "notes").mkdir()
+    (root / "plants" / "notes" / "a.txt").write_text("")
+    data = load_folder(root)
+    assert data.classnames == ["animals", "plants", "stones"]
+    assert data.remarks == [
+        "files left out, no images that are read here: 1 .txt",
+        f"{NESTED}, 4: animals/cat, animals/dog/brown, plants/fern and 1 more {SIDE_BY_SIDE}",
+    ]
+
+
+def test_a_folder_whose_one_folder_holds_the_classes_is_refused_with_that_folder(birds):
+    root = birds.parent / "download"
+    root.mkdir()
+    birds.rename(root / "images")
+    said = refused(f"folder:{root}")
+    assert said.endswith(f"with images; if those in images are the classes, give folder:{root / 'images'}")
+    assert len(load_folder(root / "images")) == 4
+    (root / "images" / "owl").rename(root / "owls")  # two class folders: what is inside them is told
+    assert load_folder(root).remarks == [f"{NESTED}, 1: images/crow {SIDE_BY_SIDE}"]
+
+
 def test_class_folders_without_an_image_stay_classes_and_are_told(birds):
     (birds / "emu").mkdir()
     data = load_folder(birds)
-    assert (data.classnames, data.remarks) == (
+    assert (data.classnames, data.remarks, of_labels(data)) == (
         ["crow", "emu", "owl"],
-        ["class folders without an image, which stay classes: emu"],
+        [],
+        ["classes without an image, 1 of 3, which stay classes: emu"],
     )
 
 
 def test_images_that_links_put_into_two_classes_are_told(birds):
     (birds / "owl" / "up").symlink_to(birds)
-    assert load_folder(birds).remarks == [
+    assert of_labels(load_folder(birds)) == [
         "images that are in more than one class, byte for byte, 2: owl/up/crow/0.png = crow/0.png, "
         "owl/up/crow/1.png = crow/1.png"
     ]

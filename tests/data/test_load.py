@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset
+from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset, load_images
 from cmmlib.errors import InputError
 from cmmlib.functional.checks import check_embeddings
 
@@ -222,7 +222,11 @@ def test_a_file_that_disagrees_with_itself_is_refused_by_name(written, changes, 
     ("changes", "expected"),
     [
         ({"classnames": np.array(["cat", "dog", None], dtype=object)}, "object arrays"),
-        ({"labels": np.array(["a", "b", "c", "d", "e"])}, "labels holds <U1"),
+        (
+            {"labels": np.array(["a", "b", "c", "d", "e"])},
+            "labels holds <U1, which torch cannot read: save integers, each the place of a class in classnames, from 0",
+        ),
+        ({"labels": np.array([b"a", b"b", b"c", b"d", b"e"])}, "labels holds |S1, which torch cannot read: save inte"),
         ({"image_features": np.ones((5, 4), np.longdouble)}, "image_features holds float128"),
         ({"logit_scale": np.array(["high"])}, "logit_scale must be"),
         ({"logit_scale": np.array([1.0, 2.0])}, "logit_scale must be"),
@@ -295,7 +299,8 @@ def test_an_empty_line_among_names_is_refused(npz, tmp_path):
 def test_class_names_that_do_not_fit_are_refused(npz, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("cat\ndog\n")
-    assert "names.txt has 2 names, data set has 3 classes" in refusal(npz(), str(names))
+    disagree = "names.txt has 2 names, data set has 3 classes: give one name a class, in class order"
+    assert disagree in refusal(npz(), str(names))
     names.write_bytes("caf\xe9\n".encode("latin-1"))
     assert "class_names: cannot read names.txt: is not UTF-8" in refusal(npz(), str(names))
     assert "cannot read absent.txt: no such file" in refusal(npz(), str(tmp_path / "absent.txt"))
@@ -369,8 +374,24 @@ def test_the_split_of_a_folder_is_a_folder_in_it(image_folder):
     image_folder.rename(root / "val")
     data = load_dataset(f"folder:{root}", split="val")
     assert (data.name, data.split, len(data)) == ("set", "val", 10)
-    with pytest.raises(InputError, match="split: folder set has no folder 'test'"):
-        load_dataset(f"folder:{root}", split="test")
+    (root / "train").mkdir()
+    for asked, hint in (("test", ""), ("VAL", "; did you mean 'val'?")):
+        said = f"split: folder set has no folder {asked!r}: it has train, val{hint}"
+        for load in (load_dataset, load_images):
+            with pytest.raises(InputError) as error:
+                load(f"folder:{root}", split=asked)
+            assert str(error.value) == said
+
+
+def test_a_split_that_is_not_there_names_a_few_of_many_folders_or_none(tmp_path):
+    (tmp_path / "few").mkdir()
+    with pytest.raises(InputError, match=r"no folder 'val': it has none, so leave it out$"):
+        load_dataset(f"folder:{tmp_path / 'few'}", split="val")
+    for c in range(40):
+        (tmp_path / "many" / f"{c:02d}").mkdir(parents=True)
+    (tmp_path / "many" / "Val").mkdir()
+    with pytest.raises(InputError, match=r"no folder 'val': it has 00, 01, 02 and 38 more; did you mean 'Val'\?$"):
+        load_dataset(f"folder:{tmp_path / 'many'}", split="val")
 
 
 def test_what_has_no_splits_says_so(npz):
@@ -510,3 +531,31 @@ def test_a_header_with_a_key_twice_is_refused(safetensors):
 def test_metadata_that_is_no_json_is_named(safetensors, tmp_path):
     save_file({"image_features": np.ones((2, 2), np.float32)}, tmp_path / "bad.safetensors", {"classnames": "a,b,c"})
     assert "classnames in the metadata is no JSON" in refusal(f"embeddings:{tmp_path / 'bad.safetensors'}")
+
+
+@pytest.mark.parametrize("key", ["labels", "image_features", "text_features"])
+def test_numbers_in_the_metadata_are_not_passed_by(key, tmp_path):
+    tensors = {name: array for name, array in arrays().items() if array.dtype.kind in "fi" and array.ndim}
+    texts = {"classnames": json.dumps(["a", "b", "c"]), key: "[0, 1, 2, 2, 1]"}
+    del tensors[key]
+    save_file(tensors, tmp_path / "mine.safetensors", texts)
+    said = refusal(f"embeddings:{tmp_path / 'mine.safetensors'}")
+    assert said == f"mine.safetensors has {key} in its metadata, as text: save it as a tensor"
+
+
+@pytest.mark.parametrize(
+    ("scale", "looks"),
+    [
+        (0.01, "a temperature: store 1 / temperature"),
+        (0.07, "a temperature: store 1 / temperature"),
+        (4.6052, "the logarithm of it: store exp(logit_scale)"),
+        (1, None),
+        (14.3, None),
+        (100, None),
+    ],
+)
+def test_a_scale_that_looks_like_another_number_is_told(scale, looks, written):
+    data = load_dataset(written(logit_scale=np.float32(scale)))
+    (line,) = data.remarks or [None]
+    assert line is None if looks is None else line.endswith(f"logit_scale is {scale:.3g}, which looks like {looks}")
+    assert data.logit_scale == pytest.approx(scale)
