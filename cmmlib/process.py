@@ -17,7 +17,7 @@ ENDINGS = ("SIGTERM", "SIGHUP")  # what a scheduler, a closed terminal or a shut
 ELSEWHERE = "choose another place (--out, CMM_CACHE)"
 UNWRITABLE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space or {ELSEWHERE}"),
-    **dict.fromkeys((errno.EACCES, errno.EROFS, errno.EPERM), f"allow writing there or {ELSEWHERE}"),
+    **dict.fromkeys((errno.EACCES, errno.EROFS, errno.EPERM), f"allow access there or {ELSEWHERE}"),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"something else lies there: move it, or {ELSEWHERE}"),
 }
 

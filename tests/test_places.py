@@ -42,6 +42,7 @@ DELETIONS = {
     "study/made_files.py:forget_lost": (["unlink"], f"a file that the manifest says a chapter made, {RUN}"),
 }
 WRITES = {
+    "blazon/training/model.py:_add_configuration": (["write_bytes"], TEMPORARY),
     "blazon/training/model.py:_keep": (["whole_file", "write_bytes"], CACHE),
     "blazon/training/pretrain.py:_checkpoint": (["whole_file"], TRAINING),
     "blazon/training/pretrain.py:_claim": (["write_text"], "the recipe: nothing is there, or the same recipe"),

@@ -5,7 +5,6 @@ A model without weights is an error here, never a random model: open_clip only l
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from cmmlib.errors import InputError, one_line
 from cmmlib.functional.checks import LOGIT_SCALES
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG, subject_of
-from cmmlib.models.state_dicts import readable
+from cmmlib.models.state_dicts import check, readable, reason
 from cmmlib.models.strips import without_strips
 from cmmlib.storage.text_files import listed
 
@@ -91,7 +90,7 @@ class Backbone:
                 )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
             self._require_makeable()
-            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {_reason(error)}") from None
+            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {reason(error)}") from None
         return model.eval().requires_grad_(False), without_strips(preprocess)
 
     def _require_makeable(self) -> None:
@@ -104,7 +103,18 @@ class Backbone:
                 open_clip.create_model(opened, load_weights=False, pretrained_text=False)
         except Exception as error:  # torch and open_clip raise many kinds
             subject = subject_of(Path(opened.removeprefix(LOCAL_DIR)))
-            raise InputError(f"{subject} describes a model that cannot be made: {_reason(error)}") from None
+            raise InputError(f"{subject} describes a model that cannot be made: {reason(error)}") from None
+
+    def check_weights(self) -> None:
+        """Refuse a file that holds no weights which could be loaded, without loading them.
+
+        Raises:
+            InputError: it does not.
+        """
+        try:
+            check(self.checkpoint.path)
+        except InputError as error:
+            raise InputError(f"{self.checkpoint.path.name} is no checkpoint of {self.public_name}: {error}") from None
 
     @property
     def model(self) -> Any:
@@ -201,7 +211,7 @@ class Backbone:
         try:
             yield
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            raise InputError(f"backbone: {self.public_name} cannot embed: {_reason(error)}") from None
+            raise InputError(f"backbone: {self.public_name} cannot embed: {reason(error)}") from None
 
     @property
     def text_tower(self) -> Any:
@@ -270,19 +280,14 @@ def _opened(opened: str, file: Path, weights: Path) -> Iterator[tuple[str, str |
     yield opened, None
 
 
-def _reason(error: Exception) -> str:
-    """Why a model could not be made of weights, without torch's advice and colours."""
-    text = str(error)
-    if "trust_remote_code" in text:
-        return "it needs Python code that it brings, and that is not run: use another model"
-    names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
-    if names and "Missing key(s)" in text:
-        return f"its weights have other names than open_clip's, as {names[1]}: convert it"
-    if "size mismatch" in text or "width changed" in text:  # torch, and open_clip of positions
-        return (
-            f"its weights have the shapes of another architecture ({one_line(error)[:80]}): name that with --backbone"
+def _require_words(backbone: Backbone) -> None:
+    """Refuse a model with fewer words than CLIP's tokenizer, which reads its texts where it has none of its own."""
+    own, text = backbone.tokenizer.vocab_size, backbone.checkpoint.configuration["text_cfg"]
+    if text.get("vocab_size", own) < own:
+        raise InputError(
+            f"backbone: {backbone.public_name} has vocab_size {text['vocab_size']:,} and no tokenizer of its own, and "
+            f"CLIP's has {own:,} words: name its tokenizer as text_cfg.hf_tokenizer_name"
         )
-    return one_line(error)
 
 
 def load_backbone(name: str | None, pretrained: str | None, device: str = "auto", precision: str = "fp32") -> Backbone:
@@ -308,6 +313,8 @@ def load_backbone(name: str | None, pretrained: str | None, device: str = "auto"
         pretrained = pretrained or blazon_mini.TAG
     checkpoint = find_checkpoint(name, pretrained)
     backbone = Backbone(name, pretrained, checkpoint, devices, precision)
+    if checkpoint.opened.startswith(LOCAL_DIR) and checkpoint.tokenizer is None:
+        _require_words(backbone)
     if checkpoint.tokenizer or "tokenizer_kwargs" in checkpoint.configuration.get("text_cfg", {}):
         _ = backbone.tokenizer  # what is wrong with it is said now, not after the images
     return backbone

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from open_clip.hf_configs import arch_dict
 from open_clip.pretrained import _get_safe_alternatives
 
 from cmmlib.blazon.training import model as blazon_mini
+from cmmlib.data.image_files import some
 from cmmlib.errors import InputError, one_line
 from cmmlib.models import torchscript
 from cmmlib.models.configurations import (
@@ -38,6 +39,7 @@ from cmmlib.storage.text_files import read_json
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 WEIGHTS = "open_clip_pytorch_model.bin"  # of a hub's repository that names no file; open_clip prefers safetensors to it
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
+ENDINGS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}  # of weights
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -54,6 +56,7 @@ class Checkpoint:
         preprocessing: mean, std, interpolation and resize mode that the weights were trained with, where the
             configuration does not say them itself.
         tokenizer: folder or hub name of a Hugging Face tokenizer; None for CLIP's own.
+        remarks: lines for whoever runs a study: what lies there and is not read.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class Checkpoint:
     quick_gelu: bool = field(default=False, repr=False)
     preprocessing: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     tokenizer: str | None = field(default=None, repr=False, compare=False)
+    remarks: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 def find_checkpoint(name: str, pretrained: str | None) -> Checkpoint:
@@ -100,7 +104,14 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
     if tokenizer == str(folder):
         files += [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     content = digest(file_digests(folder, files))
-    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, tokenizer=tokenizer)
+    found = Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, tokenizer=tokenizer)
+    return replace(found, remarks=_other_weights(Path(weights)))
+
+
+def _other_weights(weights: Path) -> tuple[str, ...]:
+    """A line where other files of weights lie beside the one that is read."""
+    others = sorted(path.name for path in weights.parent.iterdir() if path.suffix in ENDINGS and path != weights)
+    return (f"weights of {weights.name} are read, others beside it are not: {some(others)}",) if others else ()
 
 
 def _tokenizer(configuration: dict[str, Any], name: str, folder: Path | None = None) -> str | None:

@@ -5,10 +5,11 @@ Only tensors and plain values are read (`weights_only`): a checkpoint that holds
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, one_line, tell
 from cmmlib.models import torchscript
 
 # Where programs put the weights, those that were averaged over training first.
-PLACES = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module")
+AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
+PLACES = (*AVERAGED, "state_dict", "model_state_dict", "model", "module")
 # What a number of numpy is made of in a pickle, as in an accuracy that was saved beside the weights.
 NUMPY_SCALARS: list[Any] = [np.float64(0).__reduce__()[0], np.dtype]
 NUMPY_SCALARS += [type(np.dtype(kind)) for kind in ("f8", "f4", "i8")]
+QUANTISED = ("int8", "uint8", "bool", "i8", "u8", "f8", "float8", "qint", "quint")  # number formats
 DAMAGED = "it is cut off or damaged, or no file of weights: copy or fetch it again"
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of data-parallel, compiled and Lightning models
 
@@ -38,7 +41,6 @@ def readable(weights: Path) -> Iterator[Path]:
     Raises:
         InputError: a checkpoint with Python objects in it, without weights, or damaged.
     """
-    _refuse_texts(weights)
     found = _unwrapped(weights)
     if found is None:
         yield weights
@@ -49,8 +51,20 @@ def readable(weights: Path) -> Iterator[Path]:
         yield copy
 
 
+def check(weights: Path) -> None:
+    """Refuse a file that `readable` refuses, at little cost.
+
+    Raises:
+        InputError: as `readable`.
+    """
+    _refuse_texts(weights)
+    if not torchscript.is_archive(weights):
+        _unwrapped(weights)
+
+
 def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
     """Weights that open_clip would not find in the file; None where it would."""
+    _refuse_texts(weights)
     if weights.suffix == ".safetensors":
         _check_safetensors(weights)
         return None
@@ -67,8 +81,38 @@ def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
                 "save the weights alone, torch.save(model.state_dict(), FILE)"
             ) from None
         raise InputError(f"{DAMAGED} ({one_line(error)[:80]})") from None
+    _tell_what_is_left_out(weights, stored)
     found = state_dict(stored)
+    _require_floats((name, str(tensor.dtype), tensor.ndim) for name, tensor in found.items())
     return None if found is stored else found
+
+
+def _tell_what_is_left_out(weights: Path, stored: Any) -> None:
+    """A line on a file with several sets of weights: which of them is read."""
+    if not isinstance(stored, Mapping):
+        return
+    sets = [key for key, value in stored.items() if isinstance(value, Mapping) and _has_tensors(value)]
+    used = _place(stored)
+    others = [str(key) for key in sets if key != used]
+    if others:
+        read = "those beside them" if used is None else used
+        tell(f"{weights.name} holds several sets of weights: {read} are read, and {', '.join(others)} are not")
+
+
+def _has_tensors(stored: Mapping) -> bool:
+    return any(isinstance(value, Tensor) for value in stored.values())
+
+
+def _place(stored: Mapping) -> str | None:
+    """Under which name a checkpoint has its weights; None where they are not nested."""
+    return next((key for key in PLACES if isinstance(stored.get(key), Mapping)), None)
+
+
+def _require_floats(matrices: Iterable[tuple[str, str, int]]) -> None:
+    """Refuse quantised weights, whose scales a plain load would not apply: names, number formats, dimensions."""
+    for name, number, n_dimensions in matrices:
+        if n_dimensions > 1 and number.lower().removeprefix("torch.").startswith(QUANTISED):
+            raise InputError(f"{name} holds {number}: quantised weights are not read, save them in float16 or float32")
 
 
 def _refuse_texts(weights: Path) -> None:
@@ -89,8 +133,9 @@ def _refuse_texts(weights: Path) -> None:
 
 def _check_safetensors(weights: Path) -> None:
     try:
-        with safe_open(weights, "pt"):
-            pass
+        with safe_open(weights, "pt") as opened:
+            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  # it is no mapping
+            _require_floats((name, part.get_dtype(), len(part.get_shape())) for name, part in parts.items())
     except SafetensorError as error:
         raise InputError(f"{DAMAGED} ({one_line(error)[:80]})") from None
 
@@ -103,13 +148,34 @@ def state_dict(stored: Any) -> dict[str, Tensor]:
     """
     if not isinstance(stored, Mapping):
         raise InputError(f"it holds {type(stored).__name__}, expected a state dict of weights")
-    place = next((key for key in PLACES if isinstance(stored.get(key), Mapping)), None)
+    place = _place(stored)
     if place is not None:
         return state_dict(stored[place])
     tensors = {str(name): value for name, value in stored.items() if isinstance(value, Tensor)}
     if not tensors:
         raise InputError(f"it holds no weights: it has {', '.join(map(str, stored))[:80] or 'nothing'}")
+    if 0 < sum(name.startswith(PREFIXES[0]) for name in tensors) < len(tensors):  # open_clip would cut all names
+        raise InputError(f"some of its weights' names begin with {PREFIXES[0]} and others do not: save one set alone")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             return state_dict({name.removeprefix(prefix): value for name, value in tensors.items()})
     return stored if len(tensors) == len(stored) else tensors  # type: ignore[return-value]
+
+
+def reason(error: Exception) -> str:
+    """Why a model could not be made of weights, without torch's advice and colours."""
+    text = str(error)
+    if "trust_remote_code" in text:
+        return "it needs Python code that it brings, and that is not run: use another model"
+    names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
+    if names and "Missing key(s)" in text:
+        return f"its weights have other names than open_clip's, as {names[1]}: convert it"
+    missing = re.search(r"Missing key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
+    for what, found in (("have", names), ("lack", missing)):
+        if found:
+            return f"its weights {what} {found[1]}, as those of another architecture: name that with --backbone"
+    if "size mismatch" in text or "width changed" in text:  # torch, and open_clip of positions
+        return (
+            f"its weights have the shapes of another architecture ({one_line(error)[:80]}): name that with --backbone"
+        )
+    return one_line(error)

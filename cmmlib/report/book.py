@@ -22,6 +22,7 @@ from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebo
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
+from cmmlib.storage.network import repository_url
 from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.run_files import MANIFEST, read_run
 from cmmlib.study.study import file_fields
@@ -145,7 +146,7 @@ def _newest_run() -> Path:
 def _build_stamp(folders: Sequence[Path]) -> str:
     pages = [p for p in sorted(source("book").rglob("*")) if p.is_file()]
     files = [*pages, source("_config.yml"), *(p for f in folders for p in sorted(f.rglob("*")) if p.is_file())]
-    return digest(file_digests(source("book"), files), os.environ.get("CMM_REPOSITORY_URL", ""))
+    return digest(file_digests(source("book"), files), repository_url())
 
 
 def _quoted(results: Mapping[str, Any], run: Path) -> dict[str, str]:
@@ -248,7 +249,7 @@ def _buttons(notebook: str) -> str:
     """Where a chapter's notebook can be had: a file and, where a repository on GitHub is known, Colab and Binder."""
     files = {"This chapter as a notebook": notebook, "all chapters": student_notebooks.ARCHIVE}
     ways = [f"{{download}}`{text} </{STUDENTS}/{file}>`" for text, file in files.items()]
-    url = os.environ.get("CMM_REPOSITORY_URL", "").rstrip("/").removesuffix(".git")
+    url = repository_url().rstrip("/").removesuffix(".git")
     found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
     if found:
         colab = f"https://colab.research.google.com/github/{found[1]}/blob/{BRANCH}/{notebook}"
@@ -261,7 +262,7 @@ def _configuration() -> dict[str, Any]:
     import yaml
 
     config = yaml.safe_load(source("_config.yml").read_text("utf-8"))
-    url = os.environ.get("CMM_REPOSITORY_URL", "")
+    url = repository_url()
     if url:
         config["repository"] = {"url": url, "branch": "main"}
         config.setdefault("html", {})["use_repository_button"] = True

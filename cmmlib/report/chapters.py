@@ -246,6 +246,7 @@ def plan(study: Study, only: str | None = None) -> str:
 
         backbone = study_backbone(study)
         lines += of_precision(study, backbone)
+        backbone.check_weights()
         _, templates = template_pool(study, data)
         lines += odd_texts(backbone, study, templates, data.classnames)
         n_missing = missing(backbone, data, study.storage)

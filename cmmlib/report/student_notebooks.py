@@ -9,20 +9,23 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from cmmlib.data.image_files import is_junk
-from cmmlib.errors import InputError, why
+from cmmlib.errors import InputError, tell, why
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import SETUP, read_notebook, source
+from cmmlib.report.chapters import SETUP, belongs, read_notebook, source
+from cmmlib.report.chapters import chapters as all_chapters
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
+from cmmlib.storage.network import repository_url
 from cmmlib.study.made_files import require_whole
+from cmmlib.study.run import is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study, file_fields
 
@@ -56,7 +59,17 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
         for chapter in chapters:
             _write_chapter(chapter, folder / SOLUTIONS, {**fields, **_places(fields, copies, f"../{DATA}")})
             _write_chapter(chapter, folder, {**fields, **_places(fields, copies, DATA)}, answers=False)
-        return _zipped(folder)
+        archive = _zipped(folder)
+    _tell_missing(fields["dataset"], {chapter.name for chapter in chapters})
+    return archive
+
+
+def _tell_missing(dataset: str, there: Collection[str]) -> None:
+    """A line on the chapters that the run could have and has not."""
+    known = {"blazon": is_blazon(dataset)}
+    missing = [path.stem for path in all_chapters() if path.name not in there and belongs(path, known)]
+    if missing:
+        tell(f"chapters that did not run are not among the notebooks: {', '.join(missing)}")
 
 
 def _write_chapter(chapter: Path, place: Path, values: Mapping[str, Any], answers: bool = True) -> None:
@@ -150,14 +163,14 @@ def _runnable(cells: list[Any], name: str, values: Mapping[str, Any], chapters: 
 
 
 def _with_address(cell: Any) -> Any:
-    address = os.environ.get("CMM_REPOSITORY_URL", "")
+    address = repository_url()
     cell.source = cell.source.replace('repository = ""', f"repository = {address!r}".replace("'", '"'))
     return cell
 
 
 def _linked(text: str, chapters: set[str]) -> str:
     """Links to other chapters stay; pages of the book are named, and linked where a repository is known."""
-    address = os.environ.get("CMM_REPOSITORY_URL", "").rstrip("/").removesuffix(".git")
+    address = repository_url().rstrip("/").removesuffix(".git")
 
     def link(found: re.Match[str]) -> str:
         if found[2] in chapters:

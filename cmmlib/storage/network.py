@@ -1,12 +1,39 @@
-"""Whether a host answers: asked once and briefly, before anything is downloaded from it."""
+"""Addresses: whether a host answers, asked once and briefly before anything is downloaded from it; and what of an
+address nobody else should read."""
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from urllib.parse import urlsplit
+
+from cmmlib.errors import InputError
 
 SECONDS = 3
+REPOSITORY = "CMM_REPOSITORY_URL"
+
+
+def has_secrets(url: str) -> bool:
+    """Whether an address has parts in which keys and passwords are given: a user, a query, a fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "@" in url
+    return bool("@" in parts.netloc or parts.query or parts.fragment)
+
+
+def repository_url() -> str:
+    """The address of the repository that the environment names for the book and the notebooks, or an empty text.
+
+    Raises:
+        InputError: it has a part that may be a key, which would be written into both.
+    """
+    url = os.environ.get(REPOSITORY, "")
+    if has_secrets(url):
+        raise InputError(f"{REPOSITORY}: a user, a password or a query would stand in the book: leave it out")
+    return url
 
 
 def host_responds(url: str) -> bool:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError
+from cmmlib.storage.network import has_secrets
 from cmmlib.storage.text_files import listed
 from cmmlib.texts.templates import BASE_TEMPLATE, flaw
 
@@ -189,6 +190,17 @@ class Study(BaseModel):
     @classmethod
     def _absolute_unless_fetched(cls, value: str | None) -> str | None:
         return value if value in (None, FETCH) else str(_resolved(value))
+
+    @field_validator("llm_base_url")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        """It is written into the run, its notebooks and its book."""
+        if value is not None and has_secrets(value):
+            raise ValueError(
+                "an address with a user, a password, a query or a fragment would be written into the run's files: "
+                "leave that out, and give the key in the environment, as in OPENAI_API_KEY"
+            )
+        return value
 
     @field_validator("compare_with")
     @classmethod

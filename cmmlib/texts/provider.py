@@ -6,6 +6,7 @@ repeated here, since some of them quote the key, and of an address only scheme, 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from cmmlib.texts.sending import Sending, complete_within, load_litellm, shown
 
 ANSWER_TOKENS = 1200
 MOST_TOKENS = 10**9  # of an answer; a server that says more says nothing
+LEAST_KEY = 8  # characters
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSW", re.IGNORECASE)  # in the name of a variable of the environment
 PASSING = ("RateLimitError", "Timeout", "APIConnectionError", "InternalServerError", "ServiceUnavailableError")
 REFUSED = {
     "AuthenticationError": "the key was refused or is missing: set the provider's variable, as in OPENAI_API_KEY",
@@ -128,11 +131,11 @@ class Provider:
             if as_json and _refuses_json(error):
                 self.asks_for_json = False
             elif (answer := _unread(error, sending)) is not None:
-                return answer
+                return _without_key(answer)
             else:
                 self._fail(error, sending)
         else:
-            return _reply(response)
+            return _without_key(_reply(response))
         return self.ask(question, count)
 
     def leave(self) -> None:
@@ -245,6 +248,18 @@ def _asked_wait(error: Exception) -> float | None:
     except (ValueError, TypeError):
         return None
     return wait if wait > 0 else None
+
+
+def _without_key(reply: Reply) -> Reply:
+    """The same: answers are recorded, and shown in books, so one that repeats a key of the environment is none.
+
+    Raises:
+        NoText: it does.
+    """
+    named = (value.strip() for name, value in os.environ.items() if _SECRET.search(name))
+    if any(len(value) >= LEAST_KEY and value in reply.text for value in named):
+        raise NoText("the answer repeats a key of the environment, and is not recorded")
+    return reply
 
 
 def _reply(response: Any) -> Reply:

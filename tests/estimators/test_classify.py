@@ -352,7 +352,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(matched, wor
     monkeypatch.setattr("cmmlib.storage.text_files.tempfile.TemporaryFile", read_only)
     monkeypatch.setattr("cmmlib.study.classify.new_images", lambda *_: pytest.fail("begun"))
     refused = cmm("classify", matched, "--images", "folder:any", "--out", "new/deep/table.csv")
-    line = f"cmm: read-only file system ({work}): allow writing there or choose another place (--out, CMM_CACHE)\n"
+    line = f"cmm: read-only file system ({work}): allow access there or choose another place (--out, CMM_CACHE)\n"
     assert (refused.code, refused.out, refused.err) == (2, "", line)
 
 

@@ -234,7 +234,7 @@ def test_weights_that_do_not_fit_are_one_line_that_says_why(tmp_path, tiny_clip,
         save_file(weights, file) if kind == ".safetensors" else torch.save(weights, file)
     message = refused_model(tiny_architecture, str(file))
     assert f"{file.name} is no checkpoint of tiny-untrained" in message
-    expected = {"missing": "Missing key(s)", "extra": "Unexpected key(s)", "shape": "size mismatch for visual.proj"}
+    expected = {"missing": "its weights lack", "extra": "its weights have", "shape": "size mismatch for visual.proj"}
     assert expected[damage] in message
 
 
@@ -689,11 +689,14 @@ def test_open_clips_own_configurations_are_let_through(tmp_path):
     assert len(names) > 100
 
 
-def test_a_model_that_lacks_the_tokenizers_words_is_told_in_one_line(tmp_path):
-    backbone = load_backbone(
-        f"local-dir:{write_clip(tmp_path / 'few-words-untrained', text={'vocab_size': 100})}", None
-    )
-    assert refusal(encode_texts, backbone, TEXTS).startswith("backbone: local-dir:few-words-untrained cannot embed: ")
+def test_what_a_model_raises_is_told_in_one_line(tiny_clip, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory:\nTried to allocate 9 GiB")
+
+    backbone = load_backbone(f"local-dir:{tiny_clip}", None)
+    monkeypatch.setattr(backbone.model, "encode_image", fail)
+    said = refusal(backbone.encode_images, torch.zeros(1, 3, 32, 32))
+    assert said == f"backbone: local-dir:{tiny_clip.name} cannot embed: out of memory: Tried to allocate 9 GiB"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1000.0])
@@ -864,3 +867,86 @@ def test_a_header_whose_length_reads_like_json_is_no_text(tiny_clip, tiny_archit
     )
     tokens = own.tokenizer(["a cat"])
     assert torch.equal(other.encode_tokens(tokens), own.encode_tokens(tokens))
+
+
+# ---------------------------------------------------------------- what of a file, or a folder, is read
+
+
+@pytest.mark.parametrize(
+    ("places", "used"),
+    [
+        (("model", "model_ema"), "model_ema"),
+        (("ema_state_dict", "state_dict"), "ema_state_dict"),
+        (("state_dict", "teacher"), "state_dict"),
+    ],
+)
+def test_of_several_sets_of_weights_the_line_says_which_is_read(
+    places, used, tiny_clip, tiny_architecture, tmp_path, capsys
+):
+    right = load_file(tiny_clip / WEIGHTS)
+    wrong = {name: torch.zeros_like(tensor) for name, tensor in right.items()}
+    stored = {place: right if place == used else wrong for place in places}
+    torch.save({**stored, "epoch": 1, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}, tmp_path / "w.pt")
+    read = load_backbone(tiny_architecture, str(tmp_path / "w.pt")).model.state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in right.items())
+    (other,) = set(places) - {used}
+    said = f"w.pt holds several sets of weights: {used} are read, and {other} are not\n"
+    assert capsys.readouterr().err == said
+
+
+def test_one_set_of_weights_needs_no_line(tiny_clip, tiny_architecture, tmp_path, capsys):
+    torch.save({"state_dict": load_file(tiny_clip / WEIGHTS), "epoch": 1, "arguments": {"lr": 1}}, tmp_path / "w.pt")
+    _ = load_backbone(tiny_architecture, str(tmp_path / "w.pt")).model
+    assert capsys.readouterr().err == ""
+
+
+def test_other_weights_in_the_folder_are_named(tiny_clip, tmp_path):
+    folder = shutil.copytree(tiny_clip, tmp_path / "two-untrained")
+    assert load_backbone(f"local-dir:{folder}", None).checkpoint.remarks == ()
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"other")
+    (folder / "README.md").write_text("a text")
+    (remark,) = load_backbone(f"local-dir:{folder}", None).checkpoint.remarks
+    assert remark == f"weights of {WEIGHTS} are read, others beside it are not: open_clip_pytorch_model.bin"
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize("number", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_quantised_weights_are_not_taken_for_floats(number, name, tiny_clip, tiny_architecture, tmp_path):
+    weights = load_file(tiny_clip / WEIGHTS)
+    weights["visual.proj"] = (10 * weights["visual.proj"]).to(number)
+    file = tmp_path / name
+    torch.save(weights, file) if name == "w.pt" else save_file(weights, file)
+    said = refused_model(tiny_architecture, str(file))
+    assert "visual.proj holds" in said
+    assert "quantised weights are not read" in said
+
+
+def test_half_precision_and_counters_are_no_quantised_weights(tiny_clip, tiny_architecture, tmp_path):
+    weights = {name: tensor.half() for name, tensor in load_file(tiny_clip / WEIGHTS).items()}
+    torch.save({"state_dict": weights, "steps": torch.ones(1, dtype=torch.uint8)}, tmp_path / "w.pt")
+    assert load_backbone(tiny_architecture, str(tmp_path / "w.pt")).model.visual.proj.dtype == torch.float32
+
+
+def test_names_with_and_without_a_prefix_are_not_cut(tiny_clip, tiny_architecture, tmp_path):
+    weights = load_file(tiny_clip / WEIGHTS)
+    torch.save({**prefixed("module.", weights), **weights}, tmp_path / "w.pt")
+    message = refused_model(tiny_architecture, str(tmp_path / "w.pt"))
+    assert "names begin with module. and others do not" in message
+
+
+def test_a_model_of_few_words_needs_a_tokenizer_of_its_own(tmp_path):
+    folder = write_clip(tmp_path / "few-untrained", text={"vocab_size": 4014})
+    said = refusal(load_backbone, f"local-dir:{folder}", None)
+    assert "has vocab_size 4,014 and no tokenizer of its own, and CLIP's has 49,408 words" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"import os\n", b"version https://git-lfs.github.com/spec/v1\n", b"\0" * 99])
+def test_a_dry_run_refuses_what_are_no_weights(content, tiny_architecture, tmp_path):
+    backbone = load_backbone(tiny_architecture, str(write(tmp_path / "w.pt", content)))
+    said = refusal(backbone.check_weights)
+    assert said == refused_model(tiny_architecture, str(tmp_path / "w.pt"))
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

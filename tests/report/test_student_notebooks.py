@@ -158,6 +158,14 @@ def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(
     assert mine.read_text() == "mine"
 
 
+def test_chapters_that_did_not_run_are_told(labelled, changed, tmp_path):
+    """`changed` ran chapter 1 alone."""
+    data = next(changed.parents[1].glob("*.npz"))
+    said = cmm("notebooks", changed, "--out", tmp_path / "course", "--data", data)
+    told = "chapters that did not run are not among the notebooks: 00_real_clip, 02_cmm, 03_enrichment, "
+    assert (said.code, told in said.err) == (0, True), said.err
+
+
 @pytest.mark.parametrize("damage", ["", "{", None])
 def test_a_run_with_a_damaged_chapter_is_refused_with_the_command_that_heals_it(damage, labelled, tmp_path):
     run = shutil.copytree(labelled, tmp_path / labelled.name)

@@ -9,7 +9,8 @@ from threading import Thread
 
 import pytest
 
-from cmmlib.storage.network import host_responds
+from cmmlib.errors import InputError
+from cmmlib.storage.network import has_secrets, host_responds, repository_url
 
 
 @contextmanager
@@ -51,3 +52,27 @@ NOBODY = ("http://127.0.0.1:x", "http://a b", "http://127.0.0.1:99999", "http://
 @pytest.mark.parametrize("address", [*NO_WEB, *NOBODY, "http://" + "a" * 300])
 def test_what_is_no_address_does_not_respond(address):
     assert not host_responds(address)
+
+
+ADDRESSES = {
+    "https://example.org/us/book": False,
+    "http://127.0.0.1:8000/v1": False,
+    "http://[::1]:8000/v1": False,
+    "https://user:secret@example.org/v1": True,
+    "https://token@example.org": True,
+    "http://example.org/v1?api_key=secret": True,
+    "http://example.org/v1#secret": True,
+    "http://[broken@host/": True,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_what_may_be_a_key_in_an_address(address, monkeypatch):
+    assert has_secrets(address) == ADDRESSES[address]
+    monkeypatch.setenv("CMM_REPOSITORY_URL", address)
+    if ADDRESSES[address]:
+        with pytest.raises(InputError, match=r"^CMM_REPOSITORY_URL: a user, a password or a query would stand"):
+            repository_url()
+    else:
+        assert repository_url() == address

@@ -246,3 +246,21 @@ def test_a_price_is_required_only_where_it_is_asked_for():
     Provider("ollama/any").require_price()  # costs nothing
     with pytest.raises(InputError, match=r"^max_cost: litellm knows no price of openai/any, .*: give --max-requests$"):
         Provider("openai/any").require_price()
+
+
+# ---------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "MY_TOKEN", "DATABASE_PASSWORD"])
+def test_an_answer_that_repeats_a_key_of_the_environment_is_no_answer(name, server, monkeypatch):
+    monkeypatch.setenv(name, "s3cr3t-0123456789")
+    server.always = Reply(chat(json.dumps({"descriptions": ["The key is Bearer s3cr3t-0123456789.", "b.", "c."]})))
+    with pytest.raises(NoText, match=r"^the answer repeats a key of the environment, and is not recorded$"):
+        Provider(MODEL, server.url).ask(QUESTION, Counted())
+
+
+@pytest.mark.parametrize(("name", "value"), [("EDITOR", "A lion stands"), ("SHORT_KEY", "lion")])
+def test_other_words_of_the_environment_may_stand_in_an_answer(name, value, server, monkeypatch):
+    monkeypatch.setenv(name, value)
+    server.always = good("lion")
+    assert "lion" in Provider(MODEL, server.url).ask(QUESTION, Counted()).text

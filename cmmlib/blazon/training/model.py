@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 import warnings
 import zlib
 from contextlib import suppress
@@ -57,17 +58,28 @@ def register() -> str:
     The configuration and the tokenizer's merges are written to the cache folder. open_clip has no public way to add a
     tag, so its registry of tags gets entries.
     """
-    import open_clip
     from open_clip.pretrained import _PRETRAINED
 
     folder = cache_folder() / NAME
     merges = folder / f"merges-{MERGES}.txt.gz"
     _keep(merges, _merges())
-    config = folder / f"{NAME}.json"
-    _keep(config, json.dumps(configuration(str(merges))).encode())
-    open_clip.add_model_config(config)
+    _add_configuration(folder / f"{NAME}.json", json.dumps(configuration(str(merges))).encode())
     _PRETRAINED[NAME] = {tag: {"file": str(file), **PREPROCESS} for tag, file in weights().items()}
     return NAME
+
+
+def _add_configuration(path: Path, content: bytes) -> None:
+    """Make it known to open_clip, which reads a file: of the cache, or where that may only be read a passing one."""
+    import open_clip
+
+    try:
+        _keep(path, content)
+        open_clip.add_model_config(path)
+    except OSError:
+        with tempfile.TemporaryDirectory() as folder:
+            passing = Path(folder) / path.name
+            passing.write_bytes(content)
+            open_clip.add_model_config(passing)
 
 
 def tokenizer():
