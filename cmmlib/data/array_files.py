@@ -40,8 +40,6 @@ def read_arrays(path: Path) -> dict[str, Any]:
         except Exception as error:  # zipfile, zlib, numpy and safetensors raise a dozen kinds for a damaged file
             if refused(error):
                 raise
-            if "Object arrays" in str(error):
-                raise InputError(f"{path.name} holds object arrays, which are not read: save plain arrays") from None
             damaged = f"{path.name} cannot be read as {path.suffix}: damaged, or another format"
             raise InputError(f"{damaged}: {FETCH_AGAIN}, or save it anew") from None
 
@@ -58,7 +56,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         arrays = {}
         for key, name in zip(keys, archive.namelist(), strict=True):
             with archive.open(name) as member:
-                arrays[key] = _read_member(member)
+                arrays[key] = _read_member(member, f"{path.name}: {key}")
                 if member.read(1):
                     raise InputError(f"{path.name}: {key} has bytes after its array: save one array as {key}, no more")
     return arrays
@@ -72,10 +70,15 @@ def _is_one_file(archive: zipfile.ZipFile, path: Path) -> bool:
     return at_end and min((member.header_offset for member in archive.infolist()), default=0) == 0
 
 
-def _read_member(member: IO[bytes]) -> Any:
+def _read_member(member: IO[bytes], name: str) -> Any:
     if member.peek(len(NPY))[: len(NPY)] != NPY:  # type: ignore[attr-defined]
         return member.read()
-    return np.lib.format.read_array(member, allow_pickle=False)
+    try:
+        return np.lib.format.read_array(member, allow_pickle=False)
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise InputError(f"{name} holds Python objects, and object arrays are not read: save texts or numbers") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
