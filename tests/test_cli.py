@@ -222,6 +222,16 @@ def test_a_dry_run_says_what_is_missing_and_writes_no_run(inputs, work, own_cach
     assert left_behind(work, own_cache) == []
 
 
+def test_a_dry_run_names_weights_that_are_not_read_and_refuses_what_are_none(inputs, tiny_clip, tmp_path):
+    folder = shutil.copytree(tiny_clip, tmp_path / "two-untrained")
+    flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{folder}", "--dry-run"]
+    (folder / "open_clip_pytorch_model.bin").write_text("other")
+    assert "others beside it are not: open_clip_pytorch_model.bin\n" in cmm("run", *flags).out
+    (folder / "open_clip_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    said = cmm("run", *flags)
+    assert (said.code, "pointer of Git LFS" in said.err) == (2, True)
+
+
 def test_one_is_counted_as_one(tiny_clip, tmp_path):
     root = tmp_path / "images"
     for name in ("cat", "dog"):
@@ -249,7 +259,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(where, inputs, work, ow
     monkeypatch.setattr(*where, full)
     said = cmm("run", "--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny")
     assert (said.code, said.out) == (2, "")
-    assert "no space left on device" in one_line(said.err)
+    assert "no space left on device" in one_line(said.err.splitlines(keepends=True)[-1])  # behind remarks on the data
     halves = [path for root in (work, own_cache) for path in root.rglob(".*") if path.is_file()]
     assert halves == []
     assert list((work / "runs").rglob("*.ipynb")) == []

@@ -95,11 +95,11 @@ def run_study(study: Study, only: str | None = None) -> Path:
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.report.cost import Cost
     from cmmlib.report.kernels import end_orphans
-    from cmmlib.study.open_run import of_precision, open_run
+    from cmmlib.study.open_run import of_model, open_run
 
     run = open_run(study)
     for remark in (
-        *of_precision(study, run.backbone),
+        *of_model(study, run.backbone),
         *run.facts["data"]["remarks"],
         *_of_broken(run.facts["data"].get("broken", [])),
         *filter(None, [Cost.of(run.image_features, run.text_features).warning()]),
@@ -219,7 +219,7 @@ def plan(study: Study, only: str | None = None) -> str:
         check_precision,
         odd_names,
         odd_texts,
-        of_precision,
+        of_model,
         published_digests,
         study_backbone,
         study_data,
@@ -245,7 +245,7 @@ def plan(study: Study, only: str | None = None) -> str:
         from cmmlib.models.embed import missing
 
         backbone = study_backbone(study)
-        lines += of_precision(study, backbone)
+        lines += of_model(study, backbone)
         backbone.check_weights()
         _, templates = template_pool(study, data)
         lines += odd_texts(backbone, study, templates, data.classnames)

@@ -70,10 +70,12 @@ def check_precision(study: Study) -> None:
         raise InputError(f"analysis_precision: {NO_BF16}: leave it out")
 
 
-def of_precision(study: Study, backbone: Backbone | None) -> list[str]:
-    """A line on a model that runs in bfloat16 on a processor that has none."""
-    slow = study.precision == "bf16" and backbone is not None and backbone.device.type == "cpu"
-    return [f"precision: {NO_BF16}"] if slow and not has_native_bf16() else []
+def of_model(study: Study, backbone: Backbone | None) -> list[str]:
+    """Lines on weights that lie beside the model's, and on one that runs in bfloat16 on a processor that has none."""
+    if backbone is None:
+        return []
+    slow = study.precision == "bf16" and backbone.device.type == "cpu" and not has_native_bf16()
+    return [*backbone.checkpoint.remarks, *([f"precision: {NO_BF16}"] if slow else [])]
 
 
 def published_digests(study: Study) -> dict[str, Any]:

@@ -253,7 +253,7 @@ INPUTS = {
     "unknown images": (["{file}", "--images", "imagenot"], "unknown data set 'imagenot'"),
     "no folder": (["{file}", "--images", "folder:nowhere"], "nowhere: give folder:PATH, a folder of images"),
     "an empty folder": (["{file}", "--images", "folder:empty"], "folder empty holds no image"),
-    "no split": (["{file}", "--images", "folder:.", "--split", "val"], "val: give folder:PATH"),
+    "no split": (["{file}", "--images", "folder:.", "--split", "val"], "has no folder 'val'"),
     "a split of embeddings": (
         ["{file}", "--images", "{data}", "--split", "val"],
         "split: --split has no say over embeddings:FILE",
