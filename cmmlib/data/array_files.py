@@ -78,7 +78,7 @@ def _read_member(member: IO[bytes], name: str) -> Any:
     except ValueError as error:
         if "Object arrays" not in str(error):
             raise
-        raise InputError(f"{name} holds Python objects, and object arrays are not read: save texts or numbers") from None
+        raise InputError(f"{name} holds Python objects; object arrays are not read: save texts or numbers") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -221,8 +221,8 @@ def test_a_file_that_disagrees_with_itself_is_refused_by_name(written, changes, 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"classnames": np.array(["cat", "dog", None], dtype=object)}, "classnames holds Python objects, and object arr"),
-        ({"labels": np.array([0, 1, 2, 2, None], dtype=object)}, "labels holds Python objects, and object arrays are"),
+        ({"classnames": np.array(["cat", "dog", None], dtype=object)}, "classnames holds Python objects; object arr"),
+        ({"labels": np.array([0, 1, 2, 2, None], dtype=object)}, "labels holds Python objects; object arrays are"),
         (
             {"labels": np.array(["a", "b", "c", "d", "e"])},
             "labels holds <U1, which torch cannot read: save integers, each the place of a class in classnames, from 0",
