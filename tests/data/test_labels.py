@@ -13,7 +13,7 @@ from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study
 from cmmlib.data import torchvision
-from cmmlib.data.load import load_blazon, load_dataset, of_labels
+from cmmlib.data.load import load_dataset
 from cmmlib.study.open_run import open_run, study_data
 
 ONE = "labels count from 0: do these begin at 1?"
@@ -90,7 +90,6 @@ def test_classes_of_published_sets_without_an_image_are_told(tmp_path, monkeypat
 def test_the_embedded_world_has_nothing_to_tell(tmp_path):
     assert told("blazon") == told("blazon", limit=1) == []
     assert told("blazon", classes=listed(tmp_path / "c.txt", 3, 7, 110)) == []
-    assert of_labels(load_blazon("7", seed=1)) == []
 
 
 @pytest.mark.parametrize(("labels", "is_asked"), [([1, 3, 2, 2, 1], True), ([0, 3, 1, 2, 1], False)])
