@@ -91,6 +91,20 @@ def test_a_part_of_a_web_data_set_that_may_not_be_read_is_named(part, tmp_path, 
     assert said.endswith(": permission denied")
 
 
+@pytest.mark.parametrize("part", ["", "test"])
+def test_a_folder_of_shards_that_may_be_entered_and_not_listed_is_named(part, tmp_path, monkeypatch):
+    root = web_data_set(tmp_path / "wds")
+
+    def refuse(path=".", list_of=os.listdir, *_):
+        if Path(os.fsdecode(path)) == root / part:
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return list_of(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path=".", call=os.scandir: refuse(path, call))
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert refusal(load_dataset, f"wds:{root}") == denied(root / part)
+
+
 def test_a_shard_that_may_no_longer_be_read_is_named_with_the_image(tmp_path, monkeypatch):
     data = load_dataset(f"wds:{web_data_set(tmp_path / 'wds')}")
 
