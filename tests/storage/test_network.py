@@ -58,7 +58,7 @@ ADDRESSES = {
     "https://example.org/us/book": False,
     "http://127.0.0.1:8000/v1": False,
     "http://[::1]:8000/v1": False,
-    "https://user:{}@example.org/v1".format("secret"): True,
+    "https://{}@example.org/v1".format("user:secret"): True,
     "https://token@example.org": True,
     "http://example.org/v1?api_key=secret": True,
     "http://example.org/v1#secret": True,

@@ -354,7 +354,7 @@ def test_a_field_that_came_later_leaves_old_ids_as_they_were():
 
 
 @pytest.mark.parametrize(
-    "address", ["http://user:{}@127.0.0.1/v1".format("secret"), "http://127.0.0.1/v1?api_key=secret"]
+    "address", ["http://{}@127.0.0.1/v1".format("user:secret"), "http://127.0.0.1/v1?api_key=secret"]
 )
 def test_an_address_with_a_key_in_it_is_not_written_into_a_run(address):
     message = refusal(llm="openai/m", llm_base_url=address)
