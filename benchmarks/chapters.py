@@ -161,27 +161,24 @@ def main() -> None:
             write_embeddings(file, **size)
         rows = [row for chapter in options.only.split(",") for row in in_process(chapter, file, keep)]
         base = products_seconds(file)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).assign(products=lambda rows: rows.cpu_s / base)
     if not options.cells:
-        table = table.groupby("chapter", as_index=False).agg({"cpu_s": "sum", "wall_s": "sum", "peak_mib": "max"})
+        table = totals(table)
     if options.before:
-        table = side_by_side(pd.read_csv(options.before, dtype={"chapter": str}), table)
-    else:
-        table = table.assign(**size, products=table.cpu_s / base)
+        parts = {"before": pd.read_csv(options.before, dtype={"chapter": str}), "after": table}
+        table = pd.concat([part.set_index("chapter").add_suffix(f", {when}") for when, part in parts.items()], axis=1)
+        table = table.reset_index()
     table.round(2).to_csv(options.out, index=False)
     print(table.round(2).to_string(index=False))
     print(f"estimate of `cmm run --dry-run`: {estimate(**size)}")
 
 
-def side_by_side(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Processor seconds and peak MiB of every chapter, before and after, and of all of them."""
-    names = {"cpu_s": "s", "peak_mib": "MiB"}
-    parts = [part.set_index("chapter")[list(names)].rename(columns=names) for part in (before, after)]
-    table = pd.concat(
-        [part.add_suffix(f" {when}") for part, when in zip(parts, ("before", "after"), strict=True)], axis=1
-    )
-    table.loc["all"] = [table[column].agg("sum" if column.startswith("s ") else "max") for column in table]
-    return table.rename_axis("chapter").reset_index()
+def totals(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row a chapter, and one of all: processor seconds, how often the bare products would fit in, highest memory."""
+    named = {"cpu_s": "processor seconds", "products": "times the products of one prompt", "peak_mib": "peak MiB"}
+    table = cells.groupby("chapter").agg({"cpu_s": "sum", "products": "sum", "peak_mib": "max"}).rename(columns=named)
+    table.loc["all"] = [table[column].agg("max" if column == "peak MiB" else "sum") for column in table]
+    return table.round(0).astype(int).reset_index()
 
 
 def estimate(images: int, classes: int, heads: int, width: int) -> str:

@@ -52,7 +52,7 @@ def part_of_classes(run: Run, labels: Int[Tensor, "N"]) -> tuple[Run, Int[Tensor
     """The run that the price is measured on, and its labels: `draws`, `sizes` and `strengths` fit hundreds of times.
 
     The run itself, or where it has more than `PRICE_SIMILARITIES` images times classes, so many of its classes, drawn
-    by the seed, two at least; all of their images, and no other.
+    by the seed, two at least; all of their images, and no other. Their descriptions are those that are recorded.
     """
     counts = labels.bincount(minlength=run.n_classes)
     if len(labels) * run.n_classes <= PRICE_SIMILARITIES:
@@ -65,6 +65,7 @@ def part_of_classes(run: Run, labels: Int[Tensor, "N"]) -> tuple[Run, Int[Tensor
     kept = place[labels] >= 0
     part = replace(
         run,
+        study=run.study.model_copy(update={"llm": "recorded"}),  # its suspects are others: nothing is asked for them
         image_features=run.image_features[kept],
         labels=None,
         classnames=[run.classnames[c] for c in classes.tolist()],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,8 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
     if tokenizer == str(folder):
         files += [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     content = digest(file_digests(folder, files))
-    found = Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, tokenizer=tokenizer)
-    return replace(found, remarks=_other_weights(Path(weights)))
+    own = {"tokenizer": tokenizer, "remarks": _other_weights(Path(weights))}
+    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, **own)
 
 
 def _other_weights(weights: Path) -> tuple[str, ...]:

@@ -57,7 +57,6 @@ def check(weights: Path) -> None:
     Raises:
         InputError: as `readable`.
     """
-    _refuse_texts(weights)
     if not torchscript.is_archive(weights):
         _unwrapped(weights)
 

@@ -98,11 +98,12 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.study.open_run import of_model, open_run
 
     run = open_run(study)
+    short_of_memory = Cost.of(run.image_features, run.text_features).warning() if wanted == chapters() else None
     for remark in (
         *of_model(study, run.backbone),
         *run.facts["data"]["remarks"],
         *_of_broken(run.facts["data"].get("broken", [])),
-        *filter(None, [Cost.of(run.image_features, run.text_features).warning()]),
+        *filter(None, [short_of_memory]),
     ):
         note(remark)
     notebooks = [path for path in wanted if belongs(path, run.conditions)]
@@ -139,11 +140,10 @@ def _made(run: Run, wanted: set[str]) -> Made:
 
 def _bring_up_to_date(path: Path, run: Run, made: Made, kernels: type) -> None:
     stamp = _stamp(path, run)
-    target = run.folder / "chapters" / path.name
-    edited = made.is_edited(run.folder, f"chapters/{path.name}")
+    name = f"chapters/{path.name}"
     if made.is_done(path.stem, stamp):
-        if edited:
-            note(f"chapters/{path.name} was edited, and is left so; remove it to have it made again")
+        if made.is_edited(run.folder, name):
+            note(f"{name} was edited, and is left so; remove it to have it made again")
         note(f"{path.stem}: up to date")
         return
     if made.files:  # a chapter that is stopped or fails may leave sections that nobody has noted
@@ -152,9 +152,9 @@ def _bring_up_to_date(path: Path, run: Run, made: Made, kernels: type) -> None:
     start = time.perf_counter()
     with made.noting(run.folder, path.stem):
         executed = _execute(path, run, kernels)
-        if edited:
-            _put_aside(target, executed)
-        _write(executed, target)
+        if made.is_edited(run.folder, name):  # asked now: its reader may have saved it while it was executed
+            _put_aside(run.folder / name, executed)
+        _write(executed, run.folder / name)
     seconds = round(time.perf_counter() - start, 1)
     made.chapters = dict(sorted({**made.chapters, path.stem: {"stamp": stamp, "seconds": seconds}}.items()))
     run.write_manifest(made.chapters, made.files)

@@ -45,6 +45,7 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
             what is copied. Nothing has been written then.
         OSError: a file that cannot be read, a full disk. Nothing is left then.
     """
+    repository_url()  # one with a key in it is refused before anything is written
     manifest, _ = read_run(run)
     require_whole(run, [name for name in manifest.get("files", {}) if name.endswith(".ipynb")])
     chapters = sorted((run / "chapters").glob("[0-9]*.ipynb"))

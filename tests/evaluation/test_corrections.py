@@ -170,6 +170,7 @@ def test_the_price_of_a_large_study_is_measured_on_some_of_its_classes(synthetic
     assert classes[own].equal(synthetic.labels[kept])
     assert part.base_text_features.equal(synthetic.base_text_features[classes])
     assert prior_shift.part_of_classes(synthetic, synthetic.labels)[0].classnames == part.classnames
+    assert part.study.llm == "recorded"  # its suspects are others: nothing is asked for them
     assert price.measured_on(part, synthetic) != price.measured_on(synthetic, synthetic) == ""
 
 
