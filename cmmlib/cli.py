@@ -78,11 +78,13 @@ def run(
 ) -> None:
     """Run a study: embed what is missing, execute the chapters, write results to OUT/<id>/ and print that folder."""
     study = _given_study(context, fields)
+    if dry_run:
+        from cmmlib.report.plan import plan
+
+        print(visible(plan(study, only)))
+        return
     from cmmlib.report import chapters
 
-    if dry_run:
-        print(visible(chapters.plan(study, only)))
-        return
     process.show_path(chapters.run_study(study, only))
 
 
@@ -173,19 +175,19 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="CSV with a row a run and method; - is standard output")] = None,
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
-    from cmmlib.evaluation import run_comparison
+    from cmmlib.evaluation import comparison_text, run_comparison
     from cmmlib.study.run_files import replace_table
 
-    sides = run_comparison.read_summaries(runs, worst_k)
+    sides = comparison_text.read_summaries(runs, worst_k)
     table = run_comparison.gains(sides).to_csv(index=False)
     if out == Path("-"):
-        for line in run_comparison.remarks(sides, worst_k or 10):
+        for line in comparison_text.remarks(sides, worst_k or 10):
             tell(line)
         print(table, end="")
         return
     if out:
         replace_table(out, table)
-    print(visible(run_comparison.comparison_text(sides, worst_k or 10)), end="")
+    print(visible(comparison_text.comparison_text(sides, worst_k or 10)), end="")
 
 
 @app.command()

@@ -49,6 +49,7 @@ from cmmlib.functional.ensemble import (
 )
 from cmmlib.functional.fitted_weights import fit_candidate_weights, fitted_ensemble
 from cmmlib.functional.gaussians import fit_gaussians
+from cmmlib.functional.graph_baselines import nearest_images, transclip, zlap
 from cmmlib.functional.intervals import bootstrap_interval, wilson_interval, wilson_intervals
 from cmmlib.functional.linear_probe import fit_linear_probe, linear_probe_accuracy, visual_confusability
 from cmmlib.functional.prior_matching import Bias, Correction, apply_bias, fit_prior_matching, match_prior
@@ -83,11 +84,8 @@ from cmmlib.functional.transductive_baselines import (
     inmap_images,
     label_shift_em,
     mean_centred,
-    nearest_images,
     otter,
-    transclip,
     z_scored,
-    zlap,
 )
 from cmmlib.functional.worst import (
     WORST_KS,

@@ -40,6 +40,13 @@ def similarities(
         yield similarity
 
 
+def similarity_matrix(
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"]
+) -> Float[Tensor, "N C"]:
+    """All of `similarities` at once: for what has to hold them."""
+    return torch.cat(list(similarities(image_features, text_features)))
+
+
 def predict(image_features: Float[Tensor, "N D"], classifier: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
     """The class of highest similarity for every image, ties to the lowest index."""
     return torch.cat([similarity.argmax(1) for similarity in similarities(image_features, classifier)])

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cmmlib.data.image_files import some
-from cmmlib.errors import ChapterError, InputError, counted, one_line, tell
+from cmmlib.errors import ChapterError, InputError, one_line, tell
 from cmmlib.report.progress import Progress
 from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_file
 from cmmlib.storage.locks import locked
@@ -204,59 +204,6 @@ def belongs(chapter: Path, known: dict[str, bool]) -> bool:
     """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
     wanted = read_notebook(chapter).metadata.get("cmm", {}).get("only_if")
     return wanted is None or known.get(wanted, False)
-
-
-def plan(study: Study, only: str | None = None) -> str:
-    """What `run_study` would find and do, without doing it.
-
-    Raises:
-        InputError: whatever `run_study` would refuse before it computes.
-    """
-    from cmmlib.data.load import ImageSet
-    from cmmlib.report.cost import Cost
-    from cmmlib.study.open_run import (
-        check_out,
-        check_precision,
-        odd_names,
-        odd_texts,
-        of_model,
-        published_digests,
-        study_backbone,
-        study_data,
-        template_pool,
-    )
-    from cmmlib.study.run import is_blazon
-    from cmmlib.study.run_files import read_run
-
-    fix_cache_folder()
-    wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
-    for folder in study.other_runs:
-        read_run(folder)
-    check_out(study)
-    check_precision(study)
-    published_digests(study)
-    data = study_data(study)
-    n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
-    sizes = f"{counted(n_images, 'image')}, {counted(len(data.classnames), 'class', 'classes')}"
-    labels = "labels" if data.labels is not None else "no labels"
-    cost = None if isinstance(data, ImageSet) else Cost.of(data.image_features, data.text_features)
-    lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks, *odd_names(data.classnames)]
-    if isinstance(data, ImageSet):
-        from cmmlib.models.embed import missing
-
-        backbone = study_backbone(study)
-        lines += of_model(study, backbone)
-        backbone.check_weights()
-        _, templates = template_pool(study, data)
-        lines += odd_texts(backbone, study, templates, data.classnames)
-        n_missing = missing(backbone, data, study.storage)
-        todo = counted(n_missing, "image embedding")
-        lines.append(f"model {backbone.public_name}: {todo} to compute, the rest is cached")
-        width = backbone.checkpoint.configuration.get("embed_dim")
-        cost = Cost(n_images, len(data.classnames), len(templates), width) if isinstance(width, int) else None
-    if only is None and cost is not None:
-        lines += [cost.told(), *filter(None, [cost.warning()])]
-    return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])
 
 
 def _stamp(notebook: Path, run: Run) -> str:

@@ -17,7 +17,7 @@ from scipy import stats
 from synthetic_embeddings import CLASSES
 
 from cmmlib import InputError, Study
-from cmmlib.evaluation import run_comparison
+from cmmlib.evaluation import comparison_text, run_comparison
 from cmmlib.evaluation.run_comparison import RunSummary
 from cmmlib.study.run import other_weights
 
@@ -222,7 +222,7 @@ def test_a_k_above_the_classes_of_a_run_is_refused_and_the_usual_one_is_told(lab
         assert (said.code, said.out) == (2, "")
         assert said.err == f"cmm: --worst-k: 13 is more than the 12 {kind} of {run}: give at most 12\n"
     assert cmm("compare", labelled, unlabelled, "--worst-k", CLASSES).code == 0
-    said = run_comparison.comparison_text([A, B], 5)
+    said = comparison_text.comparison_text([A, B], 5)
     assert "fewer than 5 classes to rank: b (4)\n" in said  # one class has no images
     assert "fewer than 10 classes to rank: a (5), b (4)\n" in said
 

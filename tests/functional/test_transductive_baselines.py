@@ -13,8 +13,8 @@ from finished_runs import unit
 from cmmlib import InputError
 from cmmlib import functional as F
 from cmmlib.data.embeddings import load_embeddings
-from cmmlib.functional import transductive_baselines
-from cmmlib.functional.transductive_baselines import transclip, zlap
+from cmmlib.functional import graph_baselines, transductive_baselines
+from cmmlib.functional.graph_baselines import transclip, zlap
 from cmmlib.report.findings import unlabelled
 
 SHAPES = [(1, 2), (9, 2), (4, 9), (31, 5), (60, 12)]  # images, classes
@@ -180,8 +180,9 @@ def test_inmap_equals_loops(n, n_classes):
 def test_no_function_takes_labels():
     public = [
         f
-        for f in vars(transductive_baselines).values()
-        if inspect.isfunction(f) and f.__module__ == transductive_baselines.__name__
+        for module in (transductive_baselines, graph_baselines)
+        for f in vars(module).values()
+        if inspect.isfunction(f) and f.__module__ == module.__name__
     ]
     assert len(public) > 7
     assert not [f.__name__ for f in public if "labels" in inspect.signature(f).parameters]
@@ -223,9 +224,9 @@ def test_inmap_of_a_large_set_is_fitted_to_some_images_and_judges_all(monkeypatc
 
 def test_zlap_spreads_classes_in_parts(monkeypatch):
     images, texts = unit(60, 6), unit(12, 6, seed=1)
-    whole = transductive_baselines.zlap(images, texts)
-    monkeypatch.setattr(transductive_baselines, "CLASSES", 5)
-    assert transductive_baselines.zlap(images, texts).equal(whole)
+    whole = graph_baselines.zlap(images, texts)
+    monkeypatch.setattr(graph_baselines, "CLASSES", 5)
+    assert graph_baselines.zlap(images, texts).equal(whole)
 
 
 def test_nearest_images_that_were_found_already_serve_both():

@@ -11,7 +11,8 @@ from torch import Tensor
 
 import cmmlib.functional as F
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.evaluation.run_comparison import RunSummary, unfinished, worst_everywhere
+from cmmlib.evaluation.comparison_text import unfinished
+from cmmlib.evaluation.run_comparison import RunSummary, worst_everywhere
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import counted, decimal, join_names, name, names, percent, plain, points
 from cmmlib.study.run import Run
