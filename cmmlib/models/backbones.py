@@ -18,7 +18,6 @@ import open_clip
 import torch
 from jaxtyping import Float
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
-from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 
 from cmmlib.blazon.training import model as blazon_mini
@@ -28,6 +27,7 @@ from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG, subject_of
 from cmmlib.models.state_dicts import check, readable, reason
 from cmmlib.models.strips import without_strips
+from cmmlib.models.text_towers import encode_cut, pooling
 from cmmlib.storage.text_files import listed
 
 
@@ -202,7 +202,7 @@ class Backbone:
         tokens = tokens.to(self.device)
         tower = self.text_tower
         with self._embedding():
-            features = _encode_cut(tower, tokens) if self.is_causal else self.model.encode_text(tokens)
+            features = encode_cut(tower, tokens) if self.is_causal else self.model.encode_text(tokens)
         return nn.functional.normalize(features.float(), dim=-1).cpu()
 
     @contextmanager
@@ -223,34 +223,14 @@ class Backbone:
         """Whether padding may be cut: a plain causal text transformer that pools at the end-of-text token."""
         tower = self.text_tower
         plain = getattr(tower, "cls_emb", None) is None and not getattr(tower, "use_pad_mask", False)
-        return plain and getattr(tower, "attn_mask", None) is not None and _pooling(tower)[0] in ("argmax", "eos")
+        return plain and getattr(tower, "attn_mask", None) is not None and pooling(tower)[0] in ("argmax", "eos")
 
     def text_lengths(self, tokens: Tensor) -> Tensor:
         """Tokens up to and with the end-of-text token, [B]; the whole context for a tower that is not causal."""
         if not self.is_causal:
             return torch.full((len(tokens),), tokens.shape[1])
-        pool, eos = _pooling(self.text_tower)
+        pool, eos = pooling(self.text_tower)
         return ((tokens == eos).int() if pool == "eos" else tokens).argmax(1) + 1
-
-
-def _pooling(tower: Any) -> tuple[Any, Any]:
-    """How a text tower pools, and its end-of-text token; open_clip's two text classes name them differently."""
-    if hasattr(tower, "text_pool_type"):
-        return tower.text_pool_type, tower.text_eos_id
-    return getattr(tower, "pool_type", None), getattr(tower, "eos_id", None)
-
-
-def _encode_cut(tower: Any, tokens: Tensor) -> Tensor:
-    """open_clip's text forward for token rows shorter than the context: mask and positions are cut to their length."""
-    length, dtype = tokens.shape[1], tower.transformer.get_cast_dtype()
-    x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)  # [B, L, width]
-    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
-    pool, eos = _pooling(tower)
-    x = text_global_pool(x, tokens, pool, eos_token_id=eos)
-    projection = tower.text_projection
-    if projection is None:
-        return x
-    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
 @contextmanager
