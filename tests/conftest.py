@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,11 +76,12 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch) -> Path:
-    """Every test starts with an empty cache folder."""
+def own_cache(tmp_path_factory, monkeypatch) -> Iterator[Path]:
+    """Every test starts with an empty cache folder, which goes with it: thousands of them would fill a disk."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("CMM_CACHE", str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
