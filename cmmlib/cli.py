@@ -176,10 +176,11 @@ def compare(
 ) -> None:
     """Set finished runs side by side: overall against worst-k, classes that fail everywhere, what each method gains."""
     from cmmlib.evaluation import comparison_text, run_comparison
+    from cmmlib.storage.csv_files import csv_text
     from cmmlib.study.run_files import replace_table
 
     sides = comparison_text.read_summaries(runs, worst_k)
-    table = run_comparison.gains(sides).to_csv(index=False)
+    table = csv_text(run_comparison.gains(sides))
     if out == Path("-"):
         for line in comparison_text.remarks(sides, worst_k or 10):
             tell(line)
@@ -215,6 +216,7 @@ def classify(
     numbers = {"batch_size": batch_size, "workers": workers, "max_broken": max_broken}
     study = Study.of({"dataset": images, **choices, **numbers})
     from cmmlib.estimators.classifier_file import load_classifier
+    from cmmlib.storage.csv_files import csv_text
     from cmmlib.study import classify as classifying
     from cmmlib.study.run_files import replace_table
 
@@ -225,7 +227,7 @@ def classify(
     table = classifying.predictions(fitted, new_images)
     for line in (*new_images.remarks, classifying.warning(fitted, table)):
         tell(line)
-    text = table.to_csv(index=False, float_format="%.6g")
+    text = csv_text(table, "%.6g")
     if to_file:
         replace_table(out, text)
     print(out if to_file else text, end="\n" if to_file else "")

@@ -47,7 +47,7 @@ DOCUMENT = (Path(__file__).parents[1] / "book" / "results.md").read_text()
 # What a class may be called by somebody who means no good, or by nobody who thought of markup.
 HOSTILE = [
     "<script>alert(1)</script>",
-    "$x$",
+    "=1+$x$",  # to a spreadsheet a formula
     "{{ overall }} {doc}`index`",
     "a|b",
     "\"quotes\" & 'ticks' <b>",
@@ -59,7 +59,7 @@ HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "*star* [link](http://example.org)",
 ]
-HOSTILE_PROMPTS = ["<script>alert(1)</script> {}", r"$p$ | {doc}`index` \(x\)"]
+HOSTILE_PROMPTS = ["@<script>alert(1)</script> {}", r"$p$ | {doc}`index` \(x\)"]
 
 
 @dataclass(frozen=True)

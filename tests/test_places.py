@@ -70,6 +70,7 @@ WRITES = {
     "storage/cache.py:whole_file": (["mkstemp"], TEMPORARY),
     "storage/cache.py:write_memo": (["write_text"], CACHE),
     "storage/cache.py:write_text": (["whole_file", "write_text"], "where its caller says: all are here"),
+    "storage/csv_files.py:write_csv": (["open"], "where its caller says: all are here"),
     "storage/locks.py:_acquire": (["write_text"], "the lock that this process holds"),
     "storage/own_folders.py:copy": (["copyfile"], OWN),
     "storage/own_folders.py:emptied": (["mark"], OWN),

@@ -19,6 +19,7 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.errors import InputError
 from cmmlib.evaluation import evaluation, methods
+from cmmlib.storage.csv_files import read_csv
 from cmmlib.study import enrich
 from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.open_run import open_run
@@ -75,7 +76,7 @@ def of_folder(folder: Path) -> RunSummary:
     manifest, results = read_run(folder)
     require_whole(folder, (RESULTS, PER_CLASS))
     try:
-        table = pd.read_csv(folder / PER_CLASS, keep_default_na=False, na_values=[""], dtype={"class_name": str})
+        table = read_csv(folder / PER_CLASS, na_values=[""], dtype={"class_name": str})
         names, suspicion = table["class_name"].fillna("").tolist(), _numbers(table["cmm_soft"])
         accuracy = _numbers(table["accuracy"]) if results.get("accuracy") else None
     except (OSError, ValueError, KeyError):

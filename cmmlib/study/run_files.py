@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.storage.cache import digest, whole_file, write_text
+from cmmlib.storage.csv_files import read_csv, write_csv
 from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content, parse_json, require_writable
 from cmmlib.study import run_schema
@@ -70,7 +71,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
 def read_columns(path: Path) -> pd.DataFrame | None:
     """A CSV as text, to go back as it came; None where there is no file, or one that is no table."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return read_csv(path, dtype=str)
     except (OSError, ValueError):
         return None
 
@@ -95,7 +96,7 @@ def merge_columns(path: Path, table: pd.DataFrame, key: str) -> None:
         if there is not None:
             table = there.reindex(new.index).assign(**new).reset_index()
         with whole_file(path) as temporary:
-            table.to_csv(temporary, index=False)
+            write_csv(table, temporary)
 
 
 def _rows(path: Path, key: str, like: pd.Index) -> pd.DataFrame | None:

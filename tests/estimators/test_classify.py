@@ -111,6 +111,12 @@ def test_images_have_the_names_of_the_file(matched, work):
     assert column(read_csv(said.out), "image") == names
 
 
+def test_names_that_a_spreadsheet_would_run_are_text(matched, work):
+    names = [f"=cmd|{i}.jpg" for i in range(IMAGES)]
+    said = cmm("classify", matched, "--images", write_embeddings(work / "x.npz", image_ids=names), "--out", "-")
+    assert column(read_csv(said.out), "image") == [f"'{name}" for name in names]
+
+
 def test_embeddings_of_another_backbone_are_remarked_on(matched, work):
     data = write_embeddings(work / "new.npz", backbone=np.array("ViT-B-32"))
     said = cmm("classify", matched, "--images", data)

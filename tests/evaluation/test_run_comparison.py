@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -12,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from finished_runs import cmm, documented, opened, read_through, strict_json, words, write_embeddings
+from finished_runs import HOSTILE, cmm, documented, opened, read_through, strict_json, words, write_embeddings
 from scipy import stats
 from synthetic_embeddings import CLASSES
 
@@ -110,9 +113,25 @@ def test_a_run_without_labels_is_read(unlabelled):
     assert len(read.suspicion) == CLASSES
 
 
+def test_no_csv_of_a_run_holds_a_formula(hostile):
+    tables = {file.name: csv.reader(io.StringIO(file.read_text(), newline="")) for file in hostile.glob("*.csv")}
+    cells = {name: [cell for row in table for cell in row] for name, table in tables.items()}
+    assert "'=1+$x$" in cells["per_class.csv"]
+    assert "'@<script>alert(1)</script> {}" in cells["prompts.csv"]
+    texts = [cell for table in cells.values() for cell in table if not is_number(cell)]
+    assert not [text for text in texts if text.startswith(("=", "+", "-", "@"))]
+
+
+def is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
 def test_names_of_classes_come_back_as_they_were(hostile, tmp_path):
     names = run_comparison.of_folder(hostile).classnames
-    assert "<script>alert(1)</script>" in names
+    assert names == HOSTILE
     for name in ("NA", "null", "007"):
         copied = tmp_path / name
         shutil.copytree(hostile, copied)
