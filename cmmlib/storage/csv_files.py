@@ -36,7 +36,8 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
         OSError: a file that cannot be read.
         ValueError: a file that holds no table.
     """
-    return _each_text(pd.read_csv(path, **{"keep_default_na": False, **options}), unquoted)
+    how: dict[str, Any] = {"keep_default_na": False, **options}
+    return _each_text(pd.read_csv(path, **how), unquoted)
 
 
 def quoted(text: str) -> str:
