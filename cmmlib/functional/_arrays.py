@@ -19,7 +19,14 @@ ON_ANY_DEVICE = frozenset(
         *("similarity_pass", "class_matching_margin", "scale_free_cmm", "predicted_count", "mean_top_probability"),
         *("accuracy_estimate", "rank_classes", "prompt_scores", "fill_undefined", "predict"),
         *("candidate_cmm", "weigh_candidates", "combine_candidates", "cmm_ensemble", "uniform_mean", "uniform_weights"),
-        *("match_prior", "apply_bias", "fit_prior_matching", "fit_prototypes"),
+        *("fit_candidate_weights", "fitted_ensemble", "weigh_prompts", "replace_classes", "check_embeddings"),
+        *("match_prior", "apply_bias", "fit_prior_matching", "fit_prototypes", "fit_gaussians"),
+        *("zpe", "autoclip", "carprt", "carprt_of_candidates"),
+        *("mean_centred", "z_scored", "label_shift_em", "frolic", "inmap", "transclip", "nearest_images"),
+        *("class_mean_margin", "cmm_by_labels", "nearest_text_distance", "rivals", "top_rivals", "margins_of_class"),
+        *("predict_with_confidence", "class_confidence", "most_confident", "most_confident_by_class"),
+        *("coverage_for_risk", "class_accuracy", "floored", "zero_classes"),
+        *("worst_at_k", "worst_classes", "true_worst"),
     }
 )
 

@@ -54,9 +54,8 @@ class Candidates:
         if not described:
             return self
         new = torch.cat([v.float() for v in described.values()]).to(self.vectors)
-        index = torch.repeat_interleave(
-            torch.tensor(list(described)), torch.tensor([len(v) for v in described.values()])
-        ).to(self.classes)
+        sizes = self.classes.new_tensor([len(v) for v in described.values()])
+        index = self.classes.new_tensor(list(described)).repeat_interleave(sizes)
         return Candidates(
             torch.cat([self.vectors, new]),
             torch.cat([self.classes, index]),
@@ -137,7 +136,7 @@ def _add_images(
     # bfloat16 keeps 8 bits: with a centre taken from all texts, which changes no margin, the products are small
     centre = others.float().mean(0) if number == torch.bfloat16 else None
     centred = _centred(others.float(), centre)
-    rows = block_rows(4 * len(others), BLOCK_BYTES)
+    rows = block_rows(4 * len(others), BLOCK_BYTES, image_features.device)
     memory = torch.empty(min(len(image_features), rows) * len(others), dtype=number, device=image_features.device)
     for block in image_features.split(rows):
         x = block.float()
@@ -169,7 +168,8 @@ class _Layer:
     def __init__(self, candidates: Candidates, index: Int[Tensor, "K"], m: int) -> None:
         self.index, self.m = index, m
         end = int(index[0]) + len(index)  # those of a template lie side by side: a view, no copy
-        own = slice(int(index[0]), end) if index.equal(torch.arange(end - len(index), end).to(index)) else index
+        adjoining = index.equal(torch.arange(end - len(index), end, device=index.device))
+        own = slice(int(index[0]), end) if adjoining else index
         self.vectors, self.classes = candidates.vectors[own], candidates.classes[index]  # in the order of classes
         self.whole = len(index) == candidates.n_classes
         self.place = torch.full((candidates.n_classes,), -1, device=index.device)  # of a class's candidate, -1 if none

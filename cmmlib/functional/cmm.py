@@ -70,7 +70,7 @@ def class_mean_margin(
     """
     n_classes, rows = passed.n_classes, []
     for classifier, prediction in zip(text_features, passed.prediction.long(), strict=True):
-        sums = torch.zeros(n_classes, image_features.shape[1], dtype=torch.float64)
+        sums = prediction.new_zeros(n_classes, image_features.shape[1], dtype=torch.float64)
         for images, predicted in zip(image_features.split(BLOCK_ROWS), prediction.split(BLOCK_ROWS), strict=True):
             sums.index_add_(0, predicted, images.double())
         similarity = (sums / prediction.bincount(minlength=n_classes)[:, None]) @ classifier.double().T  # [C, C]

@@ -120,7 +120,8 @@ def cmm_ensemble(
 
 def uniform_weights(candidates: Candidates, *, balanced: bool = False) -> Float[Tensor, "T"]:
     """Equal weights within each class, or within each group of a class (`balanced`)."""
-    return weigh_candidates(candidates, torch.zeros(len(candidates.classes)), cut=None, balanced=balanced)
+    equal = torch.zeros_like(candidates.classes, dtype=torch.float32)
+    return weigh_candidates(candidates, equal, cut=None, balanced=balanced)
 
 
 def replace_classes(base: Float[Tensor, "C D"], described: Mapping[int, Float[Tensor, "K D"]]) -> Float[Tensor, "C D"]:

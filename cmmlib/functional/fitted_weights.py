@@ -80,11 +80,11 @@ def fit_candidate_weights(
 def _table(candidates: Candidates) -> tuple[Int[Tensor, "C K"], Bool[Tensor, "C K"]]:
     """Places of every class's candidates in rows of equal length, and where one is."""
     rows = candidates.rows_by_class()
-    sizes = torch.tensor([len(own) for own in rows])
+    sizes = candidates.classes.bincount(minlength=candidates.n_classes)
     if int(sizes.min()) == 0:
         raise InputError(f"fit_candidate_weights: class {int(sizes.argmin())} has no candidate")
     place = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-    return place, (torch.arange(place.shape[1]) < sizes[:, None]).to(place.device)
+    return place, torch.arange(place.shape[1], device=place.device) < sizes[:, None]
 
 
 def _gradient(

@@ -97,7 +97,7 @@ def transclip(
     kept = torch.zeros_like(q).scatter_(0, top.indices, top.values)
     centre = x.mean(0)
     spread = x - centre  # of numbers that are not near each other float32 takes differences
-    mu, sigma, z = _directions(kept, kept.T @ spread, centre), torch.full((x.shape[1],), 1 / x.shape[1]), q
+    mu, sigma, z = _directions(kept, kept.T @ spread, centre), torch.full_like(x[0], 1 / x.shape[1]), q
     for r in range(rounds + 1):
         alone = log_q + _log_gaussian(x, mu, sigma) / 50
         for _ in range(5):
@@ -139,7 +139,7 @@ def nearest_images(image_features: Float[Tensor, "N D"], k: int) -> Nearest:
     nearest = []
     for start in range(0, len(x), BLOCK):
         s = x[start : start + BLOCK] @ x.T
-        own = torch.arange(len(s))
+        own = torch.arange(len(s), device=s.device)
         s[own, own + start] = torch.inf  # rounding, or a copy, must not come before the image itself
         nearest.append(s.topk(k, 1))
     value = torch.cat([f.values for f in nearest])
@@ -157,6 +157,7 @@ def _first(nearest: Nearest, k: int) -> Nearest:
 def _both_ways(near: Int[Tensor, "N k"], value: Float[Tensor, "N k"]) -> Tensor:
     """The graph of nearest images and the same with its edges turned, added: a sparse matrix, [N, N]."""
     n, k = near.shape
-    edges = torch.stack([torch.arange(n).repeat_interleave(k), near.flatten()])
+    edges = torch.stack([torch.arange(n, device=near.device).repeat_interleave(k), near.flatten()])
     index, twice = torch.cat([edges, edges.flip(0)], 1), value.flatten().repeat(2)
-    return torch.sparse_coo_tensor(index, twice, (n, n), check_invariants=False).coalesce()
+    graph = torch.sparse_coo_tensor(index, twice, (n, n), check_invariants=False, device=near.device)
+    return graph.coalesce()

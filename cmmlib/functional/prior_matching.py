@@ -138,7 +138,7 @@ def _step(gap: Float[Tensor, "C"], overlap: Float[Tensor, "C C"], damping: float
     alike.
     """
     n_classes = len(gap)
-    matrix = (1 + damping) * torch.eye(n_classes).to(overlap) - overlap + 1 / n_classes
+    matrix = (1 + damping) * torch.eye(n_classes, dtype=overlap.dtype, device=overlap.device) - overlap + 1 / n_classes
     step, failed = torch.linalg.solve_ex(matrix, 1 - (-gap).exp())
     if failed or not bool(step.isfinite().all()):
         step = gap  # Sinkhorn's
@@ -183,17 +183,17 @@ def _overlap(blocks: Iterable[Tensor], logit_scale: float, bias: Tensor) -> Floa
 def _log_prior(
     blocks: Iterable[Tensor], logit_scale: float, prior: Tensor | None, strength: float
 ) -> Float[Tensor, "C"]:
-    sizes = [(tuple(block.shape), bool(block.sum().isfinite())) for block in blocks]
-    if not sizes or not sizes[0][0][0] or sizes[0][0][1] < 2:
+    first = next(iter(blocks), None)
+    if first is None or not first.shape[0] or first.shape[1] < 2:
         raise InputError("prior matching needs at least one image and two classes")
-    if not all(finite for _, finite in sizes):
+    if not all(bool(block.sum().isfinite()) for block in blocks):
         raise InputError("prior matching: a similarity is NaN or Inf: recompute the embeddings")
     if not 0 < logit_scale < float("inf") or not 0 <= strength <= 1:
         raise InputError(
             f"prior matching: logit_scale must be positive and strength in [0, 1], got {logit_scale} and {strength}"
         )
-    n_classes = sizes[0][0][1]
-    prior = torch.full((n_classes,), 1 / n_classes) if prior is None else prior
+    n_classes = first.shape[1]
+    prior = torch.full((n_classes,), 1 / n_classes, device=first.device) if prior is None else prior.to(first.device)
     if len(prior) != n_classes or not bool((prior > 0).all()) or not bool(prior.isfinite().all()):
         raise InputError(f"prior: {n_classes} positive frequencies are needed, one a class")
     return (prior.double() / prior.double().sum()).log()

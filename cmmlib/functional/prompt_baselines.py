@@ -63,7 +63,7 @@ def autoclip(
     if len(text_features) == 1:
         return predict(image_features, text_features[0])
     first = first_with_equal_texts(text_features)
-    target = entropy * torch.log(torch.tensor(float(len(text_features))))
+    target = entropy * torch.log(image_features.new_tensor(len(text_features), dtype=torch.float32))
     predictions = []
     for block in image_features.split(BLOCK):
         similarity = torch.einsum("nd,pcd->npc", block.float(), text_features.float())
@@ -78,7 +78,7 @@ def _with_entropy(gradient: Float[Tensor, "B P"], target: Tensor) -> Float[Tenso
     """Softmax weights of each row, as sharp as makes their entropy the target."""
     centred = gradient - gradient.amax(1, keepdim=True)
     scale = centred.abs().amax(1, keepdim=True).clamp_min(1e-12)
-    low, high = torch.zeros(len(gradient), 1), torch.full((len(gradient), 1), 1e4)
+    low, high = torch.zeros_like(scale), torch.full_like(scale, 1e4)
     for _ in range(40):
         middle = (low + high) / 2
         weights = (middle * centred / scale).softmax(1)
@@ -150,8 +150,8 @@ def carprt_of_candidates(
         InputError: a temperature that is not positive.
     """
     _check_temperature(temperature)
-    total, count = torch.zeros(2, len(candidates.classes), dtype=torch.float64)
-    for x in image_features.split(block_rows(4 * len(candidates.classes), CANDIDATE_BYTES)):
+    total, count = torch.zeros(2, len(candidates.classes), dtype=torch.float64, device=image_features.device)
+    for x in image_features.split(block_rows(4 * len(candidates.classes), CANDIDATE_BYTES, image_features.device)):
         winner, _, top, second = top_two(x.float() @ others.float().T)
         similarity = x.float() @ candidates.vectors.float().T  # [B, T]
         rival = torch.where(winner[:, None] == candidates.classes, second[:, None], top[:, None])

@@ -44,7 +44,7 @@ def most_confident(confidence: Float[Tensor, "N"], coverage: float) -> Bool[Tens
     """
     if not 0 < coverage <= 1:
         raise InputError(f"coverage must be in (0, 1], got {coverage}")
-    kept = torch.zeros(len(confidence), dtype=torch.bool)
+    kept = torch.zeros_like(confidence, dtype=torch.bool)
     kept[confidence.argsort(descending=True, stable=True)[: max(1, round(coverage * len(confidence)))]] = True
     return kept
 
@@ -53,7 +53,7 @@ def most_confident_by_class(
     confidence: Float[Tensor, "N"], prediction: Int[Tensor, "N"], coverage: float
 ) -> Bool[Tensor, "N"]:
     """The given share of the images of each *predicted* class: a threshold a class, so that none falls silent."""
-    kept = torch.zeros(len(confidence), dtype=torch.bool)
+    kept = torch.zeros_like(confidence, dtype=torch.bool)
     for c in prediction.unique():
         rows = (prediction == c).nonzero()[:, 0]
         kept[rows[most_confident(confidence[rows], coverage)]] = True
@@ -65,8 +65,13 @@ def coverage_for_risk(probability: Float[Tensor, "N"], risk: float) -> float:
 
     The expected risk is 1 - the mean probability of the answers: right only where probabilities are calibrated.
     """
-    expected = 1 - probability.double().sort(descending=True).values.cumsum(0) / torch.arange(1, len(probability) + 1)
+    expected = 1 - probability.double().sort(descending=True).values.cumsum(0) / _ranks(probability)
     return float((expected <= risk).double().mean())  # expected risk grows with coverage
+
+
+def _ranks(x: Tensor) -> Int[Tensor, "N"]:
+    """1, 2, ... N."""
+    return torch.arange(1, len(x) + 1, device=x.device)
 
 
 # ---------------------------------------------------------------- with labels
@@ -75,7 +80,7 @@ def coverage_for_risk(probability: Float[Tensor, "N"], risk: float) -> float:
 def risk_coverage(wrong: Bool[Tensor, "N"], confidence: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Risk at every coverage 1/N, 2/N, ... 1."""
     order = confidence.argsort(descending=True, stable=True)
-    return wrong[order].double().cumsum(0) / torch.arange(1, len(wrong) + 1)
+    return wrong[order].double().cumsum(0) / _ranks(wrong)
 
 
 def area_under_risk_coverage(wrong: Bool[Tensor, "N"], confidence: Float[Tensor, "N"]) -> float:

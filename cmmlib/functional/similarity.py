@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import repeat
 from math import e, log2
 from typing import Any, Literal, Protocol
@@ -27,6 +28,7 @@ from cmmlib.functional.checks import check_embeddings
 from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
+GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 256 << 20, 1 << 16  # the same on a GPU, which is quick with large blocks only
 TILE = 64  # images: products of other numbers of rows leave a rest that is slower
 UNMERGED = "merge: make both passes with the same n_images, the number of images of the whole set"
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
@@ -128,7 +130,7 @@ def similarity_pass(
         warn_of_bf16(image_features.device)
     (n, _), (n_prompts, n_classes, _) = image_features.shape, text_features.shape
     number = torch.bfloat16 if precision == "bf16" else torch.float32
-    block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES))
+    block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES, image_features.device))
     if n_images is not None and n_images < n:
         raise InputError(f"n_images must be the number of images of the whole set, at least {n}, got {n_images}")
     wanted = max(1, round((n_images or n) / n_classes))
@@ -147,10 +149,18 @@ def similarity_pass(
     return out
 
 
-def block_rows(row_bytes: int, block_bytes: int) -> int:
-    """Images in a block of at most so many bytes, if the similarities of one image take `row_bytes`; 1 or more."""
-    rows = min(BLOCK_ROWS, block_bytes // row_bytes)
+def block_rows(row_bytes: int, block_bytes: int, device: torch.device) -> int:
+    """Images in a block, if the similarities of one image take `row_bytes`; 1 or more.
+
+    On the processor a block has at most `block_bytes`.
+    """
+    on_gpu = device.type != "cpu"
+    rows = min(_most_rows(device), (GPU_BLOCK_BYTES if on_gpu else block_bytes) // row_bytes)
     return max(1, rows // TILE * TILE or rows)
+
+
+def _most_rows(device: torch.device) -> int:
+    return BLOCK_ROWS if device.type == "cpu" else GPU_BLOCK_ROWS
 
 
 def _pass_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
@@ -177,8 +187,9 @@ def _pass_of_prompts(
     similarities = torch.empty(shape, dtype=number, device=image_features.device)
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
     means = {p: text_features[p].float().mean(0) * (number == torch.bfloat16) for p in prompts}
-    for begin in range(0, len(image_features), BLOCK_ROWS):  # prompts take turns, while these images lie near
-        x = image_features[begin : begin + BLOCK_ROWS].float()
+    rows = _most_rows(image_features.device)
+    for begin in range(0, len(image_features), rows):  # prompts take turns, while these images lie near
+        x = image_features[begin : begin + rows].float()
         parts, offsets = x.to(number).split(block), torch.stack(list(means.values())) @ x.T
         blocks = [(part, similarities[: len(part)]) for part in parts]
         for p, offset in zip(prompts, offsets, strict=True):
@@ -223,6 +234,10 @@ class Steps(Protocol):
 
 
 def _steps(device: torch.device) -> Callable[[dict[str, Tensor], int, float], Steps]:
+    if device.type == "cuda" and find_spec("triton"):
+        from cmmlib.functional._kernels.similarity_triton import TritonSteps
+
+        return TritonSteps
     if device.type != "cpu":
         return TorchSteps
     from cmmlib.functional._kernels.similarity_numba import CompiledSteps  # numba takes a moment to import

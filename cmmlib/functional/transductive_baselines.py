@@ -41,7 +41,7 @@ def label_shift_em(
     """
     logits = logit_scale * similarity_matrix(image_features, text_features)
     plain = logits.softmax(1)
-    prior = torch.ones(len(text_features), dtype=torch.float64)
+    prior = torch.ones(len(text_features), dtype=torch.float64, device=logits.device)
     for _ in range(rounds):
         ratio = prior.to(plain)
         prior = prior * (plain.T @ (plain @ ratio).clamp_min(TINY).reciprocal()).double() / len(plain)
@@ -98,7 +98,7 @@ def _believed_prior(logits: Float[Tensor, "M C"]) -> Float[Tensor, "C"]:
     predicted, mean = logits.argmax(1), logits.new_zeros(n_classes, n_classes)
     mean.index_add_(0, predicted, logits.softmax(1))
     mean = mean.T / predicted.bincount(minlength=n_classes).clamp_min(1)  # a column a predicted class
-    prior = torch.full((n_classes,), 1 / n_classes)
+    prior = logits.new_full((n_classes,), 1 / n_classes)
     for _ in range(100):
         moved = mean @ prior
         moved = moved / moved.sum().clamp_min(TINY)
@@ -142,8 +142,9 @@ def inmap_images(n_images: int, n_classes: int) -> int:
 
 def _drawn(image_features: Float[Tensor, "N D"], n: int) -> Float[Tensor, "n D"]:
     """n of the images at random, in their order."""
-    drawn = torch.randperm(len(image_features), generator=torch.Generator().manual_seed(0))[:n]
-    return image_features[drawn.sort().values]
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randperm(len(image_features), generator=random, device="cpu")[:n]
+    return image_features[drawn.sort().values.to(image_features.device)]
 
 
 def _sinkhorn(q: Float[Tensor, "N C"], rounds: int = 20) -> Float[Tensor, "N C"]:

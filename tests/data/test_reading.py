@@ -96,7 +96,7 @@ def test_a_folder_of_shards_that_may_be_entered_and_not_listed_is_named(part, tm
     root = web_data_set(tmp_path / "wds")
 
     def refuse(path=".", list_of=os.listdir, *_):
-        if Path(os.fsdecode(path)) == root / part:
+        if not isinstance(path, int) and Path(os.fsdecode(path)) == root / part:  # tidying up asks by number
             raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
         return list_of(path)
 
