@@ -21,13 +21,13 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import torch
+from chapters import write_embeddings
+from similarity import SCALE
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cmmlib.functional as F
-from benchmarks.chapters import write_embeddings
 
-SCALE = 100.0
 Call = Callable[[Tensor, Tensor], Tensor]
 
 
