@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.functional._kernels.processor import warn_of_bf16
+from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
 from cmmlib.functional.similarity import block_rows
 from cmmlib.functional.zero_shot import top_two
 
@@ -224,6 +224,11 @@ def _add_soft_sums(
         from cmmlib.functional._kernels import candidates_numba  # numba takes a moment to import
 
         candidates_numba.add_soft_sums(similarity, top, rest, power, HIGHEST_POWER, mass, total)
+        return
+    if has_triton(similarity.device):
+        from cmmlib.functional._kernels import candidates_triton
+
+        candidates_triton.add_soft_sums(similarity, top, rest, power, HIGHEST_POWER, mass, total)
         return
     margin = similarity - top[:, None]
     own = (margin * power).clamp_max(HIGHEST_POWER).exp2()

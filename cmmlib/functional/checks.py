@@ -15,7 +15,7 @@ from cmmlib.errors import InputError
 # Logit scales of files that are believed; trained models have about 1 to 120. Far beyond, float32 has no digits left
 # for what the images say: every probability is equal, or 0 or 1.
 LOGIT_SCALES = (1e-4, 1e4)
-ROWS = 1 << 14  # rows a step: float32 copies stay this small
+ROWS, GPU_ROWS = 1 << 14, 1 << 18  # rows a step: float32 copies stay this small
 SHORTEST = 1e-12  # shorter rows cannot be scaled to unit norm: torch's normalize divides by no less
 
 
@@ -28,8 +28,9 @@ def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
         InputError: with the row's index (a tuple of indices when `x` has more than two dimensions).
     """
     rows = x.reshape(-1, x.shape[-1])
-    for start in range(0, len(rows), ROWS):
-        norm = torch.linalg.vector_norm(rows[start : start + ROWS].float(), dim=1)
+    step = ROWS if x.device.type == "cpu" else GPU_ROWS
+    for start in range(0, len(rows), step):
+        norm = torch.linalg.vector_norm(rows[start : start + step].float(), dim=1)
         bad = (~(norm.isfinite() & (norm > SHORTEST))).nonzero()[:, 0]
         if len(bad):
             row = tuple(int(i) for i in torch.unravel_index(bad[0] + start, x.shape[:-1]))

@@ -159,5 +159,5 @@ def _both_ways(near: Int[Tensor, "N k"], value: Float[Tensor, "N k"]) -> Tensor:
     n, k = near.shape
     edges = torch.stack([torch.arange(n, device=near.device).repeat_interleave(k), near.flatten()])
     index, twice = torch.cat([edges, edges.flip(0)], 1), value.flatten().repeat(2)
-    graph = torch.sparse_coo_tensor(index, twice, (n, n), check_invariants=False, device=near.device)
-    return graph.coalesce()
+    with torch.sparse.check_sparse_tensor_invariants(enable=False):
+        return torch.sparse_coo_tensor(index, twice, (n, n), device=near.device).coalesce()

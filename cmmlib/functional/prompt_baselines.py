@@ -65,7 +65,9 @@ def autoclip(
     first = first_with_equal_texts(text_features)
     target = entropy * torch.log(image_features.new_tensor(len(text_features), dtype=torch.float32))
     predictions = []
-    for block in image_features.split(BLOCK):
+    row_bytes, on_gpu = 4 * text_features.shape[0] * text_features.shape[1], image_features.device.type != "cpu"
+    rows = block_rows(row_bytes, 0, image_features.device) if on_gpu else BLOCK
+    for block in image_features.split(rows):
         similarity = torch.einsum("nd,pcd->npc", block.float(), text_features.float())
         mean = (logit_scale * similarity.mean(1)).softmax(-1)  # [B, C]
         gradient = torch.einsum("npc,nc->np", similarity, mean)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from itertools import repeat
 from math import e, log2
 from typing import Any, Literal, Protocol
@@ -21,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.functional._kernels.processor import warn_of_bf16
+from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
 from cmmlib.functional._kernels.similarity_torch import TorchSteps, rank_key, value_and_image
 from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
@@ -196,7 +195,8 @@ def _pass_of_prompts(
             texts, start = (text_features[p].float() - means[p]).to(number).T, begin
             for (part, s), part_offset in zip(blocks, offset.split(block), strict=True):
                 torch.mm(part, texts, out=s)
-                s[:, copies[p][0]] = s[:, copies[p][1]]
+                if len(copies[p][0]):
+                    s[:, copies[p][0]] = s[:, copies[p][1]]
                 steps[p].add(s, part_offset, start)
                 start += len(part)
     for p in prompts:
@@ -234,7 +234,7 @@ class Steps(Protocol):
 
 
 def _steps(device: torch.device) -> Callable[[dict[str, Tensor], int, float], Steps]:
-    if device.type == "cuda" and find_spec("triton"):
+    if has_triton(device):
         from cmmlib.functional._kernels.similarity_triton import TritonSteps
 
         return TritonSteps

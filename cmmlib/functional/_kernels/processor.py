@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -26,6 +27,11 @@ def warn_of_bf16(device: torch.device) -> None:
     """Warn where products in bfloat16 would run on this processor and be slower than in float32."""
     if device.type == "cpu" and not has_native_bf16():
         warnings.warn(NO_BF16, RuntimeWarning, stacklevel=3)
+
+
+def has_triton(device: torch.device) -> bool:
+    """Whether tensors lie on a GPU for which Triton, which comes with torch, compiles kernels."""
+    return device.type == "cuda" and find_spec("triton") is not None
 
 
 def processor() -> str:

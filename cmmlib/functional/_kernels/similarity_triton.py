@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from math import ceil, sqrt
+
 import torch
 import triton
 import triton.language as tl
@@ -15,45 +17,57 @@ from cmmlib.functional._kernels.similarity_torch import NO_KEY, rank_key, value_
 
 WIDEST = 1024  # classes that a program of the first kernel looks at together
 CHUNK, ROWS, CLASSES = 512, 16, 128  # images a program of the second kernel sums up, and its tile
+SAMPLE = 2048  # images of the first block that say from which similarity on an image may be among a class's best
+LOOKED_AT = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
+SUMS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
 
 
 class TritonSteps:
     """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
 
     def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
-        self.fields, self.m, self.power = fields, m, power
+        self.fields, self.m, self.power, self.seen = fields, m, power, 0
         n_classes, device = len(fields["soft_mass"]), fields["soft_mass"].device
         self.best = torch.full((n_classes, m), NO_KEY, device=device)  # keys of each class's most similar images
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         (n, n_classes), rows = s.shape, slice(start, start + len(s))
-        per_image = [
-            self.fields[key][rows]
-            for key in ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
-        ]
+        first, second, top, margin, q_top, spread = (self.fields[key][rows] for key in LOOKED_AT)
         tile = min(WIDEST, triton.next_power_of_2(n_classes))
+        per_image = (first, second, top, margin, q_top, spread)
         _look_at_images[(n,)](s, offset, *per_image, self.power, s.stride(0), n_classes, TILE=tile)  # type: ignore[arg-type]
-        chunks = triton.cdiv(n, CHUNK)
-        sums = torch.empty(chunks, 4, n_classes, device=s.device)
-        grid = triton.cdiv(n_classes, CLASSES), chunks
-        made = (per_image[2], *per_image[4:])  # top similarity, top probability and spread
-        sizes = (s.stride(0), n, n_classes, CHUNK, ROWS, CLASSES)
-        _sum_over_images[grid](s, offset, *made, sums, self.power, *sizes)  # type: ignore[arg-type]
-        names = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
-        for key, total in zip(names, sums.sum(0, dtype=torch.float64), strict=True):
+        lowest, room = self._lowest(s, offset)
+        keys = torch.full((n_classes, room), NO_KEY, device=s.device)
+        count = torch.zeros(n_classes, dtype=torch.int32, device=s.device)
+        sums = torch.empty(triton.cdiv(n, CHUNK), 4, n_classes, device=s.device)
+        numbers = (self.power, s.stride(0), n, n_classes, start, room, CHUNK, ROWS, CLASSES)
+        grid = triton.cdiv(n_classes, CLASSES), len(sums)
+        _sum_over_images[grid](s, offset, top, q_top, spread, lowest, sums, keys, count, *numbers)  # type: ignore[arg-type]
+        for key, total in zip(SUMS, sums.sum(0, dtype=torch.float64), strict=True):
             self.fields[key] += total
-        self._retrieve(s if s.dtype == torch.float32 else s + offset[:, None], start)
+        needed = 0 if self.seen >= self.m else min(self.m, n)
+        missed = ((count > room) | (count < needed)).nonzero()[:, 0]
+        both = torch.cat([self.best, keys], 1)
+        best = both.topk(self.m, 1, sorted=False).values
+        if len(missed):  # the guess was wrong: all images of the block
+            image = torch.arange(start, start + n, device=s.device)
+            of_block = rank_key((s[:, missed] + offset[:, None]).T.contiguous(), image)
+            best[missed] = torch.cat([self.best[missed], of_block], 1).topk(self.m, 1, sorted=False).values
+        self.best, self.seen = best, self.seen + n
 
-    def _retrieve(self, d: Float[Tensor, "B C"], start: int) -> None:
-        """Keep the m best images so far. `topk` breaks ties at random, so classes with one at the end are done anew."""
-        value, image = d.topk(min(self.m + 1, len(d)), 0)
-        key = rank_key(value[: self.m].T, image[: self.m].T + start)
-        if len(value) > self.m:
-            tied = (value[self.m - 1] == value[self.m]).nonzero()[:, 0]
-            if len(tied):
-                images = torch.arange(start, start + len(d), device=d.device)
-                key[tied] = rank_key(d[:, tied].T.contiguous(), images).topk(self.m, 1, sorted=False).values
-        self.best = torch.cat([self.best, key], 1).topk(self.m, 1, sorted=False).values
+    def _lowest(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"]) -> tuple[Float[Tensor, "C"], int]:
+        """For each class the similarity below which no image of the block is among its best, and room for the others.
+
+        Known where so many images were seen before; guessed from some images of the block else, a bit too low.
+        """
+        n = len(s)
+        if self.seen >= self.m:
+            return value_and_image(self.best)[0].amin(1), min(n, 2 * self.m)
+        step = max(1, n // SAMPLE)
+        drawn = (s[::step] + offset[::step, None]).T.contiguous()
+        expected = min(self.m, n) / step
+        k = min(drawn.shape[1], ceil(expected + 4 * sqrt(expected) + 4))
+        return drawn.topk(k, 1).values[:, -1].contiguous(), min(n, 2 * k * step)
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
         return value_and_image(self.best)
@@ -97,30 +111,43 @@ def _look_at_images(
 
 @triton.jit
 def _sum_over_images(
-    s, offset, top_similarity, top_probability, spread, sums, power, stride, n, n_classes,
+    s, offset, top_similarity, top_probability, spread, lowest, sums, keys, count,
+    power, stride, n, n_classes, begin, room,
     CHUNK: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """Some classes and a chunk of the images a program: the soft sums, [chunks, 4, C]."""
+    """Some classes and a chunk of the images a program: the soft sums, [chunks, 4, C], and the keys of images at least
+    as similar to a class as `lowest`, in any order.
+    """
     chunk = tl.program_id(1).to(tl.int64)
     column = tl.program_id(0) * CLASSES + tl.arange(0, CLASSES)
+    classes = column < n_classes
+    threshold = tl.load(lowest + column, mask=classes, other=float("inf"))
     mass, margin = tl.zeros([CLASSES], tl.float32), tl.zeros([CLASSES], tl.float32)
     scaled, probability = tl.zeros([CLASSES], tl.float32), tl.zeros([CLASSES], tl.float32)
-    for begin in range(0, CHUNK, ROWS):
-        image = chunk * CHUNK + begin + tl.arange(0, ROWS)
+    for first in range(0, CHUNK, ROWS):
+        image = chunk * CHUNK + first + tl.arange(0, ROWS)
         there = image < n
         q_top = tl.load(top_probability + image, mask=there, other=0.0)
-        top = tl.load(top_similarity + image, mask=there, other=0.0) - tl.load(offset + image, mask=there, other=0.0)
+        top = tl.load(top_similarity + image, mask=there, other=0.0)
+        shift = tl.load(offset + image, mask=there, other=0.0)
         width = tl.maximum(tl.load(spread + image, mask=there, other=1.0), 1e-30)
-        inside = there[:, None] & (column < n_classes)[None, :]
-        d = tl.load(s + image[:, None] * stride + column[None, :], mask=inside, other=0.0).to(tl.float32) - top[:, None]
+        inside = there[:, None] & classes[None, :]
+        v = tl.load(s + image[:, None] * stride + column[None, :], mask=inside, other=0.0).to(tl.float32)
+        v = v + shift[:, None]
+        d = v - top[:, None]
         q = tl.exp2(d * power) * q_top[:, None]
         mass += tl.sum(q, 0)
         margin += tl.sum(q * d, 0)
         scaled += tl.sum(q * d / width[:, None], 0)
         probability += tl.sum(q * (q - q_top[:, None]), 0)
-    inside = column < n_classes
+        near = inside & (v >= threshold[None, :])
+        of_class = tl.broadcast_to(column[None, :], [ROWS, CLASSES])
+        place = tl.atomic_add(count + of_class, 1, mask=near)
+        bits = v.to(tl.int32, bitcast=True).to(tl.int64)
+        key = (tl.where(bits < 0, -2147483648 - bits, bits) << 32) - (begin + image)[:, None]  # as `rank_key`
+        tl.store(keys + of_class.to(tl.int64) * room + place, key, mask=near & (place < room))
     out = sums + chunk * 4 * n_classes + column
-    tl.store(out, mass, mask=inside)
-    tl.store(out + n_classes, margin, mask=inside)
-    tl.store(out + 2 * n_classes, scaled, mask=inside)
-    tl.store(out + 3 * n_classes, probability, mask=inside)
+    tl.store(out, mass, mask=classes)
+    tl.store(out + n_classes, margin, mask=classes)
+    tl.store(out + 2 * n_classes, scaled, mask=classes)
+    tl.store(out + 3 * n_classes, probability, mask=classes)
