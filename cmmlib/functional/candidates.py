@@ -157,9 +157,10 @@ def _centred(vectors: Float[Tensor, "K D"], centre: Float[Tensor, "D"] | None) -
 
 def _layers(candidates: Candidates) -> list[Int[Tensor, "K"]]:
     """Indices of candidates, at most one of each class in a layer: the first of every class, the second, and so on."""
-    rows = candidates.rows_by_class()
-    most = max((len(own) for own in rows), default=0)
-    return [torch.stack([own[k] for own in rows if k < len(own)]) for k in range(most)]
+    order, sizes = candidates.classes.argsort(stable=True), candidates.classes.bincount(minlength=candidates.n_classes)
+    starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    layer = torch.arange(len(order), device=order.device) - starts  # of the candidates in the order of classes
+    return [order[layer == k] for k in range(int(sizes.max()))]
 
 
 class _Layer:

@@ -181,7 +181,7 @@ def _pass_of_prompts(
     """The pass for some of the prompts; fills their rows of `out`."""
     fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
     steps = {p: _steps(image_features.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
-    copies = {p: _copies(text_features[p]) for p in prompts}
+    copies = _copies_by_prompt(text_features, prompts)
     shape = block, text_features.shape[1]  # of the only [B, C] memory
     similarities = torch.empty(shape, dtype=number, device=image_features.device)
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
@@ -195,17 +195,22 @@ def _pass_of_prompts(
             texts, start = (text_features[p].float() - means[p]).to(number).T, begin
             for (part, s), part_offset in zip(blocks, offset.split(block), strict=True):
                 torch.mm(part, texts, out=s)
-                if len(copies[p][0]):
+                if p in copies:
                     s[:, copies[p][0]] = s[:, copies[p][1]]
                 steps[p].add(s, part_offset, start)
                 start += len(part)
-    for p in prompts:
-        _add_predicted(fields[p], scale)
-        value, image = steps[p].retrieved()
-        _add_retrieved(fields[p], value, image)
-        if out.best_similarity is not None and out.best_image is not None:
-            out.best_similarity[p], out.best_image[p] = value, image
-        fields[p]["spread"].masked_fill_(fields[p]["spread"] == 0, 1)
+            if start == len(image_features):  # a GPU does this while the next product is sent to it
+                _finish(p, fields[p], steps[p], scale, out)
+
+
+def _finish(p: int, fields: dict[str, Tensor], steps: Steps, scale: float, out: SimilarityPass) -> None:
+    """What can only be done after the last block of a prompt."""
+    _add_predicted(fields, scale)
+    value, image = steps.retrieved()
+    _add_retrieved(fields, value, image)
+    if out.best_similarity is not None and out.best_image is not None:
+        out.best_similarity[p], out.best_image[p] = value, image
+    fields["spread"].masked_fill_(fields["spread"] == 0, 1)
 
 
 class Steps(Protocol):
@@ -297,6 +302,14 @@ def _with_best_images(out: SimilarityPass, wanted: int) -> SimilarityPass:
     value, image = (torch.empty(shape, dtype=dtype, device=device) for dtype in (torch.float32, torch.int32))
     more: dict[str, Any] = {"best_similarity": value, "best_image": image, "n_wanted": wanted}
     return replace(out, **more)
+
+
+def _copies_by_prompt(text_features: Float[Tensor, "P C D"], prompts: range) -> dict[int, tuple[Tensor, Tensor]]:
+    """Of the prompts that have any: classes with another's texts, and the first class that has them."""
+    numbers = text_features[prompts.start :: prompts.step, :, 0].sort(1).values  # one look at all prompts
+    maybe = (numbers.diff(dim=1) == 0).any(1).tolist()
+    found = {p: _copies(text_features[p]) for p, alike in zip(prompts, maybe, strict=True) if alike}
+    return {p: copies for p, copies in found.items() if len(copies[0])}
 
 
 def _copies(text_features: Float[Tensor, "C D"]) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:

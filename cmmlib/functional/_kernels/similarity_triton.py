@@ -36,38 +36,39 @@ class TritonSteps:
         tile = min(WIDEST, triton.next_power_of_2(n_classes))
         per_image = (first, second, top, margin, q_top, spread)
         _look_at_images[(n,)](s, offset, *per_image, self.power, s.stride(0), n_classes, TILE=tile)  # type: ignore[arg-type]
-        lowest, room = self._lowest(s, offset)
-        keys = torch.full((n_classes, room), NO_KEY, device=s.device)
-        count = torch.zeros(n_classes, dtype=torch.int32, device=s.device)
-        sums = torch.empty(triton.cdiv(n, CHUNK), 4, n_classes, device=s.device)
-        numbers = (self.power, s.stride(0), n, n_classes, start, room, CHUNK, ROWS, CLASSES)
-        grid = triton.cdiv(n_classes, CLASSES), len(sums)
+        lowest, expected = self._lowest(s, offset)
+        chunks = triton.cdiv(n, CHUNK)
+        room = min(CHUNK, triton.next_power_of_2(ceil(2 * expected / chunks) + 8))  # a class has in a chunk's keys
+        keys = torch.full((n_classes, chunks, room), NO_KEY, device=s.device)
+        count = torch.empty(chunks, n_classes, dtype=torch.int32, device=s.device)
+        sums = torch.empty(chunks, 4, n_classes, device=s.device)
+        numbers = (self.power, s.stride(0), n, n_classes, start, chunks, room, CHUNK, ROWS, CLASSES)
+        grid = triton.cdiv(n_classes, CLASSES), chunks
         _sum_over_images[grid](s, offset, top, q_top, spread, lowest, sums, keys, count, *numbers)  # type: ignore[arg-type]
         for key, total in zip(SUMS, sums.sum(0, dtype=torch.float64), strict=True):
             self.fields[key] += total
         needed = 0 if self.seen >= self.m else min(self.m, n)
-        missed = ((count > room) | (count < needed)).nonzero()[:, 0]
-        both = torch.cat([self.best, keys], 1)
-        best = both.topk(self.m, 1, sorted=False).values
+        missed = ((count.amax(0) > room) | (count.sum(0) < needed)).nonzero()[:, 0]
+        best = torch.cat([self.best, keys.flatten(1)], 1).topk(self.m, 1, sorted=False).values
         if len(missed):  # the guess was wrong: all images of the block
             image = torch.arange(start, start + n, device=s.device)
             of_block = rank_key((s[:, missed] + offset[:, None]).T.contiguous(), image)
             best[missed] = torch.cat([self.best[missed], of_block], 1).topk(self.m, 1, sorted=False).values
         self.best, self.seen = best, self.seen + n
 
-    def _lowest(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"]) -> tuple[Float[Tensor, "C"], int]:
-        """For each class the similarity below which no image of the block is among its best, and room for the others.
+    def _lowest(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"]) -> tuple[Float[Tensor, "C"], float]:
+        """For each class the similarity below which no image of the block is among its best, and how many lie above.
 
         Known where so many images were seen before; guessed from some images of the block else, a bit too low.
         """
         n = len(s)
         if self.seen >= self.m:
-            return value_and_image(self.best)[0].amin(1), min(n, 2 * self.m)
+            return value_and_image(self.best)[0].amin(1), self.m
         step = max(1, n // SAMPLE)
         drawn = (s[::step] + offset[::step, None]).T.contiguous()
         expected = min(self.m, n) / step
         k = min(drawn.shape[1], ceil(expected + 4 * sqrt(expected) + 4))
-        return drawn.topk(k, 1).values[:, -1].contiguous(), min(n, 2 * k * step)
+        return drawn.topk(k, 1).values[:, -1].contiguous(), k * step
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
         return value_and_image(self.best)
@@ -112,20 +113,22 @@ def _look_at_images(
 @triton.jit
 def _sum_over_images(
     s, offset, top_similarity, top_probability, spread, lowest, sums, keys, count,
-    power, stride, n, n_classes, begin, room,
+    power, stride, n, n_classes, begin, chunks, room,
     CHUNK: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """Some classes and a chunk of the images a program: the soft sums, [chunks, 4, C], and the keys of images at least
-    as similar to a class as `lowest`, in any order.
+    """Some classes and a chunk of the images a program: the soft sums, [chunks, 4, C], and the number and the keys of
+    the images that are at least as similar to a class as `lowest`. A chunk's images lie `chunks` apart: often those of
+    a class lie side by side, and each chunk has room for some only.
     """
     chunk = tl.program_id(1).to(tl.int64)
     column = tl.program_id(0) * CLASSES + tl.arange(0, CLASSES)
     classes = column < n_classes
+    found = tl.zeros([CLASSES], tl.int32)
     threshold = tl.load(lowest + column, mask=classes, other=float("inf"))
     mass, margin = tl.zeros([CLASSES], tl.float32), tl.zeros([CLASSES], tl.float32)
     scaled, probability = tl.zeros([CLASSES], tl.float32), tl.zeros([CLASSES], tl.float32)
     for first in range(0, CHUNK, ROWS):
-        image = chunk * CHUNK + first + tl.arange(0, ROWS)
+        image = (first + tl.arange(0, ROWS)).to(tl.int64) * chunks + chunk
         there = image < n
         q_top = tl.load(top_probability + image, mask=there, other=0.0)
         top = tl.load(top_similarity + image, mask=there, other=0.0)
@@ -141,11 +144,12 @@ def _sum_over_images(
         scaled += tl.sum(q * d / width[:, None], 0)
         probability += tl.sum(q * (q - q_top[:, None]), 0)
         near = inside & (v >= threshold[None, :])
-        of_class = tl.broadcast_to(column[None, :], [ROWS, CLASSES])
-        place = tl.atomic_add(count + of_class, 1, mask=near)
+        place = found[None, :] + tl.cumsum(near.to(tl.int32), 0) - 1
+        found += tl.sum(near.to(tl.int32), 0)
         bits = v.to(tl.int32, bitcast=True).to(tl.int64)
         key = (tl.where(bits < 0, -2147483648 - bits, bits) << 32) - (begin + image)[:, None]  # as `rank_key`
-        tl.store(keys + of_class.to(tl.int64) * room + place, key, mask=near & (place < room))
+        tl.store(keys + (column.to(tl.int64)[None, :] * chunks + chunk) * room + place, key, mask=near & (place < room))
+    tl.store(count + chunk * n_classes + column, found, mask=classes)
     out = sums + chunk * 4 * n_classes + column
     tl.store(out, mass, mask=classes)
     tl.store(out + n_classes, margin, mask=classes)
