@@ -17,6 +17,8 @@ os.environ["MPLBACKEND"] = "Agg"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores, and so do the processes that they start
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `cmm` sets it: threads that wait leave the core to others
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported: kernels for GPUs are run step by step
 
 import jaxtyping
 import numpy as np

@@ -168,9 +168,8 @@ class _Layer:
 
     def __init__(self, candidates: Candidates, index: Int[Tensor, "K"], m: int) -> None:
         self.index, self.m = index, m
-        end = int(index[0]) + len(index)  # those of a template lie side by side: a view, no copy
-        adjoining = index.equal(torch.arange(end - len(index), end, device=index.device))
-        own = slice(int(index[0]), end) if adjoining else index
+        start, n = int(index[0]), len(index)  # those of a template lie side by side: a view, no copy
+        own = slice(start, start + n) if index.equal(torch.arange(start, start + n, device=index.device)) else index
         self.vectors, self.classes = candidates.vectors[own], candidates.classes[index]  # in the order of classes
         self.whole = len(index) == candidates.n_classes
         self.place = torch.full((candidates.n_classes,), -1, device=index.device)  # of a class's candidate, -1 if none
@@ -185,7 +184,8 @@ class _Layer:
         """A block's share of the soft sums."""
         _add_soft_sums(similarity, others.top, self._own(others.rest), logit_scale * log2(e), self.mass, self.total)
         place = self.place[others.winner]
-        image = (place >= 0).nonzero()[:, 0]
+        every = torch.arange(len(place), device=place.device)
+        image = every if self.whole else every[place >= 0]  # to count them a GPU would be waited for
         place = place[image]
         margin = similarity[image, place] - others.second[image]
         q = (logit_scale * margin - others.log_rest_of_winner[image]).sigmoid()

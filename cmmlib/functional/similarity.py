@@ -24,10 +24,10 @@ from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
 from cmmlib.functional._kernels.similarity_torch import TorchSteps, rank_key, value_and_image
 from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
-from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
+from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts, sums_of_bits
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
-GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 256 << 20, 1 << 16  # the same on a GPU, which is quick with large blocks only
+GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 128 << 20, 1 << 16  # the same on a GPU, which is quick with large blocks only
 TILE = 64  # images: products of other numbers of rows leave a rest that is slower
 UNMERGED = "merge: make both passes with the same n_images, the number of images of the whole set"
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
@@ -306,8 +306,8 @@ def _with_best_images(out: SimilarityPass, wanted: int) -> SimilarityPass:
 
 def _copies_by_prompt(text_features: Float[Tensor, "P C D"], prompts: range) -> dict[int, tuple[Tensor, Tensor]]:
     """Of the prompts that have any: classes with another's texts, and the first class that has them."""
-    numbers = text_features[prompts.start :: prompts.step, :, 0].sort(1).values  # one look at all prompts
-    maybe = (numbers.diff(dim=1) == 0).any(1).tolist()
+    sums = torch.stack([sums_of_bits(text_features[p]) for p in prompts])
+    maybe = (sums.sort(1).values.diff(dim=1) == 0).any(1).tolist()  # a GPU is waited for once
     found = {p: _copies(text_features[p]) for p, alike in zip(prompts, maybe, strict=True) if alike}
     return {p: copies for p, copies in found.items() if len(copies[0])}
 

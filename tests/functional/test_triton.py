@@ -1,0 +1,79 @@
+"""The kernels for NVIDIA's GPUs, run by Triton's interpreter on the processor: what plain torch gives, they give."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+
+import cmmlib.functional as F
+from cmmlib.functional import candidates, similarity
+from cmmlib.functional._kernels.similarity_torch import TorchSteps
+
+pytest.importorskip("triton", reason="torch brings triton on Linux alone")
+SCALE, IMAGES, CLASSES = 30.0, 150, 40
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+@pytest.fixture(scope="module")
+def steps() -> Any:
+    """The module of the pass's kernels; `conftest` has told triton to interpret them."""
+    return import_module("cmmlib.functional._kernels.similarity_triton")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # the interpreter runs in one thread alone
+
+
+@pytest.fixture
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and texts of two prompts, with two equal classes and groups of equal images."""
+    x, t = unit(IMAGES, 8), unit(2, CLASSES, 8, seed=1)
+    t[:, 5] = t[:, 9]
+    x[100:140], x[93] = x[7], x[8]
+    return x, t
+
+
+@pytest.mark.parametrize(
+    ("precision", "block", "widest"),
+    [("fp32", None, 1024), ("fp32", 90, 16), ("bf16", 101, 1024)],
+)
+def test_the_pass_is_that_of_plain_torch(precision, block, widest, steps, data, monkeypatch):
+    for name, size in {"WIDEST": widest, "GROUP": 16, "CHUNK": 64}.items():
+        monkeypatch.setattr(steps, name, size)
+    passes = []
+    for kind in (TorchSteps, steps.TritonSteps):
+        monkeypatch.setattr(similarity, "_steps", lambda device, kind=kind: kind)
+        passes.append(F.similarity_pass(*data, SCALE, precision=precision, block=block, n_images=IMAGES))
+    expected, found = passes
+    for key in ("prediction", "rival", "top_similarity", "margin"):
+        assert torch.equal(getattr(found, key), getattr(expected, key)), key
+    for key in ("top_probability", "spread", *similarity.PER_CLASS):
+        torch.testing.assert_close(getattr(found, key), getattr(expected, key), rtol=1e-5, atol=1e-5)
+    for key in ("best_similarity", "best_image"):
+        assert torch.equal(getattr(found, key).sort().values, getattr(expected, key).sort().values), key
+
+
+def test_images_of_few_classes_are_looked_at_all(steps, data, monkeypatch):
+    found = []
+    for kind in (TorchSteps, steps.TritonSteps):
+        monkeypatch.setattr(similarity, "_steps", lambda device, kind=kind: kind)
+        passed = F.similarity_pass(data[0], data[1][:, :3], SCALE, n_images=IMAGES)
+        found.append(passed.best_image.sort().values)
+    assert torch.equal(*found)
+
+
+def test_cmm_of_candidates_is_that_of_plain_torch(data, monkeypatch):
+    x, t = data
+    pool = F.Candidates.of_templates(t).with_descriptions({3: t[:, 1], 39: t[:, 2]})
+    monkeypatch.setattr(candidates, "_is_compiled", lambda device: False)
+    expected = F.candidate_cmm(x, pool, t[0], SCALE)
+    monkeypatch.setattr(candidates, "has_triton", lambda device: True)
+    torch.testing.assert_close(F.candidate_cmm(x, pool, t[0], SCALE), expected, rtol=1e-5, atol=1e-6)
