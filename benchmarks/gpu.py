@@ -97,8 +97,8 @@ def rows(options: argparse.Namespace) -> pd.DataFrame:
         equal = float((call(x, t).cpu() == expected).double().mean())
         times = {"gpu_ms": 1e3 * taken, "processor_ms": 1e3 * there, "times": there / taken}
         found.append({"what": name, **times, "equal": equal})
-        print(found[-1], flush=True)
-    return pd.DataFrame(found).assign(gpu=torch.cuda.get_device_name(gpu), torch=torch.__version__)
+    print(f"{torch.cuda.get_device_name(gpu)}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    return pd.DataFrame(found)
 
 
 def main() -> None:
@@ -110,9 +110,9 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no GPU here that torch can use")
     table = rows(options)
-    print(table.round(4).to_string(index=False))
+    print(table.to_string(index=False, float_format="%.3g"))
     if options.csv:
-        table.round(4).to_csv(options.csv, index=False)
+        table.to_csv(options.csv, index=False, float_format="%.3g")
 
 
 if __name__ == "__main__":
