@@ -101,6 +101,11 @@ def rows(options: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def rounded(value: float | str) -> float | str:
+    """Three digits, and all of those before the point."""
+    return value if isinstance(value, str) or value != value else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 50_000), ("classes", 1000), ("heads", 8), ("width", 512), ("rounds", 5)):
@@ -110,9 +115,9 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no GPU here that torch can use")
     table = rows(options)
-    print(table.to_string(index=False, float_format="%.3g"))
+    print(table.map(rounded).to_string(index=False))
     if options.csv:
-        table.to_csv(options.csv, index=False, float_format="%.3g")
+        table.map(rounded).to_csv(options.csv, index=False)
 
 
 if __name__ == "__main__":
