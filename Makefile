@@ -64,5 +64,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@if test -e $(STARTED) || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		$(PYTHON) -m venv --clear $(VENV); fi
 	@rm -f $@ && touch $(STARTED) && echo "installing into $(VENV) (some minutes the first time)" >&2
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[book,llm,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[book,llm,sweep,dev]'
 	@rm $(STARTED) && touch $@

@@ -122,6 +122,26 @@ def describe(
     print(study.transcript or own_transcript_path())
 
 
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML: a list of studies, a grid, or both")],
+    out: Annotated[Path, typer.Option(help="folder that receives the sweep's own folder")] = Path("sweeps"),
+    only: Annotated[str | None, typer.Option(help="chapters to run, for example 01,02,04 [default: all]")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1000, help="processes that run studies side by side")] = 2,
+    scheduler: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler whose workers see the same files")
+    ] = None,
+    cluster: Annotated[Path | None, typer.Option(help="YAML of a SLURM, PBS or LSF cluster (dask-jobqueue)")] = None,
+) -> None:
+    """Run many studies side by side, on this machine or a cluster; a table of all; exit code 1 where one fails."""
+    from cmmlib.sweeps.run import run_sweep
+
+    folder, n_failed = run_sweep(file, out, only, workers=workers, scheduler=scheduler, cluster=cluster)
+    process.show_path(folder)
+    if n_failed:
+        raise typer.Exit(1)
+
+
 @app.command("book")
 def build_book(
     runs: Annotated[

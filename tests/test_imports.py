@@ -23,6 +23,7 @@ FLOORS = (
     "study",
     "evaluation",
     "report",
+    "sweeps",
     "cli",
 )
 

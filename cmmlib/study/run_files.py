@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RESULTS = "results.json"
 PER_CLASS = "per_class.csv"
+SWEEP = "sweep.json"  # of a folder of many runs: which study became which run
 RUNNING = ".running.lock"  # held while a study is executed
 RECORDING = ".recording.lock"  # held while a file that chapters share is read and written again
 PACKAGES = (

@@ -1,0 +1,76 @@
+"""What a sweep leaves: a table of all runs and methods, the failures, a figure, and which study became which run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cmmlib.errors import InputError
+from cmmlib.evaluation import run_comparison
+from cmmlib.storage.cache import whole_file
+from cmmlib.storage.csv_files import write_csv
+from cmmlib.study.run_files import SWEEP, write_json
+from cmmlib.study.study import Study
+from cmmlib.sweeps.plan import shown, varied
+
+TABLE, FAILURES, FIGURE = "table.csv", "failures.csv", "overall_and_worst"
+COLUMNS = ("method", "overall", "worst_10", "gain_overall", "gain_worst_10")
+WAITING: Mapping[str, Any] = {"run": None, "failed": "not run yet", "seconds": None}
+
+
+def write_results(folder: Path, studies: Sequence[Study], outcomes: Mapping[Study, Mapping[str, Any]]) -> pd.DataFrame:
+    """Write what is known so far, and return the table: a row a run and method, after the parameters that differ.
+
+    A run without labels has its row too, without numbers.
+    """
+    names = varied(studies)
+    rows, failures, entries = [], [], []
+    for study in studies:
+        outcome, own = outcomes.get(study, WAITING), shown(study, names)
+        entries.append({"study": shown(study, sorted(study.model_fields_set)), **_within(outcome)})
+        failed = outcome["failed"]
+        try:
+            rows += [] if failed else [{**own, "run": Path(outcome["run"]).name, **r} for r in _rows(outcome["run"])]
+        except InputError as error:  # changed by hand
+            failed = str(error)
+        if failed:
+            failures.append({**own, "failed": failed})
+    table = pd.DataFrame(rows, columns=[*names, "run", *COLUMNS], dtype=object)  # whole numbers stay so beside none
+    write_json(folder / SWEEP, {"schema_version": 1, "studies": entries})
+    for name, found in ((TABLE, table), (FAILURES, pd.DataFrame(failures, columns=[*names, "failed"], dtype=object))):
+        with whole_file(folder / name) as temporary:
+            write_csv(found, temporary)
+    return table
+
+
+def _within(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """The outcome with the run's place within the sweep's folder."""
+    return {**outcome, "run": None if outcome["run"] is None else f"runs/{Path(outcome['run']).name}"}
+
+
+def _rows(run: str) -> list[dict[str, Any]]:
+    """The base prompt and every method of a run."""
+    found = run_comparison.gains([run_comparison.of_folder(Path(run))]).to_dict("records")
+    return [{name: row[name] for name in COLUMNS} for row in found] or [dict.fromkeys(COLUMNS)]
+
+
+def draw(folder: Path, table: pd.DataFrame) -> None:
+    """The base prompt of every run with worst classes to tell, coloured by the first parameter that differs."""
+    base = table.assign(worst=table["worst_10"]).query("method == 'base'").dropna(subset=["overall", "worst"])
+    if base.empty:
+        return
+    import matplotlib.pyplot as plt
+
+    from cmmlib.report.plots.style import save
+    from cmmlib.report.plots.sweeps import overall_and_worst
+
+    group = str(table.columns[0])
+    figure = overall_and_worst(base.assign(**{group: base[group].astype(str)}), group, run_comparison.GAIN_OF)
+    with whole_file(folder / f"{FIGURE}.svg") as temporary:
+        save(figure, temporary, metadata={"Date": None}, rc={"svg.hashsalt": FIGURE, "svg.fonttype": "path"})
+    with whole_file(folder / f"{FIGURE}.png") as temporary:
+        save(figure, temporary, dpi=200)
+    plt.close(figure)

@@ -1,0 +1,159 @@
+"""A sweep's studies as tasks of Dask's scheduler, here or on a cluster.
+
+Images of studies that share them are embedded once, by a worker with the resource GPU where there is one; every study
+waits for its own. A worker that dies is replaced, and its task repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmmlib.errors import ChapterError, InputError, one_line
+from cmmlib.storage.cache import digest
+from cmmlib.sweeps import task
+from cmmlib.sweeps.plan import read_mapping
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from cmmlib.study.study import Study
+
+CONNECT = "20s"  # to a scheduler, before it is given up
+GPU = "GPU"
+# What decides the embeddings of the images.
+IMAGES = (
+    *("dataset", "split", "backbone", "pretrained", "classes", "limit", "precision", "storage", "data_root"),
+    *("max_broken", "class_names"),
+)
+KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
+# What a cluster file may set, as dask-jobqueue names it.
+SETTINGS = (
+    *("cores", "memory", "processes", "queue", "project", "account", "walltime", "interface", "local_directory"),
+    *("job_extra_directives", "job_script_prologue", "log_directory", "worker_extra_args", "death_timeout"),
+)
+# Keys of the cluster's own, in the folder where the command runs, which the jobs see.
+SECURE: dict[str, Any] = {"security": True, "protocol": "tls://", "shared_temp_directory": "."}
+MISSING = "sweep: dask is missing: pip install 'cmmlib[sweep]'"
+LOST = "sweep: the scheduler is gone; what is done is kept, run the same command to go on"
+
+
+@contextmanager
+def connected(workers: int, scheduler: str | None = None, cluster: Path | None = None) -> Iterator[Client]:
+    """A client of the cluster that is named, or of one on this machine with so many worker processes.
+
+    Raises:
+        InputError: dask is not installed, no scheduler answers, or a cluster file with other settings.
+    """
+    try:
+        from dask import config
+        from distributed import Client
+    except ImportError:
+        raise InputError(MISSING) from None
+    if scheduler and cluster:
+        raise InputError("sweep: --scheduler and --cluster name two clusters: leave one out")
+    quiet = {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.system-monitor.gil.enabled": False}
+    with config.set(quiet):
+        for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in a line
+        if scheduler:
+            try:
+                client = Client(scheduler, timeout=CONNECT)
+            except (OSError, ValueError, TypeError) as error:
+                raise InputError(
+                    f"--scheduler: nothing answers at {scheduler}: {one_line(error)}; start one with dask scheduler"
+                ) from None
+            with client:
+                yield client
+            return
+        with _queue(cluster, workers) if cluster else _local(workers) as own, Client(own) as client:
+            yield client
+
+
+def _local(workers: int) -> Any:
+    from distributed import LocalCluster
+
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        memory_limit=None,  # studies have processes of their own
+        dashboard_address=None,  # type: ignore[arg-type]  # none, which distributed takes too
+        security=True,  # keys of this cluster's own: whoever reaches a scheduler can have anything run
+        silence_logs=logging.CRITICAL,
+        env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
+    )
+
+
+def _queue(file: Path, workers: int) -> Any:
+    """A cluster of jobs, as a file describes it: `type`, and settings of dask-jobqueue."""
+    found = read_mapping(file, "--cluster")
+    kind = str(found.pop("type", ""))
+    if kind not in KINDS:
+        raise InputError(f"--cluster: {file.name} has type {kind!r}: there are {', '.join(KINDS)}")
+    for key in found:
+        if key not in SETTINGS:
+            raise InputError(f"--cluster: {file.name} has {key!r}: what can be set is {', '.join(SETTINGS)}")
+    try:
+        import dask_jobqueue
+    except ImportError:
+        raise InputError(MISSING) from None
+    try:
+        cluster = getattr(dask_jobqueue, KINDS[kind])(**SECURE, **found)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--cluster: {file.name}: {one_line(error)}") from None
+    cluster.scale(workers)
+    return cluster
+
+
+def submitted(client: Client, studies: Sequence[Study], out: Path, only: str | None = None) -> dict[Any, Study]:
+    """Every study's task: future -> study."""
+    embedded: dict[str, Any] = {}
+    futures = {}
+    gpu = any(GPU in worker.get("resources", {}) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+    for study in studies:
+        fields = {**study.model_dump(exclude_unset=True), "out": str(out)}
+        after = []
+        if study.kind != "embeddings":
+            images = digest(_images(study))
+            if images not in embedded:
+                resources = {GPU: 1} if gpu else None
+                embedded[images] = client.submit(
+                    task.in_process, "embed", fields, only, pure=False, resources=resources
+                )
+            after = [embedded[images]]
+        futures[client.submit(task.in_process, "run", fields, only, *after, pure=False)] = study
+    return futures
+
+
+def _images(study: Study) -> dict[str, Any]:
+    """What decides a study's image embeddings; the seed where it draws or renders images."""
+    fields = {name: getattr(study, name) for name in IMAGES}
+    return fields | {"seed": study.seed if study.kind == "blazon" or study.limit else None}
+
+
+def outcomes(client: Client, futures: dict[Any, Study]) -> Iterator[tuple[Study, dict[str, Any]]]:
+    """Studies with their outcomes (`task.in_process`), as they end.
+
+    Raises:
+        SchedulerLost: the scheduler is gone.
+    """
+    from distributed import as_completed
+
+    for future in as_completed(futures):
+        if future.status == "cancelled" or client.status != "running":
+            raise SchedulerLost(LOST)
+        error = future.exception()
+        if error is None:
+            yield futures[future], future.result()
+        else:  # every worker that tried it died
+            told = f"its worker died, more than once: {one_line(error)}"
+            yield futures[future], {"run": None, "failed": told, "seconds": None}
+
+
+class SchedulerLost(ChapterError):
+    """The scheduler of a sweep went away. Exit code 1."""

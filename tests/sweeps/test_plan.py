@@ -1,0 +1,102 @@
+"""Sweep files: which studies they name, and everything that is no sweep in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cmmlib import InputError, Study
+from cmmlib.sweeps.plan import read_sweep, shown, sweep_name, varied
+
+
+def read(folder: Path, text: str | bytes) -> list[Study]:
+    file = folder / "studies.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_sweep(file)
+
+
+def test_a_grid_is_every_combination_and_the_last_parameter_changes_first(tmp_path):
+    studies = read(tmp_path, "grid: {pretrained: [v1, v2], seed: [0, 1, 2]}")
+    assert [(s.pretrained, s.seed) for s in studies] == [(w, s) for w in ("v1", "v2") for s in (0, 1, 2)]
+    assert varied(studies) == ["pretrained", "seed"]
+
+
+def test_parameters_that_change_together_are_one_part_of_the_grid(tmp_path):
+    text = """
+        common: {limit: 3, seed: 7}
+        studies: [{seed: 1}]
+        grid:
+          model:
+            - {backbone: ViT-B-32, pretrained: openai}
+            - {backbone: ViT-L-14, pretrained: openai}
+          worst_k: [2, 3]
+    """
+    studies = read(tmp_path, text)
+    assert [(s.backbone, s.worst_k, s.seed, s.limit) for s in studies] == [
+        ("blazon-mini", None, 1, 3),
+        ("ViT-B-32", 2, 7, 3),
+        ("ViT-B-32", 3, 7, 3),
+        ("ViT-L-14", 2, 7, 3),
+        ("ViT-L-14", 3, 7, 3),
+    ]
+
+
+def test_a_study_that_is_named_twice_is_run_once(tmp_path):
+    assert len(read(tmp_path, "studies: [{seed: 1}, {seed: 2}, {seed: 1}]")) == 2
+
+
+def test_one_study_has_its_data_set_as_its_name(tmp_path):
+    studies = read(tmp_path, "studies: [{}]")
+    assert (varied(studies), shown(studies[0], ["dataset"])) == (["dataset"], {"dataset": "blazon"})
+
+
+def test_the_name_of_a_sweep_is_that_of_its_file_and_its_studies(tmp_path):
+    one, other = read(tmp_path, "grid: {seed: [0, 1]}"), read(tmp_path, "studies: [{seed: 0}, {seed: 1}]")
+    named = sweep_name(Path("a b/My studies.yaml"), one)
+    assert named.startswith("my-studies-")
+    assert named == sweep_name(Path("my studies.yaml"), other)
+    assert named != sweep_name(Path("my studies.yaml"), one[:1])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds NoneType, expected names and values"),
+        ("- a", "holds list, expected names and values"),
+        ("{}", "names no study: give studies, or a grid"),
+        ("grid: {}", "names no study"),
+        ("studies: {a: 1}", "studies is dict, expected a list of studies"),
+        ("studies: [3]", "study 1 is int, expected names and values"),
+        ("studies: [{seed: 1}, {sed: 1}]", "study 2: unknown parameter 'sed'"),
+        ("studies: [{seed: -1}]", "study 1: seed"),
+        ("studies: [{out: elsewhere}]", "study 1 has out, and a sweep has a folder of its own"),
+        ("grid: {seed: 3}", "seed of the grid has no list of values"),
+        ("grid: {seed: []}", "seed of the grid has no list of values"),
+        ("grid: {sed: [3]}", "sed is no parameter of a study"),
+        ("grid: {1: [3]}", "grid is dict, expected names and values"),
+        ("grids: {seed: [3]}", "has a part 'grids': its parts are common, studies, grid"),
+        ("common: [1]\nstudies: [{}]", "common is list, expected names and values"),
+        ("grid: {seed: [1", "is no YAML, line"),
+        ("a: &a [*a]", "has a part 'a'"),
+        ("studies: !!python/object/apply:os.system ['touch ran']", "is no YAML, line 1"),
+        (b"studies: \xff", "is no YAML"),
+        (b"\0", "is no YAML"),
+        ("studies: [{seed: 2026-13-45}]", "is no YAML"),
+        ("grid: {seed: [%s], worst_k: [%s]}" % ((",".join(map(str, range(1, 102))),) * 2), "10,201 combinations"),
+    ],
+)
+def test_what_is_no_sweep_is_one_line(text, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text)
+    line = str(caught.value)
+    assert line.startswith("sweep: ")
+    assert said in line
+    assert "\n" not in line
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"^sweep: cannot read .*none\.yaml: no such file"):
+        read_sweep(tmp_path / "none.yaml")
