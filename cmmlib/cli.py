@@ -146,7 +146,7 @@ def sweep(
 def build_book(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="run folders; the first owns the chapters [default: the newest in runs/]"),
+        typer.Argument(help="run folders, or a sweep's; the first run owns the chapters [default: newest in runs/]"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder that receives html/")] = Path("_build"),
 ) -> None:

@@ -16,6 +16,7 @@ WRITING = {"whole_file", "write_text", "write_bytes", "write_json", "save_tensor
 WRITING |= {"copyfile", "copytree", "savefig", "save_file", "symlink_to", "hardlink_to", "mkstemp"}
 
 OWN = "in a folder that carries the program's mark, or was made by it just now"
+SWEEP = "in the folder of a sweep, whose name holds a digest of its studies"
 RUN = "in the run's own folder, whose name holds a digest, under a name of the program"
 CACHE = "in the cache, under a name that only the program gives (storage.cache.is_entry)"
 TRAINING = "in a folder that has the recipe of this training: `_claim` refuses any other"
@@ -83,6 +84,8 @@ WRITES = {
     ),
     "study/run_files.py:write_json": (["write_text"], RUN),
     "study/run_files.py:write_manifest": (["write_json"], RUN),
+    "sweeps/results.py:draw": (["whole_file", "whole_file"], SWEEP),
+    "sweeps/results.py:write_results": (["whole_file", "write_json"], SWEEP),
     "texts/transcripts.py:require_appendable": (["open"], "adds nothing to a transcript that is there"),
     "texts/transcripts.py:append": (["open"], "adds to a transcript, and takes nothing out of it"),
 }

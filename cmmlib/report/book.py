@@ -16,7 +16,7 @@ from typing import Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line
-from cmmlib.report import student_notebooks
+from cmmlib.report import student_notebooks, sweep_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
 from cmmlib.report.page_values import filled, page_values
@@ -24,7 +24,7 @@ from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import repository_url
 from cmmlib.study.made_files import command, require_whole
-from cmmlib.study.run_files import MANIFEST, read_run
+from cmmlib.study.run_files import MANIFEST, SWEEP, read_run
 from cmmlib.study.study import file_fields
 
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
@@ -34,7 +34,9 @@ FIGURES = "figures"  # of a run, and of the staged book
 
 
 def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
-    """Build the HTML of one or more runs and return its index.html. The first run owns the main chapters.
+    """Build the HTML of one or more runs, or of a sweep, and return its index.html.
+
+    The first run owns the main chapters; other runs have chapters of their own, those of a sweep a page each.
 
     The pages are staged in `out`/book, built in `out`/work and moved into the place of `out`/html when every check has
     passed. All three are emptied, so they are refused where this program did not make what they hold.
@@ -45,27 +47,48 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
         OSError: a full disk, a folder that cannot be written.
         ChapterError: Jupyter Book warned or failed, or a page or number is missing.
     """
-    folders = [Path(os.path.realpath(run)) for run in runs] or [_newest_run()]
+    given = [Path(os.path.realpath(run)) for run in runs] or [_newest_run()]
+    sweep = _sweep(given)
+    folders = sweep_pages.runs_of(sweep) if sweep else given
     for folder in folders:
         _require_run(folder)
     _require_own_names(folders)
     manifest, results = read_run(folders[0])
     _require_pages(folders[0], manifest)
     values = _quoted(results, folders[0])
-    _claim(out, folders)
-    stamp, html = _build_stamp(folders), out / "html"
+    _claim(out, [*folders, *given])
+    stamp, html = _build_stamp(given), out / "html"
     index = html / "index.html"
     if index.exists() and own_folders.noted(html) == stamp:
         note("book: up to date")
         return index
     staged = out / "book"
     with own_folders.filled(staged):
-        _stage(folders, staged, manifest, values)
+        _stage(folders[:1] if sweep else folders, staged, manifest, values)
+        if sweep:
+            _add_part(staged, "The sweep", sweep_pages.write(sweep, folders, staged))
     page_root = _jupyter_book(staged, out / "work")
     _verify(staged, page_root)
     own_folders.mark(page_root, stamp)
     own_folders.put(page_root, html)
     return index
+
+
+def _sweep(folders: Sequence[Path]) -> Path | None:
+    """The folder of a sweep, if it is what was named."""
+    sweeps = [folder for folder in folders if (folder / SWEEP).is_file()]
+    if sweeps and len(folders) > 1:
+        raise InputError(f"{sweeps[0].name} is a sweep: name it alone, or runs out of its folder runs/")
+    return sweeps[0] if sweeps else None
+
+
+def _add_part(staged: Path, title: str, pages: Sequence[str]) -> None:
+    """A part of the table of contents, after the chapters."""
+    import yaml
+
+    toc = yaml.safe_load((staged / "_toc.yml").read_text("utf-8"))
+    toc["parts"].insert(1, _part(title, pages))
+    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
 
 
 def _require_run(folder: Path) -> None:
@@ -325,7 +348,7 @@ def _cards(folder: Path) -> list[Path]:
 
 def _verify(staged: Path, pages: Path) -> None:
     """Every page exists, and every sentence that a chapter's code says stands on it."""
-    for path in sorted([*staged.glob("*.md"), *(staged / "chapters").rglob("*.ipynb")]):
+    for path in sorted([*staged.glob("*.md"), *staged.glob("sweep/*.md"), *(staged / "chapters").rglob("*.ipynb")]):
         page = (pages / path.relative_to(staged)).with_suffix(".html")
         if not page.is_file():
             raise ChapterError(f"the book has no page {page.relative_to(pages)}")

@@ -52,5 +52,5 @@ def unquoted(text: str) -> str:
 
 def _each_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     texts = [key for key, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
-    changed = {key: table[key].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for key in texts}
-    return table.assign(**changed)
+    changed = {key: [change(cell) if isinstance(cell, str) else cell for cell in table[key]] for key in texts}
+    return table.assign(**{key: pd.Series(cells, table.index, dtype=object) for key, cells in changed.items()})

@@ -121,10 +121,8 @@ def submitted(client: Client, studies: Sequence[Study], out: Path, only: str | N
         if study.kind != "embeddings":
             images = digest(_images(study))
             if images not in embedded:
-                resources = {GPU: 1} if gpu else None
-                embedded[images] = client.submit(
-                    task.in_process, "embed", fields, only, pure=False, resources=resources
-                )
+                where = {"resources": {GPU: 1} if gpu else None, "pure": False}
+                embedded[images] = client.submit(task.in_process, "embed", fields, **where)
             after = [embedded[images]]
         futures[client.submit(task.in_process, "run", fields, only, *after, pure=False)] = study
     return futures

@@ -105,3 +105,9 @@ def test_rows_are_found_again_by_a_key_that_looks_like_a_formula(tmp_path):
 def cells_of(path: Path) -> list[list[str]]:
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
+
+
+def test_whole_numbers_beside_none_stay_whole(tmp_path):
+    path = tmp_path / "t.csv"
+    write_csv(pd.DataFrame({"name": ["a", "b"], "k": [500, None]}, dtype=object), path)
+    assert cells_of(path) == [["name", "k"], ["a", "500"], ["b", ""]]
