@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cmmlib.errors import InputError
-from cmmlib.evaluation import comparison_text, run_comparison
+from cmmlib.evaluation import run_comparison
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import decimal, percent, plain
+from cmmlib.report.formatting import MISSING, decimal, names, percent, plain, points, points_interval
 from cmmlib.report.pages import table_html
 from cmmlib.storage import own_folders
 from cmmlib.storage.csv_files import read_csv
@@ -55,9 +55,8 @@ def write(sweep: Path, runs: Sequence[Path], staged: Path) -> list[str]:
 
 def _overview(sweep: Path, runs: Sequence[Path]) -> str:
     table, failures = (read_csv(sweep / name, dtype=str) for name in FILES[:2])
-    names = [name for name in table if name not in ("method", *_NUMBERS)]
     base = table[table["method"] == "base"]
-    shown = pd.DataFrame({_shown(name): base[name] for name in names})
+    shown = pd.DataFrame({_shown(key): base[key] for key in table if key not in ("method", *_NUMBERS)})
     for name in ("overall", "worst_10"):
         shown[display_name(name)] = [_percent(value) for value in base[name]]
     parts = [
@@ -67,6 +66,8 @@ def _overview(sweep: Path, runs: Sequence[Path]) -> str:
     ]
     if (sweep / FIGURE).is_file():
         parts.append(f"```{{figure}} {FIGURE}\nOverall accuracy and that of the ten worst classes, a point a run.\n```")
+    if len(table) > len(base):
+        parts += ["## Methods over all runs", "Points, against each run's own base prompt.", table_html(_gains(table))]
     parts += _comparisons(runs)
     if len(failures):
         told = failures.rename(columns={name: _shown(name) for name in failures})
@@ -86,16 +87,36 @@ def _percent(value: str) -> str:
     return percent(float(value)) if value else percent(None)
 
 
+def _gains(table: pd.DataFrame) -> pd.DataFrame:
+    """What each method gains over the base prompt, in the runs that have it."""
+    rows = []
+    for method, own in table.groupby("method", sort=False):
+        overall, worst = (np.array([float(v) for v in own[name] if v]) for name in _NUMBERS[2:])
+        medians = [points(float(np.median(gained)) if len(gained) else None) for gained in (overall, worst)]
+        span = points_interval((worst.min(), worst.max())) if len(worst) else MISSING
+        rows.append((display_name(str(method)), str(len(own)), *medians, span))
+    columns = ["method", "runs", "overall (median)", "worst 10 (median)", "worst 10, lowest to highest"]
+    return pd.DataFrame([row for row in rows if row[0] != display_name("base")], columns=columns)
+
+
 def _comparisons(runs: Sequence[Path]) -> list[str]:
-    """What `cmm compare` says of the runs that have the same classes."""
-    groups: dict[tuple[str, ...], list[Path]] = {}
+    """For the runs that have the same classes: how far they agree on the worst ones, and which are so everywhere."""
+    groups: dict[tuple[str, ...], list[run_comparison.RunSummary]] = {}
     for run in runs:
-        groups.setdefault(tuple(run_comparison.of_folder(run).classnames), []).append(run)
+        side = run_comparison.of_folder(run)
+        groups.setdefault(tuple(side.classnames), []).append(side)
     parts = []
-    for same in (group for group in groups.values() if len(group) > 1):
-        sides = comparison_text.read_summaries(same)
-        text = comparison_text.comparison_text(sides, min(10, *(side.n_ranked for side in sides)))
-        parts += ["## Runs with the same classes", f"<pre>{html.escape(text)}</pre>"]
+    for sides in (group for group in groups.values() if len(group) > 1 and group[0].accuracy is not None):
+        k = min(WORST, *(side.n_ranked for side in sides))
+        pairs = [value for value in run_comparison.agreement(sides, k)["spearman"] if value is not None]
+        everywhere = names([sides[0].classnames[c] for c in run_comparison.worst_everywhere(sides, k)])
+        parts += [
+            "## Runs with the same classes",
+            f"{len(sides)} runs have the {len(sides[0].classnames)} classes of {plain(sides[0].run)}. "
+            f"Rank correlation of class accuracies between two of them, in the median: "
+            f"{decimal(float(np.median(pairs)) if pairs else None)}. "
+            f"Classes among the {k} worst of every run: {everywhere or 'none'}.",
+        ]
     return parts
 
 
