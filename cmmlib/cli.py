@@ -204,7 +204,7 @@ def compare(
     if out == Path("-"):
         for line in comparison_text.remarks(sides, worst_k or 10):
             tell(line)
-        print(table, end="")
+        process.show_text(table)
         return
     if out:
         replace_table(out, table)
@@ -246,11 +246,14 @@ def classify(
     new_images = classifying.new_images(study, fitted)
     table = classifying.predictions(fitted, new_images)
     for line in (*new_images.remarks, classifying.warning(fitted, table)):
-        tell(line)
+        tell(" ".join(line.split()))
     text = csv_text(table, "%.6g")
     if to_file:
         replace_table(out, text)
-    print(out if to_file else text, end="\n" if to_file else "")
+    if to_file:
+        process.show_path(out)
+    else:
+        process.show_text(text)
 
 
 cache_app = typer.Typer(rich_markup_mode=None, help="The cache of embeddings: what it holds, is it sound, how large.")

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from contextlib import suppress
 
 _OBEYED = re.compile(  # escape sequences (of colours, titles, other strings, one letter), control, direction of text
@@ -26,6 +27,15 @@ def visible(text: str) -> str:
     'red bell \\udcff'
     """
     return _OBEYED.sub("", text).encode(errors="backslashreplace").decode()
+
+
+def is_seen(text: str) -> bool:
+    r"""Whether anything of a text can be seen: not only spaces, control characters and marks without width.
+
+    >>> [is_seen(text) for text in ("a", " ", "\x1b[31m", "\u200b\ufeff")]
+    [True, False, False, False]
+    """
+    return any(unicodedata.category(character)[0] not in "ZC" for character in visible(text))
 
 
 def tell(message: str) -> None:

@@ -54,6 +54,11 @@ def show_path(path: object) -> None:
         sys.stdout.buffer.write(os.fsencode(text) + b"\n")
 
 
+def show_text(text: str) -> None:
+    """Print a text as it is; to a terminal without what that would obey."""
+    print(visible(text) if sys.stdout.isatty() else text, end="")
+
+
 def _open_streams() -> None:
     """Standard streams that were closed, as daemons do, lead nowhere: a file opened later would take their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):

@@ -222,6 +222,39 @@ def test_a_dry_run_says_what_is_missing_and_writes_no_run(inputs, work, own_cach
     assert left_behind(work, own_cache) == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out", "file.txt"], "not a directory"),
+        (["--out", "file.txt/sub"], "not a directory"),
+        (["--out", "a" * 300], "file name too long"),
+        (["--transcript", "folder"], "is a directory"),
+        (["--transcript", "file.txt"], "line 1 of file.txt is no record of an answer"),
+        (["--llm", "gpt"], "'gpt' names no provider"),
+        (["--device", "meta"], "device 'meta' is not available here"),
+        (["--only", "06"], "--only: 06_anatomy belongs to another kind of study"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(flags, said, inputs, work):
+    (work / "file.txt").write_text("text\n")
+    (work / "folder").mkdir()
+    flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{inputs}/tiny", *flags]
+    refused = cmm("run", *flags, "--dry-run")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1), refused
+    assert said in refused.err
+    assert sorted(path.name for path in work.iterdir()) == ["file.txt", "folder"]
+
+
+@pytest.mark.parametrize("name", ["_", "__", "\u200b", "\ufeff_"])
+def test_a_class_folder_without_a_name_is_refused(name, inputs, work):
+    shutil.copytree(inputs / "images", "images")
+    (work / "images" / name).mkdir()
+    shutil.copy(next((inputs / "images").rglob("*.png")), work / "images" / name)
+    refused = cmm("run", "--dataset", "folder:images", "--backbone", f"local-dir:{inputs}/tiny", "--dry-run")
+    assert (refused.code, refused.out) == (2, "")
+    assert "has an empty name: rename its folder" in refused.err
+
+
 def test_a_dry_run_names_weights_that_are_not_read_and_refuses_what_are_none(inputs, tiny_clip, tmp_path):
     folder = shutil.copytree(tiny_clip, tmp_path / "two-untrained")
     flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{folder}", "--dry-run"]

@@ -6,6 +6,7 @@ Whatever it is, it is one line that names the thing, exit code 2, and never a tr
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import refusal, write_images
 from finished_runs import CMM, cmm, write_embeddings
 from PIL import Image
-from synthetic_embeddings import CLASSES
+from safetensors.torch import save_file
+from synthetic_embeddings import CLASSES, synthetic_arrays
 
-from cmmlib import Study
+from cmmlib import Study, process
 from cmmlib.errors import ChapterError, InputError, ProviderError, visible, why
 from cmmlib.report import book
 from cmmlib.storage import own_folders
@@ -154,12 +157,32 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path, monkeypatch):
     assert cmm("cache", "list").err == "cmm: the working folder has been deleted: change to one that exists\n"
 
 
+def test_a_line_break_in_a_name_breaks_no_line(tmp_path):
+    names = np.array(["a\nmodel: 0 to compute", "A\nmodel: 0 to compute", *map(str, range(CLASSES - 2))])
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "x.npz", classnames=names), "--dry-run").out
+    assert "names that stand for more than one class" in said
+    assert not [line for line in said.splitlines() if line.startswith("model")]
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(True, "red\n"), (False, "\x1b[31mred\n")])
+def test_what_goes_to_a_terminal_does_nothing_there(terminal, shown, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    process.show_text("\x1b[31mred\n")
+    assert capsys.readouterr().out == shown
+
+
 def test_what_an_embeddings_file_has_and_nobody_reads_is_told(tmp_path):
     data = write_embeddings(tmp_path / "x.npz", labels=None, label=np.zeros(3))
     assert (
         "arrays that are not used: label; those that are: image_features"
         in cmm("run", "--dataset", data, "--dry-run").out
     )
+    arrays = {key: synthetic_arrays()[key] for key in ("image_features", "text_features")}
+    names = json.dumps([str(c) for c in range(CLASSES)])
+    tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    save_file(tensors, tmp_path / "x.safetensors", {"classnames": names, "logit_scal": "20", "format": "pt"})
+    said = cmm("run", "--dataset", f"embeddings:{tmp_path / 'x.safetensors'}", "--dry-run").out
+    assert "arrays that are not used: logit_scal; those that are: image_features" in said
     names = np.array(["a", " ", *map(str, range(CLASSES - 2))])
     refused = cmm("run", "--dataset", write_embeddings(tmp_path / "y.npz", classnames=names), "--dry-run")
     assert (refused.code, refused.err.count("\n")) == (2, 1)

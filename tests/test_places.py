@@ -64,6 +64,8 @@ WRITES = {
     "report/chapters.py:_write": (["whole_file", "write"], f"{RUN}; what a reader wrote there was put aside"),
     "report/pages.py:show_figure": (["whole_file", "whole_file"], RUN),
     "report/plots/style.py:save": (["savefig"], TEMPORARY),
+    "report/book.py:_add_part": (["write_text"], OWN),
+    "report/sweep_pages.py:write": (["write_text", "write_text"], OWN),
     "report/student_notebooks.py:_zipped": (["whole_file"], OWN),
     "report/student_notebooks.py:_write_chapter": (["whole_file", "write"], OWN),
     "storage/cache.py:cached": (["save_tensors"], CACHE),

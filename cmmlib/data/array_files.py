@@ -94,7 +94,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     for key in ("classnames", "prompts", "image_ids", "backbone", "pretrained", "logit_scale"):
         if key in strings and key not in arrays:
             arrays[key] = strings[key] if key in ("backbone", "pretrained") else _of_metadata(path, key, strings[key])
-    return arrays
+    return {**{key: text for key, text in strings.items() if key != "format"}, **arrays}  # which libraries write
 
 
 def _of_metadata(path: Path, key: str, text: str) -> Any:

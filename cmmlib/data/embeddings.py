@@ -15,7 +15,7 @@ from torch import Tensor
 from cmmlib.data.array_files import read_arrays
 from cmmlib.data.image_files import some
 from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, is_seen
 from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 
@@ -124,7 +124,7 @@ def load_embeddings(path: Path) -> EmbeddingFile:
     classnames = _strings(raw, "classnames", path)
     prompts = _strings(raw, "prompts", path) if "prompts" in raw else [f"prompt {p}" for p in range(len(text_features))]
     _check_fit(path, image_features, text_features, classnames, prompts)
-    empty = next((c for c, name in enumerate(classnames) if not name.strip()), None)
+    empty = next((c for c, name in enumerate(classnames) if not is_seen(name)), None)
     if empty is not None:
         raise InputError(f"{path.name}: class {empty} has an empty name: classnames needs a name for each class")
     check_embeddings(image_features, f"{path.name}: image_features")

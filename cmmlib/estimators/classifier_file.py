@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from cmmlib.errors import InputError, why
+from cmmlib.errors import InputError, is_seen, why
 from cmmlib.estimators.classifier import Classifier, Provenance
 from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.functional.prior_matching import Correction
@@ -21,6 +22,7 @@ FORMAT = 1
 KEY = "cmmlib_classifier"  # of the JSON in the file's metadata
 REQUIRED = {"text_features", "bias"}
 LARGEST = 1e6  # of any number of a tensor
+UNIT = 0.01  # how far the length of a text vector may be from 1
 
 
 class _Header(BaseModel):
@@ -98,16 +100,28 @@ def load_classifier(path: str | PathLike[str]) -> Classifier:
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     try:
         tensors, metadata = unpack_tensors(content(path))
+        _refuse_twice(metadata[KEY])
         header = _Header.model_validate_json(metadata[KEY])
     except OSError as error:
         raise InputError(f"cannot read classifier {path}: {why(error)}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path.name}: {where}: {first['msg'].lower()}, as this cmmlib reads classifiers") from None
-    except (ValueError, KeyError):
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise InputError(f"{path.name}: {where}{first['msg'].lower()}, as this cmmlib reads classifiers") from None
+    except (ValueError, KeyError, RecursionError):
         raise InputError(f"{path.name} is no classifier of cmmlib, or a damaged one: save it again") from None
     return header, tensors
+
+
+def _refuse_twice(text: str) -> None:
+    """Refuse JSON in which a key is there twice, of which readers would take one without a word."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key is there twice")
+        return dict(pairs)
+
+    json.loads(text, object_pairs_hook=unique)
 
 
 def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
@@ -121,11 +135,17 @@ def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
         raise InputError(f"{name}: shapes disagree: {shapes}; expected [C, D] and [C] of two or more classes")
     if header.class_names is not None and len(header.class_names) != n_classes:
         raise InputError(f"{name}: {len(header.class_names)} class names for {n_classes} classes")
+    if header.class_names is not None and not all(map(is_seen, header.class_names)):
+        raise InputError(f"{name}: a class name is empty: give every class a name and save it again")
     if not set(header.suspects) <= set(range(n_classes)):
         raise InputError(f"{name}: suspects {header.suspects} are not among the {n_classes} classes")
     if not all(x.is_floating_point() and bool(x.float().isfinite().all()) for x in tensors.values()):
         raise InputError(f"{name}: a number is NaN, Inf, no float or none of float32: fit the classifier again")
     check_embeddings(texts, f"{name}: text_features")
+    length = torch.linalg.vector_norm(texts.double(), dim=1)
+    off = int((length - 1).abs().argmax())
+    if abs(float(length[off]) - 1) > UNIT:
+        raise InputError(f"{name}: text_features row {off} has length {float(length[off]):.3g}, expected 1")
 
 
 def _check_sizes(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
@@ -136,7 +156,7 @@ def _check_sizes(name: str, header: _Header, tensors: dict[str, Tensor]) -> None
             "fit the classifier again"
         )
     for key, x in sorted(tensors.items()):
-        most = float(x.abs().max())
+        most = float(x.double().abs().max())
         if most > LARGEST:
             raise InputError(
                 f"{name}: {key} holds numbers of size {most:.3g}, expected {LARGEST:g} at most: "

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, one_line, why
 from cmmlib.storage.text_files import content
 from cmmlib.study.made_files import require_whole
 from cmmlib.study.run_files import RESULTS, read_run
@@ -99,7 +99,8 @@ def load_reference(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(BytesIO(content(path)), keep_default_na=False, dtype=str)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--reference: {path.name} cannot be read as reference figures: {one_line(error)}") from None
+        cause = why(error) if isinstance(error, OSError) else one_line(error)
+        raise InputError(f"--reference: {path.name} cannot be read as reference figures: {cause}") from None
     missing = {*COLUMNS, *NUMBERS} - set(table)
     if missing:
         raise InputError(f"--reference: {path.name} lacks the columns {', '.join(sorted(missing))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,18 @@ def chapters(only: str | None = None) -> list[Path]:
     return sorted(set(chosen))
 
 
+def belonging(wanted: Sequence[Path], conditions: dict[str, bool]) -> list[Path]:
+    """Those of the chapters that a study has.
+
+    Raises:
+        InputError: none.
+    """
+    found = [path for path in wanted if belongs(path, conditions)]
+    if not found:
+        raise InputError(f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study")
+    return found
+
+
 # ---------------------------------------------------------------- running the chapters
 
 
@@ -106,9 +119,7 @@ def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
         *filter(None, [short_of_memory]),
     ):
         note(remark)
-    notebooks = [path for path in wanted if belongs(path, run.conditions)]
-    if not notebooks:
-        raise InputError(f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study")
+    notebooks = belonging(wanted, run.conditions)
     with locked(run.folder / RUNNING, lambda who: note(f"{run.id} is being executed by {who}: waiting for its end")):
         end_orphans(run.folder)
         drop_left_behind(run.folder)

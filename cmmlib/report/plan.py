@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from cmmlib.data.load import ImageSet
 from cmmlib.errors import counted
-from cmmlib.report.chapters import belongs, chapters
+from cmmlib.report.chapters import belonging, chapters
 from cmmlib.report.cost import Cost
 from cmmlib.storage.cache import fix_cache_folder
+from cmmlib.storage.text_files import require_writable
 from cmmlib.study.open_run import (
     check_out,
     check_precision,
@@ -21,6 +25,9 @@ from cmmlib.study.open_run import (
 from cmmlib.study.run import is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study
+from cmmlib.texts.enrichment import RECORDED
+from cmmlib.texts.provider import Provider
+from cmmlib.texts.transcripts import known_answers, own_transcript_path, require_appendable
 
 
 def plan(study: Study, only: str | None = None) -> str:
@@ -30,10 +37,12 @@ def plan(study: Study, only: str | None = None) -> str:
         InputError: whatever `run_study` would refuse before it computes.
     """
     fix_cache_folder()
-    wanted = [path for path in chapters(only) if belongs(path, {"blazon": is_blazon(study.dataset)})]
+    wanted = belonging(chapters(only), {"blazon": is_blazon(study.dataset)})
     for folder in study.other_runs:
         read_run(folder)
     check_out(study)
+    require_writable(Path(study.out) / "run")
+    _check_answers(study, wanted)
     check_precision(study)
     published_digests(study)
     data = study_data(study)
@@ -57,4 +66,15 @@ def plan(study: Study, only: str | None = None) -> str:
         cost = Cost(n_images, len(data.classnames), len(templates), width) if isinstance(width, int) else None
     if only is None and cost is not None:
         lines += [cost.told(), *filter(None, [cost.warning()])]
-    return "\n".join([*lines, "chapters: " + ", ".join(path.stem for path in wanted)])
+    lines.append("chapters: " + ", ".join(path.stem for path in wanted))
+    return "\n".join(" ".join(line.splitlines()) for line in lines)  # a name may hold a line break
+
+
+def _check_answers(study: Study, wanted: Sequence[Path]) -> None:
+    """Refuse a transcript that cannot be read or added to, and a language model of no provider, as chapter 3 would."""
+    if study.kind == "embeddings" or not any("03" <= path.stem[:2] <= "07" for path in wanted):
+        return
+    records = known_answers(study.transcript).records
+    if study.llm != RECORDED and not any(record.model == study.llm for record in records):
+        Provider(study.llm, study.llm_base_url).require_name()
+        require_appendable(Path(study.transcript) if study.transcript else own_transcript_path())

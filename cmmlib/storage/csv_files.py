@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,8 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
         OSError: a file that cannot be read.
         ValueError: a file that holds no table.
     """
+    if not path.is_file():  # a device has no end, and a pipe may have no beginning
+        raise FileNotFoundError(errno.ENOENT, "is no file", str(path))
     how: dict[str, Any] = {"keep_default_na": False, **options}
     return _each_text(pd.read_csv(path, **how), unquoted)
 

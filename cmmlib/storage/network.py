@@ -24,6 +24,20 @@ def has_secrets(url: str) -> bool:
     return bool("@" in parts.netloc or parts.query or parts.fragment)
 
 
+def is_address(url: str) -> bool:
+    """Whether a text is the address of a server: http or https, a host, and a port that can be, if any.
+
+    >>> [is_address(url) for url in ("http://[::1]:80/v1", "https://a.b", "file:///a", "http://[::1", "http://a:99999")]
+    [True, True, False, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return known and url.isprintable() and " " not in url
+
+
 def repository_url() -> str:
     """The address of the repository that the environment names for the book and the notebooks, or an empty text.
 

@@ -18,7 +18,7 @@ from cmmlib.data.images import ImageSet
 from cmmlib.data.labels import empty_classes
 from cmmlib.data.load import load_dataset, of_labels
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, is_seen
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.storage.cache import file_digests
 from cmmlib.study.run import Run, is_blazon
@@ -278,6 +278,9 @@ def study_data(study: Study) -> Dataset:
     if study.classes is not None:
         data = only_classes(data, read_classes(Path(study.classes), data.classnames))
     n_classes = len(data.classnames)
+    blank = next((c for c, name in enumerate(data.classnames) if not is_seen(name)), None)
+    if blank is not None:
+        raise InputError(f"class {blank} of {n_classes} has an empty name: rename its folder, or give --class-names")
     if study.worst_k and study.worst_k > n_classes:
         raise InputError(f"worst_k: {study.worst_k} is more than the {n_classes} classes of the data set")
     if study.n_described and study.n_described > n_classes:

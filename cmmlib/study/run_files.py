@@ -62,6 +62,8 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 def read_object(path: Path) -> dict[str, Any] | None:
     """The object of a JSON file; None where there is no file, or one that holds anything else."""
+    if not path.is_file():  # a device has no end, and a pipe may have no beginning
+        return None
     try:
         found = parse_json(content(path))
     except (OSError, ValueError):

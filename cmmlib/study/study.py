@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError
-from cmmlib.storage.network import has_secrets
+from cmmlib.storage.network import has_secrets, is_address
 from cmmlib.storage.text_files import listed
 from cmmlib.texts.templates import BASE_TEMPLATE, flaw
 
@@ -200,6 +200,8 @@ class Study(BaseModel):
                 "an address with a user, a password, a query or a fragment would be written into the run's files: "
                 "leave that out, and give the key in the environment, as in OPENAI_API_KEY"
             )
+        if value is not None and not is_address(value):
+            raise ValueError("no address of a server: give one as in http://localhost:8000/v1")
         return value
 
     @field_validator("compare_with")

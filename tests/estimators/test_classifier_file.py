@@ -97,7 +97,7 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path):
 
 # ---------------------------------------------------------------- refusals
 
-TENSORS = {"text_features": torch.ones(C, D), "bias": torch.zeros(C)}
+TENSORS = {"text_features": torch.full((C, D), D**-0.5), "bias": torch.zeros(C)}
 HEADER = {
     "format": 1,
     "kind": "base",
@@ -157,7 +157,11 @@ DISAGREE = {
         "bias holds numbers of size 1.1e+06",
     ),
     "huge prototypes": ({**TENSORS, "prototypes": torch.full((C, D), 1e30)}, HEADER, "prototypes holds numbers"),
-    "huge texts": ({**TENSORS, "text_features": torch.full((C, D), 1e10)}, HEADER, "text_features holds numbers"),
+    "huge texts": (
+        {**TENSORS, "text_features": torch.full((C, D), 1e10)},
+        HEADER,
+        "row 0 has length 2.83e+10",
+    ),
     "a later format": (TENSORS, {**HEADER, "format": 2}, "format: input should be 1, as this cmmlib reads"),
     "no scale": (TENSORS, without(HEADER, "logit_scale"), "logit_scale: field required"),
     "negative scale": (TENSORS, {**HEADER, "logit_scale": -1}, "logit_scale: input should be greater than 0"),
@@ -165,7 +169,13 @@ DISAGREE = {
     "scale in words": (TENSORS, {**HEADER, "logit_scale": "20"}, "logit_scale: input should be a valid number"),
     "one name": (TENSORS, {**HEADER, "class_names": "cat"}, "class_names: input should be a valid"),
     "another field": (TENSORS, {**HEADER, "labels": [1]}, "labels: extra inputs are not permitted"),
-    "no JSON": (TENSORS, None, "invalid json"),
+    "no JSON": (TENSORS, None, "is no classifier of cmmlib, or a damaged one"),
+    "empty name": (TENSORS, {**HEADER, "class_names": ["\u200b ", *NAMES[1:]]}, "a class name is empty"),
+    "long texts": (
+        {**TENSORS, "text_features": 50 * TENSORS["text_features"]},
+        HEADER,
+        "row 0 has length 50",
+    ),
 }
 
 
@@ -176,6 +186,18 @@ def test_parts_that_disagree_are_named_in_one_line(what, tmp_path):
     line = refusal(load_classifier, tmp_path / "x.safetensors")
     assert said in line
     assert "x.safetensors" in line
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path):
+    twice = json.dumps(HEADER)[:-1] + ', "kind": "other"}'
+    save_tensors(tmp_path / "x.safetensors", TENSORS, {KEY: twice})
+    assert "is no classifier of cmmlib, or a damaged one" in refusal(load_classifier, tmp_path / "x.safetensors")
+
+
+def test_numbers_of_eight_bits_are_read(tmp_path):
+    tensors = {**TENSORS, "bias": torch.arange(C).to(torch.float8_e4m3fn)}
+    save_tensors(tmp_path / "x.safetensors", tensors, {KEY: json.dumps(HEADER)})
+    assert load_classifier(tmp_path / "x.safetensors").predict(np.ones((1, D), np.float32)).tolist() == [C - 1]
 
 
 def test_whole_parts_are_read(tmp_path):

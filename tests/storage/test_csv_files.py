@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cmmlib.storage.csv_files import csv_text, read_csv, unquoted, write_csv
-from cmmlib.study.run_files import merge_columns, read_columns
+from cmmlib.study.run_files import merge_columns, read_columns, read_object
 
 FORMULAS = [
     "=cmd|'/c calc'!A0",
@@ -100,6 +101,21 @@ def test_rows_are_found_again_by_a_key_that_looks_like_a_formula(tmp_path):
     table = read_columns(path)
     assert table is not None
     assert table.to_dict("list") == {"prompt": ["b", "=a"], "cmm": ["2", "1"], "accuracy": ["4", "3"]}
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(kind, tmp_path):
+    path = tmp_path / "per_class.csv"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match="is no file"):
+        read_csv(path)
+    assert read_columns(path) is None
+    assert read_object(path) is None
 
 
 def cells_of(path: Path) -> list[list[str]]:

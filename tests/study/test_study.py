@@ -354,6 +354,14 @@ def test_a_field_that_came_later_leaves_old_ids_as_they_were():
 
 
 @pytest.mark.parametrize(
+    "address",
+    ["http://[::1", "file:///etc/passwd", "h", "http://127.0.0.1:99999/v1", "http://:1", "http://a/v1\r\nX: y"],
+)
+def test_what_is_no_address_of_a_server_is_refused_before_anything_is_asked(address):
+    assert refusal(llm="openai/m", llm_base_url=address).startswith("llm_base_url: no address of a server: give one as")
+
+
+@pytest.mark.parametrize(
     "address", ["http://{}@127.0.0.1/v1".format("user:secret"), "http://127.0.0.1/v1?api_key=secret"]
 )
 def test_an_address_with_a_key_in_it_is_not_written_into_a_run(address):

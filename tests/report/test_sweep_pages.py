@@ -1,0 +1,68 @@
+"""The book's pages of a sweep, from runs that are there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from finished_runs import cmm, write_embeddings
+
+from cmmlib import InputError, Study
+from cmmlib.report import sweep_pages
+from cmmlib.storage import own_folders
+from cmmlib.sweeps.results import draw, write_results
+
+
+@pytest.fixture
+def sweep(labelled, hostile, tmp_path) -> Path:
+    """A sweep of two runs, one of them with hostile names, and a study that failed."""
+    folder = tmp_path / "mine-12345678"
+    outcomes, studies = {}, []
+    for name, run in (("one", labelled), ("two", hostile), ("three", None)):
+        studies.append(Study.of({"dataset": write_embeddings(tmp_path / f"{name}.npz")}))
+        if run is not None:
+            shutil.copytree(run, folder / "runs" / run.name)
+        place = None if run is None else str(folder / "runs" / run.name)
+        failed = "<b>no</b> file" if run is None else None
+        outcomes[studies[-1]] = {"run": place, "failed": failed, "seconds": 1.0}
+    draw(folder, write_results(folder, studies, outcomes))
+    return folder
+
+
+def test_every_run_has_a_page_and_all_of_them_one(sweep, labelled, hostile, tmp_path):
+    runs = sweep_pages.runs_of(sweep)
+    assert [run.name for run in runs] == [labelled.name, hostile.name]
+    with own_folders.filled(tmp_path / "staged"):
+        names = sweep_pages.write(sweep, runs, tmp_path / "staged")
+    assert names == ["sweep/index", *(f"sweep/{run.name}" for run in runs)]
+    pages = {name: (tmp_path / "staged" / f"{name}.md").read_text() for name in names}
+    for text in pages.values():
+        for begun in ("<script", "<img", "<b>"):
+            assert begun not in text
+    results = json.loads((labelled / "results.json").read_text())
+    assert f"{100 * results['accuracy']['overall']:.1f} %" in pages["sweep/index"]
+    assert "&lt;b&gt;no&lt;/b&gt; file" in pages["sweep/index"]
+    assert "Methods over all runs" in pages["sweep/index"]
+    suspects = pages[f"sweep/{labelled.name}"].split("Classes that CMM suspects most")[1]
+    assert suspects.count("<tr") == 11  # ten and the head
+    for name in ("table.csv", "overall_and_worst.svg", f"{labelled.name}/per_class.csv"):
+        assert (tmp_path / "staged" / "sweep" / name).is_file()
+
+
+def test_what_is_no_sweep_or_one_beside_others_is_refused(sweep, labelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = cmm("book", sweep, labelled)
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "mine-12345678 is a sweep: name it alone" in refused.err
+    for content in ("[]", "{", '{"studies": 3}', '{"studies": [3]}'):
+        (sweep / "sweep.json").write_text(content)
+        with pytest.raises(InputError, match="is damaged: run `cmm sweep` again"):
+            sweep_pages.runs_of(sweep)
+    outside = {"studies": [{"run": "../../../etc", "failed": None}]}
+    (sweep / "sweep.json").write_text(json.dumps(outside))
+    assert sweep_pages.runs_of(sweep) == [sweep / "runs" / "etc"]  # which is no run
+    (sweep / "sweep.json").write_text('{"studies": []}')
+    with pytest.raises(InputError, match="no finished run"):
+        sweep_pages.runs_of(sweep)
