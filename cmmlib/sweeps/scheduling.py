@@ -70,7 +70,11 @@ def connected(workers: int, scheduler: str | None = None, cluster: Path | None =
             with client:
                 yield client
             return
-        with _queue(cluster, workers) if cluster else _local(workers) as own, Client(own) as client:
+        try:
+            own = _queue(cluster, workers) if cluster else _local(workers)
+        except ImportError:  # of cryptography
+            raise InputError(MISSING) from None
+        with own, Client(own) as client:
             yield client
 
 
