@@ -24,7 +24,7 @@ from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
 from cmmlib.functional._kernels.similarity_torch import TorchSteps, rank_key, value_and_image
 from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
-from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts, sums_of_bits
+from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
 GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 128 << 20, 1 << 16  # the same on a GPU, which is quick with large blocks only
@@ -306,10 +306,19 @@ def _with_best_images(out: SimilarityPass, wanted: int) -> SimilarityPass:
 
 def _copies_by_prompt(text_features: Float[Tensor, "P C D"], prompts: range) -> dict[int, tuple[Tensor, Tensor]]:
     """Of the prompts that have any: classes with another's texts, and the first class that has them."""
-    sums = torch.stack([sums_of_bits(text_features[p]) for p in prompts])
-    maybe = (sums.sort(1).values.diff(dim=1) == 0).any(1).tolist()  # a GPU is waited for once
-    found = {p: _copies(text_features[p]) for p, alike in zip(prompts, maybe, strict=True) if alike}
+    maybe = list(prompts)
+    if text_features.device.type != "cpu":  # a GPU is waited for once, and not at every prompt
+        sums = torch.stack([_sums_of_bits(text_features[p]) for p in prompts])
+        alike = (sums.sort(1).values.diff(dim=1) == 0).any(1).tolist()
+        maybe = [p for p, known in zip(prompts, alike, strict=True) if known]
+    found = {p: _copies(text_features[p]) for p in maybe}
     return {p: copies for p, copies in found.items() if len(copies[0])}
+
+
+def _sums_of_bits(rows: Float[Tensor, "C D"]) -> Int[Tensor, "C"]:
+    """A number for each row, the same for equal rows: of whole numbers, whose sum does not hang on any order."""
+    bits = (rows.float() + 0.0).view(torch.int32).long()  # -0.0 becomes 0.0
+    return (bits * (2 * torch.arange(rows.shape[1], device=rows.device) + 3) ** 2).sum(1)
 
 
 def _copies(text_features: Float[Tensor, "C D"]) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:

@@ -343,3 +343,12 @@ def test_passes_that_do_not_belong_together_are_not_merged():
             part.merge(other)
     with pytest.raises(InputError, match="at least 20, got 9"):
         similarity_pass(images, heads, SCALE, n_images=9)
+
+
+def test_equal_texts_have_equal_sums_and_others_hardly_ever():
+    texts = unit(500, 32)
+    texts[7], texts[9], texts[11] = texts[3], 0.0, -0.0
+    sums = similarity._sums_of_bits(texts)
+    assert sums[7] == sums[3]
+    assert sums[9] == sums[11]
+    assert len(sums.unique()) == 498
