@@ -13,6 +13,7 @@ from cmmlib.data.images import ImageFolder, no_split
 from cmmlib.data.reading import reading
 from cmmlib.errors import InputError, counted
 from cmmlib.storage.cache import file_digests
+from cmmlib.storage.own_folders import MARK
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
 NO_NAMES = "class names are WordNet ids"
@@ -64,6 +65,7 @@ def _sorted(name: str, root: Path, names: list[str] | None, split: str | None) -
     remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
     remarks += _folders_within(root, folders, paths)
+    remarks += _of_made([path for path in sorted(root.iterdir()) if _is_made(path)])
     spoken = [folder.name.replace("_", " ") for folder in folders]
     return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
 
@@ -90,10 +92,19 @@ def _are_splits(folders: Sequence[Path]) -> bool:
 
 
 def _class_folders(root: Path) -> list[Path]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_junk(path.name))
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not is_junk(p.name) and not _is_made(p))
     if all(re.fullmatch(r"\d{1,18}", folder.name, re.ASCII) for folder in folders):
         folders.sort(key=lambda folder: int(folder.name))  # "10" is after "9"
     return folders
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether a folder is part of a book, which somebody had put into this one."""
+    return (folder / MARK).is_file()
+
+
+def _of_made(folders: Sequence[Path]) -> list[str]:
+    return [f"folders that cmm made are left out: {some([folder.name for folder in folders])}"] if folders else []
 
 
 def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
@@ -131,12 +142,14 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
     """
     with reading(root):
         folder = _split_folder(root, split, "a folder of images")
-        paths, rest = images_and_rest(folder)
+        made = [path for path in sorted(folder.iterdir()) if _is_made(path)]
+        paths, rest = ([p for p in found if not {*p.parents} & {*made}] for found in images_and_rest(folder))
     if not paths:
         known = ", ".join(sorted(suffixes()))
         raise InputError("; ".join([f"folder {folder.name} holds no image ({known})", *left_out(rest)]))
     digests = image_digests(folder, paths)
-    return ImageFolder(root.name, [], None, digests, folder, paths, split=split, remarks=left_out(rest))
+    remarks = left_out(rest) + _of_made(made)
+    return ImageFolder(root.name, [], None, digests, folder, paths, split=split, remarks=remarks)
 
 
 def image_digests(root: Path, paths: Sequence[Path]) -> list[str]:

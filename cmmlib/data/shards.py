@@ -146,7 +146,7 @@ def _label_of_json(content: bytes) -> tuple[int | None, bool]:
         named = [known]
     numbers = [value for value in named if type(value) is int and 0 <= value < 10**18]
     if len({*numbers}) > 1:
-        raise ValueError(f"it has the labels {' and '.join(map(str, numbers))} under label and cls: keep one")
+        raise ValueError(f"it has the labels {' and '.join(map(str, numbers))} under label or cls: keep one")
     return (numbers[0] if numbers else None), len(numbers) < sum(value is not None for value in named)
 
 

@@ -22,7 +22,7 @@ from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
 from cmmlib.data.reading import reading
 from cmmlib.data.shards import Sample, contents
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, counted, one_line
 from cmmlib.storage.network import host_responds
 from cmmlib.storage.text_files import read_lines, read_names, whole_number
 from cmmlib.texts.templates import SLOT, flaw
@@ -87,7 +87,7 @@ def _of_folder(root: Path, split: str | None, names: list[str] | None, labelled:
     if not samples:
         held = "; ".join(by_ending(rest)) or "nothing"
         raise InputError(f"wds: the shards of {root / str(split)} hold no image that is read here: {held}")
-    classnames = names or (_class_names(root) if labelled else [])
+    classnames = _instead(names, root) if names else _class_names(root) if labelled else []
     labels = _labels(samples, len(classnames)) if labelled else None
     digests = [sample.digest for _, sample in samples]
     more = {
@@ -109,6 +109,15 @@ def _class_names(root: Path) -> list[str]:
     if not (root / "classnames.txt").is_file():
         raise InputError(f"class_names: {root.name} has no classnames.txt: give --class-names FILE")
     return read_names(root / "classnames.txt", "wds")
+
+
+def _instead(names: list[str], root: Path) -> list[str]:
+    """Names in the place of those of the data set, if it has any: as many, since labels count both."""
+    own = _class_names(root) if (root / "classnames.txt").is_file() else names
+    if len(own) != len(names):
+        counts = f"{counted(len(names), 'name')}, and classnames.txt of {root.name} {len(own)}"
+        raise InputError(f"class_names: the file has {counts}: give one name a class, in class order")
+    return names
 
 
 def _remarks(labels: torch.Tensor | None, labelled: bool, rest: list[str]) -> list[str]:

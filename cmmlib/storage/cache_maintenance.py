@@ -166,7 +166,7 @@ def parse_size(text: str) -> int:
     Raises:
         InputError: no size.
     """
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])B?|B)|(0)", text.strip().upper())
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])B?|B)|(0)", text.strip().upper(), re.ASCII)
     if not parts or len(text) > LONGEST:
         raise InputError(f"--size: {text[:LONGEST]!r} is no size: write one as in 500MB or 20GB")
     return round(float(parts[1] or 0) * UNITS[parts[2] or ""])

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset, load_images
 from cmmlib.errors import InputError
 from cmmlib.functional.checks import check_embeddings
+from cmmlib.storage import own_folders
 
 
 def refusal(name: str, class_names: str | None = None) -> str:
@@ -324,6 +325,17 @@ def test_other_files_and_hidden_ones_are_no_images(image_folder):
     (image_folder / ".thumbnails").mkdir()
     (image_folder / "readme.png").write_bytes(b"x")
     assert load_dataset(f"folder:{image_folder}").image_ids == before.image_ids
+
+
+@pytest.mark.parametrize("load", [load_dataset, load_images])
+def test_a_book_in_the_folder_of_images_is_no_class(load, image_folder):
+    before = load(f"folder:{image_folder}")
+    for name in ("book", "html"):
+        own_folders.emptied(image_folder / name)
+        (image_folder / name / "figure.png").write_bytes(before.paths[0].read_bytes())
+    data = load(f"folder:{image_folder}")
+    assert (data.classnames, data.image_ids) == (before.classnames, before.image_ids)
+    assert "folders that cmm made are left out: book, html" in data.remarks
 
 
 def test_a_class_folder_without_images_is_an_empty_class(image_folder):

@@ -275,6 +275,15 @@ def test_an_empty_line_among_the_names_is_named(root):
     assert "line 2 of classnames.txt is empty" in refusal(root)
 
 
+def test_names_in_the_place_of_a_sets_own_are_as_many(tmp_path):
+    root = web_data_set(tmp_path / "wds")
+    own = len((root / "classnames.txt").read_text().splitlines())
+    for n in (own - 1, own + 1):
+        text(tmp_path / "names.txt", "\n".join(f"name {c}" for c in range(n)))
+        with pytest.raises(InputError, match=f"the file has {n} names, and classnames.txt of wds {own}: give one name"):
+            load(root, class_names=str(tmp_path / "names.txt"))
+
+
 def test_names_with_dots_labels_in_any_case_and_in_json_are_read(root):
     members = {"v1.0.png": png(1), "v1.0.CLS": b"1", "v1.1.tif": png(2), "v1.1.json": b'{"label": 2, "caption": "x"}'}
     members |= {"v1.2.PNG": png(3), "v1.2.json": b"0", "v1.2.txt": b"a caption", "__MACOSX/v1.3.png": b"0"}
@@ -303,7 +312,7 @@ def test_labels_that_differ_within_one_file_are_refused_and_equal_ones_are_one(c
     text(root / "test" / "nshards.txt", "1")
     shard(root / "test" / "0.tar", {"a.png": png(1), "a.json": content})
     if isinstance(label, str):
-        said = f"0.tar: a.json: it has the labels {label} under label and cls: keep one"
+        said = f"0.tar: a.json: it has the labels {label} under label or cls: keep one"
         assert refusal(root).endswith(said)
         return
     (root / "test" / "1.tar").unlink(missing_ok=True)
