@@ -79,11 +79,16 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch) -> Iterator[Path]:
-    """Every test starts with an empty cache folder, which goes with it: thousands of them would fill a disk."""
+    """Every test starts with an empty cache folder, which goes with it: thousands of them would fill a disk.
+
+    What stays is small: the configuration of blazon-mini, which a process makes known to open_clip once.
+    """
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("CMM_CACHE", str(folder))
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    for path in folder.glob("*"):
+        if path.name != "blazon-mini":
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
