@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +12,7 @@ import numpy as np
 from cmmlib.data.image_files import some
 from cmmlib.data.reading import FETCH_AGAIN, reading, refused
 from cmmlib.errors import InputError
-from cmmlib.storage.text_files import parse_json
+from cmmlib.storage.text_files import keys_twice, parse_json
 
 LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
 NPY = b"\x93NUMPY"  # first bytes of an array
@@ -105,19 +103,10 @@ def _of_metadata(path: Path, key: str, text: str) -> Any:
 
 
 def _refuse_twice(path: Path) -> None:
-    """Refuse a .safetensors file whose header has a key twice: readers would take one of the two without a word."""
-
-    twice: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice.extend(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
-        return dict(pairs)
-
+    """Refuse a .safetensors file whose header has a key twice."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        header = file.read(min(size, LONGEST_HEADER))
-    with suppress(ValueError, RecursionError):  # the library says what is wrong with a damaged one
-        json.loads(header, object_pairs_hook=note)
+        twice = keys_twice(file.read(min(size, LONGEST_HEADER)))
     if twice:
         raise InputError(f"{path.name} holds {some(twice)} twice: keep one of each")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,7 +15,7 @@ from cmmlib.estimators.classifier import Classifier, Provenance
 from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.storage.cache import save_tensors, unpack_tensors
-from cmmlib.storage.text_files import content
+from cmmlib.storage.text_files import content, keys_twice
 
 FORMAT = 1
 KEY = "cmmlib_classifier"  # of the JSON in the file's metadata
@@ -100,7 +99,8 @@ def load_classifier(path: str | PathLike[str]) -> Classifier:
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     try:
         tensors, metadata = unpack_tensors(content(path))
-        _refuse_twice(metadata[KEY])
+        if keys_twice(metadata[KEY]):
+            raise ValueError("a key is there twice")
         header = _Header.model_validate_json(metadata[KEY])
     except OSError as error:
         raise InputError(f"cannot read classifier {path}: {why(error)}") from None
@@ -108,20 +108,9 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in first["loc"])
         raise InputError(f"{path.name}: {where}{first['msg'].lower()}, as this cmmlib reads classifiers") from None
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError):
         raise InputError(f"{path.name} is no classifier of cmmlib, or a damaged one: save it again") from None
     return header, tensors
-
-
-def _refuse_twice(text: str) -> None:
-    """Refuse JSON in which a key is there twice, of which readers would take one without a word."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a key is there twice")
-        return dict(pairs)
-
-    json.loads(text, object_pairs_hook=unique)
 
 
 def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:

@@ -9,6 +9,8 @@ import os
 import re
 import stat
 import tempfile
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,23 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def keys_twice(text: str | bytes) -> list[str]:
+    """Keys that an object of a JSON text has twice, of which readers would take one without a word; none of no JSON.
+
+    >>> keys_twice('{"a": 1, "b": {"c": 2, "c": 3}}')
+    ['c']
+    """
+    twice: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        return dict(pairs)
+
+    with suppress(ValueError, RecursionError):  # whoever reads it says what is wrong
+        json.loads(text, object_pairs_hook=note)
+    return twice
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -169,7 +169,7 @@ DISAGREE = {
     "scale in words": (TENSORS, {**HEADER, "logit_scale": "20"}, "logit_scale: input should be a valid number"),
     "one name": (TENSORS, {**HEADER, "class_names": "cat"}, "class_names: input should be a valid"),
     "another field": (TENSORS, {**HEADER, "labels": [1]}, "labels: extra inputs are not permitted"),
-    "no JSON": (TENSORS, None, "is no classifier of cmmlib, or a damaged one"),
+    "no JSON": (TENSORS, None, "invalid json"),
     "empty name": (TENSORS, {**HEADER, "class_names": ["\u200b ", *NAMES[1:]]}, "a class name is empty"),
     "long texts": (
         {**TENSORS, "text_features": 50 * TENSORS["text_features"]},
