@@ -250,7 +250,6 @@ def classify(
     text = csv_text(table, "%.6g")
     if to_file:
         replace_table(out, text)
-    if to_file:
         process.show_path(out)
     else:
         process.show_text(text)

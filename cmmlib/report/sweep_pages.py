@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, counted
 from cmmlib.evaluation import run_comparison
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import MISSING, decimal, names, percent, plain, points, points_interval
@@ -55,13 +55,13 @@ def write(sweep: Path, runs: Sequence[Path], staged: Path) -> list[str]:
 
 def _overview(sweep: Path, runs: Sequence[Path]) -> str:
     table, failures = (read_csv(sweep / name, dtype=str) for name in FILES[:2])
-    base = table[table["method"] == "base"]
+    base = table[table["method"].isin(["base", ""])]  # a run without labels has a row of no method
     shown = pd.DataFrame({_shown(key): base[key] for key in table if key not in ("method", *_NUMBERS)})
     for name in ("overall", "worst_10"):
         shown[display_name(name)] = [_percent(value) for value in base[name]]
     parts = [
         f"# All runs of {plain(sweep.name)}",
-        f"{len(runs)} runs, each with a page of its own; percent, under the base prompt.",
+        f"{counted(len(runs), 'run')}, each with a page of its own; percent, under the base prompt.",
         table_html(shown),
     ]
     if (sweep / FIGURE).is_file():
@@ -90,7 +90,7 @@ def _percent(value: str) -> str:
 def _gains(table: pd.DataFrame) -> pd.DataFrame:
     """What each method gains over the base prompt, in the runs that have it."""
     rows = []
-    for method, own in table.groupby("method", sort=False):
+    for method, own in table[table["method"] != ""].groupby("method", sort=False):
         overall, worst = (np.array([float(v) for v in own[name] if v]) for name in _NUMBERS[2:])
         medians = [points(float(np.median(gained)) if len(gained) else None) for gained in (overall, worst)]
         span = points_interval((worst.min(), worst.max())) if len(worst) else MISSING

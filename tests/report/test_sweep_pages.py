@@ -16,11 +16,11 @@ from cmmlib.sweeps.results import draw, write_results
 
 
 @pytest.fixture
-def sweep(labelled, hostile, tmp_path) -> Path:
-    """A sweep of two runs, one of them with hostile names, and a study that failed."""
+def sweep(labelled, hostile, unlabelled, tmp_path) -> Path:
+    """A sweep of three runs, one with hostile names, one without labels, and a study that failed."""
     folder = tmp_path / "mine-12345678"
     outcomes, studies = {}, []
-    for name, run in (("one", labelled), ("two", hostile), ("three", None)):
+    for name, run in (("one", labelled), ("two", hostile), ("blind", unlabelled), ("three", None)):
         studies.append(Study.of({"dataset": write_embeddings(tmp_path / f"{name}.npz")}))
         if run is not None:
             shutil.copytree(run, folder / "runs" / run.name)
@@ -31,9 +31,9 @@ def sweep(labelled, hostile, tmp_path) -> Path:
     return folder
 
 
-def test_every_run_has_a_page_and_all_of_them_one(sweep, labelled, hostile, tmp_path):
+def test_every_run_has_a_page_and_all_of_them_one(sweep, labelled, hostile, unlabelled, tmp_path):
     runs = sweep_pages.runs_of(sweep)
-    assert [run.name for run in runs] == [labelled.name, hostile.name]
+    assert [run.name for run in runs] == [labelled.name, hostile.name, unlabelled.name]
     with own_folders.filled(tmp_path / "staged"):
         names = sweep_pages.write(sweep, runs, tmp_path / "staged")
     assert names == ["sweep/index", *(f"sweep/{run.name}" for run in runs)]
@@ -44,6 +44,7 @@ def test_every_run_has_a_page_and_all_of_them_one(sweep, labelled, hostile, tmp_
     results = json.loads((labelled / "results.json").read_text())
     assert f"{100 * results['accuracy']['overall']:.1f} %" in pages["sweep/index"]
     assert "&lt;b&gt;no&lt;/b&gt; file" in pages["sweep/index"]
+    assert f"<td>{unlabelled.name}</td> <td>n/a</td> <td>n/a</td>" in pages["sweep/index"]
     assert "Methods over all runs" in pages["sweep/index"]
     suspects = pages[f"sweep/{labelled.name}"].split("Classes that CMM suspects most")[1]
     assert suspects.count("<tr") == 11  # ten and the head

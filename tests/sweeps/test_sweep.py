@@ -150,7 +150,7 @@ def test_the_table_has_a_row_for_every_run_and_method(swept):
         assert float(row["gain_overall"]) == 0
 
 
-def test_a_scheduler_that_is_lost_is_one_line_and_the_sweep_goes_on_later(swept, tmp_path, monkeypatch):
+def test_a_scheduler_that_is_lost_is_one_line_and_the_sweep_goes_on_later(tmp_path, monkeypatch):
     write_data(tmp_path)
     write_sweep(tmp_path, studies=[{"dataset": "embeddings:one.npz"}])
     monkeypatch.setenv("CMM_CACHE", str(tmp_path / "cache"))

@@ -11,7 +11,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.functional._kernels.similarity_torch import NO_KEY, rank_key, value_and_image
+from cmmlib.functional._kernels.similarity_torch import NO_KEY, TorchSteps, rank_key, value_and_image
 
 WIDEST = 1024  # classes that a program of the first kernel looks at together
 CHUNK, ROWS, CLASSES = 512, 16, 128  # images a program of the second kernel sums up, and its tile
@@ -20,13 +20,8 @@ LOOKED_AT = ("prediction", "rival", "top_similarity", "margin", "top_probability
 SUMS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
 
 
-class TritonSteps:
+class TritonSteps(TorchSteps):
     """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
-
-    def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
-        self.fields, self.m, self.power = fields, m, power
-        n_classes, device = len(fields["soft_mass"]), fields["soft_mass"].device
-        self.best = torch.full((n_classes, m), NO_KEY, device=device)  # keys of each class's most similar images
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         (n, n_classes), rows = s.shape, slice(start, start + len(s))
@@ -62,9 +57,6 @@ class TritonSteps:
         there = image.clamp_max(n - 1)
         similarity = s[there, torch.arange(n_classes, device=s.device)[:, None]] + offset[there]
         return rank_key(similarity, there + start).masked_fill_(image >= n, NO_KEY)
-
-    def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
-        return value_and_image(self.best)
 
 
 @triton.jit
