@@ -19,6 +19,7 @@ from cmmlib.errors import ChapterError, InputError, one_line
 from cmmlib.report import student_notebooks, sweep_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
+from cmmlib.report.numbering import number_chapter
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
@@ -246,6 +247,8 @@ def _place_chapters(folders: Sequence[Path], staged: Path, students: set[str]) -
             if place != "chapters":
                 notebook = without_exercises(notebook)
             notebook = for_the_book(notebook, place, exists)
+            if not path.stem.startswith(APPENDIX):
+                number_chapter(notebook, int(path.stem[:2]))
             if place == "chapters" and path.name in students:
                 notebook.cells[0].source += _buttons(path.name)
             nbformat.write(notebook, staged / place / path.name)

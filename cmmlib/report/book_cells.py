@@ -29,11 +29,23 @@ def for_the_book(notebook: Any, place: str, exists: Callable[[str], bool]) -> An
         exists: whether the book has a page of this path.
     """
     cells = [cell for cell in notebook.cells if not DROPPED & {*tags(cell)}]
+    for cell in cells:
+        _fold(cell)
     notebook.cells = list(_with_solutions(cells))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _linked(_boxed(cell.source), place, exists)
     return notebook
+
+
+def _fold(cell: Any) -> None:
+    """Fold the code that imports, or draws and tabulates what is there; code that calls the method stays open."""
+    if cell.cell_type != "code" or {"solution", "remove-cell"} & {*tags(cell)}:
+        return
+    imports = all(re.match(r"from |import |\s*$", line) for line in cell.source.splitlines())
+    shows = re.search(r"\bpages\.show_|\.show_(explorer|playground)\(", cell.source)
+    if imports or (shows and not re.search(r"\bF\.|\brun\.(encode|blind)\b", cell.source)):
+        cell.metadata["tags"] = [*tags(cell), "hide-input"]
 
 
 def without_exercises(notebook: Any) -> Any:

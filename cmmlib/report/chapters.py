@@ -39,6 +39,7 @@ elif importlib.util.find_spec("cmmlib") is None:
     command = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.check_call([*command, f"cmmlib[book] @ git+{repository}"])"""
 PACKAGE = Path(__file__).parents[1]
+CODE = (".py", ".js", ".css", ".json", ".toml", ".csv")  # files of the package that a chapter's page may depend on
 
 
 # ---------------------------------------------------------------- where the sources are
@@ -213,14 +214,22 @@ def read_notebook(path: Path) -> Any:
 
 def belongs(chapter: Path, known: dict[str, bool]) -> bool:
     """A notebook may ask for a condition as its cells may: `only_if` in its metadata."""
-    wanted = read_notebook(chapter).metadata.get("cmm", {}).get("only_if")
+    wanted = _metadata(chapter).get("only_if")
     return wanted is None or known.get(wanted, False)
+
+
+def _metadata(notebook: Path) -> dict[str, Any]:
+    """What a notebook says of itself to this module: `only_if` and `reads`."""
+    return read_notebook(notebook).metadata.get("cmm", {})
 
 
 def _stamp(notebook: Path, run: Run) -> str:
     """Changes whenever the chapter's page could."""
-    code = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".json", ".csv"))
-    return digest(file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public())
+    code = sorted(path for path in PACKAGE.rglob("*") if path.suffix in CODE)
+    of_source = file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public()
+    patterns = _metadata(notebook).get("reads", [])  # files of chapters before it
+    read = sorted(path for pattern in patterns for path in run.folder.glob(pattern))
+    return digest(*of_source, *([file_digests(run.folder, read)] if patterns else []))
 
 
 def _execute(source_path: Path, run: Run, kernels: type) -> Any:

@@ -22,8 +22,10 @@ from torch import Tensor
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.data.image_files import some
 from cmmlib.errors import tell
+from cmmlib.report.captions import caption_of
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import MISSING, decimal, percent_number, points, points_interval, spelt
+from cmmlib.report.numbering import CAPTION
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.run import Run
 
@@ -64,6 +66,7 @@ MISSES = {  # condition of a run -> what a reader is told where it does not hold
     "blazon": "another data set than the miniature world",
     "disambiguated": "no second list of class names",
     "others": "no second run to compare with",
+    "browser": "more numbers than a page can carry",
 }
 
 
@@ -148,12 +151,12 @@ def _has_room(frame: pd.DataFrame) -> bool:
 
 
 def show_figure(run: Run, figure: Figure, name: str) -> None:
-    """Show a figure with its alt text (its label), and write it to the run's figures/ as SVG and PNG.
+    """Show a figure with its alt text (its label) and its caption, and write it to the run's figures/ as SVG and PNG.
 
     Both are shown: Jupyter draws the SVG of a notebook only where its user has run the cell or trusts the file.
     """
     import matplotlib.pyplot as plt
-    from IPython.display import display
+    from IPython.display import HTML, display
 
     from cmmlib.report.plots.style import save
 
@@ -174,6 +177,9 @@ def show_figure(run: Run, figure: Figure, name: str) -> None:
         "image/png": _half_size(folder / f"{name}.png"),
     }
     display({**shown, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt} for kind in shown})
+    caption = caption_of(name)
+    if caption:
+        display(HTML(CAPTION.format(escape(caption))))
 
 
 def _half_size(png: Path) -> str:

@@ -43,6 +43,9 @@ from cmmlib.texts.questions import default_n_described
 if TYPE_CHECKING:
     from cmmlib.models.backbones import Backbone
 
+BROWSER_BYTES = 2_000_000  # of a page's embeddings, which travel in base64
+BROWSER_PRODUCTS = 6_000_000_000  # multiplications before a page's first result
+
 
 @dataclass(frozen=True)
 class Run:
@@ -140,7 +143,14 @@ class Run:
             "pool": len(self.prompts) > 1,
             "disambiguated": self.labels is not None and self.disambiguated not in (None, self.classnames),
             "others": bool(self.study.other_runs) or other_weights(self.study) is not None,
+            "browser": self.labels is not None and len(self.prompts) > 1 and self._fits_browser,
         }
+
+    @property
+    def _fits_browser(self) -> bool:
+        """Whether a page can carry the embeddings in eight bits a number, and compare all of them in some seconds."""
+        images, texts, width = len(self.image_features), len(self.prompts) * self.n_classes, len(self.image_features[0])
+        return 4 / 3 * (images + texts) * width < BROWSER_BYTES and images * texts * width < BROWSER_PRODUCTS
 
     def record(self, **sections: Any) -> None:
         """Put sections into results.json. NaN becomes null; what other chapters wrote stays."""

@@ -1,0 +1,42 @@
+"""Numbers of chapters, sections and figures, as the book shows them. Notebooks alone have none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+CAPTION = '<p class="cmm-caption"><b>Figure.</b> {}</p>'  # what a cell shows under a figure
+_UNNUMBERED = CAPTION.partition("{}")[0]
+_HEADING = re.compile(r"^(#{1,2}) (?=\S)", re.M)
+_FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
+
+
+def number_chapter(notebook: Any, chapter: int) -> None:
+    """Put numbers before the title and the sections of a chapter, and into the captions of its figures."""
+    sections, figures = count(1), count(1)
+
+    def heading(found: re.Match[str]) -> str:
+        return f"# {chapter}. " if found[1] == "#" else f"## {chapter}.{next(sections)} "
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _outside_fences(cell.source, lambda text: _HEADING.sub(heading, text))
+        for output in cell.get("outputs", []):
+            _number_caption(output, chapter, figures)
+
+
+def _outside_fences(source: str, change: Callable[[str], str]) -> str:
+    """The source with its text changed and its blocks of code as they are."""
+    parts, end = [], 0
+    for fence in _FENCE.finditer(source):
+        parts += [change(source[end : fence.start()]), fence[0]]
+        end = fence.end()
+    return "".join([*parts, change(source[end:])])
+
+
+def _number_caption(output: Any, chapter: int, figures: count[int]) -> None:
+    html = output.get("data", {}).get("text/html", "")
+    if html.startswith(_UNNUMBERED):
+        output["data"]["text/html"] = html.replace("Figure", f"Figure {chapter}.{next(figures)}", 1)
