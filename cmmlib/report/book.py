@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from cmmlib.report import student_notebooks, sweep_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
 from cmmlib.report.numbering import number_chapter
-from cmmlib.report.page_values import filled, page_values
+from cmmlib.report.page_values import filled, made_with, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import repository_url
@@ -56,7 +57,7 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     _require_own_names(folders)
     manifest, results = read_run(folders[0])
     _require_pages(folders[0], manifest)
-    values = _quoted(results, folders[0])
+    values = _quoted(results, manifest, folders[0])
     _claim(out, [*folders, *given])
     stamp, html = _build_stamp(given), out / "html"
     index = html / "index.html"
@@ -173,17 +174,20 @@ def _build_stamp(folders: Sequence[Path]) -> str:
     return digest(file_digests(source("book"), files), repository_url())
 
 
-def _quoted(results: Mapping[str, Any], run: Path) -> dict[str, str]:
+def _quoted(results: Mapping[str, Any], manifest: Mapping[str, Any], run: Path) -> dict[str, str]:
     """What the book's pages quote of a run.
 
     Raises:
-        InputError: a part of results.json lacks a key, or holds something else than a run wrote there.
+        InputError: a part of results.json or the manifest lacks a key, or holds something else than a run wrote there.
     """
-    try:
-        return page_values(results)
-    except Exception as error:  # of whatever was edited; the error names the key or the value
-        told = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(f"{run.name}: results.json is not as a run writes it ({told}): run `cmm run` again") from None
+    values: dict[str, str] = {}
+    for file, read in (("results.json", partial(page_values, results)), (MANIFEST, partial(made_with, manifest))):
+        try:
+            values |= read()
+        except Exception as error:  # of whatever was edited; the error names the key or the value
+            told = f"{type(error).__name__}: {one_line(error)}"
+            raise InputError(f"{run.name}: {file} is not as a run writes it ({told}): run `cmm run` again") from None
+    return values
 
 
 def _stage(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any], values: Mapping[str, str]) -> None:
@@ -211,11 +215,12 @@ def _parts(folders: Sequence[Path], cards: Sequence[Path]) -> list[dict[str, Any
     parts = []
     for number, folder in enumerate(folders):
         place = "chapters" if number == 0 else f"chapters/{folder.name}"
-        main = [path for path in _chapter_files(folder) if not path.stem.startswith(APPENDIX)]
-        title = "Chapters" if number == 0 else f"The same chapters: {folder.name}"
-        parts.append(_part(title, [f"{place}/{path.stem}" for path in main]))
+        main = [f"{place}/{path.stem}" for path in _chapter_files(folder) if not path.stem.startswith(APPENDIX)]
+        if number == 0 and cards:
+            main.insert(1, WORLD)  # before the first chapter that is about it
+        parts.append(_part("Chapters" if number == 0 else f"The same chapters: {folder.name}", main))
     if cards:
-        parts.append(_part("The embedded world", [WORLD, *(f"chapters/{path.stem}" for path in cards)]))
+        parts.append(_part("The embedded world", [f"chapters/{path.stem}" for path in cards]))
     return parts
 
 

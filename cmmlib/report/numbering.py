@@ -1,4 +1,4 @@
-"""Numbers of chapters, sections and figures, as the book shows them. Notebooks alone have none."""
+"""Numbers of chapters, sections, equations and figures, as the book shows them. Notebooks alone have none."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import Any
 
 CAPTION = '<p class="cmm-caption"><b>Figure.</b> {}</p>'  # what a cell shows under a figure
 _UNNUMBERED = CAPTION.partition("{}")[0]
+_EQUATION = re.compile(r"^\$\$\n(.+?)\n\$\$$", re.M | re.S)
 _HEADING = re.compile(r"^(#{1,2}) (?=\S)", re.M)
 _FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
 
 
 def number_chapter(notebook: Any, chapter: int) -> None:
-    """Put numbers before the title and the sections of a chapter, and into the captions of its figures."""
-    sections, figures = count(1), count(1)
+    """Put numbers before the title and the sections of a chapter, on its equations and into its figures' captions."""
+    sections, figures, equations = count(1), count(1), count(1)
 
     def heading(found: re.Match[str]) -> str:
         return f"# {chapter}. " if found[1] == "#" else f"## {chapter}.{next(sections)} "
 
+    def equation(found: re.Match[str]) -> str:
+        return f"$$\n{found[1]} \\tag{{{chapter}.{next(equations)}}}\n$$"
+
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            cell.source = _EQUATION.sub(equation, cell.source)
             cell.source = _outside_fences(cell.source, lambda text: _HEADING.sub(heading, text))
         for output in cell.get("outputs", []):
             _number_caption(output, chapter, figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,24 @@ def page_values(results: Mapping[str, Any]) -> dict[str, str]:
         if results.get(section):
             values |= of(results)
     return values
+
+
+def made_with(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What a page may say of the making of a run: when, from which commit, with what, and how long it took."""
+    seconds = {chapter: done["seconds"] for chapter, done in manifest["chapters"].items()}
+    commit = manifest["git_commit"]
+    versions = {**manifest["versions"], "platform": manifest["platform"]}
+    return {
+        "run_id": manifest["id"],
+        "made_on": manifest["written"][:10],
+        "commit": f"`{commit[:12]}`" + (" with changes" if commit.endswith("-dirty") else "")
+        if commit
+        else "not known",
+        "cmmlib_version": version("cmmlib"),
+        "minutes": f"{sum(seconds.values()) / 60:.1f}",
+        "chapter_seconds": _table(pd.DataFrame(seconds.items(), columns=["chapter", "seconds"])),
+        "versions": _table(pd.DataFrame(versions.items(), columns=["what", "version"])),
+    }
 
 
 def _table(frame: pd.DataFrame) -> str:
