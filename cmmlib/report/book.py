@@ -20,6 +20,7 @@ from cmmlib.errors import ChapterError, InputError, one_line
 from cmmlib.report import student_notebooks, sweep_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
+from cmmlib.report.glossary import link_first_uses, terms
 from cmmlib.report.numbering import number_chapter
 from cmmlib.report.page_values import filled, made_with, page_values
 from cmmlib.storage import own_folders
@@ -243,6 +244,7 @@ def _place_chapters(folders: Sequence[Path], staged: Path, students: set[str]) -
     def exists(page: str) -> bool:
         return page in placed or (staged / page).is_file()
 
+    words = terms(source("book") / "glossary.md")
     for place, paths in chosen.items():
         (staged / place).mkdir(parents=True)
         for path in paths:
@@ -252,6 +254,7 @@ def _place_chapters(folders: Sequence[Path], staged: Path, students: set[str]) -
             if place != "chapters":
                 notebook = without_exercises(notebook)
             notebook = for_the_book(notebook, place, exists)
+            link_first_uses(notebook.cells, words)
             if not path.stem.startswith(APPENDIX):
                 number_chapter(notebook, int(path.stem[:2]))
             if place == "chapters" and path.name in students:

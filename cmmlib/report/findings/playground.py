@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 
 from cmmlib import functional as F
@@ -28,5 +28,5 @@ def rounding(run: Run, data: dict[str, Any]) -> str:
     return f"{said}{accuracies[0]} in the chapters and {accuracies[1]} here."
 
 
-def _overall(prediction: Float[Tensor, "N"], labels: Float[Tensor, "N"]) -> float:
+def _overall(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"]) -> float:
     return float((prediction == labels).double().mean())

@@ -1,0 +1,111 @@
+"""The class explorer says of every class what the run's files say, and names stay names."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from finished_runs import HOSTILE
+from PIL import Image
+
+from cmmlib import functional as F
+from cmmlib.data.images import ImageSet
+from cmmlib.errors import InputError
+from cmmlib.report.widgets import explorer
+from cmmlib.report.widgets.embedded import FOLDER, widget_html
+
+
+def test_the_explorer_has_the_numbers_of_the_files(labelled):
+    chapter = json.loads((labelled / "chapters" / "09_every_class.ipynb").read_text())
+    html = "".join(
+        "".join(output["data"]["text/html"])
+        for cell in chapter["cells"]
+        for output in cell.get("outputs", [])
+        if "cmm-explorer" in "".join(output.get("data", {}).get("text/html", ""))
+    )
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.S)[1])
+    table = pd.read_csv(labelled / "per_class.csv")
+    shown = pd.DataFrame(data["classes"])
+    for column, name in (
+        ("accuracy", "accuracy"),
+        ("cmm", "cmm_soft"),
+        ("low", "accuracy_low"),
+        ("high", "accuracy_high"),
+    ):
+        assert shown[column].to_numpy() == pytest.approx(table[name].to_numpy(), abs=1e-6)
+    for column, name in (
+        ("rank", "suspect_rank"),
+        ("rival", "rival"),
+        ("n", "n_images"),
+        ("predicted", "predicted_count"),
+    ):
+        assert shown[column].tolist() == table[name].tolist()
+    assert shown["taken"].tolist() == table["taken_for"].fillna("").tolist()
+    ensembles = pd.read_csv(labelled / "ensembles.csv", index_col="name")
+    overall = (pd.DataFrame(shown["methods"].tolist()) * 1.0).mul(shown["n"], axis=0).sum() / shown["n"].sum()
+    assert len(overall) >= 3
+    for method in set(overall.index) & set(ensembles.index):
+        assert overall[method] == pytest.approx(ensembles.loc[method, "overall"], abs=1e-6)
+
+
+def test_without_labels_it_has_no_accuracy(synthetic):
+    data = explorer.explorer_data(replace(synthetic, labels=None))
+    assert {row["accuracy"] for row in data["classes"]} == {None}
+    assert data["methods"] == []
+    assert [column["key"] for column in data["columns"]] == ["name", "predicted", "cmm", "rank", "rival"]
+    assert sum(row["predicted"] for row in data["classes"]) == len(synthetic.image_features)
+
+
+def test_a_class_without_images_has_no_accuracy_and_does_not_break_the_page(synthetic):
+    labels = torch.where(synthetic.labels == 3, 4, synthetic.labels)
+    row = explorer.explorer_data(replace(synthetic, labels=labels))["classes"][3]
+    assert (row["accuracy"], row["n"], row["low"]) == (None, 0, None)
+
+
+def test_text_from_outside_cannot_leave_the_data():
+    names = [*HOSTILE, "</script><script>alert(2)</script>", "<!--<script>", "\u2028 line"]
+    html = widget_html("explorer", {"classes": names}, "none")
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", html, re.S)
+    assert len(scripts) == 2
+    assert json.loads(scripts[0])["classes"] == names
+    assert "<" not in scripts[0]
+
+
+def test_scripts_put_text_into_pages_as_text_only():
+    for script in FOLDER.glob("*.js"):
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b", script.read_text()), script
+
+
+class Pictures(ImageSet):
+    """A grey picture for every image."""
+
+    def read(self, index: int) -> Image.Image:
+        return Image.effect_noise((80, 80), 60)
+
+
+def test_pictures_are_of_the_first_suspects_as_far_as_there_is_room(synthetic, monkeypatch):
+    monkeypatch.setattr(explorer, "PICTURE_BYTES", 20_000)
+    rows = explorer.explorer_data(
+        replace(synthetic, pictures=Pictures("grey", synthetic.classnames, synthetic.labels, []))
+    )["classes"]
+    with_pictures = [row["rank"] for row in sorted(rows, key=lambda row: row["rank"]) if row["pictures"]]
+    assert with_pictures == list(range(1, len(with_pictures) + 1))
+    assert 0 < sum(len(picture["source"]) for row in rows for picture in row["pictures"]) <= 20_000
+    assert 0 < len(with_pictures) < len(rows)
+
+
+def test_a_classifier_of_other_classes_is_refused(synthetic):
+    synthetic.record_classifier("uniform", F.uniform_mean(synthetic.text_features))
+    few = replace(
+        synthetic,
+        classnames=synthetic.classnames[:5],
+        base_text_features=synthetic.base_text_features[:5],
+        text_features=synthetic.text_features[:, :5],
+        labels=synthetic.labels.clamp_max(4),
+    )
+    with pytest.raises(InputError, match="other classes"):
+        explorer.explorer_data(few)
