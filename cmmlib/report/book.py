@@ -6,7 +6,6 @@ import errno
 import html
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line
-from cmmlib.report import student_notebooks, sweep_pages
+from cmmlib.report import student_notebooks, sweep_pages, web_files, web_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
 from cmmlib.report.page_values import filled, page_values
@@ -322,20 +321,9 @@ def _jupyter_book(staged: Path, work: Path) -> Path:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work))
         lines = [line for line in said.splitlines() if re.search("WARNING|ERROR|rror:", line)]
         raise ChapterError("the book has warnings or errors:\n" + "\n".join(lines or [said.strip()[-2000:]]))
-    _prune(pages)
+    web_pages.finish(pages)
+    web_files.lighten(pages)
     return pages
-
-
-MATHJAX = ("tex-chtml.js", "output/chtml", "input/tex")  # what a page loads: the menu, which loads more, is off
-
-
-def _prune(pages: Path) -> None:
-    """Drop what no page loads: most of MathJax, source maps, page sources."""
-    shutil.rmtree(pages / "_sources", ignore_errors=True)
-    mathjax = pages / "_static" / "mathjax"
-    spare = [p for p in mathjax.rglob("*") if p.is_file() and not p.relative_to(mathjax).as_posix().startswith(MATHJAX)]
-    for path in [*spare, *(pages / "_static").rglob("*.map")]:
-        path.unlink()
 
 
 def _chapter_files(folder: Path) -> list[Path]:
