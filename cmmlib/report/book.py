@@ -15,13 +15,13 @@ from typing import Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line
-from cmmlib.report import student_notebooks, sweep_pages, web_files, web_pages
+from cmmlib.report import publication, student_notebooks, sweep_pages, web_files, web_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
 from cmmlib.report.page_values import filled, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.storage.network import repository_url
+from cmmlib.storage.network import book_url, repository_url
 from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.run_files import MANIFEST, SWEEP, read_run
 from cmmlib.study.study import file_fields
@@ -168,7 +168,7 @@ def _newest_run() -> Path:
 def _build_stamp(folders: Sequence[Path]) -> str:
     pages = [p for p in sorted(source("book").rglob("*")) if p.is_file()]
     files = [*pages, source("_config.yml"), *(p for f in folders for p in sorted(f.rglob("*")) if p.is_file())]
-    return digest(file_digests(source("book"), files), repository_url())
+    return digest(file_digests(source("book"), files), repository_url(), book_url())
 
 
 def _quoted(results: Mapping[str, Any], run: Path) -> dict[str, str]:
@@ -191,6 +191,7 @@ def _stage(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any], v
     pages, figures = source("book"), folders[0] / FIGURES
     own_folders.copy((p for p in sorted(pages.rglob("*")) if not UNUSED & {*p.relative_to(pages).parts}), pages, staged)
     own_folders.copy(sorted(figures.rglob("*")), folders[0], staged)
+    own_folders.copy(figures.glob(publication.PICTURE), figures, staged / "_static")
     cards = _cards(folders[0])
     if not cards:
         (staged / f"{WORLD}.md").unlink()
@@ -280,7 +281,7 @@ def _buttons(notebook: str) -> str:
 
 
 def _configuration() -> dict[str, Any]:
-    """_config.yml, with buttons to the repository where the environment names one."""
+    """_config.yml, with buttons to the repository and addresses of the book where the environment names them."""
     import yaml
 
     config = yaml.safe_load(source("_config.yml").read_text("utf-8"))
@@ -288,7 +289,7 @@ def _configuration() -> dict[str, Any]:
     if url:
         config["repository"] = {"url": url, "branch": "main"}
         config.setdefault("html", {})["use_repository_button"] = True
-    return config
+    return publication.described(config, book_url())
 
 
 _BLOCK = re.compile(r"^<!-- ((?:(?:if|unless)-\w+ )+)-->\n(.*?)^<!-- end -->\n", re.M | re.S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 
 from bs4 import BeautifulSoup
 
@@ -31,6 +32,7 @@ def finish(pages: Path) -> None:
         page = BeautifulSoup(path.read_text("utf-8"), "html.parser")
         _drop_scripts(page, is_search=path.stem == "search")
         _name(page)
+        _describe(page)
         _let_scroll(page)
         try:
             _set_formulas(page)
@@ -53,6 +55,9 @@ def _drop_scripts(page: BeautifulSoup, is_search: bool) -> None:
             script.decompose()
     for link in page.find_all("link", href=UNUSED):
         link.decompose()
+    for tag in page.find_all("meta", property=re.compile("^og:(url|image)$")):
+        if not str(tag["content"]).startswith("http"):  # of a book whose address nobody knows
+            tag.decompose()
 
 
 def _name(page: BeautifulSoup) -> None:
@@ -65,9 +70,23 @@ def _name(page: BeautifulSoup) -> None:
         icon["aria-hidden"] = "true"
 
 
-SCROLLS = (
-    "pst-scrollable-table-container"  # the theme's script takes those that do not scroll out of the keyboard's way
-)
+DESCRIPTION = (60, 200)  # characters of a paragraph that says something, and of what a search engine shows
+
+
+def _describe(page: BeautifulSoup) -> None:
+    """The first paragraph stands for the page; sphinxext-opengraph begins with pictures, and with TeX as it is."""
+    least, most = DESCRIPTION
+    for paragraph in page.select("article p:not(.admonition *)"):
+        text = " ".join(paragraph.get_text().split())
+        if len(text) >= least and not paragraph.select(".math"):
+            for tag in page.select('meta[name="description"], meta[property="og:description"]'):
+                tag["content"] = shorten(text, most, placeholder=" ...")
+            return
+
+
+# The theme's script takes those that do not scroll out of the keyboard's way.
+SCROLLS = "pst-scrollable-table-container"
+LONG = 60  # characters of a formula's TeX that a phone has no room for within a line
 
 
 def _let_scroll(page: BeautifulSoup) -> None:
@@ -76,9 +95,10 @@ def _let_scroll(page: BeautifulSoup) -> None:
         parent = table.parent
         if parent is not None and SCROLLS not in parent.get_attribute_list("class"):
             table.wrap(page.new_tag("div", attrs={"class": SCROLLS}))
-    for formula in page.select("div.math"):
-        formula["class"] = [*formula.get_attribute_list("class"), SCROLLS]
-    for box, what in ((f".{SCROLLS}", "table"), (f"div.math.{SCROLLS}", "formula"), ("article pre", "code")):
+    for formula in page.select(".math"):
+        if formula.name == "div" or len(formula.get_text()) > LONG:
+            formula["class"] = [*formula.get_attribute_list("class"), SCROLLS]
+    for box, what in ((f".{SCROLLS}", "table"), (f".math.{SCROLLS}", "formula"), ("article pre", "code")):
         for element in page.select(box):
             element.attrs.update({"tabindex": "0", "role": "group", "aria-label": what})
 
