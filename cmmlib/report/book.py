@@ -6,7 +6,6 @@ import errno
 import html
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +16,7 @@ from typing import Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line
-from cmmlib.report import student_notebooks, sweep_pages
+from cmmlib.report import publication, student_notebooks, sweep_pages, web_files, web_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
 from cmmlib.report.glossary import link_first_uses, terms
@@ -25,7 +24,7 @@ from cmmlib.report.numbering import number_chapter
 from cmmlib.report.page_values import filled, made_with, page_values
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.storage.network import repository_url
+from cmmlib.storage.network import book_url, repository_url
 from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.run_files import MANIFEST, SWEEP, read_run
 from cmmlib.study.study import file_fields
@@ -172,7 +171,7 @@ def _newest_run() -> Path:
 def _build_stamp(folders: Sequence[Path]) -> str:
     pages = [p for p in sorted(source("book").rglob("*")) if p.is_file()]
     files = [*pages, source("_config.yml"), *(p for f in folders for p in sorted(f.rglob("*")) if p.is_file())]
-    return digest(file_digests(source("book"), files), repository_url())
+    return digest(file_digests(source("book"), files), repository_url(), book_url())
 
 
 def _quoted(results: Mapping[str, Any], manifest: Mapping[str, Any], run: Path) -> dict[str, str]:
@@ -198,6 +197,7 @@ def _stage(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any], v
     pages, figures = source("book"), folders[0] / FIGURES
     own_folders.copy((p for p in sorted(pages.rglob("*")) if not UNUSED & {*p.relative_to(pages).parts}), pages, staged)
     own_folders.copy(sorted(figures.rglob("*")), folders[0], staged)
+    own_folders.copy(figures.glob(publication.PICTURE), figures, staged / "_static")
     cards = _cards(folders[0])
     if not cards:
         (staged / f"{WORLD}.md").unlink()
@@ -292,7 +292,7 @@ def _buttons(notebook: str) -> str:
 
 
 def _configuration() -> dict[str, Any]:
-    """_config.yml, with buttons to the repository where the environment names one."""
+    """_config.yml, with buttons to the repository and addresses of the book where the environment names them."""
     import yaml
 
     config = yaml.safe_load(source("_config.yml").read_text("utf-8"))
@@ -300,7 +300,7 @@ def _configuration() -> dict[str, Any]:
     if url:
         config["repository"] = {"url": url, "branch": "main"}
         config.setdefault("html", {})["use_repository_button"] = True
-    return config
+    return publication.described(config, book_url())
 
 
 _BLOCK = re.compile(r"^<!-- ((?:(?:if|unless)-\w+ )+)-->\n(.*?)^<!-- end -->\n", re.M | re.S)
@@ -333,20 +333,9 @@ def _jupyter_book(staged: Path, work: Path) -> Path:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work))
         lines = [line for line in said.splitlines() if re.search("WARNING|ERROR|rror:", line)]
         raise ChapterError("the book has warnings or errors:\n" + "\n".join(lines or [said.strip()[-2000:]]))
-    _prune(pages)
+    web_pages.finish(pages)
+    web_files.lighten(pages)
     return pages
-
-
-MATHJAX = ("tex-chtml.js", "output/chtml", "input/tex")  # what a page loads: the menu, which loads more, is off
-
-
-def _prune(pages: Path) -> None:
-    """Drop what no page loads: most of MathJax, source maps, page sources."""
-    shutil.rmtree(pages / "_sources", ignore_errors=True)
-    mathjax = pages / "_static" / "mathjax"
-    spare = [p for p in mathjax.rglob("*") if p.is_file() and not p.relative_to(mathjax).as_posix().startswith(MATHJAX)]
-    for path in [*spare, *(pages / "_static").rglob("*.map")]:
-        path.unlink()
 
 
 def _chapter_files(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ address nobody else should read."""
 from __future__ import annotations
 
 import os
+import re
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -13,6 +14,8 @@ from cmmlib.errors import InputError
 
 SECONDS = 3
 REPOSITORY = "CMM_REPOSITORY_URL"
+BOOK = "CMM_BOOK_URL"
+_ON_GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 
 
 def has_secrets(url: str) -> bool:
@@ -44,9 +47,32 @@ def repository_url() -> str:
     Raises:
         InputError: it has a part that may be a key, which would be written into both.
     """
-    url = os.environ.get(REPOSITORY, "")
+    return _named_by(REPOSITORY)
+
+
+def book_url() -> str:
+    """The address of the published book, with a slash at its end, or an empty text where nobody can know it.
+
+    The environment's CMM_BOOK_URL; else that of GitHub Pages, where the repository is GitHub's.
+
+    Raises:
+        InputError: one of the two has a part that may be a key, or CMM_BOOK_URL is no address.
+    """
+    url, repository = _named_by(BOOK), _ON_GITHUB.fullmatch(_named_by(REPOSITORY))
+    if url:
+        if not is_address(url):
+            raise InputError(f"{BOOK}: {url!r} is no address such as https://example.org/book/")
+        return url.rstrip("/") + "/"
+    if not repository:
+        return ""
+    host = f"{repository[1].lower()}.github.io"
+    return f"https://{host}/" if repository[2].lower() == host else f"https://{host}/{repository[2]}/"
+
+
+def _named_by(variable: str) -> str:
+    url = os.environ.get(variable, "")
     if has_secrets(url):
-        raise InputError(f"{REPOSITORY}: a user, a password or a query would stand in the book: leave it out")
+        raise InputError(f"{variable}: a user, a password or a query would stand in the book: leave it out")
     return url
 
 

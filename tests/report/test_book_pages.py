@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -41,6 +43,25 @@ def test_nothing_is_loaded_from_elsewhere(labelled_book, many_book):
         assert not outside, (file.name, outside)
         for url in filter(None, loaded):
             assert url.startswith("data:") or (file.parent / url.partition("?")[0]).exists(), (file.name, url)
+
+
+def test_every_link_within_a_book_leads_somewhere(labelled_book, many_book):
+    for root in (labelled_book / "html", many_book / "html"):
+        pages = {file: Page(file) for file in html_pages(root)}
+        places = {file: {a.get("id") for _, a in found.elements} for file, found in pages.items()}
+        for file, found in pages.items():
+            links = [str(a["href"]) for a in found.all("a") if not re.match(r"[a-z]+:", a.get("href") or "https:")]
+            assert len(links) > 10
+            for path, _, place in (link.partition("#") for link in links):
+                target = Path(os.path.normpath(file.parent / unquote(path.partition("?")[0]))) if path else file
+                assert target.is_file(), (file.name, path)
+                assert not place or place in places[target], (file.name, path, place)
+
+
+def test_no_page_loads_a_picture_twice(labelled_book, many_book):
+    for file in (*html_pages(labelled_book / "html"), *html_pages(many_book / "html")):
+        pictures = [picture["src"] for picture in Page(file).all("img")]
+        assert len(set(pictures)) == len(pictures), file
 
 
 def test_every_figure_has_an_alt_text(labelled_book, many_book):
