@@ -28,29 +28,24 @@ def link_first_uses(cells: Iterable[Any], words: Iterable[str]) -> None:
 
     Exercises and their solutions are left alone: there a reader is busy with something else.
     """
-    left = [word for word in words if word not in ALSO_OTHERWISE]
+    left = {word.lower(): word for word in words if word not in ALSO_OTHERWISE}
+    anyone = "|".join(re.escape(word) for word in sorted(left, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w@-])({anyone})s?(?![\w@-])", re.I)
     for cell in cells:
         tags = {*cell.metadata.get("tags", [])}
         if cell.cell_type == "markdown" and not tags & {"exercise", "solution"}:
-            cell.source = _linked(cell.source, left)
+            cell.source = _linked(cell.source, pattern, left)
 
 
-def _linked(source: str, left: list[str]) -> str:
+def _linked(source: str, pattern: re.Pattern[str], left: dict[str, str]) -> str:
     """The text with links; words that have one now are taken from `left`."""
-    for word in list(left):
-        pattern = re.compile(rf"(?<![\w@-]){re.escape(word)}s?(?![\w@-])", re.I)
-        for start, end in _running(source):
-            found = pattern.search(source, start, end)
-            if found:
-                link = f"{{term}}`{found[0]} <{word}>`"
-                source = source[: found.start()] + link + source[found.end() :]
-                left.remove(word)
-                break
-    return source
 
+    def link(found: re.Match[str]) -> str:
+        word = left.pop(found[1].lower(), None)
+        return f"{{term}}`{found[0]} <{word}>`" if word else found[0]
 
-def _running(source: str) -> list[tuple[int, int]]:
-    """Where running text begins and ends."""
-    kept = [found.span() for found in _KEPT.finditer(source)]
-    edges = [0, *(edge for span in kept for edge in span), len(source)]
-    return list(zip(edges[::2], edges[1::2], strict=True))
+    parts, end = [], 0
+    for kept in _KEPT.finditer(source):
+        parts += [pattern.sub(link, source[end : kept.start()]), kept[0]]
+        end = kept.end()
+    return "".join([*parts, pattern.sub(link, source[end:])])

@@ -19,6 +19,7 @@ from cmmlib.errors import ChapterError, one_line
 UNUSED = re.compile(r"thebe|mathjax|scripts/fontawesome", re.I)
 OF_THE_SEARCH = re.compile("searchtools|language_data|searchindex")
 _THEBE = re.compile("thebe|^kernelName|MathJax")
+_NUMBER = re.compile(r"\\tag\{([\d.]+)\}")  # what `numbering` writes behind an equation
 _FORMULA = re.compile(r"\s*\\[(\[](.*)\\[)\]]\s*", re.S)
 
 
@@ -114,9 +115,12 @@ def _set_formulas(page: BeautifulSoup) -> None:
     for element in page.select(".math"):
         for text in element.find_all(string=_FORMULA):
             tex = _FORMULA.sub(r"\1", text).strip()
-            formula = BeautifulSoup(tex2mathml(tex, as_block=element.name == "div"), "html.parser")
+            number = _NUMBER.search(tex)
+            formula = BeautifulSoup(tex2mathml(_NUMBER.sub("", tex), as_block=element.name == "div"), "html.parser")
             _mend(formula)
             text.replace_with(formula)
+            if number:
+                element.append(page.new_tag("span", attrs={"class": "cmm-eqno"}, string=f"({number[1]})"))
 
 
 def _mend(formula: BeautifulSoup) -> None:

@@ -43,6 +43,12 @@ NO_TEXT += (
 )
 
 
+def test_a_part_of_a_longer_word_is_not_linked():
+    words = ("logit", "logit scale")
+    found = linked("A logit scale, again the logit scale, and a logit.", words=words)
+    assert found == ["A {term}`logit scale <logit scale>`, again the logit scale, and a {term}`logit <logit>`."]
+
+
 @pytest.mark.parametrize("text", NO_TEXT)
 def test_what_is_no_running_text_stays_as_it_is(text):
     assert linked(text) == [text]
