@@ -84,7 +84,7 @@ def visit(tab: Page, address: str, page: Path, pictures: Path | None = None) -> 
         tab.set_viewport_size({"width": width, "height": 900})
         visited.measured[width] = tab.evaluate(MEASURE)
         if pictures and width in PICTURED:
-            tab.screenshot(path=pictures / f"{page.stem}_{width}.png", full_page=True)
+            tab.screenshot(path=pictures / f"{page.stem}_{width}.png", full_page=True, animations="disabled")
     for event, note in notes.items():
         tab.remove_listener(event, note)
     return visited
