@@ -21,7 +21,7 @@ _QUESTION = re.compile(
     re.M | re.S,
 )
 _ITEM = re.compile(r"^- ([A-Z]): (.+?)(?=\n- [A-Z]: |\Z)", re.M | re.S)
-_INLINE = MarkdownIt("commonmark", {"html": False})
+TEXT = MarkdownIt("commonmark", {"html": False})  # HTML in it stays text
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def for_the_book(source: str) -> str:
     def box(found: re.Match[str]) -> str:
         question = _question(found)
         head = f"Question {question.number}: {question.title}\n:class: cmm-question"
-        return f":::{{admonition}} {head}\n{question.text}\n\n{_unfolding_answers(question)}\n:::\n"
+        return f":::{{admonition}} {head}\n{with_answers(question)}\n:::\n"
 
     return _unfolding_hint(_QUESTION.sub(box, source))
 
@@ -75,7 +75,7 @@ def unfolding(source: str) -> str:
     def shown(found: re.Match[str]) -> str:
         question = _question(found)
         head = f"### Question {question.number}: {question.title}"
-        return f"{head}\n\n{question.text}\n\n{_unfolding_answers(question)}\n"
+        return f"{head}\n\n{with_answers(question)}\n"
 
     return _unfolding_hint(_QUESTION.sub(shown, source))
 
@@ -84,13 +84,14 @@ def _unfolding_hint(source: str) -> str:
     return HINT.sub(lambda found: _details("Hint", unquoted(found["hint"])) + "\n", source)
 
 
-def _unfolding_answers(question: Question) -> str:
-    return "\n\n".join(_answers(question))
+def with_answers(question: Question) -> str:
+    """Markdown of what is asked, and of the answers, which unfold."""
+    return "\n\n".join([question.text, *_answers(question)])
 
 
 def _answers(question: Question) -> Iterator[str]:
     for letter, (text, said) in question.answers.items():
-        yield _details(f"{letter}: {_INLINE.renderInline(text)}", said)
+        yield _details(f"{letter}: {TEXT.renderInline(text)}", said)
 
 
 def _details(summary: str, text: str) -> str:
