@@ -171,6 +171,32 @@ def notebooks(
 
 
 @app.command()
+def slides(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    out: Annotated[Path, typer.Option(help="folder that receives slides.html")],
+) -> None:
+    """Write a run's slides, one HTML file without a network: its figures, sentences, predictions and questions."""
+    from cmmlib.report import slides as of_run
+
+    process.show_path(of_run.write(run, out))
+
+
+@app.command()
+def classroom(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    out: Annotated[Path, typer.Option(help="folder that receives classroom.zip and the solutions")],
+    book: Annotated[Path, typer.Option(help="folder of the run's book, built there if it is not")] = Path("_build"),
+    data: Annotated[
+        list[Path] | None, typer.Option(help="file or folder that the study reads, to be copied; repeatable")
+    ] = None,
+) -> None:
+    """Pack what a class without a network needs into one zip: the book with its slides, and notebooks for students."""
+    from cmmlib.report import classroom as packing
+
+    process.show_path(packing.write(run, out, book, data or []))
+
+
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
     reference: Annotated[

@@ -16,7 +16,7 @@ from typing import Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line
-from cmmlib.report import publication, student_notebooks, sweep_pages, web_files, web_pages
+from cmmlib.report import publication, slides, student_notebooks, sweep_pages, web_files, web_pages
 from cmmlib.report.book_cells import for_the_book, without_exercises
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
 from cmmlib.report.glossary import link_first_uses, terms
@@ -205,6 +205,7 @@ def _stage(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any], v
         text = _keep_blocks(page.read_text("utf-8"), manifest["conditions"])
         page.write_text(filled(text, values, page.name), "utf-8")
     _place_chapters(folders, staged, _write_students(folders[0], manifest["study"], staged))
+    slides.place(folders[0], staged / "_static")
     toc = yaml.safe_load((staged / "_toc.yml").read_text("utf-8"))
     toc["parts"] = [*_parts(folders, cards), *toc["parts"]]
     (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
@@ -348,7 +349,7 @@ def _cards(folder: Path) -> list[Path]:
 
 def _verify(staged: Path, pages: Path) -> None:
     """Every page exists, and every sentence that a chapter's code says stands on it."""
-    for path in sorted([*staged.glob("*.md"), *staged.glob("sweep/*.md"), *(staged / "chapters").rglob("*.ipynb")]):
+    for path in sorted([*staged.rglob("*.md"), *(staged / "chapters").rglob("*.ipynb")]):
         page = (pages / path.relative_to(staged)).with_suffix(".html")
         if not page.is_file():
             raise ChapterError(f"the book has no page {page.relative_to(pages)}")

@@ -13,11 +13,12 @@ from typing import Any
 
 import nbformat
 
+from cmmlib.report import exercises, questions
 from cmmlib.report.chapters import SETUP
 
 DROPPED = {SETUP, "parameters", "check"}  # tags of cells that are for whoever runs the notebook
+OF_EXERCISES = {"question", "exercise", "solution", "check"}
 _NOTE = re.compile(r"^> \*\*(.+?)\*\*\n>\n((?:>.*\n?)+)", re.M)
-_EXERCISE = re.compile(r"^### Exercise ([\d.]+): (.+)\n+", re.M)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -34,7 +35,7 @@ def for_the_book(notebook: Any, place: str, exists: Callable[[str], bool]) -> An
     notebook.cells = list(_with_solutions(cells))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _linked(_boxed(cell.source), place, exists)
+            cell.source = _linked(_boxed(questions.for_the_book(cell.source)), place, exists)
     return notebook
 
 
@@ -49,8 +50,8 @@ def _fold(cell: Any) -> None:
 
 
 def without_exercises(notebook: Any) -> Any:
-    """The notebook for a further run, since a book has each exercise once."""
-    notebook.cells = [cell for cell in notebook.cells if not {"exercise", "solution", "check"} & {*tags(cell)}]
+    """The notebook for a further run, since a book has each exercise and each question once."""
+    notebook.cells = [cell for cell in notebook.cells if not OF_EXERCISES & {*tags(cell)}]
     return notebook
 
 
@@ -82,12 +83,17 @@ def _with_solutions(cells: list[Any]) -> Iterator[Any]:
         is_open = is_solution
         if cell is None:
             return
-        found = _EXERCISE.search(cell.source) if "exercise" in tags(cell) else None
+        found = exercises.HEADING.search(cell.source) if "exercise" in tags(cell) else None
         if found:
-            label = "exercise-" + found[1].replace(".", "-")
-            options = f":label: {label}\n:nonumber:"
-            cell.source = f"````{{exercise}} {found[1]}: {found[2]}\n{options}\n{cell.source[found.end() :]}\n````"
+            label = "exercise-" + found["number"].replace(".", "-")
+            head = f"{found['number']}: {found['title']}\n:label: {label}\n:nonumber:\n{_marks(found['marks'])}"
+            cell.source = f"````{{exercise}} {head}{cell.source[found.end() :]}\n````"
         yield cell
+
+
+def _marks(marks: str | None) -> str:
+    """An exercise's level and kind, a line above its text."""
+    return f"\n:::{{container}} cmm-marks\n{' · '.join(marks.split(', '))}\n:::\n\n" if marks else ""
 
 
 def _markdown(source: str) -> Any:

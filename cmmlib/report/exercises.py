@@ -1,11 +1,19 @@
-"""Answers of exercises: a chapter shows its own, a student's notebook compares one with it."""
+"""Exercises: their heading and hint; a chapter shows its own answer, a student's notebook compares one with it."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 from typing import Any
 
+from cmmlib.report.chapters import chapters
+
+LEVELS = ("first steps", "practice", "challenge")
+KINDS = ("experiment", "pencil and paper")  # an exercise may be of one of them, besides its level
+HEADING = re.compile(r"^### Exercise (?P<number>[\d.]+)(?: \((?P<marks>[\w, ]+)\))?: (?P<title>.+)\n+", re.M)
+HINT = re.compile(r"^> \*\*Hint\*\*\n>\n(?P<hint>(?:>.*\n?)+)", re.M)
 ANSWER = "application/vnd.cmmlib.answer+json"  # type of the output that carries an answer to a student's notebook
 
 
@@ -36,21 +44,49 @@ def _digits(number: float) -> tuple[int, int]:
     return (digits // 10, power + 1) if abs(digits) == 1000 else (digits, power)
 
 
-def check(given: Any, expected: str | None) -> None:
-    """Say whether an answer is right, within one per cent.
+def hint(number: str) -> str | None:
+    """The hint of an exercise of this package's chapters; None where there is no such exercise."""
+    for path in chapters():
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            heading, found = HEADING.search(text), HINT.search(text)
+            if heading and found and heading["number"] == number:
+                return unquoted(found["hint"])
+    return None
+
+
+def unquoted(text: str) -> str:
+    """The lines of a quotation without its marks."""
+    return re.sub(r"^> ?", "", text, flags=re.M).strip()
+
+
+def check(number: str, given: Any, expected: str | None) -> None:
+    """Say whether the answer to an exercise is right, within one per cent; if it is not, give the hint.
 
     Args:
+        number: of the exercise, as in "2.1".
         given: the answer; `...` is none yet.
         expected: the key of the number that the chapter computed with the parameters that the notebook came with.
     """
     if given is ...:
-        print("no answer yet")
+        print(f"exercise {number}: no answer yet")
     elif expected is None:
-        print("this study has no answer to compare with")
+        print(f"exercise {number}: this study has no answer to compare with")
     elif expected in _keys_near(given):
-        print("right")
+        print(f"exercise {number}: right")
     else:
-        print("not yet: expected another number, if the parameters are those that this notebook came with")
+        told = f"not yet: {_what(given)}, if the parameters are those that this notebook came with"
+        print(f"exercise {number}: {told}", *filter(None, [_told_hint(number)]), sep="\n")
+
+
+def _what(given: Any) -> str:
+    """What is wrong with an answer, as far as it can be said without telling the right one."""
+    return "expected another number" if _keys_near(given) else f"expected a number, got {type(given).__name__}"
+
+
+def _told_hint(number: str) -> str | None:
+    text = hint(number)
+    return text and f"Hint: {' '.join(text.split())}"
 
 
 def _keys_near(given: Any) -> set[str | None]:

@@ -21,6 +21,7 @@ from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import SETUP, belongs, read_notebook, source
 from cmmlib.report.chapters import chapters as all_chapters
+from cmmlib.report.questions import unfolding
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
 from cmmlib.storage.network import repository_url
@@ -157,7 +158,7 @@ def _runnable(cells: list[Any], name: str, values: Mapping[str, Any], chapters: 
             yield from map(_with_address, setup)
             cell.source = Study.parameters_cell(values)
         if cell.cell_type == "markdown":
-            cell.source = _linked(cell.source, chapters)
+            cell.source = unfolding(_linked(cell.source, chapters))
         else:
             cell.execution_count = None
         yield cell
@@ -186,21 +187,24 @@ def _linked(text: str, chapters: set[str]) -> str:
 
 def _without_answers(cells: list[Any]) -> Iterator[Any]:
     """The cells without solutions: an empty answer, and a check against the number that the run computed."""
-    for number, cell in enumerate(cells):
+    number = ""
+    for place, cell in enumerate(cells):
+        heading = exercises.HEADING.search(cell.source) if "exercise" in tags(cell) else None
+        number = heading["number"] if heading else number
         if "check" in tags(cell):
-            yield from _answer_cells(cell, number)
+            yield from _answer_cells(cell, number, place)
         elif "solution" not in tags(cell):
             yield cell
 
 
-def _answer_cells(check: Any, number: int) -> Iterator[Any]:
+def _answer_cells(check: Any, number: str, place: int) -> Iterator[Any]:
     answers = [
         output["data"][exercises.ANSWER] for output in check.outputs if exercises.ANSWER in output.get("data", {})
     ]
     for answer in answers:
-        name, value = answer["name"], answer["value"]
-        yield _code(f"answer-{number}", f"{name} = ...  # your answer")
-        yield _code(f"check-{number}", f"exercises.check({name}, {exercises.key(value)!r})".replace("'", '"'))
+        name, key = answer["name"], exercises.key(answer["value"])
+        yield _code(f"answer-{place}", f"{name} = ...  # your answer")
+        yield _code(f"check-{place}", f"exercises.check({number!r}, {name}, {key!r})".replace("'", '"'))
 
 
 def _code(cell_id: str, text: str) -> Any:

@@ -53,6 +53,14 @@ def test_an_exercise_is_numbered_and_its_solution_unfolds():
     ]
 
 
+def test_an_exercise_says_its_level_and_its_hint_unfolds():
+    text = "### Exercise 2.1 (first steps, pencil and paper): margins\n\nDo it.\n\n> **Hint**\n>\n> Take `x`."
+    expected = "````{exercise} 2.1: margins\n:label: exercise-2-1\n:nonumber:\n\n"
+    expected += ":::{container} cmm-marks\nfirst steps · pencil and paper\n:::\n\nDo it.\n\n"
+    expected += "<details>\n<summary>Hint</summary>\n\nTake `x`.\n\n</details>\n````"
+    assert sources(("markdown", text, ["exercise"])) == [expected]
+
+
 def test_what_is_for_whoever_runs_a_notebook_stays_out_of_the_book():
     cells = [("markdown", "install", [SETUP]), ("code", "seed = 0", ["parameters"]), ("code", "x", [])]
     assert sources(*cells) == ["x"]
@@ -80,5 +88,6 @@ def test_a_further_run_has_no_exercises():
         ("markdown", "b", ["exercise"]),
         ("code", "c", ["solution"]),
         ("code", "d", ["check"]),
+        ("markdown", "e", ["question"]),
     ]
     assert [cell.source for cell in without_exercises(notebook(*cells)).cells] == ["a"]

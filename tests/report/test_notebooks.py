@@ -16,14 +16,15 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, open_run
-from cmmlib.report import book
+from cmmlib.report import book, exercises
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import INSTALL_CELL, SETUP, applies, belongs
+from cmmlib.report.questions import questions
 from cmmlib.study.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAGS = {"parameters", "remove-cell", "exercise", "solution", "check", SETUP}
+TAGS = {"parameters", "remove-cell", "question", "exercise", "solution", "check", SETUP}
 NAMES = ("labels", "images", "pool", "blazon", "tower", "disambiguated", "others", "browser")
 CONDITIONS = {f"if-{name}" for name in NAMES}
 TO_USE = ("09", "10")  # chapters that are used more than read
@@ -184,7 +185,52 @@ def test_every_exercise_has_an_answer_with_a_number_to_check(path):
         assert any("solution" in known for known in after)
         checks = [cell.source for cell, known in sequence[start:end] if "check" in known]
         assert [source.count("exercises.answer(") for source in checks] == [1]
-        assert re.search(r"^### Exercise \d\.\d: ", sequence[start][0].source)
+
+
+@every_chapter
+def test_exercises_are_numbered_in_the_order_of_their_levels_and_have_a_hint(path):
+    found = [exercises.HEADING.search(cell.source) for cell in cells(path, "markdown") if "exercise" in tags(cell)]
+    heads = [head for head in found if head]
+    assert [head["number"] for head in heads] == [f"{int(path.stem[:2])}.{n + 1}" for n in range(len(heads))]
+    marks = [head["marks"].split(", ") for head in heads]
+    levels = [exercises.LEVELS.index(level) for level, *_ in marks]
+    assert levels == sorted(levels)
+    assert all(kind in exercises.KINDS for _, *kinds in marks for kind in kinds)
+    assert all(len(exercises.hint(head["number"]) or "") > 40 for head in heads)
+
+
+def test_there_are_exercises_of_every_level_and_kind():
+    sources = [cell.source for path in NOTEBOOKS for cell in cells(path, "markdown")]
+    marks = [found["marks"].split(", ") for found in map(exercises.HEADING.search, sources) if found]
+    assert len(marks) >= 24
+    assert {level for level, *_ in marks} == {*exercises.LEVELS}
+    assert sum("experiment" in kinds for _, *kinds in marks) >= 5
+    assert sum("pencil and paper" in kinds for _, *kinds in marks) >= 2
+
+
+@every_chapter
+def test_every_chapter_has_three_questions_with_one_right_answer_and_a_remark_on_each(path):
+    asked = [q for cell in cells(path, "markdown") if "question" in tags(cell) for q in questions(cell.source)]
+    if path.stem.startswith(book.APPENDIX):
+        assert asked == []
+        return
+    assert [q.number for q in asked] == [f"{int(path.stem[:2])}.{n}" for n in (1, 2, 3)]
+    for question in asked:
+        assert [*question.answers] == ["A", "B", "C"]
+        assert len(question.right) == 1
+        assert all(len(said) > 20 for _, said in question.answers.values())
+
+
+@every_chapter
+def test_a_reader_predicts_before_the_main_figure(path):
+    """The box stands before a figure of its section, and asks for no less than the figure does."""
+    sequence = nbformat.read(path, as_version=4).cells
+    boxes = [n for n, cell in enumerate(sequence) if cell.source.startswith("> **Predict, then run**")]
+    assert len(boxes) == (0 if path.stem.startswith(book.APPENDIX) else 1)
+    for n in boxes:
+        figure = next(cell for cell in sequence[n:] if "pages.show_figure(" in cell.source)
+        assert "?" in sequence[n].source
+        assert conditions(sequence[n]) == conditions(figure)
 
 
 def test_a_parameter_changes_the_numbers(labelled, changed):

@@ -109,7 +109,7 @@ def test_students_see_numbers_and_no_solution(for_students):
         chapter = read(path)
         assert not [cell for cell in chapter.cells if {"solution", "check"} & {*tags(cell)}]
         assert exercises.ANSWER not in path.read_text()
-        assert not re.search(r"exercises.check\(\w+, -?[\d.]", path.read_text())
+        assert not re.search(r'exercises.check\(\\"[\d.]+\\", \w+, -?[\d.]', path.read_text())
         assert [o for cell in chapter.cells for o in cell.get("outputs", [])], path.name
     said = (for_students / "01_phenomenon.ipynb").read_text()
     assert "**In this run:** the classifier is right on" in said
@@ -305,12 +305,30 @@ def test_the_files_of_a_study_are_known(fields, files):
         (None, 0.5, "not yet"),
         (float("nan"), 0.5, "not yet"),
         (0.0, 0.0, "right"),
-        (1, None, "no answer to compare"),
+        (1, None, "this study has no answer"),
     ],
 )
 def test_a_check_takes_whatever_a_student_writes(given, expected, said, capsys):
-    exercises.check(given, exercises.key(expected))
-    assert said in capsys.readouterr().out
+    exercises.check("2.1", given, exercises.key(expected))
+    told = capsys.readouterr().out
+    assert told.startswith(f"exercise 2.1: {said}")
+    assert ("Hint: The margin of a class" in told) == (said == "not yet")
+
+
+def test_an_exercise_that_the_package_does_not_have_is_checked_without_a_hint(capsys):
+    exercises.check("9.9", 0.6, exercises.key(0.5))
+    assert capsys.readouterr().out.splitlines() == [
+        "exercise 9.9: not yet: expected another number, if the parameters are those that this notebook came with"
+    ]
+
+
+def test_answers_and_hints_unfold_for_students(for_students):
+    solutions = for_students / "solutions"
+    for path in (*for_students.glob("0*.ipynb"), *solutions.glob("0*.ipynb")):
+        text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+        assert text.count("<summary>Hint</summary>") == text.count("### Exercise "), path
+        assert len(re.findall("<summary>[A-Z]: ", text)) == 3 * text.count("### Question ") == 9
+        assert "> **Hint**" not in text
 
 
 def test_an_answer_cannot_be_read_off_its_key():
