@@ -97,7 +97,7 @@ def _let_scroll(page: BeautifulSoup) -> None:
             table.wrap(page.new_tag("div", attrs={"class": SCROLLS}))
     for formula in page.select(".math"):
         if formula.name == "div" or len(formula.get_text()) > LONG:
-            formula["class"] = [*formula.get_attribute_list("class"), SCROLLS]
+            formula["class"] = " ".join([*formula.get_attribute_list("class"), SCROLLS])
     for box, what in ((f".{SCROLLS}", "table"), (f".math.{SCROLLS}", "formula"), ("article pre", "code")):
         for element in page.select(box):
             element.attrs.update({"tabindex": "0", "role": "group", "aria-label": what})
