@@ -396,8 +396,9 @@ def twins(made_once, tiny_clip, fork) -> tuple[Path, Path]:
 # What Jupyter Book imports for our pages, which show the package's own documentation.
 OF_A_BOOK = (
     *("jupyter_book.cli.main", "jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_exercise"),
-    *("sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.bibtex", "cmmlib.estimators.ensemble"),
-    *("cmmlib.estimators.corrections", "cmmlib.estimators.classifier_file", "cmmlib.functional"),
+    *("sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.bibtex", "sphinxext.opengraph"),
+    *("cmmlib.estimators.ensemble", "cmmlib.estimators.corrections", "cmmlib.estimators.classifier_file"),
+    "cmmlib.functional",
 )
 
 

@@ -105,6 +105,15 @@ def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it_and_one_v
     assert {update["package-ecosystem"] for update in watched} == {"github-actions", "pip"}
 
 
+def test_no_expression_of_a_workflow_stands_within_a_script():
+    """What somebody typed, or called a branch, would be read by the shell as a program: it goes through `env`."""
+    workflows = [yaml.safe_load(file.read_text()) for file in sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
+    steps = [step for workflow in workflows for job in workflow["jobs"].values() for step in job["steps"]]
+    scripts = [step["run"] for step in steps if "run" in step]
+    assert len(scripts) >= 6
+    assert [script for script in scripts if "${{" in script] == []
+
+
 def test_citation_has_the_package_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]
