@@ -16,23 +16,16 @@ from typing import Any
 
 from cmmlib.data.image_files import some
 from cmmlib.errors import ChapterError, InputError, one_line
-from cmmlib.report import publication, slides, student_notebooks, sweep_pages, web_files, web_pages
-from cmmlib.report.book_cells import for_the_book, without_exercises
-from cmmlib.report.chapters import PACKAGE, belongs, chapters, note, read_notebook, source
-from cmmlib.report.glossary import link_first_uses, terms
-from cmmlib.report.numbering import number_chapter
-from cmmlib.report.page_values import filled, made_with, page_values
+from cmmlib.report import sweep_pages, web_files, web_pages
+from cmmlib.report.chapters import PACKAGE, belongs, chapters, code_files, note, read_notebook, source
+from cmmlib.report.page_values import made_with, page_values
+from cmmlib.report.placed_chapters import cards
+from cmmlib.report.staging import FIGURES, WORLD, add_part, keep_blocks, stage
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import book_url, repository_url
 from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.run_files import MANIFEST, SWEEP, read_run
-from cmmlib.study.study import file_fields
-
-APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
-WORLD = "miniature_world"  # the page that introduces them
-UNUSED = {"chapters", "_build"}  # of the folder of pages: what Jupyter Book makes there by hand
-FIGURES = "figures"  # of a run, and of the staged book
 
 
 def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
@@ -66,9 +59,9 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
         return index
     staged = out / "book"
     with own_folders.filled(staged):
-        _stage(folders[:1] if sweep else folders, staged, manifest, values)
+        stage(folders[:1] if sweep else folders, staged, manifest, values)
         if sweep:
-            _add_part(staged, "The sweep", sweep_pages.write(sweep, folders, staged))
+            add_part(staged, "The sweep", sweep_pages.write(sweep, folders, staged))
     page_root = _jupyter_book(staged, out / "work")
     _verify(staged, page_root)
     own_folders.mark(page_root, stamp)
@@ -82,15 +75,6 @@ def _sweep(folders: Sequence[Path]) -> Path | None:
     if sweeps and len(folders) > 1:
         raise InputError(f"{sweeps[0].name} is a sweep: name it alone, or runs out of its folder runs/")
     return sweeps[0] if sweeps else None
-
-
-def _add_part(staged: Path, title: str, pages: Sequence[str]) -> None:
-    """A part of the table of contents, after the chapters."""
-    import yaml
-
-    toc = yaml.safe_load((staged / "_toc.yml").read_text("utf-8"))
-    toc["parts"].insert(1, _part(title, pages))
-    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
 
 
 def _require_run(folder: Path) -> None:
@@ -123,8 +107,8 @@ def _require_pages(run: Path, manifest: Mapping[str, Any]) -> None:
 
 def _shown_figures(run: Path, manifest: Mapping[str, Any]) -> list[str]:
     """The run's figures that the book's pages show, by their paths within the run."""
-    pages = [path for path in sorted(source("book").glob("*.md")) if path.stem != WORLD or _cards(run)]
-    texts = [_keep_blocks(path.read_text("utf-8"), manifest["conditions"]) for path in pages]
+    pages = [path for path in sorted(source("book").glob("*.md")) if path.stem != WORLD or cards(run)]
+    texts = [keep_blocks(path.read_text("utf-8"), manifest["conditions"]) for path in pages]
     return [name for text in texts for name in re.findall(rf"{FIGURES}/\w+\.svg", text)]
 
 
@@ -171,7 +155,9 @@ def _newest_run() -> Path:
 def _build_stamp(folders: Sequence[Path]) -> str:
     pages = [p for p in sorted(source("book").rglob("*")) if p.is_file()]
     files = [*pages, source("_config.yml"), *(p for f in folders for p in sorted(f.rglob("*")) if p.is_file())]
-    return digest(file_digests(source("book"), files), repository_url(), book_url())
+    return digest(
+        file_digests(source("book"), files), file_digests(PACKAGE, code_files()), repository_url(), book_url()
+    )
 
 
 def _quoted(results: Mapping[str, Any], manifest: Mapping[str, Any], run: Path) -> dict[str, str]:
@@ -188,133 +174,6 @@ def _quoted(results: Mapping[str, Any], manifest: Mapping[str, Any], run: Path) 
             told = f"{type(error).__name__}: {one_line(error)}"
             raise InputError(f"{run.name}: {file} is not as a run writes it ({told}): run `cmm run` again") from None
     return values
-
-
-def _stage(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any], values: Mapping[str, str]) -> None:
-    """Pages, executed chapters and a table of contents, in one folder that Jupyter Book reads."""
-    import yaml
-
-    pages, figures = source("book"), folders[0] / FIGURES
-    own_folders.copy((p for p in sorted(pages.rglob("*")) if not UNUSED & {*p.relative_to(pages).parts}), pages, staged)
-    own_folders.copy(sorted(figures.rglob("*")), folders[0], staged)
-    own_folders.copy(figures.glob(publication.PICTURE), figures, staged / "_static")
-    cards = _cards(folders[0])
-    if not cards:
-        (staged / f"{WORLD}.md").unlink()
-    for page in staged.rglob("*.md"):
-        text = _keep_blocks(page.read_text("utf-8"), manifest["conditions"])
-        page.write_text(filled(text, values, page.name), "utf-8")
-    _place_chapters(folders, staged, _write_students(folders[0], manifest["study"], staged))
-    slides.place(folders[0], staged / "_static")
-    toc = yaml.safe_load((staged / "_toc.yml").read_text("utf-8"))
-    toc["parts"] = [*_parts(folders, cards), *toc["parts"]]
-    (staged / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
-    (staged / "_config.yml").write_text(yaml.safe_dump(_configuration(), sort_keys=False), "utf-8")
-
-
-def _parts(folders: Sequence[Path], cards: Sequence[Path]) -> list[dict[str, Any]]:
-    """The chapters of every run and the cards, as parts of the table of contents."""
-    parts = []
-    for number, folder in enumerate(folders):
-        place = "chapters" if number == 0 else f"chapters/{folder.name}"
-        main = [f"{place}/{path.stem}" for path in _chapter_files(folder) if not path.stem.startswith(APPENDIX)]
-        if number == 0 and cards:
-            main.insert(1, WORLD)  # before the first chapter that is about it
-        parts.append(_part("Chapters" if number == 0 else f"The same chapters: {folder.name}", main))
-    if cards:
-        parts.append(_part("The embedded world", [f"chapters/{path.stem}" for path in cards]))
-    return parts
-
-
-def _part(caption: str, files: Sequence[str]) -> dict[str, Any]:
-    return {"caption": caption, "chapters": [{"file": file} for file in files]}
-
-
-def _place_chapters(folders: Sequence[Path], staged: Path, students: set[str]) -> None:
-    """Copy the chapters, a further run's into a folder of its own, as the book shows them.
-
-    Args:
-        students: names of the first run's chapters that there is a notebook for students of.
-    """
-    import nbformat
-
-    chosen = {"chapters": _chapter_files(folders[0])}
-    chosen |= {f"chapters/{folder.name}": _chapter_files(folder) for folder in folders[1:]}
-    placed = {f"{place}/{path.name}" for place, paths in chosen.items() for path in paths if not _is_card(path, place)}
-
-    def exists(page: str) -> bool:
-        return page in placed or (staged / page).is_file()
-
-    words = terms(source("book") / "glossary.md")
-    for place, paths in chosen.items():
-        (staged / place).mkdir(parents=True)
-        for path in paths:
-            if f"{place}/{path.name}" not in placed:
-                continue
-            notebook = read_notebook(path)
-            if place != "chapters":
-                notebook = without_exercises(notebook)
-            notebook = for_the_book(notebook, place, exists)
-            link_first_uses(notebook.cells, words)
-            if not path.stem.startswith(APPENDIX):
-                number_chapter(notebook, int(path.stem[:2]))
-            if place == "chapters" and path.name in students:
-                notebook.cells[0].source += _buttons(path.name)
-            nbformat.write(notebook, staged / place / path.name)
-
-
-def _is_card(path: Path, place: str) -> bool:
-    """Whether a notebook is a card of a further run, which the book leaves out: cards are about the embedded world."""
-    return path.stem.startswith(APPENDIX) and place != "chapters"
-
-
-STUDENTS = "students"  # folder of the staged book with the notebooks that its buttons lead to
-BRANCH = "notebooks"  # of the repository, where the publication puts them (.github/workflows/publish.yml)
-
-
-def _write_students(run: Path, study: Mapping[str, Any], staged: Path) -> set[str]:
-    """The run's notebooks for students, where they need no file of the user's; returns their names."""
-    if file_fields(study):
-        return set()
-    student_notebooks.write(run, staged / STUDENTS)
-    return {path.name for path in (staged / STUDENTS).glob("*.ipynb")}
-
-
-def _buttons(notebook: str) -> str:
-    """Where a chapter's notebook can be had: a file and, where a repository on GitHub is known, Colab and Binder."""
-    files = {"This chapter as a notebook": notebook, "all chapters": student_notebooks.ARCHIVE}
-    ways = [f"{{download}}`{text} </{STUDENTS}/{file}>`" for text, file in files.items()]
-    url = repository_url().rstrip("/").removesuffix(".git")
-    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
-    if found:
-        colab = f"https://colab.research.google.com/github/{found[1]}/blob/{BRANCH}/{notebook}"
-        ways += [f"[Colab]({colab})", f"[Binder](https://mybinder.org/v2/gh/{found[1]}/{BRANCH}?labpath={notebook})"]
-    return "\n\n:::{container} cmm-buttons\n" + " · ".join(ways) + "\n:::\n"
-
-
-def _configuration() -> dict[str, Any]:
-    """_config.yml, with buttons to the repository and addresses of the book where the environment names them."""
-    import yaml
-
-    config = yaml.safe_load(source("_config.yml").read_text("utf-8"))
-    url = repository_url()
-    if url:
-        config["repository"] = {"url": url, "branch": "main"}
-        config.setdefault("html", {})["use_repository_button"] = True
-    return publication.described(config, book_url())
-
-
-_BLOCK = re.compile(r"^<!-- ((?:(?:if|unless)-\w+ )+)-->\n(.*?)^<!-- end -->\n", re.M | re.S)
-
-
-def _keep_blocks(text: str, known: dict[str, bool]) -> str:
-    """The text without the blocks whose conditions, all of `<!-- if-NAME unless-NAME -->`, do not hold."""
-
-    def holds(condition: str) -> bool:
-        word, name = condition.split("-")
-        return known.get(name, False) == (word == "if")
-
-    return _BLOCK.sub(lambda block: block[2] if all(map(holds, block[1].split())) else "", text)
 
 
 # This interpreter's own, whatever `jupyter-book` comes first on PATH.
@@ -337,14 +196,6 @@ def _jupyter_book(staged: Path, work: Path) -> Path:
     web_pages.finish(pages)
     web_files.lighten(pages)
     return pages
-
-
-def _chapter_files(folder: Path) -> list[Path]:
-    return sorted((folder / "chapters").glob("[0-9]*.ipynb"))
-
-
-def _cards(folder: Path) -> list[Path]:
-    return [path for path in _chapter_files(folder) if path.stem.startswith(APPENDIX)]
 
 
 def _verify(staged: Path, pages: Path) -> None:

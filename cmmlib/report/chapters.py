@@ -39,7 +39,7 @@ elif importlib.util.find_spec("cmmlib") is None:
     command = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.check_call([*command, f"cmmlib[book] @ git+{repository}"])"""
 PACKAGE = Path(__file__).parents[1]
-CODE = (".py", ".js", ".css", ".json", ".toml", ".csv")  # files of the package that a chapter's page may depend on
+CODE = (".py", ".js", ".css", ".html", ".json", ".toml", ".csv")
 
 
 # ---------------------------------------------------------------- where the sources are
@@ -223,10 +223,19 @@ def _metadata(notebook: Path) -> dict[str, Any]:
     return read_notebook(notebook).metadata.get("cmm", {})
 
 
+def code_files() -> list[Path]:
+    """Files of the package that pages may depend on."""
+    return sorted(path for path in PACKAGE.rglob("*") if path.suffix in CODE)
+
+
 def _stamp(notebook: Path, run: Run) -> str:
     """Changes whenever the chapter's page could."""
-    code = sorted(path for path in PACKAGE.rglob("*") if path.suffix in CODE)
-    of_source = file_digests(PACKAGE, code), file_digests(notebook.parent, [notebook]), run.id, run.study.public()
+    of_source = (
+        file_digests(PACKAGE, code_files()),
+        file_digests(notebook.parent, [notebook]),
+        run.id,
+        run.study.public(),
+    )
     patterns = _metadata(notebook).get("reads", [])  # files of chapters before it
     read = sorted(path for pattern in patterns for path in run.folder.glob(pattern))
     return digest(*of_source, *([file_digests(run.folder, read)] if patterns else []))

@@ -14,6 +14,7 @@ from finished_runs import cmm
 
 from cmmlib.errors import ChapterError
 from cmmlib.report import book
+from cmmlib.report.staging import keep_blocks
 from cmmlib.storage import own_folders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,15 +79,15 @@ def test_the_newest_run_is_taken_where_none_is_named(labelled, labelled_book, tm
 
 def test_a_page_keeps_the_blocks_that_hold_for_its_study():
     text = "a\n<!-- if-labels -->\nb\n<!-- end -->\n<!-- unless-labels -->\nc\n<!-- end -->\nd\n"
-    assert book._keep_blocks(text, {"labels": True}) == "a\nb\nd\n"
-    assert book._keep_blocks(text, {"labels": False}) == "a\nc\nd\n"
+    assert keep_blocks(text, {"labels": True}) == "a\nb\nd\n"
+    assert keep_blocks(text, {"labels": False}) == "a\nc\nd\n"
     both = "<!-- if-labels unless-tower -->\nb\n<!-- end -->\n"
-    assert book._keep_blocks(both, {"labels": True, "tower": False}) == "b\n"
-    assert book._keep_blocks(both, {"labels": True, "tower": True}) == ""
-    assert book._keep_blocks(both, {"labels": False, "tower": False}) == ""
+    assert keep_blocks(both, {"labels": True, "tower": False}) == "b\n"
+    assert keep_blocks(both, {"labels": True, "tower": True}) == ""
+    assert keep_blocks(both, {"labels": False, "tower": False}) == ""
     for page in book.source("book").glob("*.md"):
         known = ("labels", "images", "pool", "blazon", "tower", "others")
-        kept = book._keep_blocks(page.read_text(), dict.fromkeys(known, True))
+        kept = keep_blocks(page.read_text(), dict.fromkeys(known, True))
         assert "<!--" not in kept, page.name
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from finished_runs import HOSTILE, Page, cmm, html_pages
 
 from cmmlib import InputError
 from cmmlib.errors import ChapterError
-from cmmlib.report import book, formatting
+from cmmlib.report import book, formatting, placed_chapters, staging
 from cmmlib.storage import own_folders
 
 
@@ -169,7 +170,7 @@ def test_sources_are_found_beside_the_package_or_said_to_be_missing(tmp_path, mo
 )
 def test_a_chapter_opens_elsewhere_where_its_repository_is_known(address, repository, monkeypatch):
     monkeypatch.setenv("CMM_REPOSITORY_URL", address)
-    buttons = book._buttons("01_x.ipynb")
+    buttons = " ".join(placed_chapters._ways_to_run("01_x.ipynb"))
     assert "/students/01_x.ipynb" in buttons
     links = re.findall(r"\]\((.*?)\)", buttons)
     elsewhere = ["colab.research.google.com/github/{}/blob/notebooks/01_x.ipynb"]
@@ -185,12 +186,31 @@ def test_a_book_of_the_miniature_world_offers_its_notebooks(default_book):
         assert (default_book / "html" / "chapters" / (file or "")).resolve().is_file()
 
 
-def test_a_book_of_the_user_s_own_data_offers_none(labelled_book):
-    assert not [a for a in page(labelled_book, "chapters/01_phenomenon").all("a") if "_downloads" in (a["href"] or "")]
+def downloads(place: Path, chapter: str) -> dict[str, Path]:
+    """Names of the files that a chapter offers, and where they lie."""
+    hrefs = [a["href"] or "" for a in page(place, f"chapters/{chapter}").all("a")]
+    return {Path(href).name: (place / "html" / "chapters" / href).resolve() for href in hrefs if "_downloads" in href}
+
+
+def test_a_book_of_the_user_s_own_data_offers_no_notebook(labelled_book):
+    assert not [name for name in downloads(labelled_book, "01_phenomenon") if name.endswith(".ipynb")]
+
+
+def test_a_chapter_offers_what_it_wrote(labelled_book, labelled):
+    found = downloads(labelled_book, "02_cmm")
+    assert set(found) == {"results.json", "per_class.csv", "prompts.csv", "02_cmm_figures.zip"}
+    for name in ("results.json", "per_class.csv", "prompts.csv"):
+        assert found[name].read_bytes() == (labelled / name).read_bytes()
+    with zipfile.ZipFile(found["02_cmm_figures.zip"]) as archive:
+        drawn = json.loads((labelled / "manifest.json").read_text())["files"]
+        assert set(archive.namelist()) == {
+            n for n, of in drawn.items() if "02_cmm" in of["chapters"] and n[:8] == "figures/"
+        }
+        assert archive.testzip() is None
 
 
 def test_the_repository_is_named_only_where_the_environment_names_it(monkeypatch):
     monkeypatch.delenv("CMM_REPOSITORY_URL", raising=False)
-    assert "repository" not in book._configuration()
+    assert "repository" not in staging._configuration()
     monkeypatch.setenv("CMM_REPOSITORY_URL", "https://example.org/us/book")
-    assert book._configuration()["repository"]["url"] == "https://example.org/us/book"
+    assert staging._configuration()["repository"]["url"] == "https://example.org/us/book"

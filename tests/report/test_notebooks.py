@@ -16,9 +16,10 @@ from finished_runs import CLASSES, cmm, read_through, small_chapter, write_embed
 from synthetic_embeddings import synthetic_arrays
 
 from cmmlib import Study, open_run
-from cmmlib.report import book, exercises
+from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import INSTALL_CELL, SETUP, applies, belongs
+from cmmlib.report.placed_chapters import APPENDIX
 from cmmlib.report.questions import questions
 from cmmlib.study.run import Run
 
@@ -48,7 +49,7 @@ def test_a_chapter_is_prose_with_short_cells(path):
         lines = [line for line in cell.source.splitlines() if line.strip()]
         assert len(lines) <= 10 or SETUP in tags(cell), cell.source
         assert all(len(line) <= 80 or "parameters" in tags(cell) for line in lines), cell.source  # the page's width
-    assert len(cells(path, "markdown")) > (4 if path.stem.startswith((book.APPENDIX, *TO_USE)) else 8)
+    assert len(cells(path, "markdown")) > (4 if path.stem.startswith((APPENDIX, *TO_USE)) else 8)
 
 
 @every_chapter
@@ -211,7 +212,7 @@ def test_there_are_exercises_of_every_level_and_kind():
 @every_chapter
 def test_every_chapter_has_three_questions_with_one_right_answer_and_a_remark_on_each(path):
     asked = [q for cell in cells(path, "markdown") if "question" in tags(cell) for q in questions(cell.source)]
-    if path.stem.startswith(book.APPENDIX):
+    if path.stem.startswith(APPENDIX):
         assert asked == []
         return
     assert [q.number for q in asked] == [f"{int(path.stem[:2])}.{n}" for n in (1, 2, 3)]
@@ -226,7 +227,7 @@ def test_a_reader_predicts_before_the_main_figure(path):
     """The box stands before a figure of its section, and asks for no less than the figure does."""
     sequence = nbformat.read(path, as_version=4).cells
     boxes = [n for n, cell in enumerate(sequence) if cell.source.startswith("> **Predict, then run**")]
-    assert len(boxes) == (0 if path.stem.startswith(book.APPENDIX) else 1)
+    assert len(boxes) == (0 if path.stem.startswith(APPENDIX) else 1)
     for n in boxes:
         figure = next(cell for cell in sequence[n:] if "pages.show_figure(" in cell.source)
         assert "?" in sequence[n].source

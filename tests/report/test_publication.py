@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from finished_runs import html_pages
 
 from cmmlib.errors import InputError
-from cmmlib.report import book
+from cmmlib.report import book, staging
 from cmmlib.storage.network import book_url
 
 ADDRESS = "https://us.github.io/Book/"
@@ -55,7 +55,7 @@ def built(place: Path) -> Path:
     (staged / "references.bib").touch()
     (staged / "_static" / "favicon.svg").write_text((ROOT / "book" / "_static" / "favicon.svg").read_text())
     (staged / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters: [{file: part/other}]\n")
-    (staged / "_config.yml").write_text(yaml.safe_dump(book._configuration(), sort_keys=False))
+    (staged / "_config.yml").write_text(yaml.safe_dump(staging._configuration(), sort_keys=False))
     (staged / "index.md").write_text(
         f"# One\n\n```{{note}}\n{'in a box ' * 9}\n```\n\nshort\n\n{'the first words ' * 30}\n"
     )
