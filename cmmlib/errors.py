@@ -91,3 +91,12 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     ('1 class', '1,200 images')
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+SHOWN = 3  # names that a line gives as examples
+
+
+def some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -87,10 +87,18 @@ def _require_working_folder() -> None:
         raise InputError("the working folder has been deleted: change to one that exists") from None
 
 
+def _require_threads() -> None:
+    """Numba stops the program with a traceback where this is no number of threads."""
+    given = os.environ.get("NUMBA_NUM_THREADS", "1")
+    if not given.isascii() or not given.isdigit() or int(given) < 1:
+        raise InputError(f"NUMBA_NUM_THREADS is {given!r}: give a number of threads from 1, or leave it out")
+
+
 def exit_code(command: Callable[[], int]) -> int:
     """Run a command: 0, or what it returns; 2 for what a user can mend, 1 for other failures, 128 + n for a signal."""
     try:
         _require_working_folder()
+        _require_threads()
         result = command()
         print(end="", flush=True)  # a full disk is told now, not by the end of the program
         return _stopped() if result == INTERRUPTED else result  # typer turns Ctrl-C into that number

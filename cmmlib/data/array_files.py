@@ -9,9 +9,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from cmmlib.data.image_files import some
 from cmmlib.data.reading import FETCH_AGAIN, reading, refused
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, some
 from cmmlib.storage.text_files import keys_twice, parse_json
 
 LONGEST_HEADER = 100_000_000  # bytes, as in safetensors

@@ -13,9 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.data.array_files import read_arrays
-from cmmlib.data.image_files import some
 from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
-from cmmlib.errors import InputError, is_seen
+from cmmlib.errors import InputError, is_seen, some
 from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 

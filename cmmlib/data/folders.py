@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from cmmlib.data.image_files import SHOWN, check_utf8, images_and_rest, is_junk, left_out, some, suffixes
+from cmmlib.data.image_files import check_utf8, images_and_rest, is_junk, left_out, suffixes
 from cmmlib.data.images import ImageFolder, no_split
 from cmmlib.data.reading import reading
-from cmmlib.errors import InputError, counted
+from cmmlib.errors import SHOWN, InputError, counted, some
 from cmmlib.storage.cache import file_digests
 from cmmlib.storage.own_folders import MARK
 

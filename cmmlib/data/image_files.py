@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cmmlib.data.reading import refused
-from cmmlib.errors import InputError, one_line, why
+from cmmlib.errors import InputError, one_line, some, why
 
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO"),
@@ -41,7 +41,6 @@ STARTS = (  # of files that take an image's place, as a download that failed lea
     (b"pk\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "compressed by gzip"),
 )
-SHOWN = 3  # names that a line gives as examples
 
 
 @cache
@@ -121,12 +120,6 @@ def by_ending(names: Iterable[str]) -> list[str]:
     listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     remedy = " (pip install 'cmmlib[heif]' to read them)" if HEIF & counts.keys() - suffixes() else ""
     return [f"files left out, no images that are read here: {listed}{remedy}"]
-
-
-def some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def check_utf8(paths: Iterable[Path]) -> None:

@@ -13,8 +13,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from cmmlib.data.image_files import decode, some
-from cmmlib.errors import InputError
+from cmmlib.data.image_files import decode
+from cmmlib.errors import InputError, some
 from cmmlib.storage.cache import digest
 
 Images = TypeVar("Images", bound="ImageSet")

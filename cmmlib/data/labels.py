@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from jaxtyping import Int
 from torch import Tensor
 
-from cmmlib.data.image_files import some
+from cmmlib.errors import some
 
 BEGIN_AT_ONE = "labels count from 0: do these begin at 1?"
 

@@ -15,14 +15,13 @@ from torch import Tensor
 from cmmlib.blazon.heraldry import Arms, blazon
 from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
-from cmmlib.data.image_files import some
 from cmmlib.data.imagenet import load_imagenet
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.data.labels import in_several_classes, without_images
 from cmmlib.data.subsets import Dataset
 from cmmlib.data.torchvision import ALIASES, ONE_NAME_A_CLASS, SOURCES, load_torchvision
 from cmmlib.data.webdataset import TarImages, load_webdataset
-from cmmlib.errors import InputError, counted
+from cmmlib.errors import InputError, counted, some
 from cmmlib.storage.cache import cache_folder, cached
 from cmmlib.storage.text_files import read_names, whole_number
 

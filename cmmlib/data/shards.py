@@ -14,9 +14,9 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from cmmlib.data.folders import image_digests
-from cmmlib.data.image_files import is_image, is_junk, some
+from cmmlib.data.image_files import is_image, is_junk
 from cmmlib.data.reading import FETCH_AGAIN, reading
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, one_line, some
 from cmmlib.storage.cache import cache_folder, digest, read_memo, write_memo
 from cmmlib.storage.text_files import parse_json, whole_number
 

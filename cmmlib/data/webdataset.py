@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from cmmlib.data.image_files import by_ending, decode, some
+from cmmlib.data.image_files import by_ending, decode
 from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
 from cmmlib.data.reading import reading
 from cmmlib.data.shards import Sample, contents
-from cmmlib.errors import InputError, counted, one_line
+from cmmlib.errors import InputError, counted, one_line, some
 from cmmlib.storage.network import host_responds
 from cmmlib.storage.text_files import read_lines, read_names, whole_number
 from cmmlib.texts.templates import SLOT, flaw

@@ -22,8 +22,7 @@ from open_clip.hf_configs import arch_dict
 from open_clip.pretrained import _get_safe_alternatives
 
 from cmmlib.blazon.training import model as blazon_mini
-from cmmlib.data.image_files import some
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, one_line, some
 from cmmlib.models import torchscript
 from cmmlib.models.configurations import (
     CONFIG,

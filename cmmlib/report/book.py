@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cmmlib.data.image_files import some
-from cmmlib.errors import ChapterError, InputError, one_line
+from cmmlib.errors import ChapterError, InputError, one_line, some
 from cmmlib.report import sweep_pages, web_files, web_pages
 from cmmlib.report.chapters import PACKAGE, belongs, chapters, code_files, note, read_notebook, source
 from cmmlib.report.page_values import made_with, page_values
@@ -65,7 +64,9 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     page_root = _jupyter_book(staged, out / "work")
     _verify(staged, page_root)
     own_folders.mark(page_root, stamp)
+    own_folders.list_made(page_root)
     own_folders.put(page_root, html)
+    own_folders.list_made(out / "work")
     return index
 
 
@@ -131,6 +132,8 @@ def _claim(out: Path, runs: Sequence[Path]) -> None:
     for part in unmarked:
         if not earlier or part.is_symlink() or not part.is_dir():
             raise InputError(f"--out: {part} was not made by `cmm book`: move it away, or choose another folder")
+    for part in PARTS:
+        own_folders.require_ours(out / part)
     for part in unmarked:
         own_folders.mark(part)
     if earlier:

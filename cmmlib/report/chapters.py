@@ -9,8 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.data.image_files import some
-from cmmlib.errors import ChapterError, InputError, one_line, tell
+from cmmlib.errors import ChapterError, InputError, one_line, some, tell
 from cmmlib.report.progress import Progress
 from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_file
 from cmmlib.storage.locks import locked
@@ -108,10 +107,11 @@ def run_study(study: Study, only: str | None = None) -> Path:
 
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.report.cost import Cost
-    from cmmlib.report.kernels import end_orphans
-    from cmmlib.study.open_run import of_model, open_run
+    from cmmlib.report.kernels import end_orphans, with_environment
+    from cmmlib.study.open_run import OPENED, of_model, open_run, opened_as
 
     run = open_run(study)
+    kernels = with_environment(kernels, {OPENED: opened_as(run)})
     short_of_memory = Cost.of(run.image_features, run.text_features).warning() if wanted == chapters() else None
     for remark in (
         *of_model(study, run.backbone),

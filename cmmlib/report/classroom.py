@@ -62,6 +62,7 @@ def write(run: Path, out: Path, built: Path = Path("_build"), data: Sequence[Pat
         file.writestr("README.txt", READ_ME.substitute(slides=SLIDES, version=version("cmmlib")))
         for path, name in (*_files(pages, "book"), *_files(out, "notebooks")):
             file.write(path, name)
+    own_folders.list_made(out)
     return archive
 
 

@@ -19,7 +19,7 @@ from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 from ipykernel.kernelspec import get_kernel_dict
@@ -43,10 +43,21 @@ DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 class Kernel(AsyncKernelManager):
     """A kernel of this interpreter, whatever kernel specs Jupyter would find."""
 
+    own_environment: ClassVar[dict[str, str]] = {}  # set by `with_environment`
+
     @property
     def kernel_spec(self) -> KernelSpec:
         """Of the running interpreter."""
         return KernelSpec(**get_kernel_dict())
+
+    async def _async_pre_start_kernel(self, **options: Any) -> tuple[list[str], dict[str, Any]]:
+        options["env"] = {**(options.get("env") or os.environ), **self.own_environment}
+        return await super()._async_pre_start_kernel(**options)
+
+
+def with_environment(kind: type[Kernel], variables: dict[str, str]) -> type[Kernel]:
+    """The same kernels, with further environment variables."""
+    return type(kind.__name__, (kind,), {"own_environment": variables})
 
 
 @contextmanager

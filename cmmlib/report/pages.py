@@ -20,8 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.data.image_files import some
-from cmmlib.errors import tell
+from cmmlib.errors import some, tell
 from cmmlib.report.captions import caption_of
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import MISSING, decimal, percent_number, points, points_interval, spelt

@@ -26,6 +26,7 @@ from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
 from cmmlib.storage.network import repository_url
 from cmmlib.study.made_files import require_whole
+from cmmlib.study.open_run import study_id
 from cmmlib.study.run import is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study, file_fields
@@ -53,6 +54,8 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
     fields = {**manifest["study"], "compare_with": None}
     Study.of(fields)  # they become code: each has its name and type
     copies = _copies(fields, data)
+    if copies:
+        _require_same(manifest, copies)
     trees = {path: _tree(path) for path in copies.values()}
     _require_apart(out, run, trees)
     with own_folders.filled(out) as folder:
@@ -103,6 +106,20 @@ def _copies(fields: Mapping[str, Any], data: Sequence[Path]) -> dict[str, Path]:
     if foreign:
         raise InputError(f"--data: the study does not read {foreign[0]}: leave it out")
     return {name: given[file] for name, file in wanted.items()}
+
+
+def _require_same(manifest: Mapping[str, Any], copies: Mapping[str, Path]) -> None:
+    """Refuse data that the run did not read: the numbers of the text would be those of others.
+
+    Raises:
+        InputError: the study has another id with them, or cannot be opened.
+    """
+    fields = manifest["study"]
+    here = {name: fields[name].removesuffix(path.name) + str(path) for name, path in copies.items()}
+    now = study_id(Study.of({**fields, **here}), manifest["data"].get("broken", []))
+    if now != manifest["id"]:
+        names = ", ".join(str(path) for path in copies.values())
+        raise InputError(f"--data: {names} is not what the run read ({manifest['id']} would be {now}): give that")
 
 
 def _places(fields: Mapping[str, Any], copies: Mapping[str, Path], to_data: str) -> dict[str, str]:

@@ -87,6 +87,7 @@ def _describe(page: BeautifulSoup) -> None:
 
 # The theme's script takes those that do not scroll out of the keyboard's way.
 SCROLLS = "pst-scrollable-table-container"
+FIGURE = "cmm-figure"  # around a chapter's figure, which keeps its width on a phone
 LONG = 60  # characters of a formula's TeX that a phone has no room for within a line
 
 
@@ -96,10 +97,18 @@ def _let_scroll(page: BeautifulSoup) -> None:
         parent = table.parent
         if parent is not None and SCROLLS not in parent.get_attribute_list("class"):
             table.wrap(page.new_tag("div", attrs={"class": SCROLLS}))
+    for picture in page.select("div.cell_output img"):
+        picture.wrap(page.new_tag("div", attrs={"class": FIGURE}))
     for formula in page.select(".math"):
         if formula.name == "div" or len(formula.get_text()) > LONG:
             formula["class"] = " ".join([*formula.get_attribute_list("class"), SCROLLS])
-    for box, what in ((f".{SCROLLS}", "table"), (f".math.{SCROLLS}", "formula"), ("article pre", "code")):
+    boxes = (
+        (f".{SCROLLS}", "table"),
+        (f".math.{SCROLLS}", "formula"),
+        (f".{FIGURE}", "figure"),
+        ("article pre", "code"),
+    )
+    for box, what in boxes:
         for element in page.select(box):
             element.attrs.update({"tabindex": "0", "role": "group", "aria-label": what})
 

@@ -1,18 +1,22 @@
-"""Folders that the program empties again and again: only its own, which carry a mark."""
+"""Folders that the program empties again and again: only its own, with a mark and a list of what it made there."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cmmlib.errors import InputError
-from cmmlib.storage.cache import write_text
+from cmmlib.errors import InputError, some
+from cmmlib.storage.cache import file_digest, write_text
 
 MARK = ".made-by-cmm"
 MEANING = "cmm made this folder and empties it when it runs again: keep nothing of your own here\n"
+LIST = ".files-made-by-cmm"  # JSON: paths within the folder, and digests of what was written
+REMEDY = "move them away, or choose another folder"
+CACHES = {".ipynb_checkpoints", "__pycache__"}  # of programs that only looked
 
 
 def is_own(folder: Path) -> bool:
@@ -33,6 +37,48 @@ def noted(folder: Path) -> str | None:
     return path.read_text("utf-8", "replace").removeprefix(MEANING) if path.is_file() else None
 
 
+def list_made(folder: Path) -> None:
+    """Note what a folder holds now as made by the program: `emptied` refuses to lose anything else."""
+    made = {path.relative_to(folder).as_posix(): _contents(path) for path in _files(folder)}
+    write_text(folder / LIST, json.dumps(made, indent=0))
+
+
+def foreign(folder: Path) -> list[str]:
+    """Files of an own folder that the program did not make, or that were edited since; none where no list is left."""
+    try:
+        made = json.loads((folder / LIST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    return [name for name, path in found.items() if made.get(name) != _contents(path)]
+
+
+def require_ours(folder: Path) -> None:
+    """Refuse to lose what somebody put into an own folder, or edited there.
+
+    Raises:
+        InputError: such files, by name.
+    """
+    theirs = foreign(folder)
+    if theirs:
+        raise InputError(f"{folder} holds files that cmm did not make, or that were edited: {some(theirs)}: {REMEDY}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """What lies below a folder and is no folder, in order, but for caches and the program's own notes."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        folders[:] = [name for name in folders if name not in CACHES]
+        found += [Path(place, name) for name in (*files, *links)]
+    return sorted(path for path in found if path not in (folder / MARK, folder / LIST))
+
+
+def _contents(path: Path) -> str:
+    """A digest of a file; of a link, where it leads."""
+    return os.readlink(path) if path.is_symlink() else file_digest(path)
+
+
 def emptied(folder: Path) -> Path:
     """An own folder with nothing in it but its mark, made where it is missing. A kill leaves it an own folder.
 
@@ -40,7 +86,8 @@ def emptied(folder: Path) -> Path:
         InputError: the program did not make what is there.
     """
     if not is_own(folder):
-        raise InputError(f"{folder} holds what cmm did not make: move it away, or choose another folder")
+        raise InputError(f"{folder} holds what cmm did not make: {REMEDY}")
+    require_ours(folder)
     mark(folder)
     _clear(folder)
     return folder
@@ -65,12 +112,14 @@ def filled(folder: Path) -> Iterator[Path]:
     emptied(folder)
     try:
         yield folder
+        list_made(folder)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:  # of a write into an open file
             error.filename = os.fspath(folder)
         with suppress(OSError):
             _clear(folder)
             (folder / MARK).unlink()
+            (folder / LIST).unlink(missing_ok=True)
             if is_new:
                 folder.rmdir()
         raise

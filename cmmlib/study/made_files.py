@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmmlib.data.image_files import some
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, some
 from cmmlib.storage.cache import digest, file_digest
 from cmmlib.study.run_files import MANIFEST, RESULTS, read_columns, read_manifest, read_object
 from cmmlib.study.study import FILES, PATH_PREFIXES, Study

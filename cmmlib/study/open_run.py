@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -13,14 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib.data.embeddings import EmbeddingFile
-from cmmlib.data.image_files import some
 from cmmlib.data.images import ImageSet
 from cmmlib.data.labels import empty_classes
 from cmmlib.data.load import load_dataset, of_labels
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
-from cmmlib.errors import InputError, is_seen
+from cmmlib.errors import InputError, is_seen, some
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
-from cmmlib.storage.cache import file_digests
+from cmmlib.storage.cache import digest, file_digests
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import FETCH, Study
@@ -43,9 +43,28 @@ def open_run(study: Study) -> Run:
     check_precision(study)
     published_digests(study)
     data = study_data(study)
-    if isinstance(data, EmbeddingFile):
-        return _open_embeddings(study, data)
-    return _open_images(study, data)
+    run = _open_embeddings(study, data) if isinstance(data, EmbeddingFile) else _open_images(study, data)
+    _require_unchanged(run)
+    return run
+
+
+OPENED = "CMM_OPENED"  # environment variable of a chapter's kernel: the run that it belongs to
+
+
+def opened_as(run: Run) -> str:
+    """What `OPENED` says of a run: its study and its id."""
+    return f"{digest(run.study.public())} {run.id}"
+
+
+def _require_unchanged(run: Run) -> None:
+    """A chapter reads what its run read.
+
+    Raises:
+        InputError: the same study has another id now, so what it reads has changed.
+    """
+    study, _, run_id = os.environ.get(OPENED, "").partition(" ")
+    if study == digest(run.study.public()) and run_id != run.id:
+        raise InputError(f"what the study reads changed while it ran ({run_id} is {run.id} now): run it again")
 
 
 def check_out(study: Study) -> None:
@@ -116,8 +135,7 @@ def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
         "model": {"backbone": data.backbone, "pretrained": data.pretrained, "logit_scale": data.logit_scale},
         "assumed": data.assumed,
     }
-    digests = {"data": data.digest, "classnames": data.classnames, **published_digests(study)}
-    run_id = study.run_id(data.name, digests)
+    run_id = _embeddings_id(study, data)
     return Run(
         study=study,
         id=run_id,
@@ -136,6 +154,35 @@ def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
     )
 
 
+def study_id(study: Study, broken: Sequence[str] = ()) -> str:
+    """The id of a study's run, without embedding anything.
+
+    Args:
+        broken: what the images that cannot be read are called, as `broken` of a manifest's data.
+
+    Raises:
+        InputError: as `open_run`.
+    """
+    data = study_data(study)
+    if isinstance(data, EmbeddingFile):
+        return _embeddings_id(study, data)
+    left_out = {*broken}
+    readable = [i for i, name in enumerate(data.image_ids) if name not in left_out] if broken else []
+    templates = template_pool(study, data)[1]
+    return _images_id(study, study_backbone(study), data.pick(readable) if broken else data, templates)
+
+
+def _embeddings_id(study: Study, data: EmbeddingFile) -> str:
+    digests = {"data": data.digest, "classnames": data.classnames, **published_digests(study)}
+    return study.run_id(data.name, digests)
+
+
+def _images_id(study: Study, backbone: Backbone, data: ImageSet, templates: list[str]) -> str:
+    digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
+    digests |= {"answers": answers_digest(study.transcript), **published_digests(study)}
+    return study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
+
+
 def template_pool(study: Study, data: ImageSet) -> tuple[str, list[str]]:
     """Name and templates of the pool that the study names, or of the one that fits its data set: its own, if any."""
     if study.templates is None and data.templates:
@@ -150,9 +197,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     image_features, readable, broken = _image_features(study, backbone, data)
     emptied, data = _emptied(data, readable), readable
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
-    digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
-    digests |= {"answers": answers_digest(study.transcript), **published_digests(study)}
-    run_id = study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
+    run_id = _images_id(study, backbone, data, templates)
     remarks = [*data.remarks, *emptied, *odd_names(data.classnames)]
     remarks += odd_texts(backbone, study, templates, data.classnames)
     data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken, remarks)

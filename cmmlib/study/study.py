@@ -147,7 +147,9 @@ class Study(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _of_machine_size(cls, value: Any) -> Any:
-        """No machine counts so far, and Python does not write integers of thousands of digits."""
+        """No machine counts so far, and Python writes no integers of thousands of digits; no field is yes or no."""
+        if isinstance(value, bool):
+            raise ValueError(f"expected a number or a text, got {value}")
         if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
             raise ValueError(f"the number is above {LARGEST}")
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cmmlib.errors import InputError, one_line, why
+from cmmlib.errors import InputError, one_line, some, why
 from cmmlib.storage.cache import digest
 from cmmlib.storage.text_files import content
 from cmmlib.study.study import Study, slugify
@@ -43,7 +44,7 @@ def read_sweep(path: Path) -> list[Study]:
     common = _mapping(found.get("common") or {}, "sweep: common is")
     listed = found.get("studies") or []
     if not isinstance(listed, list):
-        raise InputError(f"sweep: studies is {type(listed).__name__}, expected a list of studies")
+        raise InputError("sweep: studies is no list: write one study a line, each after a dash")
     given = [_mapping(one, f"sweep: study {n} is") for n, one in enumerate(listed, 1)]
     given += _combinations(_mapping(found.get("grid") or {}, "sweep: grid is"))
     if not given:
@@ -78,7 +79,8 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         InputError: a file that cannot be read, is no YAML, or holds anything else; `what` begins the line.
     """
     try:
-        found = yaml.safe_load(content(path))
+        text = content(path)
+        found, twice = yaml.safe_load(text), _keys_twice(yaml.compose(text, yaml.SafeLoader))
     except OSError as error:
         raise InputError(f"{what}: cannot read {path}: {why(error)}") from None
     except yaml.YAMLError as error:
@@ -87,12 +89,32 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         raise InputError(f"{what}: {path.name} is no YAML{where}: {getattr(error, 'problem', error)}") from None
     except (RecursionError, ValueError) as error:  # bytes that are no text, dates that are none
         raise InputError(f"{what}: {path.name} is no YAML: {one_line(error)}") from None
+    if twice:
+        raise InputError(f"{what}: {path.name} has {some(twice)} twice in one place: leave one out")
     return _mapping(found, f"{what}: {path.name} holds")
+
+
+def _keys_twice(node: Any) -> list[str]:
+    """Keys that a mapping has twice, of which YAML would take the last without a word."""
+    twice, left = [], [node]
+    while left:
+        one = left.pop()
+        if isinstance(one, yaml.MappingNode):
+            counts = Counter(key.value for key, _ in one.value if isinstance(key, yaml.ScalarNode))
+            twice += [f"{key!r}" for key, n in counts.items() if n > 1]
+            left += [value for _, value in one.value]
+        elif isinstance(one, yaml.SequenceNode):
+            left += one.value
+    return twice
+
+
+TYPES = {"NoneType": "nothing", "str": "a text", "list": "a list", "int": "a number", "float": "a number"}
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise InputError(f"{what} {type(value).__name__}, expected names and values")
+        kind = type(value).__name__
+        raise InputError(f"{what} {TYPES.get(kind, kind)}, expected names and values")
     return value
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from cmmlib.errors import counted, tell
+from cmmlib.report.chapters import chapters
 from cmmlib.storage.locks import locked
 from cmmlib.study.run_files import RUNNING
 from cmmlib.sweeps import results, scheduling
@@ -40,6 +41,7 @@ def run_sweep(
         SchedulerLost: it went away; the same call goes on.
     """
     studies = read_sweep(file)
+    chapters(only)  # refused before anything is made
     folder, names = out / sweep_name(file, studies), varied(studies)
     with scheduling.connected(workers, scheduler, cluster) as client:
         (folder / "runs").mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ IMAGES = (
     *("max_broken", "class_names"),
 )
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
+PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}  # that send a job
 # What a cluster file may set, as dask-jobqueue names it.
 SETTINGS = (
     *("cores", "memory", "processes", "queue", "project", "account", "walltime", "interface", "local_directory"),
@@ -102,6 +104,8 @@ def _queue(file: Path, workers: int) -> Any:
     for key in found:
         if key not in SETTINGS:
             raise InputError(f"--cluster: {file.name} has {key!r}: what can be set is {', '.join(SETTINGS)}")
+    if shutil.which(PROGRAMS[kind]) is None:
+        raise InputError(f"--cluster: {PROGRAMS[kind]} is not on this machine: run the sweep where jobs are sent from")
     try:
         import dask_jobqueue
     except ImportError:
