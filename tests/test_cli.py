@@ -429,3 +429,11 @@ def test_a_path_is_printed_in_its_own_bytes():
     program = "import os; from cmmlib import process; process.begin(); process.show_path(os.fsdecode(b'nu\\xff/runs'))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b"nu\xff/runs\n"
+
+
+@pytest.mark.parametrize("threads", ["-3", "0", "many", "", "\u0663"])
+def test_a_number_of_threads_that_is_none_is_one_line(threads, monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+    said = cmm("cache", "list")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "NUMBA_NUM_THREADS" in said.err

@@ -54,10 +54,10 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
     fields = {**manifest["study"], "compare_with": None}
     Study.of(fields)  # they become code: each has its name and type
     copies = _copies(fields, data)
-    if copies:
-        _require_same(manifest, copies)
     trees = {path: _tree(path) for path in copies.values()}
     _require_apart(out, run, trees)
+    if copies:
+        _require_same(manifest, copies)
     with own_folders.filled(out) as folder:
         for path, files in trees.items():
             own_folders.copy(files, path.parent, folder / DATA)

@@ -63,7 +63,7 @@ def _drop_scripts(page: BeautifulSoup, is_search: bool) -> None:
 
 def _name(page: BeautifulSoup) -> None:
     """Names for those who hear a page: a button is called what is written on it, and the sidebar is a landmark."""
-    for button in page.select("button.search-button-field[aria-label]"):
+    for button in page.select("button.search-button-field[aria-label], details.hide > summary[aria-label]"):
         del button["aria-label"]
     for sidebar in page.select("#pst-primary-sidebar"):
         sidebar.attrs.update({"role": "region", "aria-label": "Contents of the book"})

@@ -96,9 +96,12 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
 
 def _keys_twice(node: Any) -> list[str]:
     """Keys that a mapping has twice, of which YAML would take the last without a word."""
-    twice, left = [], [node]
+    twice, left, seen = [], [node], set()
     while left:
         one = left.pop()
+        if id(one) in seen:
+            continue  # a part that is named again, perhaps in itself
+        seen.add(id(one))
         if isinstance(one, yaml.MappingNode):
             counts = Counter(key.value for key, _ in one.value if isinstance(key, yaml.ScalarNode))
             twice += [f"{key!r}" for key, n in counts.items() if n > 1]

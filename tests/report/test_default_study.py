@@ -21,7 +21,7 @@ def test_the_default_study_shows_the_phenomenon(default_numbers):
     assert results["accuracy"]["worst"]["10"] <= 0.05
     assert results["cmm"]["soft"]["auroc"] >= 0.93
     assert len(results["prompts"]) == 24
-    known = dict.fromkeys(("labels", "images", "pool", "blazon", "tower", "others"), True)
+    known = dict.fromkeys(("labels", "images", "pool", "blazon", "tower", "others", "browser"), True)
     assert manifest["conditions"] == known | {"disambiguated": False}
     assert manifest["model"]["pretrained"] == "shipped"
     assert manifest["templates"] == "blazon-24"

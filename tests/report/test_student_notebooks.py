@@ -14,12 +14,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from finished_runs import cmm, write_embeddings
 from matplotlib.figure import Figure
+from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study
-from cmmlib.report import exercises
+from cmmlib.report import exercises, student_notebooks
 from cmmlib.report.book_cells import tags
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest
@@ -158,6 +160,27 @@ def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(
     assert mine.read_text() == "mine"
 
 
+def test_data_that_the_run_did_not_read_are_refused(labelled, tmp_path):
+    arrays = synthetic_arrays()
+    order = np.arange(CLASSES)[::-1]
+    changes = {"classnames": arrays["classnames"][order], "text_features": arrays["text_features"][:, order]}
+    data = write_embeddings(tmp_path / "synthetic.npz", **changes).removeprefix("embeddings:")
+    said = cmm("notebooks", labelled, "--out", tmp_path / "course", "--data", data)
+    assert (said.code, "is not what the run read" in said.err) == (2, True), said.err
+    assert not (tmp_path / "course").exists()
+
+
+def test_what_a_teacher_put_beside_the_notebooks_or_edited_there_stays(labelled, tmp_path):
+    data = write_embeddings(tmp_path / "synthetic.npz").removeprefix("embeddings:")
+    command = ("notebooks", labelled, "--out", tmp_path / "course", "--data", data)
+    assert (cmm(*command).code, cmm(*command).code) == (0, 0)
+    edited = tmp_path / "course" / "solutions" / "01_phenomenon.ipynb"
+    edited.write_text(edited.read_text() + "\n")
+    said = cmm(*command)
+    assert (said.code, "that were edited: solutions/01_phenomenon.ipynb: move them" in said.err) == (2, True), said.err
+    assert edited.is_file()
+
+
 def test_chapters_that_did_not_run_are_told(labelled, changed, tmp_path):
     """`changed` ran chapter 1 alone."""
     data = next(changed.parents[1].glob("*.npz"))
@@ -191,7 +214,8 @@ def of_a_folder(labelled, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def images(tmp_path, monkeypatch) -> Path:
-    """A folder `img` of two classes, one of them empty, in the working folder."""
+    """A folder `img` of two classes, one of them empty, in the working folder; taken for what the run read."""
+    monkeypatch.setattr(student_notebooks, "_require_same", lambda manifest, copies: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "img" / "an owl").mkdir(parents=True)
     (tmp_path / "img" / "a lion").mkdir()
@@ -324,7 +348,7 @@ def test_an_exercise_that_the_package_does_not_have_is_checked_without_a_hint(ca
 
 def test_answers_and_hints_unfold_for_students(for_students):
     solutions = for_students / "solutions"
-    for path in (*for_students.glob("0*.ipynb"), *solutions.glob("0*.ipynb")):
+    for path in (*for_students.glob("0[0-8]*.ipynb"), *solutions.glob("0[0-8]*.ipynb")):
         text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
         assert text.count("<summary>Hint</summary>") == text.count("### Exercise "), path
         assert len(re.findall("<summary>[A-Z]: ", text)) == 3 * text.count("### Question ") == 9

@@ -9,7 +9,19 @@ import pytest
 from conftest import refusal
 
 from cmmlib.errors import InputError
-from cmmlib.storage.own_folders import MARK, emptied, filled, is_own, mark, noted, overlap, put
+from cmmlib.storage.own_folders import (
+    LIST,
+    MARK,
+    emptied,
+    filled,
+    foreign,
+    is_own,
+    list_made,
+    mark,
+    noted,
+    overlap,
+    put,
+)
 
 
 def full(folder: Path) -> Path:
@@ -105,3 +117,42 @@ def test_places_overlap_whatever_links_lead_there(tmp_path):
     assert overlap(tmp_path / "link" / "b", tmp_path / "a")
     assert overlap(tmp_path / "a", tmp_path / "link" / "new")
     assert not overlap(tmp_path / "a", tmp_path / "ab")
+
+
+def made(folder: Path) -> Path:
+    with filled(folder):
+        full(folder)
+    return folder
+
+
+def test_what_somebody_put_into_an_own_folder_or_edited_there_is_not_lost(tmp_path):
+    folder = made(tmp_path / "folder")
+    assert foreign(folder) == []
+    changes = {"mine.txt": "mine", "deep/mine.txt": "mine", "a": "edited"}
+    for name, text in changes.items():
+        before = (folder / name).read_text() if (folder / name).exists() else None
+        (folder / name).write_text(text)
+        assert f"that were edited: {name}: move them away" in refusal(emptied, folder)
+        assert (folder / name).read_text() == text
+        assert (folder / "deep" / "b").read_text() == "x"
+        (folder / name).write_text(before) if before else (folder / name).unlink()
+    made(folder)
+    (folder / "link").symlink_to(tmp_path)
+    assert foreign(folder) == ["link"]
+
+
+def test_what_a_program_that_looked_has_left_is_no_loss(tmp_path):
+    folder = made(tmp_path / "folder")
+    (folder / "deep" / ".ipynb_checkpoints").mkdir()
+    (folder / "deep" / ".ipynb_checkpoints" / "b-checkpoint").write_text("x")
+    (folder / "a").unlink()
+    assert [path.name for path in emptied(folder).iterdir()] == [MARK]
+
+
+def test_a_list_that_is_damaged_or_older_programs_did_not_write_stops_nothing(tmp_path):
+    folder = made(tmp_path / "folder")
+    (folder / LIST).write_text("{")
+    (folder / "mine").write_text("x")
+    assert foreign(folder) == []
+    list_made(folder)
+    assert foreign(folder) == []

@@ -51,6 +51,25 @@ def test_one_study_has_its_data_set_as_its_name(tmp_path):
     assert (varied(studies), shown(studies[0], ["dataset"])) == (["dataset"], {"dataset": "blazon"})
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("studies: [{seed: 1}]\nstudies: [{seed: 2}]", "'studies'"),
+        ("studies:\n  - {seed: 1, seed: 2}", "'seed'"),
+        ("grid:\n  model:\n    - {pretrained: a, pretrained: b}", "'pretrained'"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(text, key, tmp_path):
+    with pytest.raises(InputError, match=f"studies.yaml has {key} twice"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("field", ["seed: yes", "limit: true", "max_broken: off", "dataset: no"])
+def test_a_yes_is_no_number(field, tmp_path):
+    with pytest.raises(InputError, match=r"study 1: .*expected a number or a text, got (True|False)"):
+        read(tmp_path, f"studies: [{{{field}}}]")
+
+
 def test_the_name_of_a_sweep_is_that_of_its_file_and_its_studies(tmp_path):
     one, other = read(tmp_path, "grid: {seed: [0, 1]}"), read(tmp_path, "studies: [{seed: 0}, {seed: 1}]")
     named = sweep_name(Path("a b/My studies.yaml"), one)
@@ -62,12 +81,12 @@ def test_the_name_of_a_sweep_is_that_of_its_file_and_its_studies(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds NoneType, expected names and values"),
-        ("- a", "holds list, expected names and values"),
+        ("", "holds nothing, expected names and values"),
+        ("- a", "holds a list, expected names and values"),
         ("{}", "names no study: give studies, or a grid"),
         ("grid: {}", "names no study"),
-        ("studies: {a: 1}", "studies is dict, expected a list of studies"),
-        ("studies: [3]", "study 1 is int, expected names and values"),
+        ("studies: {a: 1}", "studies is no list: write one study a line"),
+        ("studies: [3]", "study 1 is a number, expected names and values"),
         ("studies: [{seed: 1}, {sed: 1}]", "study 2: unknown parameter 'sed'"),
         ("studies: [{seed: -1}]", "study 1: seed"),
         ("studies: [{out: elsewhere}]", "study 1 has out, and a sweep has a folder of its own"),
@@ -76,7 +95,7 @@ def test_the_name_of_a_sweep_is_that_of_its_file_and_its_studies(tmp_path):
         ("grid: {sed: [3]}", "sed is no parameter of a study"),
         ("grid: {1: [3]}", "grid is dict, expected names and values"),
         ("grids: {seed: [3]}", "has a part 'grids': its parts are common, studies, grid"),
-        ("common: [1]\nstudies: [{}]", "common is list, expected names and values"),
+        ("common: [1]\nstudies: [{}]", "common is a list, expected names and values"),
         ("grid: {seed: [1", "is no YAML, line"),
         ("a: &a [*a]", "has a part 'a'"),
         ("studies: !!python/object/apply:os.system ['touch ran']", "is no YAML, line 1"),

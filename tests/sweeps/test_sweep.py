@@ -189,15 +189,18 @@ def test_a_scheduler_that_is_lost_is_one_line_and_the_sweep_goes_on_later(tmp_pa
         (("--cluster", "none.yaml"), "--cluster: cannot read none.yaml"),
         (("--cluster", "kind.yaml"), "--cluster: kind.yaml has type 'moab': there are slurm, pbs, lsf"),
         (("--cluster", "key.yaml"), "--cluster: key.yaml has 'python': what can be set is cores"),
+        (("--cluster", "slurm.yaml"), "--cluster: sbatch is not on this machine: run the sweep where jobs are sent"),
+        (("--only", "99"), "--only: no chapter '99'"),
         (("--cluster", "key.yaml", "--scheduler", "tcp://a:1"), "name two clusters: leave one out"),
     ],
 )
-def test_a_cluster_that_is_none_is_one_line(arguments, said, tmp_path, monkeypatch):
+def test_a_flag_that_cannot_be_is_one_line_and_nothing_is_made(arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cmmlib.sweeps.scheduling.CONNECT", "1s")
     write_sweep(tmp_path, studies=[{}])
     Path("kind.yaml").write_text("type: moab")
     Path("key.yaml").write_text("{type: slurm, python: evil}")
+    Path("slurm.yaml").write_text("{type: slurm, cores: 1, memory: 1GB}")
     done = cmm("sweep", "studies.yaml", *arguments)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
     assert said in done.err
