@@ -29,12 +29,12 @@ def test_answers_and_hints_unfold_without_a_script(chapter, labelled_book):
     html = page.read_text()
     assert html.count("<summary>Hint</summary>") == html.count('<div class="exercise admonition"') > 0
     assert len(re.findall("<summary>[A-C]: ", html)) == 9
-    assert html.count("<details>") == html.count("</details>")
+    assert len(re.findall("<details[ >]", html)) == html.count("</details>")
     assert "````" not in html  # of a directive that did not end
 
 
 def test_a_book_of_a_study_without_labels_has_exercises_too(unlabelled_book):
-    for page in (unlabelled_book / "html" / "chapters").glob("0*.html"):
+    for page in (unlabelled_book / "html" / "chapters").glob("0[0-8]*.html"):
         assert '<div class="exercise admonition"' in Path(page).read_text(), page
 
 
@@ -218,7 +218,7 @@ def test_the_unpacked_book_opens_from_disk(classroom, tmp_path):
         archive.extractall(tmp_path)
     page = (tmp_path / "book" / "chapters" / "02_cmm.html").as_uri()
     done = subprocess.run([CHROMIUM or "", *FLAGS, page], capture_output=True, text=True, check=True)
-    assert "mjx-container" in done.stdout  # formulas are set
+    assert "<math" in done.stdout  # formulas are set
     assert "Question 2.1" in done.stdout
 
 
