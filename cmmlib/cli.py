@@ -45,7 +45,8 @@ def _run(arguments: list[str]) -> int:
 
 def _study_flags(command):
     """Give a command one flag for each field of Study, named and described as the field is."""
-    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    signature = inspect.signature(command, eval_str=True)  # typer reads no annotation that is a text
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     flags = [_flag(name, field) for name, field in Study.model_fields.items()]
     command.__signature__ = inspect.Signature([*own, *flags])
     command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}

@@ -437,3 +437,12 @@ def test_a_number_of_threads_that_is_none_is_one_line(threads, monkeypatch):
     said = cmm("cache", "list")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "NUMBA_NUM_THREADS" in said.err
+
+
+@pytest.mark.parametrize("command", ["run", "describe"])
+def test_every_flag_has_its_help(command):
+    said = cmm(command, "--help").out
+    flags = re.findall(r"^  (--[\w-]+)(.*)$", said, re.M)
+    assert len(flags) > 20
+    for flag, rest in flags:
+        assert re.search(r"  [A-Za-z0-9].{8,}", rest) or flag == "--help", f"{flag}{rest}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ def load_folder(root: Path, split: str | None = None, names: list[str] | None = 
 def _split_folder(root: Path, split: str | None, wanted: str) -> Path:
     if not root.is_dir():
         raise InputError(f"no folder {root}: give folder:PATH, {wanted}")
+    if split and not Path(os.path.normpath(root / split)).is_relative_to(Path(os.path.normpath(root))):
+        raise InputError(f"split: {split} leads out of {root.name}: name a folder in it")
     if not split or (root / split).is_dir():
         return root / split if split else root
     raise no_split(f"folder {root.name} has no folder", split, [folder.name for folder in _class_folders(root)])

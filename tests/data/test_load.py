@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 
 from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset, load_images
@@ -572,3 +573,12 @@ def test_a_scale_that_looks_like_another_number_is_told(scale, looks, written):
     (line,) = data.remarks or [None]
     assert line is None if looks is None else line.endswith(f"logit_scale is {scale:.3g}, which looks like {looks}")
     assert data.logit_scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("split", ["../other", "..", "val/../../other"])
+def test_a_split_lies_in_its_folder(split, tmp_path):
+    for folder in ("images/val/cat", "other/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / folder / "1.png")
+    with pytest.raises(InputError, match="leads out of images"):
+        load_dataset(f"folder:{tmp_path / 'images'}", split=split)
