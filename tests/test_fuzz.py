@@ -379,7 +379,7 @@ def test_labels_of_shards(tmp_path, content, ending):
 RUNS: dict[str, Callable[[Path], Any]] = {
     "compared": of_folder,
     "verified": verify,
-    "quoted": lambda folder: _quoted(read_run(folder)[1], folder),
+    "quoted": lambda folder: _quoted(*reversed(read_run(folder)), folder),
 }
 
 

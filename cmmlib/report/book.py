@@ -56,6 +56,8 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     if index.exists() and own_folders.noted(html) == stamp:
         note("book: up to date")
         return index
+    for part in PARTS:
+        own_folders.require_ours(out / part)  # before anything is made
     staged = out / "book"
     with own_folders.filled(staged):
         stage(folders[:1] if sweep else folders, staged, manifest, values)
@@ -132,8 +134,6 @@ def _claim(out: Path, runs: Sequence[Path]) -> None:
     for part in unmarked:
         if not earlier or part.is_symlink() or not part.is_dir():
             raise InputError(f"--out: {part} was not made by `cmm book`: move it away, or choose another folder")
-    for part in PARTS:
-        own_folders.require_ours(out / part)
     for part in unmarked:
         own_folders.mark(part)
     if earlier:

@@ -107,11 +107,10 @@ def run_study(study: Study, only: str | None = None) -> Path:
 
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.report.cost import Cost
-    from cmmlib.report.kernels import end_orphans, with_environment
-    from cmmlib.study.open_run import OPENED, of_model, open_run, opened_as
+    from cmmlib.report.kernels import end_orphans
+    from cmmlib.study.open_run import of_model, open_run
 
     run = open_run(study)
-    kernels = with_environment(kernels, {OPENED: opened_as(run)})
     short_of_memory = Cost.of(run.image_features, run.text_features).warning() if wanted == chapters() else None
     for remark in (
         *of_model(study, run.backbone),
@@ -246,6 +245,9 @@ def _execute(source_path: Path, run: Run, kernels: type) -> Any:
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
+    from cmmlib.report.kernels import with_environment
+    from cmmlib.study.open_run import OPENED, opened_as
+
     notebook = read_notebook(source_path)
     notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
     _require_parameters_cell(notebook, source_path)
@@ -257,7 +259,7 @@ def _execute(source_path: Path, run: Run, kernels: type) -> Any:
                 None,
                 parameters=run.study.changed(),
                 kernel_name=KERNEL,
-                kernel_manager_class=kernels,
+                kernel_manager_class=with_environment(kernels, {OPENED: opened_as(run)}),
                 cwd=run.folder,
                 shutdown_kernel="immediate",  # it keeps nothing that is not on disk
                 progress_bar=False,

@@ -54,6 +54,7 @@ def test_a_book_that_lacks_a_page_never_replaces_a_whole_one(lost, rebuilt, labe
     monkeypatch.setenv("CMM_REPOSITORY_URL", "https://example.org/us/book")
     (tmp_path / "fresh" / lost).unlink()
     (rebuilt / "html" / "index.html").write_text("old")
+    own_folders.list_made(rebuilt / "html")
     with pytest.raises(ChapterError, match=f"no page {lost}"):
         book.build([labelled], rebuilt)
     assert (rebuilt / "html" / "index.html").read_text() == "old"
@@ -63,6 +64,7 @@ def test_a_first_run_without_all_chapters_is_refused(changed, labelled, tmp_path
     said = cmm("book", changed, labelled, "--out", tmp_path / "out")
     assert (said.code, said.out) == (2, "")
     lacking = "00_real_clip, 02_cmm, 03_enrichment, 04_ensemble, 05_unlabelled, 07_backbones, 08_without_labels"
+    lacking += ", 09_every_class, 10_playground"
     assert said.err == f"cmm: {changed.name} lacks {lacking}, which the book's pages quote: run it without --only\n"
     assert not (tmp_path / "out").exists()
 
@@ -215,8 +217,12 @@ def test_a_book_is_built_beside_what_a_folder_holds_and_again(place, labelled_bo
         monkeypatch.setenv("CMM_REPOSITORY_URL", address)
         assert cmm("book", place / "runs" / "run", "--out", place / "out").code == 0
         assert all(own_folders.noted(place / "out" / part) is not None for part in book.PARTS)
-        write(place / "out" / "html" / "left over.html")
-    assert [path.read_text() for path in mine] == ["mine"] * 3
+    mine.append(write(place / "out" / "html" / "CNAME"))
+    monkeypatch.setenv("CMM_REPOSITORY_URL", "https://example.org/us/three")
+    refused = cmm("book", place / "runs" / "run", "--out", place / "out")
+    assert (refused.code, "that were edited: CNAME: move them away" in refused.err) == (2, True), refused.err
+    monkeypatch.setenv("CMM_REPOSITORY_URL", "https://example.org/us/two")
+    assert [path.read_text() for path in mine] == ["mine"] * 4
     assert cmm("book", place / "runs" / "run", "--out", place / "out").err == "book: up to date\n"
 
 
