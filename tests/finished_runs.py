@@ -38,7 +38,7 @@ from cmmlib.evaluation.corrections import fit_corrections
 from cmmlib.evaluation.methods import MethodResult, compare_methods, weighted_ensemble
 from cmmlib.functional.candidates import Candidates
 from cmmlib.report import book, kernels, pages
-from cmmlib.report.chapters import applies
+from cmmlib.report.execution import applies
 from cmmlib.study import enrich
 from cmmlib.study.run import Run
 

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from cmmlib.report import exercises, questions
-from cmmlib.report.chapters import SETUP
+from cmmlib.report.execution import SETUP
 
 DROPPED = {SETUP, "parameters", "check"}  # tags of cells that are for whoever runs the notebook
 OF_EXERCISES = {"question", "exercise", "solution", "check"}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cmmlib.errors import ChapterError, InputError, one_line, some, tell
-from cmmlib.report.progress import Progress
+from cmmlib.errors import InputError, one_line, some, tell
+from cmmlib.report.execution import execute
 from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_file
 from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content, listed
@@ -19,12 +17,8 @@ from cmmlib.study.run_files import MANIFEST, RUNNING, SCHEMA_VERSION, read_manif
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
-    from papermill.exceptions import PapermillExecutionError
-
     from cmmlib.study.run import Run
 
-KERNEL = "python3"
-SETUP = "setup"  # tag of the cells that install this package and say so; no study runs them
 # The first code cell of every notebook; `cmm notebooks` and the book fill in the address that CMM_REPOSITORY_URL names.
 INSTALL_CELL = """\
 import importlib.util
@@ -108,7 +102,8 @@ def run_study(study: Study, only: str | None = None) -> Path:
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.report.cost import Cost
     from cmmlib.report.kernels import end_orphans
-    from cmmlib.study.open_run import of_model, open_run
+    from cmmlib.study.open_run import open_run
+    from cmmlib.study.remarks import of_model
 
     run = open_run(study)
     short_of_memory = Cost.of(run.image_features, run.text_features).warning() if wanted == chapters() else None
@@ -229,99 +224,14 @@ def code_files() -> list[Path]:
 
 def _stamp(notebook: Path, run: Run) -> str:
     """Changes whenever the chapter's page could."""
-    of_source = (
-        file_digests(PACKAGE, code_files()),
-        file_digests(notebook.parent, [notebook]),
-        run.id,
-        run.study.public(),
-    )
+    sources = file_digests(PACKAGE, code_files()), file_digests(notebook.parent, [notebook])
     patterns = _metadata(notebook).get("reads", [])  # files of chapters before it
     read = sorted(path for pattern in patterns for path in run.folder.glob(pattern))
-    return digest(*of_source, *([file_digests(run.folder, read)] if patterns else []))
+    return digest(*sources, run.id, run.study.public(), file_digests(run.folder, read))
 
 
-def _execute(source_path: Path, run: Run, kernels: type) -> Any:
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    from cmmlib.report.kernels import with_environment
-    from cmmlib.study.open_run import OPENED, opened_as
-
-    notebook = read_notebook(source_path)
-    notebook.cells = [cell for cell in notebook.cells if applies(cell, run.conditions)]
-    _require_parameters_cell(notebook, source_path)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with TemporaryDirectory(prefix="cmm-ipython-") as ipython, Progress(source_path.stem, notebook) as progress:
-            executed = papermill.execute_notebook(
-                notebook,
-                None,
-                parameters=run.study.changed(),
-                kernel_name=KERNEL,
-                kernel_manager_class=with_environment(kernels, {OPENED: opened_as(run)}),
-                cwd=run.folder,
-                shutdown_kernel="immediate",  # it keeps nothing that is not on disk
-                progress_bar=False,
-                on_cell_execute=progress.start,
-                config=Config(KernelManager={"transport_encryption": "auto"}),  # other users listen in vain
-                extra_arguments=[
-                    "--log-level=50",  # what fails in a cell is reported below, once
-                    f"--ipython-dir={ipython}",  # the user's start-up files would set names that a chapter reads
-                    "--IPKernelApp.exec_PYTHONSTARTUP=False",
-                ],
-            )
-    except PapermillExecutionError as error:
-        raise _told(error, source_path.stem, run.folder) from None
-    except RuntimeError as error:  # of nbclient, jupyter_client or `kernels`
-        said = one_line(error)
-        raise ChapterError(f"{source_path.stem}: its process ended ({said}): it may have run out of memory") from None
-    _clean(executed, run.study)
-    return executed
-
-
-def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Exception:
-    """A cell's error as if it had not been in a kernel: bad input, a full disk, or a fault of the chapter."""
-    if error.ename == "InputError":
-        return InputError(error.evalue)
-    if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
-        return OSError(errno.ENOSPC, "no space left", str(folder))
-    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {' '.join(error.evalue.split())}")
-
-
-def applies(cell: Any, known: dict[str, bool]) -> bool:
-    """Whether a cell's tags ask for nothing that the run lacks."""
-    tags = cell.metadata.get("tags", [])
-    return SETUP not in tags and all(known[tag[3:]] for tag in tags if tag.startswith("if-"))
-
-
-def _require_parameters_cell(notebook: Any, path: Path) -> None:
-    """A chapter takes its parameters from one cell, and papermill puts the study's behind it."""
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise InputError(f"{path.name} has {len(tagged)} cells with the tag parameters: a chapter has one")
-
-
-def _clean(notebook: Any, study: Study) -> None:
-    """Take out what differs from run to run or tells where it ran; hand each figure's alt text to the book."""
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-        tags = cell.metadata.get("tags", [])
-        if "injected-parameters" in tags:
-            chosen = {name: v for name, v in study.public().items() if name in study.changed()}
-            cell.source = "\n".join(["# Parameters", *(f"{name} = {v!r}" for name, v in chosen.items())])
-            cell.metadata["tags"] = sorted({*tags, "remove-cell"})
-        outputs = cell.get("outputs", [])
-        for warning in (o for o in outputs if o.get("name") == "stderr"):
-            note(warning["text"].rstrip())  # told to whoever runs it; a reader can do nothing about it
-        if outputs:
-            cell.outputs = [o for o in outputs if o.get("name") != "stderr"]
-        for output in outputs:
-            alt = output.get("metadata", {}).get("image/svg+xml", {}).get("alt")
-            if alt:
-                cell.metadata["mystnb"] = {"image": {"alt": alt}}
+def _execute(path: Path, run: Run, kernels: type) -> Any:
+    return execute(read_notebook(path), path, run, kernels)
 
 
 def note(message: str) -> None:

@@ -42,19 +42,22 @@ def page_values(results: Mapping[str, Any]) -> dict[str, str]:
 def made_with(manifest: Mapping[str, Any]) -> dict[str, str]:
     """What a page may say of the making of a run: when, from which commit, with what, and how long it took."""
     seconds = {chapter: done["seconds"] for chapter, done in manifest["chapters"].items()}
-    commit = manifest["git_commit"]
     versions = {**manifest["versions"], "platform": manifest["platform"]}
     return {
         "run_id": manifest["id"],
         "made_on": manifest["written"][:10],
-        "commit": f"`{commit[:12]}`" + (" with changes" if commit.endswith("-dirty") else "")
-        if commit
-        else "not known",
+        "commit": _commit(manifest["git_commit"]),
         "cmmlib_version": version("cmmlib"),
         "minutes": f"{sum(seconds.values()) / 60:.1f}",
         "chapter_seconds": _table(pd.DataFrame(seconds.items(), columns=["chapter", "seconds"])),
         "versions": _table(pd.DataFrame(versions.items(), columns=["what", "version"])),
     }
+
+
+def _commit(name: str | None) -> str:
+    if not name:
+        return "not known"
+    return f"`{name[:12]}`" + (" with changes" if name.endswith("-dirty") else "")
 
 
 def _table(frame: pd.DataFrame) -> str:

@@ -65,7 +65,7 @@ MISSES = {  # condition of a run -> what a reader is told where it does not hold
     "blazon": "another data set than the miniature world",
     "disambiguated": "no second list of class names",
     "others": "no second run to compare with",
-    "browser": "more numbers than a page can carry",
+    "browser": "not what the playground needs: labels, several prompts, and no more numbers than a page can carry",
 }
 
 

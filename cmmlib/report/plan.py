@@ -14,14 +14,12 @@ from cmmlib.storage.text_files import require_writable
 from cmmlib.study.open_run import (
     check_out,
     check_precision,
-    odd_names,
-    odd_texts,
-    of_model,
     published_digests,
     study_backbone,
     study_data,
     template_pool,
 )
+from cmmlib.study.remarks import odd_names, odd_texts, of_model
 from cmmlib.study.run import is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study

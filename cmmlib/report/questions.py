@@ -60,22 +60,18 @@ def _items(text: str) -> dict[str, str]:
 
 def for_the_book(source: str) -> str:
     """The cell with each question as a box; answers and hints unfold."""
-
-    def box(found: re.Match[str]) -> str:
-        question = _question(found)
-        head = f"Question {question.number}: {question.title}\n:class: cmm-question"
-        return f":::{{admonition}} {head}\n{with_answers(question)}\n:::\n"
-
-    return _unfolding_hint(_QUESTION.sub(box, source))
+    return _replaced(source, ":::{{admonition}} {head}\n:class: cmm-question\n{body}\n:::\n")
 
 
 def unfolding(source: str) -> str:
     """The cell as students have it in Jupyter: answers and hints unfold."""
+    return _replaced(source, "### {head}\n\n{body}\n")
 
+
+def _replaced(source: str, form: str) -> str:
     def shown(found: re.Match[str]) -> str:
         question = _question(found)
-        head = f"### Question {question.number}: {question.title}"
-        return f"{head}\n\n{with_answers(question)}\n"
+        return form.format(head=f"Question {question.number}: {question.title}", body=with_answers(question))
 
     return _unfolding_hint(_QUESTION.sub(shown, source))
 

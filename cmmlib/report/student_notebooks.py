@@ -19,8 +19,9 @@ from cmmlib.data.image_files import is_junk
 from cmmlib.errors import InputError, tell, why
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import SETUP, belongs, read_notebook, source
+from cmmlib.report.chapters import belongs, read_notebook, source
 from cmmlib.report.chapters import chapters as all_chapters
+from cmmlib.report.execution import SETUP
 from cmmlib.report.questions import unfolding
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +13,16 @@ from torch import Tensor
 
 from cmmlib.data.embeddings import EmbeddingFile
 from cmmlib.data.images import ImageSet
-from cmmlib.data.labels import empty_classes
 from cmmlib.data.load import load_dataset, of_labels
 from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
-from cmmlib.errors import InputError, is_seen, some
+from cmmlib.errors import InputError, is_seen
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.storage.cache import digest, file_digests
+from cmmlib.study.remarks import emptied_classes, odd_names, odd_texts
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import FETCH, Study
-from cmmlib.texts.templates import PromptBank, fill, is_quoted, load_templates
+from cmmlib.texts.templates import PromptBank, load_templates
 from cmmlib.texts.transcripts import answers_digest
 
 if TYPE_CHECKING:
@@ -89,14 +87,6 @@ def check_precision(study: Study) -> None:
         raise InputError(f"analysis_precision: {NO_BF16}: leave it out")
 
 
-def of_model(study: Study, backbone: Backbone | None) -> list[str]:
-    """Lines on weights that lie beside the model's, and on one that runs in bfloat16 on a processor that has none."""
-    if backbone is None:
-        return []
-    slow = study.precision == "bf16" and backbone.device.type == "cpu" and not has_native_bf16()
-    return [*backbone.checkpoint.remarks, *([f"precision: {NO_BF16}"] if slow else [])]
-
-
 def published_digests(study: Study) -> dict[str, Any]:
     """What a study's published accuracies are, for its id: digests of the files, or `fetch`, which is one commit.
 
@@ -113,19 +103,6 @@ def published_digests(study: Study) -> dict[str, Any]:
             "give a clone of the repository that chapter 0 names, or fetch"
         )
     return {"published": file_digests(folder, files)}
-
-
-def odd_names(classnames: Sequence[str]) -> list[str]:
-    """Lines on names that stand for several classes, and on names in quotation marks, where there are any."""
-    counts = Counter(unicodedata.normalize("NFC", name).casefold().strip() for name in classnames)
-    shared = [repr(name) for name, n in counts.items() if n > 1]
-    lines = [f"names that stand for more than one class: {some(shared)}"] if shared else []
-    return [*lines, *_quoted("class names", classnames)]
-
-
-def _quoted(what: str, texts: Sequence[str]) -> list[str]:
-    quoted = [text for text in dict.fromkeys(texts) if is_quoted(text)]
-    return [f"{what} in quotation marks, which are read as part of them: {_begun(quoted)}"] if quoted else []
 
 
 def _open_embeddings(study: Study, data: EmbeddingFile) -> Run:
@@ -195,7 +172,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     backbone = study_backbone(study)
     pool, templates = template_pool(study, data)
     image_features, readable, broken = _image_features(study, backbone, data)
-    emptied, data = _emptied(data, readable), readable
+    emptied, data = emptied_classes(data, readable), readable
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     run_id = _images_id(study, backbone, data, templates)
     remarks = [*data.remarks, *emptied, *odd_names(data.classnames)]
@@ -218,22 +195,6 @@ def _open_images(study: Study, data: ImageSet) -> Run:
         disambiguated=data.disambiguated,
         facts={"data": data_facts, "model": _model_facts(backbone), "templates": pool, "assumed": []},
     )
-
-
-def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:
-    """Lines on templates in quotation marks, and on texts that are longer than the text tower reads."""
-    shortest = min(classnames, key=len)
-    long = [text for text in (study.base_template, *templates) if not backbone.fits_context(fill(text, shortest))]
-    lines = _quoted("templates", (study.base_template, *templates))
-    lines += [f"templates longer than the text tower reads, and cut there: {_begun(long)}"] if long else []
-    if study.base_template in long:
-        return lines
-    cut = [name for name in classnames if not backbone.fits_context(fill(study.base_template, name))]
-    return lines + ([f"class names longer than the text tower reads, and cut there: {_begun(cut)}"] if cut else [])
-
-
-def _begun(texts: Sequence[str]) -> str:
-    return some([repr(text[:60]) for text in texts])
 
 
 def study_backbone(study: Study) -> Backbone:
@@ -291,16 +252,6 @@ def leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Tens
     ids = data.image_ids
     broken = [ids[i] for i in is_broken.nonzero()[:, 0].tolist()]
     return images[~is_broken], data.pick((~is_broken).nonzero()[:, 0].tolist()), broken
-
-
-def _emptied(before: ImageSet, after: ImageSet) -> list[str]:
-    """A line on classes of which no image can be read, where there are any."""
-    if before.labels is None or after.labels is None or len(before) == len(after):
-        return []
-    n_classes = len(before.classnames)
-    were_empty = empty_classes(before.labels, n_classes)
-    lost = [before.classnames[c] for c in empty_classes(after.labels, n_classes) if c not in were_empty]
-    return [f"classes of which no image can be read, which stay classes: {some(lost)}"] if lost else []
 
 
 def _text_features(

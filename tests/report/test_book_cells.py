@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from cmmlib.report.book_cells import for_the_book, without_exercises
-from cmmlib.report.chapters import SETUP
+from cmmlib.report.execution import SETUP
 
 
 def notebook(*cells: tuple[str, str, list[str]]):

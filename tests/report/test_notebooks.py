@@ -18,7 +18,8 @@ from synthetic_embeddings import synthetic_arrays
 from cmmlib import Study, open_run
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import INSTALL_CELL, SETUP, applies, belongs
+from cmmlib.report.chapters import INSTALL_CELL, belongs
+from cmmlib.report.execution import SETUP, applies
 from cmmlib.report.placed_chapters import APPENDIX
 from cmmlib.report.questions import questions
 from cmmlib.study.run import Run

@@ -24,8 +24,14 @@ def rounding(run: Run, data: dict[str, Any]) -> str:
     other = counted(int((exact != rounded).sum()), "image", "images")
     accuracies = [percent(_overall(prediction, run.labels)) for prediction in (exact, rounded)]
     said = f"the page carries the embeddings in eight bits a number. With the base prompt {other} of {len(exact):,} "
-    said += "get another prediction by that; overall accuracy is "
-    return f"{said}{accuracies[0]} in the chapters and {accuracies[1]} here."
+    said += (
+        f"get another prediction by that; overall accuracy is {accuracies[0]} in the chapters and {accuracies[1]} here."
+    )
+    if data["left_out"]:
+        said += (
+            f" {counted(data['left_out'], 'description', 'descriptions')} of a language model would make it too large."
+        )
+    return said
 
 
 def _overall(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"]) -> float:

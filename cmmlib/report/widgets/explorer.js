@@ -1,6 +1,6 @@
 // All classes of a study in one table and one chart: sort, filter, choose one and read what is known of it.
 const data = dataOf("explorer");
-const root = document.querySelector(".cmm-explorer");
+const root = around.querySelector(".cmm-explorer");
 const classes = data.classes.map((row, index) => ({ ...row, index }));
 const state = { sort: data.columns[data.first].key, down: false, text: "", group: "all", method: data.methods[0]?.key ?? null, chosen: null };
 const gain = (row) => (state.method && row.accuracy !== null ? row.methods[state.method] - row.accuracy : null);
@@ -67,7 +67,7 @@ const draw = () => {
     head.setAttribute("aria-sort", sorted ? (state.down ? "descending" : "ascending") : "none");
     head.firstChild.textContent = columns[i].title + (sorted ? (state.down ? " ▼" : " ▲") : "");
   });
-  count.textContent = `${rows.length} of ${classes.length} classes are shown.`;
+  count.textContent = [`${rows.length} of ${classes.length} classes are shown.`, ...data.remarks].join(" ");
   const shown = new Set(rows);
   classes.forEach((row) => {
     row.dot?.classList.toggle("cmm-out", !shown.has(row));

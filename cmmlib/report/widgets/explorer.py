@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cmmlib import functional as F
 from cmmlib.blazon.language.plain_english import glosses
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, counted
 from cmmlib.estimators.classifier_file import load_classifier
 from cmmlib.report.display_names import display_name
 from cmmlib.report.widgets.embedded import show_widget
@@ -43,7 +43,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
     prediction = passed.prediction[0].long()
     labelled = run.labels is not None
     methods = _accuracies(run) if labelled else {}
-    rows = _without_labels(run, passed, prediction)
+    rows = _without_labels(run.blind, passed, prediction)
     for row, more in zip(rows, _with_labels(run, prediction), strict=True):
         row.update(more)
     for c, row in enumerate(rows):
@@ -58,8 +58,18 @@ def explorer_data(run: Run) -> dict[str, Any]:
         "methods": [{"key": name, "title": display_name(name)} for name in methods],
         "labels": labelled,
         "n_suspects": run.n_described,
+        "remarks": list(_remarks(run, rows, methods)),
         "height": _height(labelled),
     }
+
+
+def _remarks(run: Run, rows: Sequence[dict[str, Any]], methods: Mapping[str, Any]) -> Iterator[str]:
+    """What the explorer could show and does not."""
+    if run.labels is not None and not methods:
+        yield "There are no gains: chapters 4 and 5 have left no classifier in the run's folder."
+    pictured = sum(bool(row["pictures"]) for row in rows)
+    if run.pictures is not None and pictured < len(rows):
+        yield f"Pictures are those of {counted(pictured, 'class', 'classes')} of highest suspicion."
 
 
 def _columns(labelled: bool) -> list[dict[str, str]]:

@@ -1,6 +1,6 @@
 // The method under the reader's hands: candidates, CMM, weights, the ensemble and prior matching, computed here.
 const data = dataOf("playground");
-const root = document.querySelector(".cmm-playground");
+const root = around.querySelector(".cmm-playground");
 
 // ---------------------------------------------------------------- the method, in a process of its own
 

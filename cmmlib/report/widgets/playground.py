@@ -38,7 +38,7 @@ def playground_data(run: Run) -> dict[str, Any]:
     """
     if run.labels is None or not run.conditions["browser"]:
         raise InputError("the playground needs labels, several prompts, and no more numbers than a page can carry")
-    texts, candidates = _candidates(run)
+    texts, candidates, left_out = _candidates(run)
     described = candidates.groups == DESCRIPTION
     return {
         "names": run.classnames,
@@ -48,6 +48,7 @@ def playground_data(run: Run) -> dict[str, Any]:
         "candidates": _packed(candidates.vectors),
         "classes": candidates.classes.tolist(),
         "described": int(described.sum()),  # the last candidates are descriptions
+        "left_out": left_out,  # descriptions that the page has no room for
         "prompts": run.prompts,
         "sentences": texts,
         "suspects": enrich.suspects(run.blind, run.n_classes) if len(texts) else [],
@@ -60,17 +61,17 @@ def playground_data(run: Run) -> dict[str, Any]:
     }
 
 
-def _candidates(run: Run) -> tuple[list[str], Candidates]:
-    """Every recorded description, where they fit beside the templates, and all candidates."""
+def _candidates(run: Run) -> tuple[list[str], Candidates, int]:
+    """Every recorded description where they fit beside the templates, all candidates, and how many do not fit."""
     templates = Candidates.of_templates(run.text_features)
     if run.backbone is None:
-        return [], templates
+        return [], templates, 0
     found = enrich.enrich_all(run.blind)
     candidates = templates.with_descriptions(enrich.encode_descriptions(run.blind, found))
     width = candidates.vectors.shape[1]
     if 4 / 3 * (len(run.image_features) + len(candidates.vectors)) * width >= BROWSER_BYTES:
-        return [], templates
-    return [text for texts in found.descriptions.values() for text in texts], candidates
+        return [], templates, len(candidates.vectors) - len(templates.vectors)
+    return [text for texts in found.descriptions.values() for text in texts], candidates, 0
 
 
 def _packed(vectors: Float[Tensor, "R D"]) -> dict[str, Any]:

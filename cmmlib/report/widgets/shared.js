@@ -18,7 +18,9 @@ const drawn = (name, attributes, ...children) => {
   return made;
 };
 
-const dataOf = (name) => JSON.parse(document.querySelector(`script.cmm-data-${name}`).textContent);
+// The part of the page around this script: JupyterLab shows the outputs of several cells in one document.
+const around = document.currentScript?.parentElement ?? document;
+const dataOf = (name) => JSON.parse(around.querySelector(`script.cmm-data-${name}`).textContent);
 const percent = (share, digits = 0) => (share === null ? "n/a" : `${(100 * share).toFixed(digits)}\u00a0%`);
 const points = (change) => (change === null ? "n/a" : `${change > 0 ? "+" : change < 0 ? "−" : ""}${Math.abs(100 * change).toFixed(1)}`);
 const signed = (value, digits = 3) => (value === null ? "n/a" : `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`);

@@ -1,0 +1,65 @@
+"""Lines for whoever runs a study, on what is odd about its model, its names and its templates."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cmmlib.data.images import ImageSet
+from cmmlib.data.labels import empty_classes
+from cmmlib.errors import some
+from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
+from cmmlib.study.study import Study
+from cmmlib.texts.templates import fill, is_quoted
+
+if TYPE_CHECKING:
+    from cmmlib.models.backbones import Backbone
+
+
+def of_model(study: Study, backbone: Backbone | None) -> list[str]:
+    """Lines on weights that lie beside the model's, and on one that runs in bfloat16 on a processor that has none."""
+    if backbone is None:
+        return []
+    slow = study.precision == "bf16" and backbone.device.type == "cpu" and not has_native_bf16()
+    return [*backbone.checkpoint.remarks, *([f"precision: {NO_BF16}"] if slow else [])]
+
+
+def odd_names(classnames: Sequence[str]) -> list[str]:
+    """Lines on names that stand for several classes, and on names in quotation marks, where there are any."""
+    counts = Counter(unicodedata.normalize("NFC", name).casefold().strip() for name in classnames)
+    shared = [repr(name) for name, n in counts.items() if n > 1]
+    lines = [f"names that stand for more than one class: {some(shared)}"] if shared else []
+    return [*lines, *_quoted("class names", classnames)]
+
+
+def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:
+    """Lines on templates in quotation marks, and on texts that are longer than the text tower reads."""
+    shortest = min(classnames, key=len)
+    long = [text for text in (study.base_template, *templates) if not backbone.fits_context(fill(text, shortest))]
+    lines = _quoted("templates", (study.base_template, *templates))
+    lines += [f"templates longer than the text tower reads, and cut there: {_begun(long)}"] if long else []
+    if study.base_template in long:
+        return lines
+    cut = [name for name in classnames if not backbone.fits_context(fill(study.base_template, name))]
+    return lines + ([f"class names longer than the text tower reads, and cut there: {_begun(cut)}"] if cut else [])
+
+
+def _quoted(what: str, texts: Sequence[str]) -> list[str]:
+    quoted = [text for text in dict.fromkeys(texts) if is_quoted(text)]
+    return [f"{what} in quotation marks, which are read as part of them: {_begun(quoted)}"] if quoted else []
+
+
+def _begun(texts: Sequence[str]) -> str:
+    return some([repr(text[:60]) for text in texts])
+
+
+def emptied_classes(before: ImageSet, after: ImageSet) -> list[str]:
+    """A line on classes of which no image can be read, where there are any."""
+    if before.labels is None or after.labels is None or len(before) == len(after):
+        return []
+    n_classes = len(before.classnames)
+    were_empty = empty_classes(before.labels, n_classes)
+    lost = [before.classnames[c] for c in empty_classes(after.labels, n_classes) if c not in were_empty]
+    return [f"classes of which no image can be read, which stay classes: {some(lost)}"] if lost else []
