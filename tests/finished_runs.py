@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from html.parser import HTMLParser
@@ -298,7 +298,8 @@ def one_server() -> Iterator[None]:
                 yield kind
             return
         if not kinds:
-            kinds.append(server.enter_context(forked(kernels.WITH_MODEL)))
+            with chdir(Path(__file__).parent):  # the folder of the first test that needs it does not outlive that test
+                kinds.append(server.enter_context(forked(kernels.WITH_MODEL)))
         yield kinds[0]
 
     with ExitStack() as server, pytest.MonkeyPatch.context() as patch:
