@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -102,7 +103,9 @@ def forking(imports: Sequence[str] = IMPORTS) -> Iterator[Callable[..., Any]]:
         if not started:
             command = [sys.executable, "-P", __file__, str(theirs.fileno()), *imports]
             alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # forks share the cores
-            started.append(subprocess.Popen(command, pass_fds=[theirs.fileno()], env=alone, start_new_session=True))
+            lasting = Path(__file__).parent  # the folder of the test that needs it first goes with that test
+            options: dict[str, Any] = {"env": alone, "cwd": lasting, "start_new_session": True}
+            started.append(subprocess.Popen(command, pass_fds=[theirs.fileno()], **options))
         return Forked(ours, program, *arguments)
 
     with ours, theirs:
