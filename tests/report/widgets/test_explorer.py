@@ -98,6 +98,27 @@ def test_pictures_are_of_the_first_suspects_as_far_as_there_is_room(synthetic, m
     assert 0 < len(with_pictures) < len(rows)
 
 
+def test_what_the_explorer_could_show_and_does_not_is_said(synthetic, monkeypatch):
+    gains, pictures = "There are no gains: chapters 4 and 5", "Pictures are those of"
+    with_images = replace(synthetic, pictures=Pictures("grey", synthetic.classnames, synthetic.labels, []))
+    (said,) = explorer.explorer_data(with_images)["remarks"]
+    assert said.startswith(gains)
+    synthetic.record_classifier("uniform", F.uniform_mean(synthetic.text_features))
+    assert explorer.explorer_data(with_images)["remarks"] == []
+    monkeypatch.setattr(explorer, "PICTURE_BYTES", 20_000)
+    (said,) = explorer.explorer_data(with_images)["remarks"]
+    assert re.fullmatch(rf"{pictures} [1-9]\d* class(es)? of highest suspicion\.", said)
+    assert explorer.explorer_data(replace(synthetic, labels=None))["remarks"] == []
+
+
+def test_labels_reach_nothing_that_needs_none(synthetic):
+    free = ("name", "cmm", "rank", "rival", "predicted")
+    other = replace(synthetic, labels=synthetic.labels.flip(0))
+    rows = [explorer.explorer_data(run)["classes"] for run in (synthetic, other)]
+    assert [[row[key] for key in free] for row in rows[0]] == [[row[key] for key in free] for row in rows[1]]
+    assert [row["accuracy"] for row in rows[0]] != [row["accuracy"] for row in rows[1]]
+
+
 def test_a_classifier_of_other_classes_is_refused(synthetic):
     synthetic.record_classifier("uniform", F.uniform_mean(synthetic.text_features))
     few = replace(

@@ -55,3 +55,12 @@ def test_the_page_says_what_eight_bits_change(synthetic):
         key: playground._packed(playground.unpacked(data[key]).mul(3).round().div(3)) for key in ("images", "base")
     }
     assert findings.rounding(synthetic, {**data, **coarse}) != said
+
+
+def test_descriptions_that_have_no_room_are_counted_and_told(synthetic):
+    data = playground.playground_data(synthetic)
+    assert data["left_out"] == 0
+    assert "description" not in findings.rounding(synthetic, data)
+    assert "7 descriptions of a language model would make it too large" in findings.rounding(
+        synthetic, {**data, "left_out": 7}
+    )
