@@ -13,6 +13,7 @@ from cmmlib.functional import similarity_pass
 from cmmlib.functional._kernels import processor
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.study import open_run as opening
+from cmmlib.study import remarks
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_a_model_in_slow_bfloat16_is_told(tmp_path, tiny_clip, image_folder, mon
     monkeypatch.chdir(tmp_path)
     flags = ["--dataset", f"folder:{image_folder}", "--backbone", f"local-dir:{tiny_clip}", "--precision", "bf16"]
     for native in (True, False):
-        monkeypatch.setattr(opening, "has_native_bf16", lambda native=native: native)
+        monkeypatch.setattr(remarks, "has_native_bf16", lambda native=native: native)
         said = cmm("run", *flags, "--device", "cpu", "--dry-run")
         assert said.code == 0
         assert (f"precision: {processor.NO_BF16}" in said.out) is not native

@@ -474,12 +474,15 @@ def test_a_session_stops_after_some_failures_in_a_row_and_says_what_is_kept(aske
         server.script[name] = [failure(400)]
     with pytest.raises(ProviderError) as error:
         llm.ask(questions(names), asked.session(concurrency=2))
-    assert str(error.value) == (
-        f"llm: {MODEL} left 5 classes in a row without an answer, the last: the provider failed: BadRequestError; "
-        f"5 answers are kept in {asked.transcript}, and the same command asks for the rest"
+    told = re.fullmatch(
+        rf"llm: {MODEL} left (\d+) classes in a row without an answer, the last: the provider failed: BadRequestError; "
+        rf"5 answers are kept in {re.escape(str(asked.transcript))}, and the same command asks for the rest",
+        str(error.value),
     )
+    assert told
+    assert int(told[1]) >= llm.MOST_FAILURES  # with those that ended at the same moment
     assert {record.class_name for record in load_transcript(asked.transcript).records} == set(NAMES)
-    assert 10 <= server.requests.total() <= 14  # those that were under way besides
+    assert 5 + int(told[1]) <= server.requests.total() < len(names) / 2  # those that were under way besides
 
 
 def test_failures_that_answers_come_between_stop_nothing(asked, server):
