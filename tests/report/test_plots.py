@@ -188,7 +188,7 @@ def test_the_setting_of_the_study_is_framed():
     assert "the study's setting, 40.0 %, is framed" in figure.get_label()
 
 
-def test_the_slopes_count_who_gains_and_who_loses():
+def test_who_gains_and_who_loses_is_counted():
     before, after = np.array([0.0, 0.5, 0.9, np.nan]), np.array([0.8, 0.52, 0.1, np.nan])
     figure = plots.who_gains(before, after, np.array([True, False, False, False]), list("abcd"), "new")
     assert figure.axes[0].get_title(loc="left") == "More than 5 points gained: 1 class; lost: 1"
@@ -329,7 +329,7 @@ def test_causes_whose_effect_is_clear_of_zero_stand_in_the_title():
         {"kind": ["rare", "rare", "known"], "described": [0.9, 0.1, 0.2], "prior_matched": [0.8, 0.0, 0.7]}
     )
     figure = plots.repair_plane(failing, list("abc"), 0.5)
-    title = "Of 3 failing classes descriptions repair 1, prior matching 2, neither 1"
+    title = "Of 3 failing classes:\nrepaired by descriptions 1, by prior matching 2, by both 1, by neither 1"
     assert figure.axes[0].get_title(loc="left") == title
 
 

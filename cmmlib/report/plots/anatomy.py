@@ -65,27 +65,40 @@ def repair_plane(failing: pd.DataFrame, names: Sequence[str], threshold: float) 
 
     Args:
         failing: columns `kind`, `described`, `prior_matched`; fractions.
-        names: the weakest name of each row; one point of each in a corner is labelled.
+        names: the weakest name of each row; each is written once, at its point with most room.
         threshold: accuracy from which a class counts as repaired.
     """
-    figure, axis = plt.subplots(figsize=(7.6, 4.6))
+    figure, axis = plt.subplots(figsize=(7.6, 4.8))
     x, y = (100 * failing[column].to_numpy(float) for column in ("described", "prior_matched"))
+    axis.axvline(100 * threshold, color=GREY, lw=0.8, ls="--")
+    axis.axhline(100 * threshold, color=GREY, lw=0.8, ls="--")
     for kind, colour in KIND_COLOURS.items():
         mask = (failing["kind"] == kind).to_numpy()
         if mask.any():
-            axis.scatter(x[mask], y[mask], c=colour, s=40, alpha=0.75, linewidths=0, label=f"{kind} name", zorder=3)
-    axis.axvline(100 * threshold, color=GREY, lw=0.8, ls="--")
-    axis.axhline(100 * threshold, color=GREY, lw=0.8, ls="--")
-    percent_axis(axis, "x")
-    percent_axis(axis, "y")
+            places, counts = np.unique(np.stack([x[mask], y[mask]], 1), axis=0, return_counts=True)
+            axis.scatter(*places.T, s=36 * counts, color=colour, alpha=0.75, linewidths=0, zorder=3)
+            axis.scatter([], [], s=36, color=colour, label=f"{kind} name ({mask.sum()})")
+    percent_axis(axis, "x", -4, 104)
+    percent_axis(axis, "y", -4, 104)
     up, over = x >= 100 * threshold, y >= 100 * threshold
-    one_each = {place: c for c, place in reversed(list(enumerate(zip(names, up, over, strict=True))))}
-    repaired = f"descriptions repair {up.sum()}, prior matching {over.sum()}, neither {(~up & ~over).sum()}"
-    title = f"Of {len(x)} failing classes {repaired}"
-    axis.set(xlabel="accuracy with descriptions (%)", ylabel="accuracy with prior matching (%)", title=title)
+    both, neither = (up & over).sum(), (~up & ~over).sum()
+    title = f"Of {len(x)} failing classes: repaired by descriptions {up.sum()}, by prior matching {over.sum()}"
+    title += f", by both {both}, by neither {neither}"
+    axis.set(xlabel="accuracy with descriptions (%)", ylabel="accuracy with prior matching (%)")
+    axis.set_title(title.replace(": ", ":\n", 1))
     figure.legend(loc="outside lower center", ncols=3)
-    name_points(axis, x, y, names, list(one_each.values()))
+    name_points(axis, x, y, names, _with_most_room(x, y, names))
     return described(figure, f"{title}. Repaired means right at least {100 * threshold:.0f} % of the time.")
+
+
+def _with_most_room(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> list[int]:
+    """Of each name the point that is farthest from its nearest neighbour at another place; the loneliest first."""
+    apart = np.hypot(x[:, None] - x, y[:, None] - y)
+    room = np.where(apart > 0, apart, np.inf).min(1)
+    of_name: dict[str, int] = {}
+    for c in np.argsort(-room, kind="stable").tolist():
+        of_name.setdefault(names[c], c)
+    return list(of_name.values())
 
 
 @styled

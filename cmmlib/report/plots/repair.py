@@ -13,7 +13,18 @@ from matplotlib.patches import Rectangle
 
 from cmmlib.evaluation.evaluation import gains_and_losses
 from cmmlib.report.formatting import counted
-from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, percent_axis, plain, styled
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    described,
+    name_points,
+    percent_axis,
+    plain,
+    styled,
+)
 
 
 @styled
@@ -89,44 +100,41 @@ def who_gains(
     label: str,
     marks: tuple[str, str] = ("described", "not described"),
 ) -> Figure:
-    """Accuracy of every class before and after, [C] each, as slopes; classes of a mask and losers coloured.
+    """Accuracy of every class before and after, [C] each, in the order of before; a mask and losers coloured.
 
-    `marks` says what classes in the mask are, and the others.
+    `marks` says what classes in the mask are, and the others. The six largest losses are named.
     """
     b, a = 100 * before, 100 * after
-    defined = np.isfinite(b) & np.isfinite(a)
-    up, lost = (defined & mask for mask in gains_and_losses(before, after))
-    figure, axis = plt.subplots(figsize=(7.6, 5.0))
+    order = np.lexsort((a, b))
+    order = order[np.isfinite(b[order]) & np.isfinite(a[order])]
+    b, a, asked, names = b[order], a[order], asked[order], [names[c] for c in order.tolist()]
+    up, lost = gains_and_losses(before[order], after[order])
+    place = np.arange(len(order))
+    figure, axis = plt.subplots(figsize=(7.6, 4.6))
     kinds = (
-        (defined & ~asked & ~lost, "#C4CCD4", 0.8, marks[1]),
-        (defined & asked & ~lost, GREEN, 1.4, marks[0]),
-        (lost, VERMILION, 1.4, "loses more than 5 points"),
+        (~asked & ~lost, "#9AA5B1", marks[1]),
+        (asked & ~lost, GREEN, marks[0]),
+        (lost, VERMILION, "loses more than 5 points"),
     )
-    for mask, colour, width, text in kinds:
-        for c in np.flatnonzero(mask).tolist():
-            axis.plot([0, 1], [b[c], a[c]], color=colour, lw=width, alpha=0.75)
-        axis.plot([], [], color=colour, lw=width, label=f"{text} ({int(mask.sum())})")
-    shown = np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6]
-    height = -np.inf
-    for c in shown[np.argsort(a[shown], kind="stable")].tolist():
-        height = max(float(a[c]), height + 4.5)  # names of classes at one height stand above each other
-        axis.annotate(
-            plain(names[int(c)], 30), (1, height), (5, 0), textcoords="offset points", va="center", fontsize=8
-        )
+    size = float(np.clip(2400 / max(len(order), 1), 3, 22))  # of a point: smaller where there are many
+    for mask, colour, text in kinds:
+        axis.vlines(place[mask], b[mask], a[mask], color=colour, lw=1.2, alpha=0.6)
+        axis.scatter(place[mask], a[mask], s=size, color=colour, zorder=3, label=f"{text} ({int(mask.sum())})")
+    axis.step(place, b, where="mid", color="black", lw=1.4, label="base prompt", zorder=4)
     percent_axis(axis)
     gained = int(up.sum())
-    axis.set_xticks([0, 1], ["base prompt", label])
     axis.set(
-        xlim=(-0.1, 1.45),
+        xlabel="classes, the worst with the base prompt first",
         ylabel="accuracy of the class (%)",
         title=f"More than 5 points gained: {gained} class{'es' if gained != 1 else ''}; lost: {int(lost.sum())}",
     )
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
+    name_points(axis, place.astype(float), a, names, np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6].tolist())
     return described(
         figure,
         f"""
-        Slopes of class accuracy from the base prompt to {label}. {gained} classes gain more than 5 points,
-        {int(lost.sum())} lose more than 5.""",
+        Accuracy of every class with {label}, in the order of its accuracy with the base prompt. {gained} classes gain
+        more than 5 points, {int(lost.sum())} lose more than 5.""",
     )
 
 

@@ -102,7 +102,7 @@ def plain(name: str, width: int = 34) -> str:
 
 
 def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
-    """Names beside points, moved apart; a name that would still cover one before it, or leave the axes, is left out.
+    """Names beside points, moved apart; one that still covers another name or a point, or leaves the axes, is left out.
 
     Comes last, when everything that takes room in the figure is there: names are placed in the final layout.
 
@@ -121,17 +121,17 @@ def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], 
     known = np.isfinite(x) & np.isfinite(y)
     # a limit of rounds, not of time: a busy machine draws the same figure
     adjust_text(labels, x[known], y[known], ax=axis, expand=(1.15, 1.5), arrowprops=line, iter_lim=300)
-    _drop_collisions(axis, labels)
+    _drop_collisions(axis, labels, axis.transData.transform(np.stack([x[known], y[known]], 1)))
 
 
-def _drop_collisions(axis: Axes, labels: Sequence[Text]) -> None:
-    """Remove the labels, and their lines, that overlap an earlier label or reach over the edge of the axes."""
+def _drop_collisions(axis: Axes, labels: Sequence[Text], points: np.ndarray) -> None:
+    """Remove labels, with their lines, that overlap an earlier label or a point, [P, 2] pixels, or leave the axes."""
     room, kept = axis.get_window_extent(), []
     for label in labels:
         label.set_in_layout(False)
         box = label.get_window_extent().padded(1)
         inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
-        if inside and not box.count_overlaps(kept):
+        if inside and not box.count_overlaps(kept) and not box.count_contains(points):
             kept.append(box)
             continue
         for patch in [patch for patch in axis.patches if getattr(patch, "patchA", None) is label]:
