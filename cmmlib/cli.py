@@ -167,8 +167,11 @@ def notebooks(
 ) -> None:
     """Write a run's chapters for students: exercises with an answer cell and a check, solutions apart, all in a zip."""
     from cmmlib.report import student_notebooks
+    from cmmlib.report.chapters import note_unknown
 
-    process.show_path(student_notebooks.write(run, out, data or []))
+    archive = student_notebooks.write(run, out, data or [])
+    note_unknown(run)
+    process.show_path(archive)
 
 
 @app.command()

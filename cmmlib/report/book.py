@@ -16,7 +16,7 @@ from typing import Any
 
 from cmmlib.errors import ChapterError, InputError, one_line, some
 from cmmlib.report import sweep_pages, web_files, web_pages
-from cmmlib.report.chapters import PACKAGE, belongs, chapters, code_files, note, read_notebook, source
+from cmmlib.report.chapters import PACKAGE, belongs, chapters, code_files, note, note_unknown, read_notebook, source
 from cmmlib.report.page_values import made_with, page_values
 from cmmlib.report.placed_chapters import cards
 from cmmlib.report.staging import FIGURES, WORLD, add_part, keep_blocks, stage
@@ -51,6 +51,8 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     _require_pages(folders[0], manifest)
     values = _quoted(results, manifest, folders[0])
     _claim(out, [*folders, *given])
+    for folder in folders:
+        note_unknown(folder)
     stamp, html = _build_stamp(given), out / "html"
     index = html / "index.html"
     if index.exists() and own_folders.noted(html) == stamp:

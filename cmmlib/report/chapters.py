@@ -68,6 +68,23 @@ def chapters(only: str | None = None) -> list[Path]:
     return sorted(set(chosen))
 
 
+def executed_chapters(run: Path) -> list[Path]:
+    """The executed chapters of a run that this version has, in order."""
+    known = {path.name for path in chapters()}
+    return [path for path in _notebooks(run) if path.name in known]
+
+
+def note_unknown(run: Path) -> None:
+    """A line on executed notebooks that are no chapters of this version: an earlier one made them."""
+    unknown = [path.name for path in _notebooks(run) if path.name not in {known.name for known in chapters()}]
+    if unknown:
+        note(f"{run.name}: no chapters of this version of cmmlib, and left out: {some(unknown)}")
+
+
+def _notebooks(run: Path) -> list[Path]:
+    return sorted((run / "chapters").glob("[0-9]*.ipynb"))
+
+
 def belonging(wanted: Sequence[Path], conditions: dict[str, bool]) -> list[Path]:
     """Those of the chapters that a study has.
 
@@ -133,7 +150,7 @@ def _made(run: Run, wanted: set[str]) -> Made:
     """What was made before and is sound; says what is to be made again, and why."""
     path = run.folder / MANIFEST
     manifest = read_manifest(path)
-    if manifest is None and (path.exists() or any((run.folder / "chapters").glob("[0-9]*.ipynb"))):
+    if manifest is None and (path.exists() or _notebooks(run.folder)):
         version = (read_object(path) or {}).get("schema_version", SCHEMA_VERSION)
         what = "missing or damaged" if version == SCHEMA_VERSION else f"of another version, {version}"
         note(f"{what}: {MANIFEST}; to be executed again: every chapter")

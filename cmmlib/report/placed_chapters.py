@@ -10,7 +10,7 @@ from typing import Any
 
 from cmmlib.report import student_notebooks
 from cmmlib.report.book_cells import for_the_book, without_exercises
-from cmmlib.report.chapters import read_notebook, source
+from cmmlib.report.chapters import executed_chapters, read_notebook, source
 from cmmlib.report.glossary import link_first_uses, terms
 from cmmlib.report.numbering import number_chapter
 from cmmlib.storage import own_folders
@@ -31,8 +31,8 @@ def place(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any]) ->
     """
     import nbformat
 
-    chosen = {"chapters": chapter_files(folders[0])}
-    chosen |= {f"chapters/{folder.name}": _without_cards(chapter_files(folder)) for folder in folders[1:]}
+    chosen = {"chapters": executed_chapters(folders[0])}
+    chosen |= {f"chapters/{folder.name}": _without_cards(executed_chapters(folder)) for folder in folders[1:]}
     placed = {f"{place}/{path.name}" for place, paths in chosen.items() for path in paths}
     words = terms(source("book") / "glossary.md")
     students = _write_students(folders[0], manifest["study"], staged)
@@ -57,14 +57,9 @@ def place(folders: Sequence[Path], staged: Path, manifest: Mapping[str, Any]) ->
             nbformat.write(notebook, staged / place / path.name)
 
 
-def chapter_files(folder: Path) -> list[Path]:
-    """The executed chapters of a run, in order."""
-    return sorted((folder / "chapters").glob("[0-9]*.ipynb"))
-
-
 def cards(folder: Path) -> list[Path]:
     """Those that are cards of the embedded world."""
-    return [path for path in chapter_files(folder) if path.stem.startswith(APPENDIX)]
+    return [path for path in executed_chapters(folder) if path.stem.startswith(APPENDIX)]
 
 
 def _without_cards(paths: Sequence[Path]) -> list[Path]:

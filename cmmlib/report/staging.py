@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cmmlib.report import placed_chapters, publication, slides
-from cmmlib.report.chapters import source
+from cmmlib.report.chapters import executed_chapters, source
 from cmmlib.report.page_values import filled
-from cmmlib.report.placed_chapters import APPENDIX, cards, chapter_files
+from cmmlib.report.placed_chapters import APPENDIX, cards
 from cmmlib.storage import own_folders
 from cmmlib.storage.network import book_url, repository_url
 
@@ -46,7 +46,7 @@ def _parts(folders: Sequence[Path]) -> list[dict[str, Any]]:
     parts, appendix = [], cards(folders[0])
     for number, folder in enumerate(folders):
         place = "chapters" if number == 0 else f"chapters/{folder.name}"
-        main = [f"{place}/{path.stem}" for path in chapter_files(folder) if not path.stem.startswith(APPENDIX)]
+        main = [f"{place}/{path.stem}" for path in executed_chapters(folder) if not path.stem.startswith(APPENDIX)]
         if number == 0 and appendix:
             main.insert(1, WORLD)  # before the first chapter that is about it
         parts.append(_part("Chapters" if number == 0 else f"The same chapters: {folder.name}", main))

@@ -19,7 +19,7 @@ from cmmlib.data.image_files import is_junk
 from cmmlib.errors import InputError, tell, why
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import belongs, read_notebook, source
+from cmmlib.report.chapters import belongs, executed_chapters, read_notebook, source
 from cmmlib.report.chapters import chapters as all_chapters
 from cmmlib.report.execution import SETUP
 from cmmlib.report.questions import unfolding
@@ -51,7 +51,7 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
     repository_url()  # one with a key in it is refused before anything is written
     manifest, _ = read_run(run)
     require_whole(run, [name for name in manifest.get("files", {}) if name.endswith(".ipynb")])
-    chapters = sorted((run / "chapters").glob("[0-9]*.ipynb"))
+    chapters = executed_chapters(run)
     fields = {**manifest["study"], "compare_with": None}
     Study.of(fields)  # they become code: each has its name and type
     copies = _copies(fields, data)

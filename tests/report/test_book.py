@@ -64,7 +64,7 @@ def test_a_first_run_without_all_chapters_is_refused(changed, labelled, tmp_path
     said = cmm("book", changed, labelled, "--out", tmp_path / "out")
     assert (said.code, said.out) == (2, "")
     lacking = "00_real_clip, 02_cmm, 03_enrichment, 04_ensemble, 05_unlabelled, 07_backbones, 08_without_labels"
-    lacking += ", 09_every_class, 10_playground"
+    lacking += ", 09_trust, 10_every_class, 11_playground"
     assert said.err == f"cmm: {changed.name} lacks {lacking}, which the book's pages quote: run it without --only\n"
     assert not (tmp_path / "out").exists()
 
@@ -77,6 +77,17 @@ def test_the_newest_run_is_taken_where_none_is_named(labelled, labelled_book, tm
     said = cmm("book")
     assert (said.code, said.out) == (0, "_build/html/index.html\n")
     assert (tmp_path / "_build" / "html" / "index.html").is_file()
+
+
+def test_chapters_that_this_version_does_not_have_are_told_and_left_out(rebuilt, labelled, tmp_path):
+    run = tmp_path / labelled.name
+    shutil.copytree(labelled, run)
+    shutil.copy(run / "chapters" / "01_phenomenon.ipynb", run / "chapters" / "07_of_an_earlier_version.ipynb")
+    line = f"{run.name}: no chapters of this version of cmmlib, and left out: 07_of_an_earlier_version.ipynb\n"
+    for command in (["book", run, "--out", rebuilt], ["notebooks", run, "--out", tmp_path / "course"]):
+        said = cmm(*command)
+        assert (said.code, line in said.err) == (0, True)
+    assert not [*rebuilt.rglob("*earlier*"), *(tmp_path / "course").rglob("*earlier*")]
 
 
 def test_a_page_keeps_the_blocks_that_hold_for_its_study():

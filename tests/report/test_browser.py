@@ -212,8 +212,9 @@ def test_the_dark_theme_is_dark_and_its_figures_do_not_glare(browser, served):
 KINDS = (
     "index",
     "chapters/02_cmm",
-    "chapters/09_every_class",
-    "chapters/10_playground",
+    "chapters/09_trust",
+    "chapters/10_every_class",
+    "chapters/11_playground",
     "method",
     "search",
 )  # of pages, for what takes seconds

@@ -29,7 +29,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"parameters", "remove-cell", "question", "exercise", "solution", "check", SETUP}
 NAMES = ("labels", "images", "pool", "blazon", "tower", "disambiguated", "others", "browser")
 CONDITIONS = {f"if-{name}" for name in NAMES}
-TO_USE = ("09", "10")  # chapters that are used more than read
+TO_USE = ("10", "11")  # chapters that are used more than read
 every_chapter = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

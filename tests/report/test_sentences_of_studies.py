@@ -25,7 +25,7 @@ from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import decimal, percent, percent_number
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-CHAPTERS = ("00_real_clip", "01_phenomenon", "02_cmm", "04_ensemble", "07_backbones", "08_without_labels")
+CHAPTERS = ("00_real_clip", "01_phenomenon", "02_cmm", "04_ensemble", "07_backbones", "08_without_labels", "09_trust")
 CORRECTIONS = "05_unlabelled"  # takes as long as the others together: read for some studies
 Check = Callable[[re.Match[str], dict[str, Any]], bool]
 
@@ -70,6 +70,20 @@ def corrected(found: re.Match[str], results: dict[str, Any]) -> bool:
     return (found[2], found[3]) == (percent(figures["overall"]), percent(figures["worst"]["10"]))
 
 
+def promised(found: re.Match[str], results: dict[str, Any]) -> bool:
+    """n of m thresholds keep the risk that was asked for; l answer no image."""
+    rows = [row for row in results["selective"]["promises"] if row["true_risk"] is not None]
+    kept = sum(row["true_risk"] <= row["asked_risk"] for row in rows)
+    return (int(found[1]), int(found[2])) == (kept, len(rows))
+
+
+def left_wrong(found: re.Match[str], results: dict[str, Any]) -> bool:
+    """When all images are answered, X % of the answers are wrong; when half of them are, Y %."""
+    rows = [row for row in results["selective"]["risk"] if row["confidence"] == "probability"]
+    whole, half = (next(row["risk"] for row in rows if row["coverage"] == share) for share in (1.0, 0.5))
+    return (found[1], found[2]) == (percent(whole), percent(half))
+
+
 def followed(found: re.Match[str], results: dict[str, Any]) -> bool:
     """The base prompt's worst k (n classes) go from X % to Y % under prior matching and Z % under prototypes."""
     matched, prototypes = results["prior_matching"], results["prototypes"]
@@ -108,6 +122,8 @@ RULES: list[tuple[str, Check]] = [
         r"and ([\d.]+ %) under prototypes",
         followed,
     ),
+    (r"(\d+) of (\d+) thresholds that answer keep the risk that was asked for", promised),
+    (r"images are answered, ([\d.]+ %) of the answers are wrong; when half of them are, ([\d.]+ %)\.", left_wrong),
 ]
 
 
@@ -115,7 +131,7 @@ RULES: list[tuple[str, Check]] = [
 # rules are of what may happen.
 ALWAYS = {pattern for pattern, _ in RULES[:5]}
 OF_A_POOL = {RULES[8][0]}
-OF_CORRECTIONS = {pattern for pattern, _ in RULES[10:]}
+OF_CORRECTIONS = {pattern for pattern, _ in RULES[10:12]}
 
 
 def sentences(run, chapters: Sequence[str]) -> list[str]:
@@ -158,14 +174,14 @@ def test_sentences_agree_with_the_numbers_of_a_miniature_world(parameters, tmp_p
         names = load_dataset(parameters.get("dataset", "blazon")).classnames[::3]
         (tmp_path / "third.txt").write_text("\n".join(names))
         fields["classes"] = str(tmp_path / "third.txt")
-    assert checked(open_run(Study.of(fields))) >= ALWAYS | OF_A_POOL
+    assert checked(open_run(Study.of(fields))) >= ALWAYS | OF_A_POOL | {RULES[-1][0]}
 
 
 @pytest.mark.usefixtures("shared_cache", "three_a_class")
 @pytest.mark.parametrize("dataset", ["blazon", "blazon:1"])
 def test_sentences_of_the_corrections_agree_with_their_numbers(dataset, tmp_path):
     run = open_run(Study.of({"dataset": dataset, "limit": 3, "out": str(tmp_path)}))
-    assert RULES[-1][0] in checked(run, [CORRECTIONS])  # of a worst 10 at zero the others say nothing
+    assert RULES[11][0] in checked(run, [CORRECTIONS])  # of a worst 10 at zero the others say nothing
 
 
 def test_sentences_of_a_study_without_labels_speak_of_no_accuracy(tmp_path):

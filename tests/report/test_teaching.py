@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom")
 FLAGS = (*FLAGS, "--allow-file-access-from-files", "--virtual-time-budget=20000")
-CHAPTERS = [f"{number:02d}" for number in (0, 1, 2, 3, 4, 5, 7, 8)]  # of a study of embeddings
+CHAPTERS = [f"{number:02d}" for number in (0, 1, 2, 3, 4, 5, 7, 8, 9)]  # of a study of embeddings
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

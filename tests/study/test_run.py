@@ -162,7 +162,7 @@ def test_manifest_says_what_was_run(labelled, twins):
     }
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
     general = ["00_real_clip", "01_phenomenon", "02_cmm", "03_enrichment", "04_ensemble", "05_unlabelled"]
-    general += ["07_backbones", "08_without_labels", "09_every_class", "10_playground"]
+    general += ["07_backbones", "08_without_labels", "09_trust", "10_every_class", "11_playground"]
     assert list(manifest["chapters"]) == general
     assert strict_json(twins[0] / "manifest.json")["model"]["backbone"] == "local-dir:tiny-clip-untrained"
 

@@ -1,4 +1,4 @@
-"""Sentences and tables of chapter 5: which predictions to trust."""
+"""Sentences and tables of chapter 9: which predictions to trust."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from torch import Tensor
 
 from cmmlib.report.formatting import (
     counted,
     join_names,
     percent,
 )
+
+
+def two_coverages(risk: Float[Tensor, "N"]) -> str:
+    """The risk where all images are answered, and where half of them are; `risk` at 1/N, 2/N, ... 1."""
+    half = max(1, round(len(risk) / 2))
+    return (
+        f"when all {len(risk):,} images are answered, {percent(float(risk[-1]))} of the answers are wrong; when half "
+        f"of them are, {percent(float(risk[half - 1]))}."
+    )
 
 
 def least_risk(curves: Mapping[str, Float[np.ndarray, "N"]]) -> str:

@@ -20,7 +20,7 @@ from cmmlib.report.widgets.embedded import FOLDER, widget_html
 
 
 def test_the_explorer_has_the_numbers_of_the_files(labelled):
-    chapter = json.loads((labelled / "chapters" / "09_every_class.ipynb").read_text())
+    chapter = json.loads((labelled / "chapters" / "10_every_class.ipynb").read_text())
     html = "".join(
         "".join(output["data"]["text/html"])
         for cell in chapter["cells"]

@@ -55,12 +55,12 @@ def carried(book: Path, chapter: str, widget: str) -> Any:
 
 @pytest.fixture(scope="module")
 def playground(browser, default_book) -> Page:
-    return opened(browser, default_book, "10_playground", "playground")
+    return opened(browser, default_book, "11_playground", "playground")
 
 
 @pytest.fixture(scope="module")
 def data(default_book) -> Any:
-    return carried(default_book, "10_playground", "playground")
+    return carried(default_book, "11_playground", "playground")
 
 
 def computed(tab: Page) -> np.ndarray:
@@ -164,8 +164,8 @@ def rows(tab: Page) -> list[str]:
 
 def test_the_explorer_filters_sorts_and_opens_a_class_by_keyboard(browser, default_book):
     tab, data = (
-        opened(browser, default_book, "09_every_class", "explorer"),
-        carried(default_book, "09_every_class", "explorer"),
+        opened(browser, default_book, "10_every_class", "explorer"),
+        carried(default_book, "10_every_class", "explorer"),
     )
     names = [row["name"] for row in data["classes"]]
     assert rows(tab)[0] == min(data["classes"], key=lambda row: row["accuracy"])["name"]
@@ -193,8 +193,8 @@ def test_the_explorer_filters_sorts_and_opens_a_class_by_keyboard(browser, defau
 
 def test_a_thousand_classes_are_sorted_at_once(browser, default_book, tmp_path):
     """At once: the rows stand in the new order before the click has returned."""
-    data = carried(default_book, "09_every_class", "explorer")
-    page = (default_book / "html" / "chapters" / "09_every_class.html").read_text()
+    data = carried(default_book, "10_every_class", "explorer")
+    page = (default_book / "html" / "chapters" / "10_every_class.html").read_text()
     one, many = data["classes"][0], []
     many = [
         {**one, "name": f"class {i}", "cmm": ((i * 389) % 1000) / 1000, "rank": i + 1, "pictures": []}
@@ -216,7 +216,7 @@ def test_a_thousand_classes_are_sorted_at_once(browser, default_book, tmp_path):
 
 
 def test_hostile_names_and_answers_stay_text(browser, many_book):
-    tab = opened(browser, many_book, "09_every_class", "explorer")
+    tab = opened(browser, many_book, "10_every_class", "explorer")
     assert {" ".join(name.split()) for name in HOSTILE} <= {" ".join(row.split()) for row in rows(tab)}
     assert tab.locator(".cmm-explorer :is(script, b, img[src=x])").count() == 0
     tab.close()
