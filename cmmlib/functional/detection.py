@@ -29,7 +29,7 @@ def detection_scores(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k:
     has_images = ~accuracy.isnan()
     s, a = score[has_images].double(), accuracy[has_images].double()
     if s.isnan().any():
-        raise InputError("a score is undefined for some class: fill it with a fallback first")
+        raise InputError("a score is undefined for some class: give it a value with `fill_undefined` first")
     if k > len(a):
         return {"spearman": spearman(s, a), **dict.fromkeys(("precision_at_k", "auroc", "n_true", "chance"))}
     worst = true_worst(a, k)

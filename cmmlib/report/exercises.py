@@ -75,13 +75,15 @@ def check(number: str, given: Any, expected: str | None) -> None:
     elif expected in _keys_near(given):
         print(f"exercise {number}: right")
     else:
-        told = f"not yet: {_what(given)}, if the parameters are those that this notebook came with"
+        told = f"not yet: {_what(given)} (with the parameters that this notebook came with)"
         print(f"exercise {number}: {told}", *filter(None, [_told_hint(number)]), sep="\n")
 
 
 def _what(given: Any) -> str:
     """What is wrong with an answer, as far as it can be said without telling the right one."""
-    return "expected another number" if _keys_near(given) else f"expected a number, got {type(given).__name__}"
+    if _keys_near(given):
+        return "another number is expected"
+    return f"a number is expected, this is a {type(given).__name__}"
 
 
 def _told_hint(number: str) -> str | None:

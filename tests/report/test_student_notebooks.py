@@ -342,7 +342,7 @@ def test_a_check_takes_whatever_a_student_writes(given, expected, said, capsys):
 def test_an_exercise_that_the_package_does_not_have_is_checked_without_a_hint(capsys):
     exercises.check("9.9", 0.6, exercises.key(0.5))
     assert capsys.readouterr().out.splitlines() == [
-        "exercise 9.9: not yet: expected another number, if the parameters are those that this notebook came with"
+        "exercise 9.9: not yet: another number is expected (with the parameters that this notebook came with)"
     ]
 
 

@@ -50,7 +50,7 @@ ADDS = {
 }
 
 
-MEASURES = {"overall": "overall", "worst_10": "in the worst 10", "worst_20": "in the worst 20"}
+MEASURES = {"overall": "overall", "worst_10": "in a method's own worst 10", "worst_20": "in its own worst 20"}
 
 
 FOLLOWED = {"overall": "overall", "base_worst_10": "in the base prompt's worst 10, chosen on other images"}
@@ -65,7 +65,7 @@ def steps(rows: Sequence[Row]) -> pd.DataFrame:
     for row in rows:
         step = {"from": display_name(row["before"]), "to": display_name(row["after"])}
         step["adds"] = ADDS[row["before"], row["after"]]
-        for head, key in (("overall", "overall"), ("worst 10", "base_worst_10")):
+        for head, key in (("overall", "overall"), ("base's worst 10", "base_worst_10")):
             bounds = row[key]
             step |= {f"{head} (points)": points(bounds["value"])}
             step |= {f"{head}, 95 % interval": points_interval((bounds["low"], bounds["high"]))}

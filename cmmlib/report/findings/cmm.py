@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -115,6 +115,29 @@ def detection(found: Mapping[str, Any], k: int, n: int) -> str:
         n: classes that have images.
     """
     return f"{_ranking(found['spearman'])} {_found_of_worst(found, k, n)}"
+
+
+def missed(
+    classnames: Sequence[str],
+    soft: Float[Tensor, "C"],
+    accuracy: Float[Tensor, "C"],
+    prediction: Int[Tensor, "N"],
+    labels: Int[Tensor, "N"],
+    is_worst: Bool[Tensor, "C"],
+) -> str:
+    """The class of the worst set that CMM suspects least, and how many images are predicted as it, rightly or not."""
+    order = F.rank_classes(soft).tolist()
+    worst = [c for c in order if is_worst[c]]
+    if not worst or len(worst) == len(order):
+        return ""
+    c = worst[-1]
+    given = prediction == c
+    own = int((given & (labels == c)).sum())
+    return (
+        f"of the {len(worst)} classes of lowest accuracy CMM suspects {name(classnames[c])} least, number "
+        f"{order.index(c) + 1} of {len(order)}: its accuracy is {percent(float(accuracy[c]))}, and of the "
+        f"{counted(int(given.sum()), 'image')} predicted as it {own} {'is' if own == 1 else 'are'} its own."
+    )
 
 
 def _ranking(rho: float | None) -> str:

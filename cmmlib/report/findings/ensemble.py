@@ -116,6 +116,14 @@ def headline_k(rows: Sequence[Row]) -> str:
     return defined[1] if saturated else defined[0]
 
 
+def settings(temperature: float, cut: float, rounds: int) -> str:
+    """The settings of the weights, in the words of the chapter."""
+    return (
+        f"temperature {temperature:g} and cut {cut:g}, both in standard deviations of the CMMs of a class's "
+        f"candidates; {counted(rounds, 'round')}."
+    )
+
+
 def methods(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows of `evaluation.ensemble_rows` in percent: overall, every worst set that is defined, classes at zero."""
     sizes = [k for k in rows[0]["worst"] if rows[0]["worst"][k] is not None]
@@ -123,7 +131,7 @@ def methods(rows: Sequence[Row]) -> pd.DataFrame:
         {
             "in %": display_name(row["name"]),
             "overall": percent_number(row["overall"]),
-            **{f"worst {k}": percent_number(row["worst"][k]) for k in sizes},
+            **{f"own worst {k}": percent_number(row["worst"][k]) for k in sizes},
             "classes at 0": row["zero_classes"],
             "described": row["requests"],
         }
@@ -190,8 +198,8 @@ def followed(rows: Sequence[Row]) -> pd.DataFrame:
             head: percent_number(row[key][k])
             for k, n in counts.items()
             for head, key in (
-                (f"worst {k} ({n} classes)", "base_worst"),
-                (f"worst {k}, chosen on other images", "base_worst_split_half"),
+                (f"base's worst {k} ({n} classes)", "base_worst"),
+                (f"base's worst {k}, chosen on other images", "base_worst_split_half"),
             )
         }
         for row in rows

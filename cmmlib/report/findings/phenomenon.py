@@ -76,8 +76,8 @@ def swallowed_and_scattered(fates: pd.DataFrame) -> str:
     taken = f"{percent(swallowed['other'], 0)} of the images of {name(swallowed['name'])}"
     spread = f"{percent(scattered['rest'], 0)} of the images of {name(scattered['name'])}"
     return (
-        f"no class here loses more images to one other: {taken} are called {name(swallowed['taken_for'])}. No class "
-        f"here scatters more: {spread} go to classes other than itself and the one that takes most."
+        f"the most that one other class takes is {taken}, which are called {name(swallowed['taken_for'])}. The most "
+        f"that scatter over further classes are {spread}."
     )
 
 
@@ -103,12 +103,20 @@ def bracket(
     )
 
 
-def fixed_set(n: int, bootstrap: Sequence[float | None] | None) -> str:
-    """The bootstrap interval of the worst classes, taken as a set that was fixed before."""
+def fixed_set(accuracies: Float[Tensor, "n"], k: int, bootstrap: Sequence[float | None] | None) -> str:
+    """The mean of the worst classes with its bootstrap interval, taken as a set that was fixed before.
+
+    Args:
+        accuracies: of the k worst classes, and of those that tie with the last of them.
+    """
+    n = len(accuracies)
+    if not n:
+        return f"fewer than {counted(k, 'class', 'classes')} have images, so there is no set of the worst {k}."
+    ties = f" ({k}, and those that tie with the last)" if n > k else ""
     return (
-        f"as a fixed set, the {counted(n, 'class', 'classes')} of the lowest accuracy have a mean whose 95 % bootstrap "
-        f"interval is {interval(bootstrap)}: how another sample would rate *these* classes, if they had not been "
-        "chosen for being low in this one."
+        f"the mean accuracy of the {counted(n, 'class', 'classes')} of lowest accuracy{ties} is "
+        f"{percent(float(accuracies.double().mean()))}. Its 95 % bootstrap interval is {interval(bootstrap)}: where "
+        "the mean of *these* classes would lie on other images, were they not chosen for being low on these."
     )
 
 

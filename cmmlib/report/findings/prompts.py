@@ -18,6 +18,8 @@ FORMS = {"cmm_mean": "plain", "cmm_mean_scale_free": "scale-free"}
 def prompt_table(prompts: pd.DataFrame) -> pd.DataFrame:
     """`tables.prompt_table` with its numbers spelled, the highest plain CMM first; empty columns left out."""
     spelled = {"overall": percent, "worst_10": percent, **dict.fromkeys(FORMS, signed)}
+    if (prompts["worst_10"].to_numpy(float) == 0).all():  # then the column tells nothing
+        prompts = prompts.drop(columns="worst_10")
     ordered = prompts.sort_values("cmm_mean", ascending=False, kind="stable").dropna(axis=1, how="all")
     return ordered.assign(**{column: ordered[column].map(spelled[column]) for column in ordered if column in spelled})
 

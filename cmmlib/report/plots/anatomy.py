@@ -97,7 +97,7 @@ def _with_most_room(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> list[
     room = np.where(apart > 0, apart, np.inf).min(1)
     of_name: dict[str, int] = {}
     for c in np.argsort(-room, kind="stable").tolist():
-        of_name.setdefault(names[c], c)
+        of_name.setdefault(str(names[c]), c)
     return list(of_name.values())
 
 

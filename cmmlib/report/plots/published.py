@@ -31,13 +31,15 @@ def two_curves_of_classes(real: pd.DataFrame, model: str, own: np.ndarray | None
         axis.fill_between(share, 0, accuracy, color=BLUE, alpha=0.15, lw=0)
         axis.plot(share, accuracy, color=BLUE, lw=2)
         low = share <= 10
-        axis.fill_between(share[low], 0, np.maximum(accuracy[low], 1), color=VERMILION, alpha=0.6, lw=0)
+        tenth = {"color": VERMILION, "alpha": 0.6, "lw": 0, "label": "the worst tenth of the classes"}
+        axis.fill_between(share[low], 0, np.maximum(accuracy[low], 1), **tenth)
         axis.axhline(accuracy.mean(), color="black", lw=0.8, ls=(0, (2, 2)))
         axis.text(100, accuracy.mean() + 2, f"mean {accuracy.mean():.0f} %", ha="right", va="bottom", fontsize=9)
         axis.set(title=title, xlabel="share of the classes (%), the worst first", ylim=(0, 104), xlim=(0, 100))
         axis.title.set_fontsize(10)
         said.append(f"{title}: mean {accuracy.mean():.0f} %, the lowest tenth below {accuracy[low][-1]:.0f} %")
     axes[0][0].set_ylabel("accuracy of a class (%)")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center")
     return described(figure, "Accuracy of every class, from the worst to the best. " + "; ".join(said) + ".")
 
 

@@ -107,7 +107,7 @@ def who_gains(
     b, a = 100 * before, 100 * after
     order = np.lexsort((a, b))
     order = order[np.isfinite(b[order]) & np.isfinite(a[order])]
-    b, a, asked, names = b[order], a[order], asked[order], [names[c] for c in order.tolist()]
+    b, a, asked, in_order = b[order], a[order], asked[order], [str(names[c]) for c in order.tolist()]
     up, lost = gains_and_losses(before[order], after[order])
     place = np.arange(len(order))
     figure, axis = plt.subplots(figsize=(7.6, 4.6))
@@ -129,7 +129,7 @@ def who_gains(
         title=f"More than 5 points gained: {gained} class{'es' if gained != 1 else ''}; lost: {int(lost.sum())}",
     )
     figure.legend(loc="outside lower center", ncols=2)
-    name_points(axis, place.astype(float), a, names, np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6].tolist())
+    name_points(axis, place.astype(float), a, in_order, np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6].tolist())
     return described(
         figure,
         f"""

@@ -130,6 +130,17 @@ def test_ties_at_the_last_place_do_not_count_as_more_than_k():
     assert "because of ties" not in findings.detection(scored(0.1, 0.5, 20, 0.2), 20, 100)
 
 
+def test_the_class_that_is_missed_most_is_named_with_what_is_predicted_as_it():
+    soft = torch.linspace(0, 1, 6)  # the last class is suspected least
+    accuracy = torch.tensor([0.0, 1.0, 1.0, 0.25, 1.0, 1.0])
+    labels, prediction = torch.tensor([3, 3, 3, 3, 0, 1]), torch.tensor([3, 0, 1, 1, 3, 3])
+    shown = [*"abcdef"], soft, accuracy, prediction, labels
+    told = findings.missed(*shown, accuracy < 0.5)
+    assert told.startswith("of the 2 classes of lowest accuracy CMM suspects *d* least, number 4 of 6: its accuracy is")
+    assert told.endswith("is 25.0 %, and of the 3 images predicted as it 1 is its own.")
+    assert findings.missed(*shown, accuracy < 0) == findings.missed(*shown, accuracy < 2) == ""
+
+
 # ---------------------------------------------------------------- one score against another
 
 

@@ -199,7 +199,7 @@ def test_steps_that_are_not_there():
     for one in undefined:
         one["base_worst_10"] = {"value": None, "low": None, "high": None}
     assert "worst 10" not in balance_or_cmm.parts(undefined)
-    assert balance_or_cmm.steps(undefined)["worst 10 (points)"].unique().tolist() == ["n/a"]
+    assert balance_or_cmm.steps(undefined)["base's worst 10 (points)"].unique().tolist() == ["n/a"]
 
 
 def studies(n: int, cmm: float) -> pd.DataFrame:

@@ -90,5 +90,9 @@ def test_the_bracket_says_whether_images_are_many():
 
 
 def test_a_fixed_set_has_its_size():
-    assert said.fixed_set(1, (0.1, 0.2)).startswith("as a fixed set, the 1 class of the lowest accuracy")
-    assert "interval is n/a" in said.fixed_set(3, None)
+    low = torch.tensor([0.0, 0.1, 0.2])
+    tied = said.fixed_set(low, 2, (0.05, 0.2))
+    assert tied.startswith("the mean accuracy of the 3 classes of lowest accuracy (2, and those that tie with the")
+    assert " is 10.0 %. Its 95 % bootstrap interval is 5.0 to 20.0 %" in tied
+    assert said.fixed_set(low[:1], 1, None).startswith("the mean accuracy of the 1 class of lowest accuracy is 0.0 %.")
+    assert "fewer than 3 classes have images" in said.fixed_set(low[:0], 3, None)
