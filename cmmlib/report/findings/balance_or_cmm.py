@@ -50,7 +50,7 @@ ADDS = {
 }
 
 
-MEASURES = {"overall": "overall", "worst_10": "in a method's own worst 10", "worst_20": "in its own worst 20"}
+MEASURES = {"overall": "overall", "worst_10": "in its own worst 10", "worst_20": "in its own worst 20"}
 
 
 FOLLOWED = {"overall": "overall", "base_worst_10": "in the base prompt's worst 10, chosen on other images"}

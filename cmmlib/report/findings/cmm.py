@@ -118,7 +118,7 @@ def detection(found: Mapping[str, Any], k: int, n: int) -> str:
 
 
 def missed(
-    classnames: Sequence[str],
+    classnames: list[str],
     soft: Float[Tensor, "C"],
     accuracy: Float[Tensor, "C"],
     prediction: Int[Tensor, "N"],

@@ -113,10 +113,10 @@ def ablation(rows: Sequence[Row], count: int) -> pd.DataFrame:
     Args:
         count: how many classes the base prompt's worst 10 are, with ties.
     """
-    heads = {"version": "in %", "overall": "overall", "worst_10": "worst 10", "worst_20": "worst 20"}
+    heads = {"version": "in %", "overall": "overall", "worst_10": "own worst 10", "worst_20": "own worst 20"}
     if count:
-        heads |= {"base_worst_10": f"base worst 10 ({count} classes)"}
-        heads |= {"base_worst_split_half_10": "base worst 10, chosen on other images"}
+        heads |= {"base_worst_10": f"base's worst 10 ({count} classes)"}
+        heads |= {"base_worst_split_half_10": "base's worst 10, chosen on other images"}
     heads = {key: head for key, head in heads.items() if rows[0][key] is not None}
     return pd.DataFrame(
         {head: row[key] if key == "version" else percent_number(row[key]) for key, head in heads.items()}
@@ -145,7 +145,7 @@ def control(rows: Sequence[Row]) -> pd.DataFrame:
             "descriptions": row["descriptions"],
             "method": row["method"],
             "overall": percent(row["overall"]),
-            "worst 10": percent(row["worst_10"]),
+            "own worst 10": percent(row["worst_10"]),
         }
         for row in rows
     )

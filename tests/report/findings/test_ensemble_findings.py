@@ -148,7 +148,11 @@ def test_followed_sets_say_their_number():
     assert "worst 10 (15 classes, because of ties at the last place), from 0.0 % to 60.0 %, +60.0 points" in said
     assert "chosen on other images, from 10.0 % to 50.0 %, +40.0 points." in said
     assert "worst 20" not in said
-    assert list(findings.followed(rows)) == ["in %", "worst 10 (15 classes)", "worst 10, chosen on other images"]
+    assert list(findings.followed(rows)) == [
+        "in %",
+        "base's worst 10 (15 classes)",
+        "base's worst 10, chosen on other images",
+    ]
     for one in rows:
         one["base_worst_split_half"]["10"] = None
     assert findings.followed_set(rows).endswith("+60.0 points.") or "other images" not in findings.followed_set(rows)
@@ -289,10 +293,10 @@ def test_versions_above_the_ensemble_are_named():
 
     rows = [version("as it is", 0.5), version("nothing cut", 0.6), version("templates only", 0.4)]
     said = ensemble_variants.ablated(rows)
-    assert "overall, 1 of 2 (*nothing cut*); in the worst 10, 0 of 2." in said
+    assert "overall, 1 of 2 (*nothing cut*); in its own worst 10, 0 of 2." in said
     assert "worst 20" not in said
     assert list(ensemble_variants.ablation([one | {"base_worst_split_half_10": None} for one in rows], 0)) == [
-        *("in %", "overall", "worst 10")
+        *("in %", "overall", "own worst 10")
     ]
 
 
