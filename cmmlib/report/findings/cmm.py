@@ -134,7 +134,7 @@ def missed(
     given = prediction == c
     own = int((given & (labels == c)).sum())
     return (
-        f"of the {len(worst)} classes of lowest accuracy CMM suspects {name(classnames[c])} least, number "
+        f"Of the {len(worst)} classes of lowest accuracy CMM suspects {name(classnames[c])} least, number "
         f"{order.index(c) + 1} of {len(order)}: its accuracy is {percent(float(accuracy[c]))}, and of the "
         f"{counted(int(given.sum()), 'image')} predicted as it {own} {'is' if own == 1 else 'are'} its own."
     )

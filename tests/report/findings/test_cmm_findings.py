@@ -136,7 +136,7 @@ def test_the_class_that_is_missed_most_is_named_with_what_is_predicted_as_it():
     labels, prediction = torch.tensor([3, 3, 3, 3, 0, 1]), torch.tensor([3, 0, 1, 1, 3, 3])
     shown = [*"abcdef"], soft, accuracy, prediction, labels
     told = findings.missed(*shown, accuracy < 0.5)
-    assert told.startswith("of the 2 classes of lowest accuracy CMM suspects *d* least, number 4 of 6: its accuracy is")
+    assert told.startswith("Of the 2 classes of lowest accuracy CMM suspects *d* least, number 4 of 6: its accuracy is")
     assert told.endswith("is 25.0 %, and of the 3 images predicted as it 1 is its own.")
     assert findings.missed(*shown, accuracy < 0) == findings.missed(*shown, accuracy < 2) == ""
 
