@@ -90,17 +90,21 @@ def _ensembles(results: Mapping[str, Any]) -> dict[str, str]:
     base, ours = rows["base"], rows.get("enriched_cmm") or rows.get("cmm_templates")
     if ours is None:
         return {"repair": "This study has one prompt, so there is nothing to weigh."}
-    texts = f"its texts, with descriptions of {ours['requests']} classes," if ours["requests"] else "its prompts"
     before, after = (
         {"overall": row["overall"], "followed": row["base_worst"]["10"], "other": row["base_worst_split_half"]["10"]}
         for row in (base, ours)
     )
     steps = {key: f"from {percent(before[key])} to {percent(after[key])}" for key in before}
     followed = counted(base["base_worst_count"]["10"], "class", "classes")
-    said = f"Weighing {texts} by CMM takes overall accuracy {steps['overall']}, and the {followed} of lowest accuracy "
-    said += f"{steps['followed']}; chosen on half of the images and measured on the others, so that luck is no gain, "
-    said += f"{steps['other']}. It leaves {counted(ours['zero_classes'], 'class', 'classes')} at zero, where the base "
-    return {"repair": f"{said}prompt has {base['zero_classes']}."}
+    left = counted(ours["zero_classes"], "class", "classes")
+    suspected = counted(ours["requests"], "most suspected class", "most suspected classes")
+    asked = f"A language model then describes the {suspected}. " if ours["requests"] else ""
+    said = (
+        f"Where each text of a class counts by its own CMM, overall accuracy goes {steps['overall']}, and that of the "
+        f"{followed} of lowest accuracy {steps['followed']} (chosen on half of the images and measured on the others, "
+        f"so that chance is no gain: {steps['other']}). It leaves {left} at zero; before, {base['zero_classes']}."
+    )
+    return {"repair": asked + said}
 
 
 def _evidence(results: Mapping[str, Any]) -> dict[str, str]:
