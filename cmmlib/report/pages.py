@@ -24,7 +24,8 @@ from cmmlib.errors import some, tell
 from cmmlib.report.captions import caption_of
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import MISSING, decimal, percent_number, points, points_interval, spelt
-from cmmlib.report.numbering import CAPTION
+from cmmlib.report.numbering import CAPTION, TABLE_TITLE
+from cmmlib.report.titles import title_of, titled
 from cmmlib.storage.cache import whole_file
 from cmmlib.study.run import Run
 
@@ -95,18 +96,12 @@ def display_markdown(text: str) -> None:
     display(Markdown(text))
 
 
-def show_table(frame: pd.DataFrame, formats: Mapping[str, Any] | None = None) -> None:
-    """Show a table, every cell escaped.
-
-    Args:
-        formats: a function of the value for some of the columns, where they are there.
-    """
+def show_table(frame: pd.DataFrame) -> None:
+    """Show a table below its title, which it has where its function is `titled`; every cell escaped."""
     from IPython.display import HTML, display
 
-    shown = frame.copy()
-    for column in shown.columns.intersection(list(formats or ())):
-        shown[column] = shown[column].map((formats or {})[column])
-    display(HTML(table_html(shown)))
+    title = title_of(frame)
+    display(HTML((TABLE_TITLE.format(escape(title)) if title else "") + table_html(frame)))
 
 
 def show_dialogue(turns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
@@ -190,6 +185,7 @@ def _half_size(png: Path) -> str:
     return base64.b64encode(data.getvalue()).decode()
 
 
+@titled("The study")
 def study_table(run: Run) -> pd.DataFrame:
     """What was run, a row a fact."""
     model = run.facts["model"]
@@ -226,6 +222,7 @@ def _choice(run: Run) -> dict[str, str]:
     return {what: str(value) for what, value in rows.items() if value}
 
 
+@titled("Every method on the same images")
 def method_table(
     rows: Sequence[Mapping[str, Any]], ks: Sequence[str] | None = None, counts: Sequence[str] = ()
 ) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -89,6 +90,20 @@ def test_the_cards_stand_in_the_book_of_the_embedded_world_only(default_run, def
     assert f"{100 * results['accuracy']['overall']:.1f} %" in why
     for name in ("chapters/90_data_card", "chapters/91_model_card", "miniature_world"):
         assert not (labelled_book / "html" / f"{name}.html").exists()
+
+
+def test_every_table_of_the_chapters_has_a_title(default_run):
+    shown = 0
+    for path in sorted((default_run / "chapters").glob("*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            for output in cell.get("outputs", []):
+                html = "".join(output.get("data", {}).get("text/html", ""))
+                if "cmm-table" in html:
+                    assert re.match(r'<p class="cmm-caption cmm-title"><b>Table\.</b> [A-Z][^<]+</p><table', html), (
+                        html[:200]
+                    )
+                    shown += 1
+    assert shown > 40
 
 
 def test_pictures_stand_in_the_chapters(default_run):

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from cmmlib.report.captions import caption_of, captions
-from cmmlib.report.numbering import CAPTION, number_chapter
+from cmmlib.report.numbering import CAPTION, TABLE_TITLE, number_chapter
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -27,6 +27,16 @@ def test_chapter_and_sections_are_numbered_and_smaller_heads_are_not():
 def test_a_comment_in_code_is_no_head():
     code = "```bash\n# install\n## more\n```"
     assert numbered(f"## A\n\n{code}\n\n## B") == [f"## 3.1 A\n\n{code}\n\n## 3.2 B"]
+
+
+def test_tables_have_numbers_of_their_own():
+    cell = nbformat.v4.new_code_cell()
+    html = [f"{TABLE_TITLE.format(text)}<table></table>" for text in ("Table.", "b")]
+    texts = (CAPTION.format("a"), *html, "<table></table>")
+    cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": text}) for text in texts]
+    number_chapter(nbformat.v4.new_notebook(cells=[cell]), 3)
+    shown = [re.sub("<[^>]+>", "", output.data["text/html"]) for output in cell.outputs]
+    assert shown == ["Figure 3.1. a", "Table 3.1. Table.", "Table 3.2. b", ""]
 
 
 def test_figures_are_numbered_in_the_order_of_the_page():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cmmlib.report import formatting, pages
 from cmmlib.report.display_names import display_name
+from cmmlib.report.titles import titled
 
 
 @pytest.mark.parametrize(
@@ -75,11 +76,19 @@ def test_names_stay_whole_where_the_page_has_room():
     assert pages.table_html(pd.DataFrame())
 
 
-def test_formats_apply_to_the_columns_that_are_there(monkeypatch):
+def test_a_table_stands_below_the_title_of_its_function(monkeypatch):
     seen = []
     monkeypatch.setattr("IPython.display.display", seen.append)
-    pages.show_table(pd.DataFrame({"accuracy": [0.5]}), {"accuracy": formatting.percent, "absent": formatting.percent})
-    assert "50.0\u00a0%" in seen[0].data
+
+    @titled("Accuracy <b>")
+    def table(values: list[float]) -> pd.DataFrame:
+        return pd.DataFrame({"accuracy": values})
+
+    for frame in (table([0.5]), pd.DataFrame({"accuracy": [0.5]})):
+        pages.show_table(frame)
+    with_title, without = (html.data for html in seen)
+    assert with_title.startswith('<p class="cmm-caption cmm-title"><b>Table.</b> Accuracy &lt;b&gt;</p><table')
+    assert without.startswith("<table")
 
 
 @pytest.mark.parametrize("cell", ["25.8 %", "+5.7 points", "-1.0 to +56.9", "43.0 to 46.6 %", "1,000", "n/a to n/a"])

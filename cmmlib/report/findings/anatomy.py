@@ -25,6 +25,7 @@ from cmmlib.report.formatting import (
     points,
     points_interval,
 )
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 FEW_CLASSES = 10  # below which a bootstrap over classes decides nothing
@@ -53,6 +54,7 @@ def lowest(accuracy: Float[Tensor, "C"], classnames: Sequence[str], k: int = 10)
     return sorted(tied, key=lambda c: (float(accuracy[c]), classnames[c]))[:SHOWN]
 
 
+@titled("The classes of lowest accuracy, and their causes")
 def lowest_classes(
     run: Run, causes: pd.DataFrame, weakest: Sequence[str], accuracy: Float[Tensor, "C"]
 ) -> pd.DataFrame:
@@ -82,6 +84,7 @@ def can_judge(of_accuracy: Explained, n: int) -> bool:
     return n >= FEW_CLASSES and len(of_accuracy.coefficients) > 0
 
 
+@titled("Effect of each cause, and what it explains")
 def effects(of_accuracy: Explained, of_cmm: Explained) -> pd.DataFrame:
     """Effect of each cause on accuracy, and its share of the variance of accuracy and of CMM."""
     table = of_accuracy.coefficients
@@ -173,6 +176,7 @@ def rank_correlations(
     }
 
 
+@titled("Rank correlation of each cause with accuracy and with CMM")
 def ranks_table(ranks: Mapping[str, Mapping[str, float | None]]) -> pd.DataFrame:
     """`rank_correlations` as a page shows them."""
     return pd.DataFrame(

@@ -15,6 +15,7 @@ from cmmlib.evaluation.comparison_text import unfinished
 from cmmlib.evaluation.run_comparison import RunSummary, worst_everywhere
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import counted, decimal, join_names, name, names, percent, plain, points
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 SHOWN = 20  # names in one sentence, at most
@@ -24,6 +25,7 @@ FEW_CLASSES = 10  # of which no share is told from chance
 # ---------------------------------------------------------------- the runs
 
 
+@titled("The runs that are compared")
 def runs(sides: Sequence[RunSummary]) -> pd.DataFrame:
     """A row a run: its name, id and logit scale."""
     scales = [decimal(side.facts["model"]["logit_scale"]) for side in sides]
@@ -45,6 +47,7 @@ def _share_recipe(sides: Sequence[RunSummary]) -> bool:
     return sum(side.facts["model"]["backbone"] == BLAZON_MINI for side in sides) > 1
 
 
+@titled("Every run, overall and in the tail")
 def overview(table: pd.DataFrame, k: int) -> pd.DataFrame:
     """`run_comparison.overview` in percent and points."""
     shown = table.assign(**{column: table[column].map(percent) for column in ("overall", "worst")})
@@ -86,6 +89,7 @@ def _together(n: int, best: dict[str, list[str]]) -> str:
 # ---------------------------------------------------------------- the same classes?
 
 
+@titled("How far two runs agree on the worst classes")
 def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
     """`run_comparison.agreement` with its numbers spelled."""
     spelled = {"spearman": pairs["spearman"].map(decimal), "chance": pairs["chance"].map(lambda n: decimal(n, 1))}
@@ -153,6 +157,7 @@ def fail_everywhere(run: Run, sides: Sequence[RunSummary], k: int) -> str:
 # ---------------------------------------------------------------- does a repair carry over?
 
 
+@titled("What every method gains in every run")
 def gains(table: pd.DataFrame) -> pd.DataFrame:
     """`run_comparison.gains` in percent and points, the base prompt's worst 10 as chosen on other images."""
     return pd.DataFrame(

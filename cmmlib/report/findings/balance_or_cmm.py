@@ -18,6 +18,7 @@ from cmmlib.report.formatting import (
     points,
     points_interval,
 )
+from cmmlib.report.titles import titled
 
 BALANCE, CMM = ("enriched_uniform", "enriched_balanced"), ("enriched_uniform", "enriched_cmm_unbalanced")
 
@@ -59,6 +60,7 @@ FOLLOWED = {"overall": "overall", "base_worst_10": "in the base prompt's worst 1
 VERDICTS = ("adds", "costs", "has no clear effect")
 
 
+@titled("What each step adds")
 def steps(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows of `evaluation.gain_steps` in points, each with its interval."""
     table = []
@@ -162,6 +164,7 @@ def _mean_change(change: Float[np.ndarray, "S"]) -> dict[str, Any]:
     return {"value": mean, "low": mean - reach, "high": mean + reach, "up": int((change > 0).sum()), "studies": n}
 
 
+@titled("What each step adds, over several studies")
 def parts_over_studies(frame: pd.DataFrame) -> pd.DataFrame:
     """`part_means` as a page shows it."""
     return pd.DataFrame(

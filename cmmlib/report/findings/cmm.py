@@ -25,6 +25,7 @@ from cmmlib.report.formatting import (
     points,
     signed,
 )
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 LABELS, TEXTS = "labels", "nearest_text_distance"  # the score that needs labels, and the one that sees no image
@@ -74,6 +75,7 @@ def ahead_on_nearest(rows: Sequence[tuple[str, Sequence[Any], Sequence[float]]])
     return f"of the images most similar to its own text, {', '.join(said)}."
 
 
+@titled("The classes of lowest CMM")
 def suspect_table(
     run: Run, suspects: Int[Tensor, "n"], soft: Float[Tensor, "C"], rival: Int[Tensor, "C"]
 ) -> pd.DataFrame:
@@ -202,6 +204,7 @@ def _errors(scores: Mapping[str, Tensor], accuracy: Tensor) -> Tensor:
     return (scores["accuracy_estimate"] - accuracy)[~accuracy.isnan()].double()
 
 
+@titled("How well every score ranks the classes")
 def quality_table(quality: Quality) -> pd.DataFrame:
     """A row a score: rank correlation with accuracy, precision among the k lowest, AUROC, undefined classes."""
     shown = {"spearman": decimal, "precision_at_k": percent, "auroc": decimal, "undefined": str}

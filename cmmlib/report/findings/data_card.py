@@ -12,6 +12,7 @@ from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, TINCTURES, Arms, terms_of
 from cmmlib.blazon.language import captions
 from cmmlib.blazon.language.plain_english import COLOURS, FIGURES, plain_english
 from cmmlib.report.formatting import counted, name, percent
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 SHOWN_FIRST = ("or", "argent", "gules", "azure", "vert", "purpure", "sable")  # the colours that a reader meets most
@@ -62,6 +63,7 @@ def some_images(run: Run, n: int = FEW_IMAGES) -> tuple[list[np.ndarray], list[s
     return [first[c] for c in some], [f"{run.classnames[c]}: {plain_english(arms[c])}" for c in some]
 
 
+@titled("The data set")
 def data_facts(run: Run) -> pd.DataFrame:
     """What the data set of this run is, a row a fact."""
     assert run.labels is not None
@@ -115,12 +117,14 @@ def vocabulary() -> str:
     )
 
 
+@titled("Where the training captions come from")
 def caption_sources() -> pd.DataFrame:
     """Kinds of captions and their shares."""
     rows = [(source, percent(share, 0)) for source, share in captions.SOURCES.items()]
     return pd.DataFrame(rows, columns=["source", "share of captions"])
 
 
+@titled("Captions of some training images")
 def captions_of(examples: Sequence[tuple[np.ndarray, Sequence[str]]], n: int = 2) -> pd.DataFrame:
     """The first captions of some training images, numbered as their picture is."""
     rows = [(number, text) for number, (_, texts) in enumerate(examples, 1) for text in texts[:n]]
@@ -135,6 +139,7 @@ def _charges_read(frequencies: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(plain=plain).set_index("term")
 
 
+@titled("How often names were read")
 def names_read(frequencies: pd.DataFrame) -> pd.DataFrame:
     """How often each charge was pictured, and its name and plain words for it were read.
 

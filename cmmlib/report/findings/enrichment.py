@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cmmlib.report.findings.cmm import in_plain_english
 from cmmlib.report.formatting import counted, join_names, name, percent, percent_number, plain, points, signed
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 from cmmlib.texts.enrichment import Enrichment
 
@@ -63,6 +64,7 @@ def dialogue(run: Run, found: Enrichment, n: int = 3) -> list[tuple[str, str, li
     return [(f"answered: {sources[c]}", found.questions[c].text, found.descriptions[c]) for c in shown]
 
 
+@titled("What came of the questions")
 def answers_table(found: Enrichment) -> pd.DataFrame:
     """What came of the questions, by number of classes."""
     rows = {
@@ -125,6 +127,7 @@ def _s(verb: str, n: int) -> str:
     return f"{verb}s" if n == 1 else verb
 
 
+@titled("The described classes whose rivals gain least")
 def rivals_table(frame: pd.DataFrame, n: int = 6) -> pd.DataFrame:
     """The described classes whose rivals gain least, or lose most; changes in points."""
     lowest = frame.dropna(subset="rival's gain").sort_values("rival's gain", kind="stable").head(n)
@@ -154,6 +157,7 @@ def rivals_said(frame: pd.DataFrame) -> str:
 # ---------------------------------------------------------------- costs
 
 
+@titled("What the questions cost")
 def costs_table(run: Run, found: Enrichment) -> pd.DataFrame:
     """Requests for this study and for all classes; tokens and US dollars, as far as the answers say."""
     rows = {

@@ -21,6 +21,7 @@ from cmmlib.report.formatting import (
     percent_number,
     points,
 )
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 Row = Mapping[str, Any]
@@ -124,6 +125,7 @@ def settings(temperature: float, cut: float, rounds: int) -> str:
     )
 
 
+@titled("Every method on the same images")
 def methods(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows of `evaluation.ensemble_rows` in percent: overall, every worst set that is defined, classes at zero."""
     sizes = [k for k in rows[0]["worst"] if rows[0]["worst"][k] is not None]
@@ -189,6 +191,7 @@ def _listed(methods: set[str]) -> str:
     return join_names([f"*{display_name(method)}*" for method in sorted(methods)])
 
 
+@titled("The base prompt's worst classes under every method")
 def followed(rows: Sequence[Row]) -> pd.DataFrame:
     """The base prompt's worst classes under every method, in percent: chosen on these images, and on others."""
     counts = {k: n for k, n in rows[0]["base_worst_count"].items() if n}
@@ -231,6 +234,7 @@ def _followed_set(k: str, n: int, base: Row, own: Row) -> str:
     )
 
 
+@titled("Intervals of every method")
 def intervals(rows: Sequence[Row]) -> pd.DataFrame:
     """The interval of overall accuracy, and the bracket of the worst classes."""
     k = headline_k(rows)

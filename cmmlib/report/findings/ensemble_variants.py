@@ -19,6 +19,7 @@ from cmmlib.report.formatting import (
     percent_number,
     points,
 )
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 MOST_LOSERS = 8
@@ -64,6 +65,7 @@ def lost_images(
     return after[lost].numpy()[classes[labels[lost].numpy()]]
 
 
+@titled("The classes that lose most")
 def losers(
     run: Run, before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], described: Bool[np.ndarray, "C"]
 ) -> pd.DataFrame:
@@ -107,6 +109,7 @@ def described_curve(run: Run, curve: Sequence[Row], everything: Mapping[int, Ten
     )
 
 
+@titled("The ensemble with one part changed")
 def ablation(rows: Sequence[Row], count: int) -> pd.DataFrame:
     """Rows of `evaluation.ablation.ablation` in percent.
 
@@ -138,6 +141,7 @@ def ablated(rows: Sequence[Row]) -> str:
     )
 
 
+@titled("Recorded and clean descriptions")
 def control(rows: Sequence[Row]) -> pd.DataFrame:
     """`evaluation.ablation.control` in percent."""
     return pd.DataFrame(

@@ -19,6 +19,7 @@ from cmmlib.report.formatting import (
     percent,
     points_interval,
 )
+from cmmlib.report.titles import titled
 
 GAIN = 0.05  # what a class must gain to count as recovered, as in `plots.recovery`
 
@@ -60,6 +61,7 @@ def recipes(record: Mapping[str, Any], shipped_samples: int, seed: int) -> str:
     )
 
 
+@titled("Classes before and after a retraining")
 def interventions_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """What each intervention did to the classes whose names it changed, beside all others."""
     return pd.DataFrame(
@@ -94,6 +96,12 @@ def _followed(done: str, row: Mapping[str, Any]) -> str:
         f"{done}: {counted(row['touched'], 'class', 'classes')} of {counted(len(row['names']), 'name')} from "
         f"{percent(row['before'])} to {percent(row['after'])} (that they recover: *{row['held']}*; {others})"
     )
+
+
+@titled("How often the changed names were read")
+def readings_table(record: Mapping[str, Any]) -> pd.DataFrame:
+    """Readings of each changed name, in its own sense and elsewhere, in the control and in its intervention."""
+    return interventions.readings(dict(record))
 
 
 def readings(record: Mapping[str, Any]) -> str:

@@ -17,9 +17,11 @@ from cmmlib.report.display_names import display_name
 from cmmlib.report.findings.anatomy import lowest
 from cmmlib.report.findings.data_card import fact_table
 from cmmlib.report.formatting import counted, decimal, interval, join_names, name, percent, points, points_interval
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 
+@titled("The model")
 def model_facts(record: Mapping[str, Any], n_parameters: int) -> pd.DataFrame:
     """What the model is, a row a fact.
 
@@ -42,6 +44,7 @@ def model_facts(record: Mapping[str, Any], n_parameters: int) -> pd.DataFrame:
     return fact_table(rows)
 
 
+@titled("Versions of the weights")
 def versions(record: Mapping[str, Any]) -> pd.DataFrame:
     """With what the weights were trained."""
     told = {**record["versions"], "processor": record["processor"]}
@@ -63,6 +66,7 @@ def how_trained(record: Mapping[str, Any]) -> str:
 PER_CENT = ("overall", "worst_10", "described_overall", "linear_probe")
 
 
+@titled("The same training with other seeds")
 def training_seeds(spread: pd.DataFrame) -> pd.DataFrame:
     """`card.spread`, a column a training seed."""
     forms = dict.fromkeys(PER_CENT, percent) | {"gain": points}
@@ -119,6 +123,7 @@ def sight_or_language(shipped: Mapping[str, float]) -> str:
     return f"{told}The probe's errors number {percent(share)} of those by name, {mostly}."
 
 
+@titled("The weights that come with the package")
 def tags(table: pd.DataFrame) -> pd.DataFrame:
     """`card.tags`: what the weights of each tag saw and can do."""
     spelled = {column: table[column].map(percent) for column in PER_CENT}
@@ -138,6 +143,7 @@ def of_tags(table: pd.DataFrame) -> str:
     return "; ".join(told) + "." if told else ""
 
 
+@titled("The worst names")
 def worst_names(run: Run, names: pd.DataFrame, accuracy: Float[Tensor, "C"]) -> pd.DataFrame:
     """The classes of lowest accuracy with plain English, and how often their weakest name was read.
 

@@ -14,6 +14,7 @@ from cmmlib.blazon.language.plain_english import glosses
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import counted, interval, join_names, name, percent, plain
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 FEW = 30  # images a class, below which worst@k is mostly noise
@@ -131,12 +132,14 @@ MEANS = ("overall", "mean_per_class", "geometric_mean", "harmonic_mean")
 FLOORED = ("geometric_mean_floored", "harmonic_mean_floored")
 
 
+@titled("Accuracy of the k worst classes")
 def worst_at_k(report: Mapping[str, Any]) -> pd.DataFrame:
     """worst@k of an accuracy report: as measured, split half, and without classes that share a name or a text."""
     table = pd.DataFrame({head: pd.Series(report[key]) for key, head in WORST_COLUMNS.items()}).map(percent)
     return table.rename_axis("k").reset_index()
 
 
+@titled("Means of the class accuracies")
 def means(report: Mapping[str, Any]) -> pd.DataFrame:
     """The means of an accuracy report, the mildest first."""
     rows = [(display_name(key), percent(report[key])) for key in (*MEANS, *FLOORED)]
@@ -156,6 +159,7 @@ def fates_of_classes(
     return frame.assign(name=run.names(classes), taken_for=run.names(other[classes]))
 
 
+@titled("Names as published, and told apart")
 def told_apart(frame: pd.DataFrame) -> pd.DataFrame:
     """`evaluation.tables.names_table` in percent."""
     return frame.assign(**{column: frame[column].map(percent) for column in frame.columns[1:]})

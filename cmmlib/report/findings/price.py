@@ -16,6 +16,7 @@ from cmmlib.report.formatting import (
     percent_number,
     points,
 )
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 CLEAR = 2.0  # a mean change counts as a gain or a loss when it is more than so many standard errors from zero
@@ -34,6 +35,7 @@ def measured_on(part: Run, run: Run) -> str:
     )
 
 
+@titled("Change of accuracy, by the class frequencies of the images")
 def prices(drawn: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread of the change of overall accuracy, a row a law and method. `drawn` is of `prior_shift.draws`."""
     rows = [(law, way, values) for law, ways in _changes(drawn).items() for way, values in ways.items()]

@@ -11,10 +11,12 @@ import torch
 import cmmlib.functional as F
 from cmmlib.report.findings.cmm import compared
 from cmmlib.report.formatting import decimal, percent, plain, signed
+from cmmlib.report.titles import titled
 
 FORMS = {"cmm_mean": "plain", "cmm_mean_scale_free": "scale-free"}
 
 
+@titled("Every prompt of the pool, by its mean CMM")
 def prompt_table(prompts: pd.DataFrame) -> pd.DataFrame:
     """`tables.prompt_table` with its numbers spelled, the highest plain CMM first; empty columns left out."""
     spelled = {"overall": percent, "worst_10": percent, **dict.fromkeys(FORMS, signed)}

@@ -12,6 +12,7 @@ import pandas as pd
 
 from cmmlib.evaluation import published
 from cmmlib.report.formatting import counted, decimal, join_names, names, percent, plain, points
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 from cmmlib.study.study import FETCH
 
@@ -41,6 +42,7 @@ def title(run: Run) -> str:
     return f"{run.study.public()['dataset']}, {run.facts['model']['backbone'] or 'embeddings'}"
 
 
+@titled("Some of the published models, overall and in the tail")
 def some_rows(models: pd.DataFrame) -> pd.DataFrame:
     """Rows of `published.model_table`: the largest models on ImageNet with the template ensemble."""
     chosen = [row for row in models.to_dict("records") if row["data"] == "imagenet"]
@@ -140,6 +142,7 @@ def worst_ten(models: pd.DataFrame, data: str = "imagenet") -> str:
     )
 
 
+@titled("What the prompt ensemble changes, data set by data set")
 def changes_table(changes: pd.DataFrame) -> pd.DataFrame:
     """`published.prompt_changes` in points."""
     return pd.DataFrame(
@@ -180,6 +183,7 @@ def frequency(table: pd.DataFrame) -> str:
     )
 
 
+@titled("Worst classes that are chosen anew, and the old ones followed")
 def selection_table(table: pd.DataFrame) -> pd.DataFrame:
     """`published.selection_table` in percent."""
     return pd.DataFrame(

@@ -17,6 +17,7 @@ from cmmlib.report.formatting import (
     percent,
     plain,
 )
+from cmmlib.report.titles import titled
 
 SHOWN = 20  # names in a list of a sentence, at most
 
@@ -95,6 +96,7 @@ def _are(n: int) -> str:
     return f"{n} is" if n == 1 else f"{n} are"
 
 
+@titled("Mean accuracy of the failing classes under each repair")
 def means_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
     """Failing classes by the kind of their weakest name: counts, and mean accuracies in each way."""
     columns = {"by_name": "by name", "described": "with the ensemble", "prior_matched": "with prior matching"}
@@ -102,6 +104,7 @@ def means_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
     return shown.assign(**{head: fates[column].map(percent) for column, head in columns.items()})
 
 
+@titled("Failing classes that each repair lifts to half or more")
 def repairs_of_fates(fates: pd.DataFrame) -> pd.DataFrame:
     """The same classes: how many each repair lifts."""
     heads = {"both": "both", "description": "only the ensemble", "prior matching": "only prior matching"}

@@ -15,6 +15,7 @@ from cmmlib.report.formatting import (
     join_names,
     percent,
 )
+from cmmlib.report.titles import titled
 
 
 def two_coverages(risk: Float[Tensor, "N"]) -> str:
@@ -38,6 +39,7 @@ def least_risk(curves: Mapping[str, Float[np.ndarray, "N"]]) -> str:
     return f"averaged over all coverages, the least risk is {told}."
 
 
+@titled("Risk by confidence and coverage")
 def risk_table(rows: Sequence[Mapping[str, Any]], k: int) -> pd.DataFrame:
     """Rows of `F.risk_rows` in percent."""
     return pd.DataFrame(
@@ -70,6 +72,7 @@ def worst_risks(rows: Sequence[Mapping[str, Any]], k: int, confidence: str = "co
     )
 
 
+@titled("Thresholds without labels: the risk asked for and the true one")
 def promise_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows of `F.promise_rows` in percent."""
     return pd.DataFrame(

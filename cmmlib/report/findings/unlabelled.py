@@ -24,6 +24,7 @@ from cmmlib.report.formatting import (
     percent_number,
     points,
 )
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 OWN = ("prior_matching", "prototypes")  # this chapter's corrections, among the compared methods
@@ -73,6 +74,7 @@ def moved(run: Run, pair: Sequence[int], matched: Correction, before: Int[Tensor
     )
 
 
+@titled("How the fits ended")
 def fits(corrections: Mapping[str, Correction]) -> pd.DataFrame:
     """Rounds of each correction, and whether it converged."""
     return pd.DataFrame(
@@ -176,6 +178,7 @@ def _on_other_halves(by_name: Mapping[str, Mapping[str, Any]], k: str) -> str:
     return f" (chosen on one half of the images and measured on the other: from {first} to {join_names(rest)})"
 
 
+@titled("Fitted on these images, and on others")
 def here_and_elsewhere(sections: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The corrections, fitted on the images that they are judged on, and on other ones; in percent."""
     ways = [(key, "here", found) for key, found in sections.items()]

@@ -16,6 +16,7 @@ from cmmlib.functional.prior_matching import Correction
 from cmmlib.report.display_names import display_name
 from cmmlib.report.findings.cmm import in_plain_english
 from cmmlib.report.formatting import counted, decimal, interval, join_names, name, names, percent, signed
+from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 SHOWN = 5  # classes at either end of a list
@@ -25,6 +26,7 @@ COUNTS = (6, 10, 20, 50, 100)  # labelled images of one class
 # ---------------------------------------------------------------- suspects
 
 
+@titled("The suspects")
 def suspects(
     run: Run,
     cmm: Float[Tensor, "C"],
@@ -65,6 +67,7 @@ def behind_their_rivals(cmm: Float[Tensor, "C"], classes: Sequence[int], rival: 
 # ---------------------------------------------------------------- counts of predictions
 
 
+@titled("The classes that are predicted most and least")
 def counts(run: Run, predicted: Int[Tensor, "C"], shown: int = SHOWN) -> pd.DataFrame:
     """The classes that receive the fewest and the most images, the fewest first; all where there are few classes."""
     order = predicted.argsort(stable=True)
@@ -123,6 +126,7 @@ def changes(
     return found
 
 
+@titled("Images that change class, by method")
 def changes_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """`changes`, a row a method."""
     return pd.DataFrame(
@@ -160,6 +164,7 @@ def _those(values: Mapping[str, int], end: Any) -> str:
     return f"{join_names([key for key, value in values.items() if value == most])} ({most:,})"
 
 
+@titled("The classes of highest and of lowest bias")
 def biases(
     run: Run, matched: Correction, before: Int[Tensor, "N"], after: Int[Tensor, "N"], shown: int = SHOWN
 ) -> pd.DataFrame:
@@ -191,6 +196,7 @@ def bias_range(run: Run, matched: Correction) -> str:
 # ---------------------------------------------------------------- what to label
 
 
+@titled("Intervals by the number of labelled images")
 def interval_widths() -> pd.DataFrame:
     """How exactly n labelled images of a class say its accuracy: 95 % Wilson intervals at a half, and of none right."""
     rows = []
