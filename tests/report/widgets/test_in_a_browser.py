@@ -159,7 +159,7 @@ def with_the_base_prompt(data: Any) -> np.ndarray:
     return F.class_accuracy(prediction, labels, len(data["names"])).value.numpy()
 
 
-def listed(tab: Page) -> list[tuple[str, list[tuple[str, str]]]]:
+def listed(tab: Page) -> list[tuple[str, list[tuple[str, ...]]]]:
     """What is above each list of movers, and its rows."""
     tables = tab.locator(".cmm-playground .cmm-names").all()
     return [
