@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Int
-from torch import Tensor
-
 from cmmlib import functional as F
 from cmmlib.report.formatting import counted, percent
 from cmmlib.report.widgets.playground import unpacked
@@ -22,17 +19,16 @@ def rounding(run: Run, data: dict[str, Any]) -> str:
         F.predict(*(unpacked(data[key]) for key in ("images", "base"))),
     )
     other = counted(int((exact != rounded).sum()), "image", "images")
-    accuracies = [percent(_overall(prediction, run.labels)) for prediction in (exact, rounded)]
+    accuracies = [F.class_accuracy(prediction, run.labels, run.n_classes) for prediction in (exact, rounded)]
+    overall = [percent(accuracy.overall) for accuracy in accuracies]
+    zero = [F.zero_classes(accuracy.value) for accuracy in accuracies]
     said = f"the page carries the embeddings in eight bits a number. With the base prompt {other} of {len(exact):,} "
-    said += (
-        f"get another prediction by that; overall accuracy is {accuracies[0]} in the chapters and {accuracies[1]} here."
-    )
+    said += f"get another prediction by that; overall accuracy is {overall[0]} in the chapters and {overall[1]} here"
+    if zero[0] != zero[1]:
+        said += f", and the number of classes at zero is {zero[0]} in the chapters and {zero[1]} here"
+    said += "."
     if data["left_out"]:
         said += (
             f" {counted(data['left_out'], 'description', 'descriptions')} of a language model would make it too large."
         )
     return said
-
-
-def _overall(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"]) -> float:
-    return float((prediction == labels).double().mean())

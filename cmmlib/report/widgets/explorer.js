@@ -39,6 +39,7 @@ const columns = data.columns.filter((column) => column.key !== "gain" || data.me
 const body = element("tbody");
 const count = element("p", { className: "cmm-said", role: "status" });
 const details = element("div", { className: "cmm-card", "aria-live": "polite" });
+const methods = element("div", { className: "cmm-methods" });
 
 const heads = columns.map((column) => {
   const button = element("button", { type: "button", textContent: column.title, title: column.help });
@@ -87,9 +88,10 @@ body.addEventListener("keydown", (event) => {
 
 const sentence = (...parts) => element("p", {}, ...parts);
 const pictures = (row) =>
-  row.pictures.map(({ source, text }) =>
-    element("figure", {}, element("img", { src: source, alt: text, width: 64, height: 64 }), element("figcaption", { textContent: text })),
-  );
+  row.pictures.length
+    ? [element("div", { className: "cmm-pictures" }, ...row.pictures.map((at) => data.pictures[at]).map(({ source, name, text }) =>
+        element("figure", {}, element("img", { src: source, alt: `picture: ${name}` }), element("figcaption", {}, element("b", { textContent: name }), ` ${text}`))))]
+    : [];
 const methodRows = (row) =>
   data.methods.map(({ key, title }) =>
     element("tr", {}, element("td", { textContent: title }), element("td", { textContent: percent(row.methods[key]) }),
@@ -106,25 +108,25 @@ const choose = (row) => {
   draw();
   if (focused) [...body.rows].find((made) => made.classList.contains("cmm-chosen"))?.querySelector("button").focus();
   const known = row.accuracy !== null;
-  const table = element("table", { className: "cmm-numbers" },
-    element("thead", {}, element("tr", {}, ...["method", "accuracy", "change"].map((text) => element("th", { scope: "col", textContent: text })))),
-    element("tbody", {}, ...methodRows(row)));
   details.replaceChildren(
     element("p", { className: "cmm-title", textContent: row.name }),
     ...(row.plain ? [element("p", { className: "cmm-plain", textContent: row.plain })] : []),
+    ...pictures(row),
     ...(known ? [sentence(`Accuracy ${percent(row.accuracy)} of ${row.n} images (95 % interval ${percent(row.low)} to ${percent(row.high)}).`)] : []),
     ...(row.taken ? [sentence(`Most often taken for: ${row.taken} (${percent(row.taken_share)} of its images).`)] : []),
     sentence(`CMM ${signed(row.cmm)}: number ${row.rank} of ${classes.length} in the order of suspicion. Rival: ${row.rival || "none"}. Predicted ${row.predicted} times.`),
-    ...pictures(row),
-    ...(known && data.methods.length ? [table] : []),
     ...answers(row),
   );
+  methods.replaceChildren(...(known && data.methods.length ? [element("table", { className: "cmm-numbers" },
+    element("caption", { textContent: `Every method on “${row.name}”` }),
+    element("thead", {}, element("tr", {}, ...["method", "accuracy", "change"].map((text) => element("th", { scope: "col", textContent: text })))),
+    element("tbody", {}, ...methodRows(row)))] : []));
 };
 
 // ---------------------------------------------------------------- the chart
 
 const chart = () => {
-  const [width, height, left, bottom, top, right] = [460, 300, 44, 40, 12, 12];
+  const [width, height, left, bottom, top, right] = [380, 250, 44, 40, 12, 12];
   const known = classes.filter((row) => row.cmm !== null && row[data.height.key] !== null);
   if (!known.length) return [];
   const across = known.map((row) => row.cmm);
@@ -175,7 +177,7 @@ root.replaceChildren(
   element("div", { className: "cmm-rows", tabIndex: 0, role: "region", "aria-label": "table of all classes" },
     element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body)),
   count,
-  element("div", { className: "cmm-columns" }, element("div", {}, ...chart()), details),
+  element("div", { className: "cmm-class" }, details, methods, element("div", { className: "cmm-chart" }, ...chart())),
 );
 choose(classes.filter(isShown).sort(compare)[0]);
 root.dataset.state = "ready";

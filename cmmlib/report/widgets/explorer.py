@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -25,7 +26,8 @@ METHODS = (  # classifiers that chapters 4 and 5 leave in a run's folder, the bo
     *("enriched_cmm", "cmm_templates", "uniform", "prior_matching", "prototypes"),
     *("enriched_cmm_prior", "enriched_cmm_prototypes", "enriched_fitted", "enriched_fitted_prior"),
 )
-PICTURE, PICTURE_BYTES = 64, 450_000  # width and height in pixels; of all pictures together
+PICTURE, PICTURE_BYTES = 160, 600_000  # width and height in pixels, where the image has as many; of all pictures
+DATA_BYTES = 750_000  # of all that the explorer carries, as a page view has 1.5 MB: of many classes fewer have pictures
 WITHOUT = "The explorer needs JavaScript. All of its numbers are in per_class.csv of the run's folder."
 
 
@@ -43,16 +45,19 @@ def explorer_data(run: Run) -> dict[str, Any]:
     prediction = passed.prediction[0].long()
     labelled = run.labels is not None
     methods = _accuracies(run) if labelled else {}
-    rows = _without_labels(run.blind, passed, prediction)
+    rivals = F.rivals(run.image_features, run.base_text_features, run.logit_scale)[0]
+    rows = _without_labels(run.blind, passed, prediction, run.names(rivals))
     for row, more in zip(rows, _with_labels(run, prediction), strict=True):
         row.update(more)
     for c, row in enumerate(rows):
         row["methods"] = {name: _number(values[c]) for name, values in methods.items()}
         row["pictures"] = []
     _add_answers(run, rows)
-    _add_pictures(run, prediction, rows)
+    others = rivals if run.labels is None else F.taken_for(prediction, run.labels, run.n_classes)[0]
+    pictures = _add_pictures(run, prediction, others.tolist(), rows)
     return {
         "classes": rows,
+        "pictures": pictures,
         "columns": _columns(labelled),
         "first": 1 if labelled else 2,  # the column that the table is sorted by
         "methods": [{"key": name, "title": display_name(name)} for name in methods],
@@ -95,11 +100,12 @@ def _height(labelled: bool) -> dict[str, Any]:
     return {"key": "predicted", "title": "images predicted as it", "times": 1, "alt": alt}
 
 
-def _without_labels(run: Run, passed: F.SimilarityPass, prediction: Int[Tensor, "N"]) -> list[dict[str, Any]]:
+def _without_labels(
+    run: Run, passed: F.SimilarityPass, prediction: Int[Tensor, "N"], rival: Sequence[str]
+) -> list[dict[str, Any]]:
     """Per class what needs no label."""
     cmm = F.class_matching_margin(passed)[0]
     rank = F.rank_classes(cmm).argsort() + 1
-    rival = run.names(F.rivals(run.image_features, run.base_text_features, run.logit_scale)[0])
     predicted = prediction.bincount(minlength=run.n_classes)
     plain = glosses(run.pictures)
     return [
@@ -163,38 +169,70 @@ def _add_answers(run: Run, rows: list[dict[str, Any]]) -> None:
         rows[c].update(who=found.records[c].model, answers=found.descriptions[c])
 
 
-def _add_pictures(run: Run, prediction: Int[Tensor, "N"], rows: list[dict[str, Any]]) -> None:
-    """Pictures of the classes, the first suspects first, until `PICTURE_BYTES` are used."""
+def _add_pictures(
+    run: Run, prediction: Int[Tensor, "N"], others: Sequence[int], rows: list[dict[str, Any]]
+) -> list[dict[str, str]]:
+    """All pictures; each row has the places of its own, the first suspects first, as far as there is room.
+
+    A picture that several classes show is carried once.
+    """
     if run.pictures is None:
-        return
-    left = PICTURE_BYTES
+        return []
+    left = min(PICTURE_BYTES, DATA_BYTES - len(json.dumps(rows, ensure_ascii=False).encode()))
+    pictures, places = [], {}
     for c in sorted(range(len(rows)), key=lambda c: rows[c]["rank"]):
-        for image, text in _chosen_images(run, prediction, c):
-            source = _webp(run.pictures.read(image))
-            left -= len(source)
-            if left < 0:
-                return
-            rows[c]["pictures"].append({"source": source, "text": text})
+        chosen = list(_chosen_images(run, prediction, c, others[c]))
+        new = {key: _webp(run.pictures.read(key[0])) for key in chosen if key not in places}
+        left -= sum(len(source) for source in new.values())
+        if left < 0:
+            break
+        for (image, of), source in new.items():
+            places[image, of] = len(pictures)
+            pictures.append(
+                {"source": source, "name": run.classnames[of], "text": _said_of(run, prediction, image, of)}
+            )
+        rows[c]["pictures"] = [places[key] for key in chosen]
+    return pictures
 
 
-def _chosen_images(run: Run, prediction: Int[Tensor, "N"], c: int) -> Iterator[tuple[int, str]]:
-    """Two images and what is said of each: a missed and a recognised one; without labels the most similar."""
+def _chosen_images(run: Run, prediction: Int[Tensor, "N"], c: int, other: int) -> Iterator[tuple[int, int]]:
+    """Images, each with the class that it stands for: one that is missed, one of the class that it is taken for, and
+    one that is recognised; without labels the most similar to its text, and to its rival's.
+
+    Args:
+        other: the class that it is taken for, or its rival; below zero where there is none.
+    """
     if run.labels is None:
-        nearest = (run.image_features.float() @ run.base_text_features[c].float()).topk(min(2, len(prediction)))
-        for image in nearest.indices.tolist():
-            yield image, f"similar to the text; predicted: {run.classnames[int(prediction[image])]}"
+        for of in (c, other):
+            if of >= 0:
+                yield int((run.image_features.float() @ run.base_text_features[of].float()).argmax()), of
         return
-    own = run.labels == c
-    for image in (own & (prediction != c)).nonzero()[:1, 0].tolist():
-        yield image, f"predicted: {run.classnames[int(prediction[image])]}"
-    for image in (own & (prediction == c)).nonzero()[:1, 0].tolist():
-        yield image, "recognised"
+    own, seen = run.labels == c, run.labels == other
+    yield from ((image, c) for image in _first(own & (prediction == other)))
+    yield from ((image, other) for image in _first(seen & (prediction == other), seen))
+    yield from ((image, c) for image in _first(own & (prediction == c)))
+
+
+def _first(*masks: Bool[Tensor, "N"]) -> list[int]:
+    """The first image of the first mask that has one."""
+    for mask in masks:
+        if bool(mask.any()):
+            return [int(mask.nonzero()[0, 0])]
+    return []
+
+
+def _said_of(run: Run, prediction: Int[Tensor, "N"], image: int, of: int) -> str:
+    predicted = int(prediction[image])
+    if run.labels is None:
+        return f"the image nearest to this text; predicted: {run.classnames[predicted]}"
+    return "recognised" if predicted == of else f"predicted: {run.classnames[predicted]}"
 
 
 def _webp(image: Image.Image) -> str:
-    """The middle square of an image, small, as an address that holds it."""
+    """The middle square of an image, not enlarged, as an address that holds it."""
+    side = min(PICTURE, *image.size)
     data = io.BytesIO()
-    ImageOps.fit(image.convert("RGB"), (PICTURE, PICTURE)).save(data, "WEBP", quality=60, method=6)
+    ImageOps.fit(image.convert("RGB"), (side, side)).save(data, "WEBP", quality=60, method=6)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
 
 

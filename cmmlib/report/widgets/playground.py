@@ -8,6 +8,7 @@ number; tests compare what comes out with the run's numbers.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cmmlib import functional as F
 from cmmlib.errors import InputError
+from cmmlib.evaluation.evaluation import FOLLOWED
+from cmmlib.functional import prior_matching
 from cmmlib.functional.candidates import DESCRIPTION, Candidates
 from cmmlib.functional.ensemble import CUT, ROUNDS, TEMPERATURE
 from cmmlib.report.widgets.embedded import base64_of, show_widget
 from cmmlib.study import enrich
 from cmmlib.study.run import BROWSER_BYTES, Run
 
+MATCHING = {  # how `match_prior` steps and when it stops
+    "tolerance": prior_matching.TOLERANCE,
+    "max_rounds": prior_matching.MAX_ROUNDS,
+    "longest": prior_matching.LONGEST,
+    "damping": prior_matching.DAMPING,
+    "noise": prior_matching.NOISE,
+    "slow": prior_matching.SLOW,
+    "grid": prior_matching.GRID,
+}
 WITHOUT = "The playground needs JavaScript: it computes in your browser."
 
 
@@ -40,6 +53,7 @@ def playground_data(run: Run) -> dict[str, Any]:
         raise InputError("the playground needs labels, several prompts, and no more numbers than a page can carry")
     texts, candidates, left_out = _candidates(run)
     described = candidates.groups == DESCRIPTION
+    ks = sorted({k for k in (1, 5, 10, run.worst_k) if k <= run.n_classes})
     return {
         "names": run.classnames,
         "labels": base64_of(run.labels.numpy().astype("uint16")),
@@ -57,8 +71,20 @@ def playground_data(run: Run) -> dict[str, Any]:
         "temperature": TEMPERATURE,
         "cut": CUT,
         "rounds": ROUNDS,
-        "ks": sorted({k for k in (1, 5, 10, run.worst_k) if k <= run.n_classes}),
+        "matching": MATCHING,
+        "ks": ks,
+        "base_worst": [{"k": k, "classes": classes} for k, classes in _base_worst(run, ks).items()],
     }
+
+
+def _base_worst(run: Run, ks: Sequence[int]) -> dict[int, list[int]]:
+    """k -> the classes that the chapters follow as the base prompt's worst, with all that tie with the k-th."""
+    assert run.labels is not None
+    prediction = F.predict(run.image_features, run.base_text_features)
+    accuracy = F.class_accuracy(prediction, run.labels, run.n_classes).value
+    enough = int((~accuracy.isnan()).sum())
+    sizes = [k for k in ks if k in {*FOLLOWED, run.worst_k} and k <= enough]
+    return {k: F.true_worst(accuracy, k).nonzero()[:, 0].tolist() for k in sizes}
 
 
 def _candidates(run: Run) -> tuple[list[str], Candidates, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from dataclasses import replace
@@ -89,13 +91,66 @@ class Pictures(ImageSet):
 
 def test_pictures_are_of_the_first_suspects_as_far_as_there_is_room(synthetic, monkeypatch):
     monkeypatch.setattr(explorer, "PICTURE_BYTES", 20_000)
-    rows = explorer.explorer_data(
-        replace(synthetic, pictures=Pictures("grey", synthetic.classnames, synthetic.labels, []))
-    )["classes"]
+    with_images = replace(synthetic, pictures=Pictures("grey", synthetic.classnames, synthetic.labels, []))
+    data = explorer.explorer_data(with_images)
+    rows = data["classes"]
     with_pictures = [row["rank"] for row in sorted(rows, key=lambda row: row["rank"]) if row["pictures"]]
     assert with_pictures == list(range(1, len(with_pictures) + 1))
-    assert 0 < sum(len(picture["source"]) for row in rows for picture in row["pictures"]) <= 20_000
+    assert 0 < sum(len(picture["source"]) for picture in data["pictures"]) <= 20_000
     assert 0 < len(with_pictures) < len(rows)
+    monkeypatch.setattr(explorer, "DATA_BYTES", 1000)  # the numbers leave no room
+    assert explorer.explorer_data(with_images)["pictures"] == []
+
+
+class Numbered(ImageSet):
+    """The picture of image n has n in its red, and is of another size."""
+
+    def read(self, index: int) -> Image.Image:
+        return Image.new("RGB", (300, 200) if index % 2 else (90, 70), (index, 0, 0))
+
+
+def test_a_missed_image_stands_beside_one_of_the_class_that_it_is_taken_for(synthetic, monkeypatch):
+    monkeypatch.setattr(explorer, "_webp", lambda image: str(image.getpixel((0, 0))[0]))
+    few = torch.arange(256)  # their numbers fit into a pixel
+    labels = torch.where(synthetic.labels == 3, 4, synthetic.labels)[few]
+    names = ["twin", "twin", *synthetic.classnames[2:]]  # a name is not enough to find a class by
+    run = replace(synthetic, image_features=synthetic.image_features[few], labels=labels, classnames=names)
+    data = explorer.explorer_data(replace(run, pictures=Numbered("numbers", names, labels, [])))
+    prediction = F.predict(run.image_features, run.base_text_features)
+    others, _ = F.taken_for(prediction, labels, run.n_classes)
+    confused = 0
+    for c, row in enumerate(data["classes"]):
+        shown = [data["pictures"][at] for at in row["pictures"]]
+        images = [int(picture["source"]) for picture in shown]
+        other, recognised = int(others[c]), (labels == c) & (prediction == c)
+        assert len(set(images)) == len(images)
+        if other >= 0:
+            assert (int(labels[images[0]]), int(prediction[images[0]])) == (c, other)
+            assert (shown[0]["name"], shown[0]["text"]) == (names[c], f"predicted: {names[other]}")
+        if other >= 0 and bool((labels == other).any()):
+            assert (int(labels[images[1]]), shown[1]["name"]) == (other, names[other])
+            confused += 1
+        if bool(recognised.any()):
+            assert (recognised[images[-1]], shown[-1]["text"]) == (True, "recognised")
+    assert confused > 0
+    sources = [picture["source"] for picture in data["pictures"]]
+    assert len(set(sources)) == len(sources)  # a picture of two classes is carried once
+    assert len(sources) < sum(len(row["pictures"]) for row in data["classes"])
+
+
+def test_without_labels_the_nearest_image_stands_beside_the_rivals(synthetic):
+    pictures = Numbered("numbers", synthetic.classnames, None, [])
+    data = explorer.explorer_data(replace(synthetic, labels=None, pictures=pictures))
+    for row in data["classes"]:
+        assert [data["pictures"][at]["name"] for at in row["pictures"]] == [row["name"], row["rival"]]
+    assert all("nearest to this text" in picture["text"] for picture in data["pictures"])
+
+
+@pytest.mark.parametrize(("size", "side"), [((300, 200), 160), ((90, 70), 70)])
+def test_pictures_are_large_and_not_enlarged(size, side):
+    source = explorer._webp(Image.new("L", size))
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
+        assert image.size == (side, side)
 
 
 def test_what_the_explorer_could_show_and_does_not_is_said(synthetic, monkeypatch):

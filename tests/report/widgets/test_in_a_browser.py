@@ -44,6 +44,17 @@ def opened(browser: Browser, book: Path, chapter: str, widget: str) -> Page:
     return tab
 
 
+def changed_page(book: Path, chapter: str, widget: str, data: Any, place: Path) -> str:
+    """The address of a page of the book whose widget carries other data."""
+    page = (book / "html" / "chapters" / f"{chapter}.html").read_text()
+    text = json.dumps(data).replace("<", "\\u003c")
+    pattern = rf'(<script class="cmm-data-{widget}"[^>]*>).*?(</script>)'
+    page = re.sub(pattern, lambda found: found[1] + text + found[2], page, flags=re.DOTALL)
+    style = (book / "html" / "_static").as_uri()
+    (place / f"{widget}.html").write_text(page.replace("../_static", style))
+    return (place / f"{widget}.html").as_uri()
+
+
 def carried(book: Path, chapter: str, widget: str) -> Any:
     page = (book / "html" / "chapters" / f"{chapter}.html").read_text()
     found = re.search(rf'<script class="cmm-data-{widget}"[^>]*>(.*?)</script>', page, re.S)
@@ -80,7 +91,32 @@ def test_with_the_settings_of_the_run_it_has_the_numbers_of_the_run(playground, 
     row = pd.read_csv(default_run / "ensembles.csv", index_col="name").loc["enriched_cmm"]
     assert accuracy.mean() == pytest.approx(row["overall"], abs=0.005)  # classes of equal size; eight bits a number
     assert np.sort(accuracy)[:10].mean() == pytest.approx(row["worst_10"], abs=0.02)
-    assert "settings of the run" in playground.locator(".cmm-playground .cmm-said").inner_text()
+    assert "settings of the run" in playground.locator(".cmm-playground .cmm-said").first.inner_text()
+
+
+def followed(tab: Page) -> dict[int, list[str]]:
+    """k -> the cells of the base prompt's worst k: name, base prompt, now, change."""
+    found = tab.locator(".cmm-playground tr", has_text="base prompt's worst").all()
+    cells = [row.locator("th, td").all_inner_texts() for row in found]
+    return {int(re.search(r"worst (\d+)", name)[1]): [name, *numbers] for name, *numbers in cells}  # type: ignore[index]
+
+
+def in_percent(cell: str) -> float:
+    return float(cell.replace("\u2212", "-").removesuffix("\u00a0%")) / 100
+
+
+def test_the_base_prompts_worst_classes_are_those_of_the_run_and_are_followed(playground, default_run):
+    playground.get_by_role("button", name="as in the run").click()
+    computed(playground)
+    table = pd.read_csv(default_run / "ensembles.csv", index_col="name")
+    assert set(followed(playground)) == {10, 20}
+    for k, (name, before, after, change) in followed(playground).items():
+        for method, cell in (("base", before), ("enriched_cmm", after)):
+            assert in_percent(cell) == pytest.approx(table.loc[method, f"base_worst_{k}"], abs=0.02)
+        assert in_percent(change) == pytest.approx(in_percent(after) - in_percent(before), abs=0.0011)
+        n = int(table.loc["base", f"base_worst_count_{k}"])
+        assert (f"({n} classes, as some tie)" in name) == (n > k)
+    assert "the same classes in both columns" in playground.locator(".cmm-playground").inner_text()
 
 
 SETTINGS = {
@@ -89,6 +125,7 @@ SETTINGS = {
     "equal weights": {"weights": False},
     "CMM alone": {"balanced": False},
     "prior matching": {"strength": 1.0},
+    "one template and descriptions": {"templates": [0]},
     "one template, half of the bias": {"templates": [0], "described": 0, "strength": 0.5},
 }
 
@@ -106,10 +143,113 @@ def test_it_computes_what_the_library_computes(playground, data, settings):
         if name in settings:
             playground.locator(".cmm-playground label", has_text=text).locator("input").uncheck()
     if "templates" in settings:
-        playground.locator(".cmm-playground summary").click()
+        playground.locator(".cmm-playground details").evaluate("details => { details.open = true; }")
         playground.get_by_role("button", name="only the first").click()
     expected = by_the_library(data, **settings)
     assert np.abs(computed(playground) - expected).mean() < 0.001  # another order of sums may turn a tie
+    shown, sets = followed(playground), {one["k"]: one["classes"] for one in data["base_worst"]}
+    assert {k: in_percent(cells[2]) for k, cells in shown.items()} == pytest.approx(
+        {k: expected[classes].mean() for k, classes in sets.items()}, abs=0.006
+    )
+
+
+def with_the_base_prompt(data: Any) -> np.ndarray:
+    labels = torch.from_numpy(np.frombuffer(base64.b64decode(data["labels"]), "<u2").astype(np.int64))
+    prediction = F.predict(unpacked(data["images"]), unpacked(data["base"]))
+    return F.class_accuracy(prediction, labels, len(data["names"])).value.numpy()
+
+
+def listed(tab: Page) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """What is above each list of movers, and its rows."""
+    tables = tab.locator(".cmm-playground .cmm-names").all()
+    return [
+        (
+            table.locator("caption").inner_text(),
+            [tuple(row.locator("th, td").all_inner_texts()) for row in table.locator("tbody tr").all()],
+        )
+        for table in tables
+    ]
+
+
+@pytest.mark.parametrize("settings", [{}, {"templates": [0], "described": 0}], ids=["as in the run", "one template"])
+def test_who_gains_and_who_loses_most_is_listed(playground, data, settings):
+    playground.get_by_role("button", name="as in the run").click()
+    if settings:
+        move(playground, "suspects described", 0)
+        playground.locator(".cmm-playground details").evaluate("details => { details.open = true; }")
+        playground.get_by_role("button", name="only the first").click()
+    now, base = computed(playground), with_the_base_prompt(data)
+    found = listed(playground)
+    assert len(found) == 2
+    for (title, few), sign, verb in zip(found, (1, -1), ("gain", "lose"), strict=True):
+        change = sign * (now - base)
+        order = [c for c in np.argsort(-change, kind="stable") if change[c] > 0]
+        assert [name for name, _ in few] == [data["names"][c] for c in order[:5]]
+        shown = [[in_percent(cell) for cell in cells.split(" → ")] for _, cells in few]
+        assert np.abs(np.array(shown) - [(base[c], now[c]) for c in order[:5]]).max(initial=0) < 0.0051
+        said = {0: f"No class {verb}s", 1: f"{verb.title()}: 1 class"}.get(len(order))
+        many = len(order) > 5
+        said = said or (f"the {len(order)} classes that {verb}" if many else f"{verb.title()}: {len(order)} classes")
+        assert title.endswith(said)
+
+
+def test_a_class_of_the_list_is_opened_by_keyboard_and_the_list_keeps_its_reader(playground, data):
+    playground.get_by_role("button", name="as in the run").click()
+    computed(playground)
+    button = playground.locator(".cmm-playground .cmm-names").first.locator("button").nth(1)
+    name = button.inner_text()
+    button.focus()
+    playground.keyboard.press("Enter")
+    assert playground.locator(".cmm-playground .cmm-title").inner_text() == name
+    assert playground.locator(".cmm-playground select").input_value() == str(data["names"].index(name))
+    assert button.get_attribute("aria-pressed") == "true"
+    move(playground, "strength", 0.05)
+    computed(playground)
+    assert playground.evaluate("document.activeElement.closest('.cmm-names') !== null")
+    assert playground.locator(".cmm-playground .cmm-title").inner_text() == name
+    playground.locator(".cmm-playground select").select_option(label=data["names"][0])
+    pressed = playground.locator(".cmm-playground .cmm-names button[aria-pressed=true]").all_inner_texts()
+    assert pressed in ([], [data["names"][0]])
+
+
+def test_numbers_of_an_earlier_move_are_dim_and_what_is_overtaken_is_abandoned(browser, default_book, data, tmp_path):
+    times, images = 8, data["images"]  # so that a computation takes a while on any computer
+    repeated = {
+        key: base64.b64encode(base64.b64decode(text) * times).decode()
+        for key, text in {"codes": images["codes"], "labels": data["labels"]}.items()
+    }
+    many = {
+        **data,
+        "labels": repeated["labels"],
+        "images": {**images, "codes": repeated["codes"], "rows": times * images["rows"]},
+    }
+    tab = browser.new_page()
+    tab.set_default_timeout(120_000)
+    tab.goto(changed_page(default_book, "11_playground", "playground", many, tmp_path))
+    tab.wait_for_selector(READY.format("playground"))
+    results = tab.locator(".cmm-playground .cmm-columns")
+    assert results.get_attribute("aria-busy") == "false"
+    tab.evaluate(RECORD)
+    move(tab, "suspects described", 110)
+    assert results.get_attribute("aria-busy") == "true"
+    tab.wait_for_function(OPACITY + " < 0.9")
+    tab.wait_for_selector(".cmm-playground[data-state=computing]")
+    move(tab, "suspects described", 0)
+    now = computed(tab)
+    assert results.get_attribute("aria-busy") == "false"
+    tab.wait_for_function(OPACITY + " === 1")
+    assert tab.locator(".cmm-playground").get_attribute("data-overtaken") == "1"
+    assert tab.evaluate("window.shown") == 1
+    assert np.abs(now - by_the_library(data, described=0)).mean() < 0.001
+    tab.close()
+
+
+OPACITY = "Number(getComputedStyle(document.querySelector('.cmm-playground .cmm-columns')).opacity)"
+RECORD = """() => {
+  window.shown = 0;
+  new MutationObserver(() => { window.shown += 1; })
+    .observe(document.querySelector('.cmm-playground'), { attributes: true, attributeFilter: ['data-base'] });
+}"""
 
 
 def by_the_library(
@@ -194,24 +334,69 @@ def test_the_explorer_filters_sorts_and_opens_a_class_by_keyboard(browser, defau
 def test_a_thousand_classes_are_sorted_at_once(browser, default_book, tmp_path):
     """At once: the rows stand in the new order before the click has returned."""
     data = carried(default_book, "10_every_class", "explorer")
-    page = (default_book / "html" / "chapters" / "10_every_class.html").read_text()
-    one, many = data["classes"][0], []
+    one = data["classes"][0]
     many = [
         {**one, "name": f"class {i}", "cmm": ((i * 389) % 1000) / 1000, "rank": i + 1, "pictures": []}
         for i in range(1000)
     ]
-    text = json.dumps({**data, "classes": many}).replace("<", "\\u003c")
-    large = re.sub(
-        r'(<script class="cmm-data-explorer"[^>]*>).*?(</script>)', lambda m: m[1] + text + m[2], page, flags=re.S
-    )
-    file = tmp_path / "many_classes.html"
-    file.write_text(large)
-    tab = browser.new_page()
-    tab.goto(file.as_uri())
+    tab = browser.new_page(viewport={"width": 1300, "height": 800})
+    tab.goto(changed_page(default_book, "10_every_class", "explorer", {**data, "classes": many}, tmp_path))
     tab.wait_for_selector(READY.format("explorer"))
     first = "document.querySelector('.cmm-explorer tbody button').textContent"
     assert tab.evaluate(f"(document.querySelectorAll('.cmm-explorer thead button')[3].click(), {first})") == "class 0"
     assert len(rows(tab)) == 1000
+    boxes = places(tab)
+    assert boxes["rows"]["height"] < 300  # it scrolls in its own box
+    assert boxes["chart"]["top"] + boxes["chart"]["height"] - boxes["explorer"]["top"] < 752
+    tab.close()
+
+
+def places(tab: Page) -> Any:
+    """Where the parts of the explorer stand, in pixels of the page."""
+    return tab.evaluate(PLACES)
+
+
+PLACES = """() => Object.fromEntries(Object.entries({
+  explorer: '.cmm-explorer', rows: '.cmm-explorer .cmm-rows', chart: '.cmm-explorer svg',
+  title: '.cmm-explorer .cmm-title',
+  first: '.cmm-explorer .cmm-pictures figure:nth-child(1)', second: '.cmm-explorer .cmm-pictures figure:nth-child(2)',
+  image: '.cmm-explorer .cmm-pictures img',
+}).map(([name, selector]) => [name, document.querySelector(selector)?.getBoundingClientRect().toJSON() ?? null]))"""
+
+
+def confused_class(data: Any) -> Any:
+    """A class with a picture of its own and one of the class that it is taken for."""
+    pictured = (row for row in data["classes"] if row["taken"] and len(row["pictures"]) > 1)
+    return next(row for row in pictured if data["pictures"][row["pictures"][1]]["name"] == row["taken"])
+
+
+def test_table_chart_and_pictures_of_a_class_are_on_one_screen(browser, default_book):
+    tab = opened(browser, default_book, "10_every_class", "explorer")
+    row = confused_class(carried(default_book, "10_every_class", "explorer"))
+    tab.set_viewport_size({"width": 1300, "height": 800})
+    tab.locator(".cmm-explorer tbody button", has_text=re.compile(f"^{re.escape(row['name'])}$")).click()
+    boxes = places(tab)
+    head = 48  # pixels of the theme's bar, which stays
+    for part in ("rows", "chart", "title", "first", "second"):
+        assert boxes[part]["bottom"] - boxes["explorer"]["top"] <= 800 - head, part
+    assert boxes["second"]["left"] > boxes["first"]["right"]
+    assert boxes["second"]["top"] == boxes["first"]["top"]
+    assert min(boxes["image"]["width"], boxes["image"]["height"]) >= 160
+    names = tab.locator(".cmm-explorer .cmm-pictures b").all_inner_texts()
+    assert names[:2] == [row["name"], row["taken"]]
+    tab.close()
+
+
+def test_on_a_telephone_the_pictures_are_as_large_and_nothing_scrolls_sideways(browser, default_book):
+    tab = opened(browser, default_book, "10_every_class", "explorer")
+    row = confused_class(carried(default_book, "10_every_class", "explorer"))
+    tab.set_viewport_size({"width": 390, "height": 800})
+    tab.locator(".cmm-explorer tbody button", has_text=re.compile(f"^{re.escape(row['name'])}$")).click()
+    boxes = places(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert boxes["image"]["width"] >= 160
+    assert boxes["second"]["top"] == boxes["first"]["top"]
+    assert boxes["rows"]["bottom"] <= boxes["title"]["top"] < boxes["chart"]["top"]
     tab.close()
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from cmmlib import functional as F
 from cmmlib.errors import InputError
+from cmmlib.evaluation.evaluation import followed_sets
 from cmmlib.report.findings import playground as findings
 from cmmlib.report.widgets import playground
 from cmmlib.study import run as study_run
@@ -55,6 +57,36 @@ def test_the_page_says_what_eight_bits_change(synthetic):
         key: playground._packed(playground.unpacked(data[key]).mul(3).round().div(3)) for key in ("images", "base")
     }
     assert findings.rounding(synthetic, {**data, **coarse}) != said
+
+
+def test_classes_at_zero_are_told_only_where_eight_bits_change_their_number(synthetic):
+    data = playground.playground_data(synthetic)
+    assert "at zero" not in findings.rounding(synthetic, data)
+    one_text = torch.zeros_like(synthetic.base_text_features).index_fill(1, torch.tensor([0]), 1)
+    base = playground._packed(one_text)  # every image is predicted as the first class
+    exact, others = zeros(synthetic, synthetic.base_text_features), synthetic.n_classes - 1
+    said = findings.rounding(synthetic, {**data, "base": base})
+    assert exact != others
+    assert f"the number of classes at zero is {exact} in the chapters and {others} here." in said
+
+
+def zeros(run, texts):
+    return F.zero_classes(F.class_accuracy(F.predict(run.image_features, texts), run.labels, run.n_classes).value)
+
+
+def test_the_base_prompts_worst_classes_are_those_that_the_chapters_follow(synthetic):
+    run = replace(synthetic, labels=torch.where(synthetic.labels == 3, 4, synthetic.labels))  # a class has no image
+    accuracy = F.class_accuracy(F.predict(run.image_features, run.base_text_features), run.labels, run.n_classes).value
+    data = playground.playground_data(run)
+    sets = {one["k"]: one["classes"] for one in data["base_worst"]}
+    assert run.worst_k in sets
+    assert set(sets) <= set(data["ks"])
+    for k, classes in sets.items():
+        expected = followed_sets(accuracy).get(k, F.true_worst(accuracy, k).nonzero()[:, 0])
+        assert classes == sorted(expected.tolist())
+        assert len(classes) >= k
+    few = replace(run, labels=run.labels.clamp_max(0))  # one class has images
+    assert [one["k"] for one in playground.playground_data(few)["base_worst"]] == [k for k in [run.worst_k] if k == 1]
 
 
 def test_descriptions_that_have_no_room_are_counted_and_told(synthetic):
