@@ -23,6 +23,7 @@ from cmmlib.report.chapter_slides import of_chapter
 from cmmlib.report.chapters import read_notebook
 from cmmlib.report.formatting import percent
 from cmmlib.report.glossary import definitions
+from cmmlib.report.staging import keep_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -91,10 +92,18 @@ def test_there_are_pages_and_they_name_much():
     assert len(re.findall(r"^## \d\. ", (ROOT / "book" / "teach" / "projects.md").read_text(), re.M)) >= 6
 
 
-def test_the_minutes_of_the_lesson_are_ninety_without_a_gap():
-    spans = re.findall(r"^\| (\d+) to (\d+) \|", (ROOT / "book" / "teach" / "lesson.md").read_text(), re.M)
+def test_the_plan_of_the_lesson_is_that_of_its_slides_ninety_minutes_without_a_gap():
+    rows = re.findall(
+        r"^\| (\d+ to \d+) \| (.+?) \| (.+) \|$", (ROOT / "book" / "teach" / "lesson.md").read_text(), re.M
+    )
+    assert [(minutes, title) for minutes, title, _ in rows] == [(p["minutes"], p["title"]) for p in lesson.plan()]
+    spans = [minutes.split(" to ") for minutes, *_ in rows]
     assert [start for start, _ in spans] == ["0", *(end for _, end in spans[:-1])]
     assert spans[-1][1] == "90"
+    for (_, _, what), part in zip(rows, lesson.plan(), strict=True):
+        shown = {wanted for wanted in part["slides"] if isinstance(wanted, str)}
+        assert {f"question {number}" for number in named("question", what)} <= shown
+        assert {f"exercise {number}" for number in named("exercise", what)} <= shown
 
 
 @pytest.mark.parametrize("name", ["assignment", "projects"])
@@ -103,11 +112,35 @@ def test_the_points_of_a_marking_guide_make_a_hundred(name):
     assert sum(map(int, re.findall(r"^\| [^|]+ \| (\d+) \|", guide, re.M))) == 100
 
 
-def test_the_assignment_gives_points_for_each_of_its_exercises():
+def test_the_assignment_gives_points_for_each_of_its_exercises_and_has_their_chapters_read():
     text = (ROOT / "book" / "teach" / "assignment.md").read_text()
     first_week = text.partition("## First week")[2].partition("## Second week")[0]
-    assert len(named("exercises", first_week)) == 14
-    assert "two for each of the fourteen" in text
+    asked_for = named("exercises", first_week)
+    assert len(asked_for) == 11
+    assert "one for each of the eleven" in text
+    assert {number[0] for number in asked_for} == {*re.findall(r"<../chapters/0(\d)_", first_week)}
+    own, shared = re.findall(r"^- .*?xercises ((?:\d\.\d(?:, | and )?)+)", text, re.M)[:2]
+    own, shared = ({*re.findall(r"\d\.\d", found)} for found in (own, shared))
+    assert own | shared == asked_for
+    assert not own & shared
+
+
+def test_the_answers_that_the_assignment_gives_for_a_number_are_right():
+    for n in range(1, 19):
+        images, recognised = [10, 10 + n, 10, 70], [0, 5, 10, 63]
+        accuracies = sorted(r / i for r, i in zip(recognised, images, strict=True))
+        assert sum(recognised) / sum(images) == pytest.approx(78 / (100 + n))
+        assert sum(accuracies[:2]) / 2 == pytest.approx(2.5 / (10 + n))
+        margins = 0.30 - max(0.28 - n / 100, 0.10), 0.20 - 0.26
+        assert margins == pytest.approx((0.02 + n / 100, -0.06))
+        assert 0.8 * margins[0] + 0.2 * margins[1] == pytest.approx(0.004 + 0.008 * n)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "book").rglob("*.md")), ids=lambda page: page.stem)
+def test_no_page_has_two_headings_of_one_name(page):
+    text = keep_blocks(page.read_text(), {})
+    titles = re.findall("^#+ (.+)$", re.sub("^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    assert len(titles) == len({*titles})
 
 
 def test_the_pages_stand_in_the_book_and_lead_to_its_slides(labelled_book, unlabelled_book):
@@ -115,8 +148,9 @@ def test_the_pages_stand_in_the_book_and_lead_to_its_slides(labelled_book, unlab
         for path in TEACH:
             assert (folder / "html" / "teach" / f"{path.stem}.html").is_file()
         links = [a.get("href") or "" for a in Page(folder / "html" / "teach" / "lesson.html").all("a")]
-        (slides,) = (link for link in links if link.endswith("slides.html"))
-        assert (folder / "html" / "teach" / slides).resolve().is_file()
+        for name in (slides.FILE, slides.LESSON):
+            (found,) = (link for link in links if link.endswith(f"_static/{name}"))
+            assert (folder / "html" / "teach" / found).resolve().is_file()
 
 
 # ---------------------------------------------------------------- slides
