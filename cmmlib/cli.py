@@ -179,7 +179,7 @@ def slides(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
     out: Annotated[Path, typer.Option(help="folder that receives slides.html and lesson.html")],
 ) -> None:
-    """Write a run's slides, HTML without a network: slides.html has all chapters, lesson.html a lesson of 90 minutes."""
+    """Write a run's slides, HTML without a network: slides.html of all chapters, lesson.html of 90 minutes."""
     from cmmlib.report import slides as of_run
 
     process.show_path(of_run.write(run, out))

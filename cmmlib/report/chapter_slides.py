@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import escape
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
@@ -90,13 +89,13 @@ def section_text(notebook: Any, heading: str) -> str | None:
 
     Code of which the text says that it follows, by a colon, comes with it.
     """
-    for cell, after in zip_longest(notebook.cells, notebook.cells[1:]):
+    for place, cell in enumerate(notebook.cells):
         found = re.search(rf"^## {re.escape(heading)}\n+(.+?)(?=^#|\Z)", cell.source, re.M | re.S)
         if found and cell.cell_type == "markdown":
             formula = re.search(r"^\$\$\n.+?\n\$\$$", found[1], re.M | re.S)
             text = found[1][: formula.end()] if formula else found[1].strip()
-            has_code = text.endswith(":") and after is not None and after.cell_type == "code"
-            return html(text) + (f"<pre>{escape(after.source)}</pre>" if has_code else "")
+            follows = notebook.cells[place + 1 : place + 2] if text.endswith(":") else []
+            return html(text) + "".join(f"<pre>{escape(c.source)}</pre>" for c in follows if c.cell_type == "code")
     return None
 
 
