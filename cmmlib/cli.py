@@ -177,9 +177,9 @@ def notebooks(
 @app.command()
 def slides(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
-    out: Annotated[Path, typer.Option(help="folder that receives slides.html")],
+    out: Annotated[Path, typer.Option(help="folder that receives slides.html and lesson.html")],
 ) -> None:
-    """Write a run's slides, one HTML file without a network: its figures, sentences, predictions and questions."""
+    """Write a run's slides, HTML without a network: slides.html of all chapters, lesson.html of 90 minutes."""
     from cmmlib.report import slides as of_run
 
     process.show_path(of_run.write(run, out))

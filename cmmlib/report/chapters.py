@@ -32,6 +32,7 @@ elif importlib.util.find_spec("cmmlib") is None:
     command = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.check_call([*command, f"cmmlib[book] @ git+{repository}"])"""
 PACKAGE = Path(__file__).parents[1]
+APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
 CODE = (".py", ".js", ".css", ".html", ".json", ".toml", ".csv")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
@@ -11,33 +12,45 @@ from string import Template
 from cmmlib.errors import InputError
 from cmmlib.report import book, student_notebooks
 from cmmlib.report.slides import FILE as SLIDES
+from cmmlib.report.slides import LESSON
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
 
 ARCHIVE = "classroom.zip"
+DOWNLOADS = "_downloads"  # folder of the built book with the files that its pages offer
+FIGURES = "_figures.zip"  # a chapter's figures as files, which are large, and which its page shows
+_FIGURES = re.compile(rf'(?: · )?<a\b[^>]*{FIGURES}"[^>]*>.*?</a>', re.S)
+GUIDE = "marking-guide"  # id of a section for teachers
 READ_ME = Template("""\
 CLIP's worst categories: for a class without a network
 ======================================================
 
 book/index.html             the book; open it in any browser, from this folder
-book/_static/$slides    its slides; the arrow keys left and right turn them
+book/_static/$lesson    slides of the lesson; the arrow keys turn them, the key a opens answers
+book/_static/$slides    slides of all chapters
 notebooks/                  the chapters with an answer cell and a check for each exercise
 
 The book and the slides need nothing but a browser. The notebooks need Python 3.11 to 3.13 and the package
-cmmlib ($version).
+cmmlib ($version). They come without figures and numbers: write each prediction down, then run the cells below it.
 
 1. Once, on a computer with a network, the same system and the same Python, in a clone of the project:
 
        pip wheel --wheel-dir wheels -c constraints.txt '.[book]'
 
+   On Linux this takes torch with CUDA, which is large; --extra-index-url with the index of CPU wheels that pytorch.org
+   names takes the smaller one.
+
 2. Copy the folder wheels/ to each computer of the class, for example on a USB stick, and install from it:
 
-       python -m venv cmm
-       cmm/bin/pip install --no-index --find-links wheels 'cmmlib[book]'     (Windows: cmm\\Scripts\\pip)
+       python -m venv venv
+       venv/bin/pip install --no-index --find-links wheels 'cmmlib[book]'     (Windows: venv\\Scripts\\pip)
 
-3. Start Jupyter in this folder, open a notebook and run all cells:
+3. Once, before the lesson: run a notebook. The first time, the cell with open_run may take minutes: images are drawn
+   or read, and embedded. The embeddings are kept, so afterwards it takes seconds.
 
-       cmm/bin/jupyter lab notebooks
+4. Start Jupyter in this folder, and open a notebook:
+
+       venv/bin/jupyter lab notebooks
 """)
 
 
@@ -59,11 +72,43 @@ def write(run: Path, out: Path, built: Path = Path("_build"), data: Sequence[Pat
     student_notebooks.write(run, out, data)
     archive = out / ARCHIVE
     with whole_file(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("README.txt", READ_ME.substitute(slides=SLIDES, version=version("cmmlib")))
-        for path, name in (*_files(pages, "book"), *_files(out, "notebooks")):
+        read_me = READ_ME.substitute(lesson=LESSON, slides=SLIDES, version=version("cmmlib"))
+        file.writestr(student_notebooks.entry("README.txt"), read_me)
+        notebooks = list(_files(out, "notebooks"))
+        twice = {student_notebooks.ARCHIVE, *(path.name for path, _ in notebooks if path.suffix == ".ipynb")}
+        for path, name in notebooks:
             file.write(path, name)
+        for path, name in _files(pages, "book"):
+            if path.suffix == ".html":
+                file.writestr(student_notebooks.entry(name), for_class(path.read_text("utf-8"), twice))
+            elif path.parent.parent.name != DOWNLOADS or not (path.name in twice or path.name.endswith(FIGURES)):
+                file.write(path, name)
     own_folders.list_made(out)
     return archive
+
+
+def for_class(page: str, notebooks: Collection[str]) -> str:
+    """A page of the book for students: notebooks are those beside the book; marking guides and figure files go.
+
+    Args:
+        notebooks: names of files that the page may offer and that lie in the folder notebooks/, or are all of it.
+    """
+
+    def link(found: re.Match[str]) -> str:
+        up, name = found.groups()
+        name = "" if name == student_notebooks.ARCHIVE else name
+        return f'href="{up}../notebooks/{name}"' if found[2] in notebooks else found[0]
+
+    page = _FIGURES.sub("", page)
+    page = re.sub(rf'href="((?:\.\./)*){DOWNLOADS}/\w+/([^"/]+)"', link, page)
+    if f'id="{GUIDE}"' not in page:
+        return page
+    from bs4 import BeautifulSoup
+
+    parsed = BeautifulSoup(page, "html.parser")
+    for element in parsed.select(f'section#{GUIDE}, li:has(> a[href="#{GUIDE}"])'):
+        element.decompose()
+    return str(parsed)
 
 
 def _files(root: Path, place: str) -> Iterator[tuple[Path, str]]:

@@ -23,6 +23,17 @@ def terms(glossary: Path) -> list[str]:
     return sorted((line for line in lines if line.strip() and line[0] != " "), key=lambda term: (-len(term), term))
 
 
+def definitions(glossary: Path) -> dict[str, str]:
+    """Word -> what the page says of it, as Markdown on one line; words that stand above one text share it."""
+    found: dict[str, str] = {}
+    for block in _BLOCK.findall(glossary.read_text("utf-8")):
+        for entry in block.strip().split("\n\n"):
+            lines = entry.splitlines()
+            text = " ".join(line.strip() for line in lines if line[0] == " ")
+            found |= {line: text for line in lines if line[0] != " "}
+    return found
+
+
 def link_first_uses(cells: Iterable[Any], words: Iterable[str]) -> None:
     """Make the first use of every word in the running text of some cells a link to the glossary.
 

@@ -10,14 +10,13 @@ from typing import Any
 
 from cmmlib.report import student_notebooks
 from cmmlib.report.book_cells import for_the_book, without_exercises
-from cmmlib.report.chapters import executed_chapters, read_notebook, source
+from cmmlib.report.chapters import APPENDIX, executed_chapters, read_notebook, source
 from cmmlib.report.glossary import link_first_uses, terms
 from cmmlib.report.numbering import number_chapter
 from cmmlib.storage import own_folders
 from cmmlib.storage.network import repository_url
 from cmmlib.study.study import file_fields
 
-APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
 STUDENTS = "students"  # folder of the staged book with the notebooks that its buttons lead to
 FILES = "files"  # and with what the chapters of the first run wrote
 BRANCH = "notebooks"  # of the repository, where the publication puts them (.github/workflows/publish.yml)

@@ -77,7 +77,7 @@ def _replaced(source: str, form: str) -> str:
 
 
 def _unfolding_hint(source: str) -> str:
-    return HINT.sub(lambda found: _details("Hint", unquoted(found["hint"])) + "\n", source)
+    return HINT.sub(lambda found: details("Hint", unquoted(found["hint"])) + "\n", source)
 
 
 def with_answers(question: Question) -> str:
@@ -87,9 +87,9 @@ def with_answers(question: Question) -> str:
 
 def _answers(question: Question) -> Iterator[str]:
     for letter, (text, said) in question.answers.items():
-        yield _details(f"{letter}: {TEXT.renderInline(text)}", said)
+        yield details(f"{letter}: {TEXT.renderInline(text)}", said)
 
 
-def _details(summary: str, text: str) -> str:
-    """Markdown between HTML: a blank line before and after it."""
+def details(summary: str, text: str) -> str:
+    """What unfolds: Markdown between HTML, with a blank line before and after it."""
     return f"<details>\n<summary>{summary}</summary>\n\n{text}\n\n</details>"

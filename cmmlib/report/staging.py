@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cmmlib.report import placed_chapters, publication, slides
-from cmmlib.report.chapters import executed_chapters, source
+from cmmlib.report.chapters import APPENDIX, executed_chapters, source
 from cmmlib.report.page_values import filled
-from cmmlib.report.placed_chapters import APPENDIX, cards
+from cmmlib.report.placed_chapters import cards
 from cmmlib.storage import own_folders
 from cmmlib.storage.network import book_url, repository_url
 

@@ -1,7 +1,8 @@
-"""Notebooks for students: a run's chapters with its numbers, exercises with an empty answer cell, and their solutions.
+"""Notebooks for students: a run's chapters without outputs, exercises with an empty answer cell, and their solutions.
 
-What is written needs no clone and no network: the chapters, `solutions/`, `data/` with copies of the files that the
-study reads, and a zip file of all but the solutions. Every notebook runs from top to bottom where it lies.
+Figures and numbers appear when a student runs the cells, after the predictions that ask for them; the solutions have
+those of the run. What is written needs no clone and no network: the chapters, `solutions/`, `data/` with copies of what
+the study reads, and a zip file of all but the solutions. Every notebook runs from top to bottom where it lies.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ def _linked(text: str, chapters: set[str]) -> str:
 
 
 def _without_answers(cells: list[Any]) -> Iterator[Any]:
-    """The cells without solutions: an empty answer, and a check against the number that the run computed."""
+    """The cells without outputs and solutions: an empty answer, and a check against the run's number."""
     number = ""
     for place, cell in enumerate(cells):
         heading = exercises.HEADING.search(cell.source) if "exercise" in tags(cell) else None
@@ -212,6 +213,8 @@ def _without_answers(cells: list[Any]) -> Iterator[Any]:
         if "check" in tags(cell):
             yield from _answer_cells(cell, number, place)
         elif "solution" not in tags(cell):
+            if cell.cell_type == "code":
+                cell.outputs = []  # what they show is to be predicted first
             yield cell
 
 
@@ -240,7 +243,13 @@ def _zipped(folder: Path) -> Path:
     with whole_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
             if not path.name.startswith("."):
-                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, path.read_bytes())
+                archive.writestr(entry(path.relative_to(folder).as_posix()), path.read_bytes())
     return target
+
+
+def entry(name: str) -> zipfile.ZipInfo:
+    """A file of an archive that everyone may read, without the time at which it was written."""
+    info = zipfile.ZipInfo(name)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o100644 << 16
+    return info

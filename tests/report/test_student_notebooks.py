@@ -76,6 +76,7 @@ def drawn(_: object, figure: Figure, name: str) -> None:
 
 @pytest.mark.usefixtures("few_draws")
 def test_every_chapter_runs_from_the_zip_file_alone(unpacked):
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in unpacked.glob("*.ipynb"))
     chapters = sorted(path.name for path in unpacked.glob("*.ipynb"))
     assert chapters == sorted(path.name for path in (unpacked / "solutions").glob("*.ipynb"))
     assert len(chapters) > 5
@@ -106,15 +107,16 @@ def test_a_right_answer_is_told_from_a_wrong_one(unpacked):
     assert run_cells(chapter, wrong).count("not yet") == len(answers)
 
 
-def test_students_see_numbers_and_no_solution(for_students):
+def test_students_see_no_output_and_no_solution(for_students):
     for path in for_students.glob("*.ipynb"):
         chapter = read(path)
         assert not [cell for cell in chapter.cells if {"solution", "check"} & {*tags(cell)}]
         assert exercises.ANSWER not in path.read_text()
         assert not re.search(r'exercises.check\(\\"[\d.]+\\", \w+, -?[\d.]', path.read_text())
-        assert [o for cell in chapter.cells for o in cell.get("outputs", [])], path.name
-    said = (for_students / "01_phenomenon.ipynb").read_text()
-    assert "**In this run:** the classifier is right on" in said
+        assert not [o for cell in chapter.cells for o in cell.get("outputs", [])], path.name
+    said = "**In this run:** the classifier is right on"
+    assert said not in (for_students / "01_phenomenon.ipynb").read_text()
+    assert said in (for_students / "solutions" / "01_phenomenon.ipynb").read_text()
 
 
 def test_the_parameters_are_those_of_the_run(for_students):

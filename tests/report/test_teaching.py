@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from finished_runs import Page, cmm, html_pages, write_embeddings
+from playwright.sync_api import sync_playwright
 
-from cmmlib.report import slides
+from cmmlib.report import classroom as packing
+from cmmlib.report import lesson, slides
+from cmmlib.report.chapter_slides import of_chapter
+from cmmlib.report.chapters import read_notebook
 from cmmlib.report.formatting import percent
+from cmmlib.report.glossary import definitions
+from cmmlib.report.staging import keep_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -83,10 +92,18 @@ def test_there_are_pages_and_they_name_much():
     assert len(re.findall(r"^## \d\. ", (ROOT / "book" / "teach" / "projects.md").read_text(), re.M)) >= 6
 
 
-def test_the_minutes_of_the_lesson_are_ninety_without_a_gap():
-    spans = re.findall(r"^\| (\d+) to (\d+) \|", (ROOT / "book" / "teach" / "lesson.md").read_text(), re.M)
+def test_the_plan_of_the_lesson_is_that_of_its_slides_ninety_minutes_without_a_gap():
+    rows = re.findall(
+        r"^\| (\d+ to \d+) \| (.+?) \| (.+) \|$", (ROOT / "book" / "teach" / "lesson.md").read_text(), re.M
+    )
+    assert [(minutes, title) for minutes, title, _ in rows] == [(p["minutes"], p["title"]) for p in lesson.plan()]
+    spans = [minutes.split(" to ") for minutes, *_ in rows]
     assert [start for start, _ in spans] == ["0", *(end for _, end in spans[:-1])]
     assert spans[-1][1] == "90"
+    for (_, _, what), part in zip(rows, lesson.plan(), strict=True):
+        shown = {wanted for wanted in part["slides"] if isinstance(wanted, str)}
+        assert {f"question {number}" for number in named("question", what)} <= shown
+        assert {f"exercise {number}" for number in named("exercise", what)} <= shown
 
 
 @pytest.mark.parametrize("name", ["assignment", "projects"])
@@ -95,11 +112,35 @@ def test_the_points_of_a_marking_guide_make_a_hundred(name):
     assert sum(map(int, re.findall(r"^\| [^|]+ \| (\d+) \|", guide, re.M))) == 100
 
 
-def test_the_assignment_gives_points_for_each_of_its_exercises():
+def test_the_assignment_gives_points_for_each_of_its_exercises_and_has_their_chapters_read():
     text = (ROOT / "book" / "teach" / "assignment.md").read_text()
     first_week = text.partition("## First week")[2].partition("## Second week")[0]
-    assert len(named("exercises", first_week)) == 14
-    assert "two for each of the fourteen" in text
+    asked_for = named("exercises", first_week)
+    assert len(asked_for) == 11
+    assert "one for each of the eleven" in text
+    assert {number[0] for number in asked_for} == {*re.findall(r"<../chapters/0(\d)_", first_week)}
+    own, shared = re.findall(r"^- .*?xercises ((?:\d\.\d(?:, | and )?)+)", text, re.M)[:2]
+    own, shared = ({*re.findall(r"\d\.\d", found)} for found in (own, shared))
+    assert own | shared == asked_for
+    assert not own & shared
+
+
+def test_the_answers_that_the_assignment_gives_for_a_number_are_right():
+    for n in range(1, 19):
+        images, recognised = [10, 10 + n, 10, 70], [0, 5, 10, 63]
+        accuracies = sorted(r / i for r, i in zip(recognised, images, strict=True))
+        assert sum(recognised) / sum(images) == pytest.approx(78 / (100 + n))
+        assert sum(accuracies[:2]) / 2 == pytest.approx(2.5 / (10 + n))
+        margins = 0.30 - max(0.28 - n / 100, 0.10), 0.20 - 0.26
+        assert margins == pytest.approx((0.02 + n / 100, -0.06))
+        assert 0.8 * margins[0] + 0.2 * margins[1] == pytest.approx(0.004 + 0.008 * n)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "book").rglob("*.md")), ids=lambda page: page.stem)
+def test_no_page_has_two_headings_of_one_name(page):
+    text = keep_blocks(page.read_text(), {})
+    titles = re.findall("^#+ (.+)$", re.sub("^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    assert len(titles) == len({*titles})
 
 
 def test_the_pages_stand_in_the_book_and_lead_to_its_slides(labelled_book, unlabelled_book):
@@ -107,11 +148,23 @@ def test_the_pages_stand_in_the_book_and_lead_to_its_slides(labelled_book, unlab
         for path in TEACH:
             assert (folder / "html" / "teach" / f"{path.stem}.html").is_file()
         links = [a.get("href") or "" for a in Page(folder / "html" / "teach" / "lesson.html").all("a")]
-        (slides,) = (link for link in links if link.endswith("slides.html"))
-        assert (folder / "html" / "teach" / slides).resolve().is_file()
+        for name in (slides.FILE, slides.LESSON):
+            (found,) = (link for link in links if link.endswith(f"_static/{name}"))
+            assert (folder / "html" / "teach" / found).resolve().is_file()
 
 
 # ---------------------------------------------------------------- slides
+
+PAPER = 5  # exercises that need no computer
+
+
+def deck(run: Path, name: str) -> list[str]:
+    """The slides of a deck, each its HTML."""
+    return re.findall("<section .*?</section>", slides.pages(run)[name], re.S)
+
+
+def titles(deck: list[str]) -> list[str]:
+    return [re.sub("<[^>]*>", "", re.findall("<h[12].*?</h[12]>", slide)[0]) for slide in deck]
 
 
 def test_slides_have_every_figure_and_the_sentences_of_the_run(labelled, tmp_path):
@@ -124,21 +177,96 @@ def test_slides_have_every_figure_and_the_sentences_of_the_run(labelled, tmp_pat
     overall = percent(json.loads((labelled / "results.json").read_text())["accuracy"]["overall"])
     assert f"In this run: the classifier is right on {overall} of the images" in page.text
     assert page.text.count("Predict, then run") >= 6
-    assert len(page.all("summary")) == 9 * len(CHAPTERS)
+    assert len(page.all("summary")) == 9 * len(CHAPTERS) + 2 * PAPER
+
+
+def test_every_slide_shows_something_and_numbers_are_addresses(labelled):
+    shown = deck(labelled, slides.FILE)
+    assert [re.findall('id="([^"]+)"', slide)[0] for slide in shown] == [str(n + 1) for n in range(len(shown))]
+    for slide in shown:
+        assert re.sub("<[^>]*>", "", slide.partition("</h")[2]).strip("12> \n") or "<img" in slide, slide
+    chapters = [n for n, slide in enumerate(shown) if n and 'class="chapter"' in slide]
+    assert all(after - before > 1 for before, after in itertools.pairwise([*chapters, len(shown)]))
+    assert "In this run: " not in titles(shown)
+
+
+def test_the_decks_are_called_by_model_and_data_and_lead_to_each_other(labelled):
+    study = {row["what"]: row["value"] for row in json.loads((labelled / "results.json").read_text())["study"]}
+    for name, other in ((slides.LESSON, slides.FILE), (slides.FILE, slides.LESSON)):
+        text = slides.pages(labelled)[name]
+        title = re.findall("<title>(.*)</title>", text)[0]
+        assert study["data set"] in title
+        assert labelled.name not in title
+        assert f'<a href="{other}">' in text
+
+
+def planned() -> list[str]:
+    return [wanted for part in lesson.plan() for wanted in part["slides"] if isinstance(wanted, str)]
+
+
+def test_every_slide_that_the_lesson_names_is_in_a_notebook_and_every_word_in_the_glossary():
+    notebooks = {path.name[:2]: read_notebook(path) for path in (ROOT / "notebooks").glob("[01]*.ipynb")}
+    known = {key for number, of in notebooks.items() for slide in of_chapter(of, number) for key in slide.keys}
+    known |= {
+        f"figure {name}"
+        for of in notebooks.values()
+        for cell in of.cells
+        for name in re.findall(r'show_figure\(.*?"(\w+)"\)', cell.source, re.S)
+    }
+    sections = {f"section {n} {title}" for n, of in notebooks.items() for title in sections_of(of)}
+    assert len(planned()) == len({*planned()}) > 20
+    assert {*planned()} <= known | sections
+    words = {word for part in lesson.plan() for own in part["slides"] if "words" in own for word in own["words"]}
+    assert words <= {*definitions(ROOT / "book" / "glossary.md")}
+
+
+def sections_of(notebook) -> list[str]:
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.findall("^## (.+)$", text, re.M)
+
+
+def test_the_lesson_is_short_and_defines_and_predicts_before_it_shows(labelled):
+    shown = deck(labelled, slides.LESSON)
+    assert 25 <= len(shown) <= 35
+    order = titles(shown)
+    assert order[1] == "Question 0.1: what an average leaves room for"
+    assert order[-1] == "One sentence"
+    assert order.index("Three numbers") < order.index("Exercise 1.1: four classes on paper")
+    assert order.index("Margin and CMM") < order.index("One class: CMM")
+    assert order.index("One class: CMM") < order.index("Exercise 2.1: a margin and a CMM on paper")
+    for figure in ("Average and tail", "The picture", "Does CMM know?", "Every method on the same images"):
+        place = max(n for n, title in enumerate(order) if title == figure)
+        assert order[place - 1] == "Predict, then run", figure
+    for number in ("1.1", "2.1"):
+        (exercise,) = (slide for slide in shown if f"Exercise {number}" in slide)
+        assert "<summary>Hint</summary>" in exercise
+        assert "<summary>Solution</summary>" in exercise
+    text = "".join(shown)
+    assert "<math" in text
+    assert "$" not in text
+    assert "CMM orders the classes; it has no unit of accuracy" in text
+
+
+def test_the_lesson_of_a_run_without_labels_lacks_what_needs_them(unlabelled):
+    order = titles(deck(unlabelled, slides.LESSON))
+    assert "Does CMM know?" not in order
+    assert {"Margin and CMM", "Exercise 2.1: a margin and a CMM on paper", "What cannot be said"} <= {*order}
 
 
 def test_slides_ask_for_nothing_and_names_that_are_markup_stay_text(hostile):
-    text = slides.html(hostile)
-    loaded = re.findall(r'\b(?:src|href)="([^"]*)"', text)
-    assert loaded
-    assert {re.sub("[,#].*", "", address) for address in loaded} <= {
-        "",
-        "data:image/svg+xml;base64",
-        "data:image/png;base64",
-    }
-    assert "<script>alert" not in text
-    assert "&lt;script&gt;alert" in text
-    assert "default-src 'none'" in text
+    for text in slides.pages(hostile).values():
+        loaded = re.findall(r'\b(?:src|href)="([^"]*)"', text)
+        assert loaded
+        assert {re.sub("[,#].*", "", address) for address in loaded} <= {
+            "",
+            slides.FILE,
+            slides.LESSON,
+            "data:image/svg+xml;base64",
+            "data:image/png;base64",
+        }
+        assert "<script>alert" not in text
+        assert "default-src 'none'" in text
+    assert "&lt;script&gt;alert" in slides.pages(hostile)[slides.FILE]
 
 
 def test_slides_of_what_is_no_run_or_into_it_are_refused(labelled, tmp_path):
@@ -152,24 +280,80 @@ def test_slides_of_what_is_no_run_or_into_it_are_refused(labelled, tmp_path):
     assert not (labelled / "slides").exists()
 
 
-TURN = """<script>
-const press = (key, shiftKey) => dispatchEvent(new KeyboardEvent("keydown", {key, shiftKey, cancelable: true}));
-const seen = [["ArrowRight"], ["ArrowRight"], ["PageUp"], ["End"], ["ArrowRight"], ["Home"], ["ArrowRight", true]].map(
-  ([key, shift]) => { press(key, shift); return document.activeElement.id; });
-document.querySelector("main").replaceChildren(JSON.stringify(seen));
-</script>"""
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
-def test_keys_turn_the_slides(labelled, tmp_path):
-    text = slides.html(labelled)
-    last = text.count("<section") - 1
-    page = tmp_path / "slides.html"
-    page.write_text(text.replace("scroll-behavior: smooth", "").replace("</body>", f"{TURN}</body>"))
-    done = subprocess.run([CHROMIUM or "", *FLAGS, page.as_uri()], capture_output=True, text=True, check=True)
-    seen = re.search(r"<main>(\[.*?\])</main>", done.stdout, re.S)
-    assert seen, done.stdout[-2000:]
-    assert json.loads(seen[1]) == ["s1", "s2", "s1", f"s{last}", f"s{last}", "s0", "s0"]
+@pytest.fixture(scope="module")
+def screen() -> Iterator[Callable[[Path], Any]]:
+    """Opens a file in a window of a projector's size."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        def show(path: Path) -> Any:
+            page = browser.new_page(viewport={"width": 1280, "height": 720})
+            page.goto(path.as_uri())
+            return page
+
+        yield show
+        browser.close()
+
+
+@pytest.fixture
+def lesson_page(labelled, screen, tmp_path) -> Any:
+    slides.write(labelled, tmp_path / "out")
+    return screen(tmp_path / "out" / slides.LESSON)
+
+
+@in_a_browser
+def test_keys_turn_the_slides_and_the_address_follows(lesson_page):
+    last = lesson_page.locator("section").count()
+    for key, at in (
+        ("ArrowRight", 2),
+        ("PageDown", 3),
+        ("PageUp", 2),
+        ("End", last),
+        ("ArrowRight", last),
+        ("Home", 1),
+    ):
+        lesson_page.keyboard.press(key)
+        assert lesson_page.evaluate("[location.hash, document.activeElement.id]") == [f"#{at}", str(at)]
+    lesson_page.keyboard.press("Shift+ArrowRight")
+    for _ in range(9):
+        lesson_page.keyboard.press("ArrowRight")
+    assert lesson_page.evaluate("location.hash") == "#10"
+    style = "getComputedStyle(document.activeElement).outlineStyle"
+    assert lesson_page.evaluate(style) == "none"
+
+
+@in_a_browser
+def test_a_key_opens_and_closes_the_answers_of_a_slide(lesson_page):
+    lesson_page.keyboard.press("ArrowRight")
+    for n_open in (3, 0):
+        lesson_page.keyboard.press("a")
+        assert lesson_page.locator("details[open]").count() == n_open
+    lesson_page.locator("summary").first.focus()
+    lesson_page.keyboard.press("Enter")
+    assert lesson_page.locator("details[open]").count() == 1
+
+
+@in_a_browser
+@pytest.mark.parametrize("name", [slides.FILE, slides.LESSON])
+def test_every_slide_fits_a_projector_and_figures_are_large(name, labelled, screen, tmp_path):
+    slides.write(labelled, tmp_path / "out")
+    page = screen(tmp_path / "out" / name)
+    too_much = "slides.filter(s => s.scrollHeight > s.clientHeight || s.scrollWidth > s.clientWidth).map(s => s.id)"
+    assert page.evaluate(too_much) == []
+    page.evaluate("for (const answer of document.querySelectorAll('details')) answer.open = true; slides.forEach(fit)")
+    assert page.evaluate(too_much) == []
+    heights = page.evaluate("[...document.images].map(image => image.getBoundingClientRect().height)")
+    assert min(heights) > 0.5 * 720
+
+
+@in_a_browser
+def test_the_lesson_is_printed_a_slide_a_page(lesson_page, tmp_path):
+    lesson_page.pdf(path=tmp_path / "lesson.pdf", prefer_css_page_size=True)
+    pages = len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "lesson.pdf").read_bytes()))
+    assert pages == lesson_page.locator("section").count()
 
 
 # ---------------------------------------------------------------- a class without a network
@@ -194,11 +378,29 @@ def test_the_zip_file_has_all_that_a_class_needs(classroom, tmp_path):
         names = archive.namelist()
     assert len(names) == len(set(names))
     assert {path.name for path in tmp_path.iterdir()} == {"README.txt", "book", "notebooks"}
+    assert not [name for name in names if name.endswith("_figures.zip")]
     assert not [name for name in names if "solutions/" in name or (name.endswith(".zip") and "notebooks/" in name)]
-    assert "book/_static/slides.html" in names
+    assert {"book/_static/slides.html", "book/_static/lesson.html"} <= set(names)
     assert {"notebooks/01_phenomenon.ipynb", "notebooks/data/synthetic.npz"} <= set(names)
+    assert not [path for path in tmp_path.rglob("*.html") if 'id="marking-guide"' in path.read_text()]
+    assert (tmp_path / "README.txt").stat().st_mode & 0o444 == 0o444
+    assert "venv/bin/jupyter" in (tmp_path / "README.txt").read_text()
     for named_file in re.findall(r"^(?:book|notebooks)/\S*", (tmp_path / "README.txt").read_text(), re.M):
         assert (tmp_path / named_file).exists(), named_file
+
+
+def test_notebooks_that_a_page_offers_are_those_of_the_class():
+    page = '<a href="../_downloads/0a/01_x.ipynb"></a><a href="../_downloads/1b/notebooks.zip"></a>'
+    page += '<a href="../_downloads/2c/results.json"></a>'
+    links = re.findall('"(.*?)"', packing.for_class(page, {"01_x.ipynb", "notebooks.zip"}))
+    assert links == ["../../notebooks/01_x.ipynb", "../../notebooks/", "../_downloads/2c/results.json"]
+    figures = ' · <a download="" href="../_downloads/3d/01_x_figures.zip"><code>figures.zip</code></a>'
+    assert packing.for_class(f"<p>a table{figures}</p>", set()) == "<p>a table</p>"
+
+
+def test_the_class_gets_no_marking_guide():
+    guide = '<li><a href="#marking-guide">Guide</a></li><section id="marking-guide"><p>two points</p></section>'
+    assert packing.for_class(f"<p>kept</p>{guide}", set()) == "<p>kept</p>"
 
 
 def test_every_link_within_the_unpacked_book_leads_to_a_file(classroom, tmp_path):
