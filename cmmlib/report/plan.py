@@ -20,7 +20,7 @@ from cmmlib.study.open_run import (
     template_pool,
 )
 from cmmlib.study.remarks import odd_names, odd_texts, of_model
-from cmmlib.study.run import is_blazon
+from cmmlib.study.run import fits_browser, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study
 from cmmlib.texts.enrichment import RECORDED
@@ -35,7 +35,7 @@ def plan(study: Study, only: str | None = None) -> str:
         InputError: whatever `run_study` would refuse before it computes.
     """
     fix_cache_folder()
-    wanted = belonging(chapters(only), {"blazon": is_blazon(study.dataset)})
+    wanted = belonging(chapters(only), {"blazon": is_blazon(study.dataset), "labels": True, "browser": True})
     for folder in study.other_runs:
         read_run(folder)
     check_out(study)
@@ -47,7 +47,10 @@ def plan(study: Study, only: str | None = None) -> str:
     n_images = len(data) if isinstance(data, ImageSet) else len(data.image_features)
     sizes = f"{counted(n_images, 'image')}, {counted(len(data.classnames), 'class', 'classes')}"
     labels = "labels" if data.labels is not None else "no labels"
-    cost = None if isinstance(data, ImageSet) else Cost.of(data.image_features, data.text_features)
+    cost, browser = None, False
+    if not isinstance(data, ImageSet):
+        cost = Cost.of(data.image_features, data.text_features)
+        browser = fits_browser(*data.image_features.shape, *data.text_features.shape[:2])
     lines = [f"data set {study.public()['dataset']}: {sizes}, {labels}", *data.remarks, *odd_names(data.classnames)]
     if isinstance(data, ImageSet):
         from cmmlib.models.embed import missing
@@ -61,10 +64,14 @@ def plan(study: Study, only: str | None = None) -> str:
         todo = counted(n_missing, "image embedding")
         lines.append(f"model {backbone.public_name}: {todo} to compute, the rest is cached")
         width = backbone.checkpoint.configuration.get("embed_dim")
-        cost = Cost(n_images, len(data.classnames), len(templates), width) if isinstance(width, int) else None
+        if isinstance(width, int):
+            cost = Cost(n_images, len(data.classnames), len(templates), width)
+            browser = fits_browser(n_images, width, len(templates), len(data.classnames))
     if only is None and cost is not None:
         lines += [cost.told(), *filter(None, [cost.warning()])]
-    lines.append("chapters: " + ", ".join(path.stem for path in wanted))
+    has_labels = data.labels is not None
+    known = {"blazon": is_blazon(study.dataset), "labels": has_labels, "browser": has_labels and browser}
+    lines.append("chapters: " + ", ".join(path.stem for path in belonging(wanted, known)))
     return "\n".join(" ".join(line.splitlines()) for line in lines)  # a name may hold a line break
 
 

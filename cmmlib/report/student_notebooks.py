@@ -29,7 +29,6 @@ from cmmlib.storage.cache import whole_file
 from cmmlib.storage.network import repository_url
 from cmmlib.study.made_files import require_whole
 from cmmlib.study.open_run import study_id
-from cmmlib.study.run import is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study, file_fields
 
@@ -67,14 +66,13 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
             _write_chapter(chapter, folder / SOLUTIONS, {**fields, **_places(fields, copies, f"../{DATA}")})
             _write_chapter(chapter, folder, {**fields, **_places(fields, copies, DATA)}, answers=False)
         archive = _zipped(folder)
-    _tell_missing(fields["dataset"], {chapter.name for chapter in chapters})
+    _tell_missing(manifest["conditions"], {chapter.name for chapter in chapters})
     return archive
 
 
-def _tell_missing(dataset: str, there: Collection[str]) -> None:
+def _tell_missing(conditions: dict[str, bool], there: Collection[str]) -> None:
     """A line on the chapters that the run could have and has not."""
-    known = {"blazon": is_blazon(dataset)}
-    missing = [path.stem for path in all_chapters() if path.name not in there and belongs(path, known)]
+    missing = [path.stem for path in all_chapters() if path.name not in there and belongs(path, conditions)]
     if missing:
         tell(f"chapters that did not run are not among the notebooks: {', '.join(missing)}")
 

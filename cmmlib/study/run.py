@@ -135,6 +135,7 @@ class Run:
     @property
     def conditions(self) -> dict[str, bool]:
         """What a chapter's cell asks for with a tag `if-NAME`, and a page with `<!-- if-NAME -->`."""
+        sizes = *self.image_features.shape, *self.text_features.shape[:2]
         return {
             "labels": self.labels is not None,
             "images": self.pictures is not None,
@@ -143,14 +144,8 @@ class Run:
             "pool": len(self.prompts) > 1,
             "disambiguated": self.labels is not None and self.disambiguated not in (None, self.classnames),
             "others": bool(self.study.other_runs) or other_weights(self.study) is not None,
-            "browser": self.labels is not None and len(self.prompts) > 1 and self._fits_browser,
+            "browser": self.labels is not None and fits_browser(*sizes),
         }
-
-    @property
-    def _fits_browser(self) -> bool:
-        """Whether a page can carry the embeddings in eight bits a number, and compare all of them in some seconds."""
-        images, texts, width = len(self.image_features), len(self.prompts) * self.n_classes, len(self.image_features[0])
-        return 4 / 3 * (images + texts) * width < BROWSER_BYTES and images * texts * width < BROWSER_PRODUCTS
 
     def record(self, **sections: Any) -> None:
         """Put sections into results.json. NaN becomes null; what other chapters wrote stays."""
@@ -225,3 +220,10 @@ def label_free(step: Step) -> Step:
         return step(run, *args, **kwargs)
 
     return cast(Step, blind)
+
+
+def fits_browser(n_images: int, width: int, n_prompts: int, n_classes: int) -> bool:
+    """Whether a page can carry the embeddings in eight bits a number, and weigh several prompts in some seconds."""
+    n_texts = n_prompts * n_classes
+    small = 4 / 3 * (n_images + n_texts) * width < BROWSER_BYTES and n_images * n_texts * width < BROWSER_PRODUCTS
+    return n_prompts > 1 and small

@@ -167,6 +167,13 @@ def test_manifest_says_what_was_run(labelled, twins):
     assert strict_json(twins[0] / "manifest.json")["model"]["backbone"] == "local-dir:tiny-clip-untrained"
 
 
+def test_a_dry_run_lists_the_chapters_that_the_run_makes(labelled, unlabelled):
+    for run, file in ((labelled, "synthetic"), (unlabelled, "unlabelled")):
+        made = strict_json(run / "manifest.json")["chapters"]
+        said = cmm("run", "--dataset", f"embeddings:{run.parents[1] / file}.npz", "--dry-run")
+        assert f"\nchapters: {', '.join(made)}\n" in said.out
+
+
 def test_no_file_of_a_run_or_book_tells_where_it_was_made(labelled, twins, changed, labelled_book, tmp_path_factory):
     private = [str(tmp_path_factory.getbasetemp().parent), str(Path.home()) + "/", str(ROOT)]
     roots = [labelled, *twins, changed, labelled_book / "html"]
