@@ -48,17 +48,8 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
             what is copied. Nothing has been written then.
         OSError: a file that cannot be read, a full disk. Nothing is left then.
     """
-    repository_url()  # one with a key in it is refused before anything is written
-    manifest, _ = read_run(run)
-    require_whole(run, [name for name in manifest.get("files", {}) if name.endswith(".ipynb")])
+    fields, copies, trees = checked(run, out, data)
     chapters = executed_chapters(run)
-    fields = {**manifest["study"], "compare_with": None}
-    Study.of(fields)  # they become code: each has its name and type
-    copies = _copies(fields, data)
-    trees = {path: _tree(path) for path in copies.values()}
-    _require_apart(out, run, trees)
-    if copies:
-        _require_same(manifest, copies)
     with own_folders.filled(out) as folder:
         for path, files in trees.items():
             own_folders.copy(files, path.parent, folder / DATA)
@@ -68,6 +59,29 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
         archive = _zipped(folder)
     _tell_missing(fields["dataset"], {chapter.name for chapter in chapters})
     return archive
+
+
+def checked(
+    run: Path, out: Path, data: Sequence[Path]
+) -> tuple[dict[str, Any], dict[str, Path], dict[Path, list[Path]]]:
+    """The study's fields; field -> what was given for it; and what is copied of that. Nothing is written.
+
+    Raises:
+        InputError, OSError: as `write`.
+    """
+    repository_url()  # one with a key in it is refused before anything is written
+    manifest, _ = read_run(run)
+    require_whole(run, [name for name in manifest.get("files", {}) if name.endswith(".ipynb")])
+    executed_chapters(run)
+    fields = {**manifest["study"], "compare_with": None}
+    Study.of(fields)  # they become code: each has its name and type
+    copies = _copies(fields, data)
+    trees = {path: _tree(path) for path in copies.values()}
+    _require_apart(out, run, trees)
+    own_folders.require_own(out)
+    if copies:
+        _require_same(manifest, copies)
+    return fields, copies, trees
 
 
 def _tell_missing(dataset: str, there: Collection[str]) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import ChapterError, InputError, one_line
 from cmmlib.storage.cache import digest
+from cmmlib.storage.yaml_files import read_mapping
 from cmmlib.sweeps import task
-from cmmlib.sweeps.plan import read_mapping
 
 if TYPE_CHECKING:
     from distributed import Client
