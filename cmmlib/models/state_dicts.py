@@ -161,6 +161,20 @@ def state_dict(stored: Any) -> dict[str, Tensor]:
     return stored if len(tensors) == len(stored) else tensors  # type: ignore[return-value]
 
 
+_SIZES = re.compile(r"size mismatch for (\S+): [^[]*(\[[^]]*\])[^[]*(\[[^]]*\])")  # of torch: there, in the model
+
+_NO_NUMBER = re.compile(r"shape '\[\]' is invalid for input of size (\d+)")  # of a scale, which open_clip reshapes
+
+
+def _mismatch(text: str) -> str:
+    """The first tensor of torch's or open_clip's complaint with both of its shapes, and how many more there are."""
+    found = _SIZES.findall(text) or [("logit_scale", f"[{n}]", "[]") for n in _NO_NUMBER.findall(text)]
+    if not found:
+        return one_line(RuntimeError(text))[:80]
+    (name, there, wanted), more = found[0], len(found) - 1
+    return f"{name} is {there}, and {wanted} in the model" + (f"; {more} more" if more else "")
+
+
 def reason(error: Exception) -> str:
     """Why a model could not be made of weights, without torch's advice and colours."""
     text = str(error)
@@ -173,8 +187,8 @@ def reason(error: Exception) -> str:
     for what, found in (("have", names), ("lack", missing)):
         if found:
             return f"its weights {what} {found[1]}, as those of another architecture: name that with --backbone"
-    if "size mismatch" in text or "width changed" in text:  # torch, and open_clip of positions
-        return (
-            f"its weights have the shapes of another architecture ({one_line(error)[:80]}): name that with --backbone"
-        )
+    if (
+        "size mismatch" in text or "width changed" in text or _NO_NUMBER.search(text)
+    ):  # torch, and open_clip of positions
+        return f"its weights have the shapes of another architecture ({_mismatch(text)}): name that with --backbone"
     return one_line(error)

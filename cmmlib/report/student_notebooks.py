@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from cmmlib.data.image_files import is_junk
-from cmmlib.errors import InputError, tell, why
+from cmmlib.errors import InputError, why
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import belongs, executed_chapters, read_notebook, source
-from cmmlib.report.chapters import chapters as all_chapters
+from cmmlib.report.chapters import executed_chapters, read_notebook, source, tell_missing
 from cmmlib.report.execution import SETUP
 from cmmlib.report.questions import unfolding
 from cmmlib.storage import own_folders
@@ -28,7 +27,6 @@ from cmmlib.storage.cache import whole_file
 from cmmlib.storage.network import repository_url
 from cmmlib.study.made_files import require_whole
 from cmmlib.study.open_run import study_id
-from cmmlib.study.run import is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study, file_fields
 
@@ -57,7 +55,7 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
             _write_chapter(chapter, folder / SOLUTIONS, {**fields, **_places(fields, copies, f"../{DATA}")})
             _write_chapter(chapter, folder, {**fields, **_places(fields, copies, DATA)}, answers=False)
         archive = _zipped(folder)
-    _tell_missing(fields["dataset"], {chapter.name for chapter in chapters})
+    tell_missing(run, "the notebooks")
     return archive
 
 
@@ -82,14 +80,6 @@ def checked(
     if copies:
         _require_same(manifest, copies)
     return fields, copies, trees
-
-
-def _tell_missing(dataset: str, there: Collection[str]) -> None:
-    """A line on the chapters that the run could have and has not."""
-    known = {"blazon": is_blazon(dataset)}
-    missing = [path.stem for path in all_chapters() if path.name not in there and belongs(path, known)]
-    if missing:
-        tell(f"chapters that did not run are not among the notebooks: {', '.join(missing)}")
 
 
 def _write_chapter(chapter: Path, place: Path, values: Mapping[str, Any], answers: bool = True) -> None:
