@@ -122,7 +122,7 @@ def _shown_figures(run: Path, manifest: Mapping[str, Any]) -> list[str]:
 PARTS = ("book", "work", "html")  # of the folder that receives a book
 
 
-def _claim(out: Path, runs: Sequence[Path], flag: str) -> None:
+def _claim(out: Path, runs: Sequence[Path], flag: str = "--out") -> None:
     """Refuse to build where something would be lost. A book of an earlier version gets the marks that it lacks."""
     place = Path(os.path.realpath(out))
     for kept in (source("book"), source("notebooks"), PACKAGE, *runs):

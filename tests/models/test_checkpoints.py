@@ -252,6 +252,11 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(tmp_path, tiny_clip
     assert "in the model; 1 more)" in refused_model(f"local-dir:{folder}", None)
     save_file(weights | {"logit_scale": torch.ones(3)}, folder / WEIGHTS)
     assert "logit_scale is [3], and [] in the model" in refused_model(f"local-dir:{folder}", None)
+    save_file(weights | {"visual.class_embedding": torch.ones(3, 2)}, folder / WEIGHTS)
+    assert "visual.class_embedding is [3, 2], and [32] in the model" in refused_model(f"local-dir:{folder}", None)
+    for name in ("visual.positional_embedding", "positional_embedding"):  # which open_clip itself looks at
+        save_file(weights | {name: torch.ones(3)}, folder / WEIGHTS)
+        assert f"({name} is [3], and [" in refused_model(f"local-dir:{folder}", None)
 
 
 def test_a_checkpoint_has_the_preprocessing_of_the_configuration_beside_it(tiny_clip, tiny_architecture, tmp_path):
