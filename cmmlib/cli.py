@@ -181,8 +181,11 @@ def slides(
 ) -> None:
     """Write a run's slides, HTML without a network: slides.html of all chapters, lesson.html of 90 minutes."""
     from cmmlib.report import slides as of_run
+    from cmmlib.report.chapters import tell_missing
 
-    process.show_path(of_run.write(run, out))
+    file = of_run.write(run, out)
+    tell_missing(run, "the slides", "0")
+    process.show_path(file)
 
 
 @app.command()
@@ -275,11 +278,12 @@ def classify(
         classifying.require_place(out, overwrite)
     new_images = classifying.new_images(study, fitted)
     table = classifying.predictions(fitted, new_images)
-    for line in (*new_images.remarks, classifying.warning(fitted, table)):
-        tell(" ".join(line.split()))
     text = csv_text(table, "%.6g")
     if to_file:
         replace_table(out, text)
+    for line in (*new_images.remarks, classifying.warning(fitted, table)):
+        tell(" ".join(line.split()))
+    if to_file:
         process.show_path(out)
     else:
         process.show_text(text)

@@ -232,7 +232,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_no_run(inputs, work, own_cach
         (["--transcript", "file.txt"], "line 1 of file.txt is no record of an answer"),
         (["--llm", "gpt"], "'gpt' names no provider"),
         (["--device", "meta"], "device 'meta' is not available here"),
-        (["--only", "06"], "--only: 06_anatomy belongs to another kind of study"),
+        (["--only", "06"], "--only: 06_anatomy belongs to another kind of study: this one has 00_real_clip, 01_"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would(flags, said, inputs, work):

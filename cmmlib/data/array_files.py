@@ -26,6 +26,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
             there twice.
     """
     with reading(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is no regular file: give embeddings:FILE, an .npz or .safetensors file")
         if not path.is_file():
             raise InputError(f"no file {path}: give embeddings:FILE, an .npz or .safetensors file")
         if path.suffix not in READERS:

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.data.array_files import read_arrays
-from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
+from cmmlib.data.labels import RULE, outside
 from cmmlib.errors import InputError, is_seen, some
-from cmmlib.functional.checks import LOGIT_SCALES, check_embeddings
+from cmmlib.functional.checks import LOGIT_SCALES, cancelling_classes, check_embeddings
 from cmmlib.storage.cache import digest, file_digests
 
 KEYS = (
@@ -128,11 +128,15 @@ def load_embeddings(path: Path) -> EmbeddingFile:
         raise InputError(f"{path.name}: class {empty} has an empty name: classnames needs a name for each class")
     check_embeddings(image_features, f"{path.name}: image_features")
     check_embeddings(texts, f"{path.name}: text_features")
+    text_features = torch.nn.functional.normalize(text_features.float(), dim=-1)
+    if cancelled := cancelling_classes(text_features):
+        named = some([classnames[c] for c in cancelled])
+        raise InputError(f"{path.name}: the mean of the prompts of class {named} is zero: they cancel, leave one out")
     return EmbeddingFile(
         name=path.stem,
         classnames=classnames,
         image_features=torch.nn.functional.normalize(image_features.float(), dim=-1),
-        text_features=torch.nn.functional.normalize(text_features.float(), dim=-1),
+        text_features=text_features,
         labels=_labels(raw, len(image_features), len(classnames), path),
         prompts=prompts,
         logit_scale=_logit_scale(raw, path),
@@ -192,13 +196,13 @@ def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> T
     remedy = "save integers, each the place of a class in classnames, from 0"  # names belong there, and labels count
     stored = _tensor(raw["labels"], f"{path.name}: labels", remedy)
     if stored.dtype == torch.bool or stored.is_floating_point() or stored.is_complex() or stored.shape != (n_images,):
-        raise InputError(f"{path.name}: labels must be {n_images} integers, got {stored.dtype} {list(stored.shape)}")
+        held = f"{str(stored.dtype).removeprefix('torch.')} {list(stored.shape)} for {n_images} images"
+        raise InputError(f"{path.name}: labels is {held}: {RULE}")
     labels = stored.long()
-    outside = ((labels < 0) | (labels >= n_classes)).nonzero()
-    if len(outside):
-        row = int(outside[0])
-        hint = f": {BEGIN_AT_ONE}" if seem_to_begin_at_one(labels, n_classes) else ""
-        raise InputError(f"{path.name}: labels row {row} is {stored[row].item()}, outside 0..{n_classes - 1}{hint}")
+    wrong = ((labels < 0) | (labels >= n_classes)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(f"{path.name}: labels row {row} is {stored[row].item()}, {outside(labels, n_classes)}")
     return labels
 
 

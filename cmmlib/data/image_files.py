@@ -105,11 +105,16 @@ def images_and_rest(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def left_out(rest: Iterable[Path]) -> list[str]:
-    """Lines on what was found and is not used: links that lead nowhere, by name, and other files, by their endings."""
-    rest = list(rest)
-    dangling = [path.name for path in rest if path.is_symlink() and not path.exists()]
-    lines = [f"links that lead nowhere are left out: {some(dangling)}"] if dangling else []
-    return lines + by_ending(path.name for path in rest if not path.is_symlink() or path.exists())
+    """Lines on what was found and is not used: links that lead nowhere and what is no regular file (a pipe, a device),
+    by name, each once, and other files, by their endings.
+    """
+    files, lines = {*rest}, []
+    dangling = {path for path in files if path.is_symlink() and not path.exists()}
+    odd = {path for path in files - dangling if not path.is_file()}
+    for what, paths in (("links that lead nowhere are", dangling), ("what is no regular file is", odd)):
+        names = sorted({path.name for path in paths})
+        lines += [f"{what} left out: {some(names)}"] if names else []
+    return lines + by_ending(path.name for path in sorted(files - dangling - odd))
 
 
 def by_ending(names: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cmmlib.errors import some
 
+RULE = "labels must be whole numbers from 0 to C - 1, one for each image"  # C classes
 BEGIN_AT_ONE = "labels count from 0: do these begin at 1?"
 
 
@@ -21,6 +22,16 @@ def seem_to_begin_at_one(labels: Int[Tensor, "N"], n_classes: int) -> bool:
     """
     found = labels.unique().tolist()
     return found == list(range(1, n_classes)) or (found[0] >= 1 and found[-1] == n_classes)
+
+
+def outside(labels: Int[Tensor, "N"], n_classes: int) -> str:
+    """What ends the line on a label that no class has, and the remedy.
+
+    >>> import torch
+    >>> outside(torch.tensor([0, 3]), 3)
+    'outside 0..2: labels must be whole numbers from 0 to C - 1, one for each image'
+    """
+    return f"outside 0..{n_classes - 1}: {BEGIN_AT_ONE if seem_to_begin_at_one(labels, n_classes) else RULE}"
 
 
 def empty_classes(labels: Int[Tensor, "N"], n_classes: int) -> list[int]:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from cmmlib.data.folders import image_digests
 from cmmlib.data.image_files import is_image, is_junk
+from cmmlib.data.labels import RULE
 from cmmlib.data.reading import FETCH_AGAIN, reading
 from cmmlib.errors import InputError, one_line, some
 from cmmlib.storage.cache import cache_folder, digest, read_memo, write_memo
@@ -73,7 +74,11 @@ def _scan(shard: Path) -> Contents:
     size = shard.stat().st_size
     with open(shard, "rb") as file:
         if file.read(2) == GZIP:
-            raise InputError(f"wds: {shard} is compressed: unpack it with gunzip, shards are read in place")
+            packed = f"{shard.name}.gz"  # gunzip takes no other ending
+            raise InputError(
+                f"wds: {shard} is compressed, and shards are read in place: "
+                f"rename it to {packed} and unpack that, gunzip {packed}"
+            )
     odd: list[str] = []  # JSON files with a label that is no whole number
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
@@ -127,7 +132,7 @@ def _label_of_text(content: bytes) -> tuple[int, bool]:
     word = content.decode().strip()
     number = whole_number(word.removeprefix("-"))
     if number is None:
-        raise ValueError(f"a label is {content[:20]!r}, not a whole number")
+        raise ValueError(f"a label is {content[:20]!r}, not a whole number: {RULE}")
     return -number if word.startswith("-") else number, False
 
 

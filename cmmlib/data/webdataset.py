@@ -19,7 +19,7 @@ from PIL import Image
 
 from cmmlib.data.image_files import by_ending, decode
 from cmmlib.data.images import ImageSet, choose_split
-from cmmlib.data.labels import BEGIN_AT_ONE, seem_to_begin_at_one
+from cmmlib.data.labels import RULE, outside
 from cmmlib.data.reading import reading
 from cmmlib.data.shards import Sample, contents
 from cmmlib.errors import InputError, counted, one_line, some
@@ -152,12 +152,10 @@ def _labels(samples: list[tuple[str, Sample]], n_classes: int) -> torch.Tensor |
     known = torch.tensor([label for label in labels if label is not None])
     for label, (shard, sample) in zip(labels, samples, strict=True):
         if label is None:
-            raise InputError(
-                f"wds: {sample.member} of {shard} has no label beside it (.cls, .json), and other images have"
-            )
+            lacking = f"wds: {sample.member} of {shard} has no label beside it (.cls, .json), and other images have"
+            raise InputError(f"{lacking}: {RULE}")
         if not 0 <= label < n_classes:
-            hint = f": {BEGIN_AT_ONE}" if seem_to_begin_at_one(known, n_classes) else ""
-            raise InputError(f"wds: {sample.member} of {shard} has label {label}, outside 0..{n_classes - 1}{hint}")
+            raise InputError(f"wds: {sample.member} of {shard} has label {label}, {outside(known, n_classes)}")
     return known
 
 
@@ -167,8 +165,8 @@ def _labels(samples: list[tuple[str, Sample]], n_classes: int) -> torch.Tensor |
 def _shards(folder: Path) -> list[Path]:
     words = " ".join(read_lines(folder / "nshards.txt", "wds")).split()
     number = whole_number(words[0]) if len(words) == 1 else None
-    if number is None:
-        raise InputError(f"wds: {folder.name}/nshards.txt must hold one number, the number of shards")
+    if not number:
+        raise InputError(f"wds: {folder.name}/nshards.txt must hold one number, from 1: how many shards there are")
     there = {path.name for path in folder.iterdir() if path.is_file()}
     missing = next((i for i in range(number) if f"{i}.tar" not in there), None)
     if missing is not None:

@@ -17,6 +17,7 @@ from cmmlib.estimators.arrays import Array, as_given, unit_rows
 from cmmlib.estimators.classifier import Classifier, Provenance
 from cmmlib.estimators.classifier_file import save_classifier
 from cmmlib.estimators.suspects import find_suspects
+from cmmlib.functional._arguments import is_number, refuse_masked, require_type, type_hints
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.functional.prompt_baselines import uniform_mean
 
@@ -79,6 +80,8 @@ class ZeroShotEstimator(BaseEstimator):
         unknown = sorted(provenance.keys() - Provenance.model_fields)
         if unknown:
             raise InputError(f"save: unknown {', '.join(unknown)}: provenance is {', '.join(Provenance.model_fields)}")
+        if isinstance(class_names, str):
+            raise InputError(f"save: class_names is one text, {class_names!r}: give a list with a name for each class")
         names = None if class_names is None else [str(name) for name in class_names]
         save_classifier(replace(self.classifier, class_names=names, provenance=Provenance(**provenance)), path)
 
@@ -87,6 +90,9 @@ class ZeroShotEstimator(BaseEstimator):
 
     def _inputs(self, image_features: Array, text_features: Array) -> tuple[Tensor, Tensor]:
         """Unit-norm images, [N, D], and texts, [P, C, D], on one device; refuses what no estimator can be fitted on."""
+        for name, hint in type_hints(type(self).__init__).items():
+            if name != "logit_scale":  # which `as_scale` looks at
+                require_type(getattr(self, name, None), hint, name)
         x = unit_rows(image_features, "image_features", "N D")
         texts = unit_rows(text_features, "text_features", "C D", "P C D").to(x.device)
         texts = texts[None] if texts.ndim == 2 else texts
@@ -112,6 +118,7 @@ def as_scale(logit_scale: Any) -> float:
     """
     try:
         scale = float(logit_scale.detach() if isinstance(logit_scale, Tensor) else logit_scale)
+        scale = scale if is_number(logit_scale) else 0.0
     except (TypeError, ValueError, RuntimeError):
         scale = 0.0
     if not 0 < scale < float("inf"):
@@ -132,8 +139,10 @@ def as_prior(prior: Any, n_classes: int) -> Tensor | None:
     """
     if prior is None:
         return None
+    refuse_masked(prior, "prior")
     try:
-        found = torch.as_tensor(prior, dtype=torch.float64).cpu()
+        found = torch.as_tensor(prior)
+        found = found.double().cpu() if found.dtype != torch.bool else torch.empty(0)
     except (TypeError, ValueError, RuntimeError):
         found = torch.empty(0)
     if found.shape != (n_classes,) or not bool((found > 0).all() and found.isfinite().all()):

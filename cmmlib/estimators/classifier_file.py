@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,7 +49,7 @@ def save_classifier(classifier: Classifier, path: str | PathLike[str]) -> None:
         InputError: names that are not one a class; a file there that is no classifier.
         OSError: a full disk, a folder that cannot be written.
     """
-    path, correction = Path(path), classifier.correction
+    path, correction = as_path(path), classifier.correction
     header = _Header(
         kind=classifier.kind,
         logit_scale=correction.text_scale,
@@ -66,6 +66,18 @@ def save_classifier(classifier: Classifier, path: str | PathLike[str]) -> None:
     if path.exists():
         _refuse_other_file(path)
     save_tensors(path, {key: x.cpu() for key, x in tensors.items()}, {KEY: header.model_dump_json()})
+
+
+def as_path(path: Any) -> Path:
+    """A path from a text or a path.
+
+    Raises:
+        InputError: something else.
+    """
+    try:
+        return Path(path)
+    except TypeError:
+        raise InputError(f"{path!r} is no path of a file: give a text or a pathlib.Path") from None
 
 
 def _refuse_other_file(path: Path) -> None:
@@ -86,7 +98,7 @@ def load_classifier(path: str | PathLike[str]) -> Classifier:
     Raises:
         InputError: no file, another kind of file, parts that disagree, or such numbers; one line that says which.
     """
-    path = Path(path)
+    path = as_path(path)
     header, tensors = _read(path)
     _check(path.name, header, tensors)
     _check_sizes(path.name, header, tensors)

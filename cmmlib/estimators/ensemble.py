@@ -70,7 +70,7 @@ class CMMEnsemble(ZeroShotEstimator):
         """
         x, texts = self._inputs(image_features, text_features)
         scale = as_scale(self.logit_scale)
-        candidates = Candidates.of_templates(texts).with_descriptions(_described(descriptions or {}, texts))
+        candidates = Candidates.of_templates(texts).with_descriptions(_described(descriptions, texts))
         vectors = cmm_ensemble(
             x,
             candidates,
@@ -86,8 +86,12 @@ class CMMEnsemble(ZeroShotEstimator):
         return self._keep(plain(vectors, scale), x, image_features)
 
 
-def _described(descriptions: Mapping[int, Array], texts: Tensor) -> dict[int, Tensor]:
+def _described(descriptions: Mapping[int, Array] | None, texts: Tensor) -> dict[int, Tensor]:
     """Descriptions of unit norm on the texts' device, for classes that are there."""
+    descriptions = {} if descriptions is None else descriptions
+    if not isinstance(descriptions, Mapping):
+        kind = type(descriptions).__name__
+        raise InputError(f"descriptions is {kind}: give a dictionary, class index -> [K, D]")
     _, n_classes, width = texts.shape
     described = {}
     for c, rows in descriptions.items():

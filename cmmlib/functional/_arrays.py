@@ -1,8 +1,10 @@
-"""What stands before every public function: numpy arrays become tensors, and a tensor's device is looked at."""
+"""What stands before every public function: numpy arrays become tensors, and arguments are what its signature says."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,9 +13,11 @@ import torch
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import refuse_masked, require_type, require_unit_rows, type_hints
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+UNIT_ROWS = {"image_features", "text_features"}  # what is compared by its angles
 ON_ANY_DEVICE = frozenset(
     {
         *("similarity_pass", "class_matching_margin", "scale_free_cmm", "predicted_count", "mean_top_probability"),
@@ -32,17 +36,32 @@ ON_ANY_DEVICE = frozenset(
 
 
 def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """The same function for numpy arrays too; it refuses tensors of a GPU where it could not compute with them."""
+    """The same function for numpy arrays too; it refuses tensors of a GPU where it could not compute with them, and
+    arguments that are not what its signature says."""
+    signature = inspect.signature(function)
 
     @wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        return function(*map(prepare, args), **{key: prepare(value) for key, value in kwargs.items()})  # type: ignore
+        given = {key: prepare(value) for key, value in kwargs.items()}
+        values = tuple(map(prepare, args))
+        with suppress(TypeError):  # an argument too few or too many: the function itself says so
+            check(signature.bind(*values, **given).arguments)
+        return function(*values, **given)  # type: ignore
 
     def prepare(value: Any) -> Any:
         if isinstance(value, np.ndarray):
+            refuse_masked(value, function.__name__)
             return torch.from_numpy(np.require(value, requirements=["C", "W"]))  # torch warns of read-only memory
         if isinstance(value, Tensor) and value.device.type != "cpu" and function.__name__ not in ON_ANY_DEVICE:
             raise InputError(f"{function.__name__} runs on the processor, got a tensor on {value.device}: pass x.cpu()")
         return value
+
+    def check(arguments: dict[str, Any]) -> None:
+        hints = type_hints(function)
+        for name, value in arguments.items():
+            require_type(value, hints.get(name), f"{function.__name__}: {name}")
+        if arguments.keys() >= UNIT_ROWS:
+            for name in sorted(UNIT_ROWS):
+                require_unit_rows(arguments[name], f"{function.__name__}: {name}")
 
     return call

@@ -38,6 +38,16 @@ def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
             raise InputError(f"{name} row {row[0] if len(row) == 1 else row} has {fault}")
 
 
+def cancelling_classes(text_features: Float[Tensor, "P C D"]) -> list[int]:
+    """Classes whose unit vectors of all prompts have a mean without length, and so without a direction.
+
+    >>> text = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> cancelling_classes(torch.stack([text, text * torch.tensor([[-1.0], [1.0]])]))
+    [0]
+    """
+    return (torch.linalg.vector_norm(text_features.float().mean(0), dim=-1) < 1e-6).nonzero()[:, 0].tolist()
+
+
 def _fault(row: Float[Tensor, "D"]) -> str:
     """What is wrong with a row that has no length in float32, and the remedy; its own numbers may be of float64."""
     largest = float(row.double().abs().max())  # NaN where there is one

@@ -227,7 +227,13 @@ def margins_of_class(
     c: int,
     block: int = 1024,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
-    """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights."""
+    """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights.
+
+    Raises:
+        InputError: no such class.
+    """
+    if c not in range(len(text_features)):
+        raise InputError(f"margins_of_class: no class {c}: classes are 0 to {len(text_features) - 1}")
     margins, weights = text_features.new_empty(2, len(image_features), dtype=torch.float32)
     start = 0
     for s in similarities(image_features, text_features, block):

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
+from cmmlib.errors import InputError
 from cmmlib.functional.accuracy import ClassAccuracy
 
 
@@ -18,7 +19,14 @@ def wilson_intervals(accuracy: ClassAccuracy, level: float = 0.95) -> Float[Tens
 
 
 def wilson_interval(correct: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson interval of one share."""
+    """Wilson interval of one share, NaN for no image.
+
+    Raises:
+        InputError: not 0 <= correct <= count, or a level outside (0, 1).
+    """
+    _check_level(level)
+    if not 0 <= correct <= count:
+        raise InputError(f"wilson_interval: correct must be from 0 to count, got {correct} of {count}")
     if count == 0:
         return float("nan"), float("nan")
     interval = stats.binomtest(correct, count).proportion_ci(level, method="wilson")
@@ -31,7 +39,13 @@ def bootstrap_interval(
     """Bootstrap interval of the mean accuracy of classes that were fixed beforehand, images resampled within class.
 
     Not for "the k worst of this sample": drawing them again in every resample doubles their bias.
+
+    Raises:
+        InputError: a level outside (0, 1), or no draw.
     """
+    _check_level(level)
+    if draws < 1:
+        raise InputError(f"draws must be 1 or more, got {draws}")
     count, value = accuracy.count[classes].numpy(), accuracy.value[classes].numpy()
     order = np.lexsort((value, count))  # so that the order of the classes changes nothing
     count, value = count[order], value[order]
@@ -40,3 +54,8 @@ def bootstrap_interval(
     means = (np.random.default_rng(seed).binomial(count, value, (draws, len(count))) / count).mean(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1, as 0.95 does, got {level}")

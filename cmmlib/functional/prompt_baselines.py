@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional.candidates import Candidates
+from cmmlib.functional.checks import cancelling_classes
 from cmmlib.functional.similarity import SimilarityPass, block_rows, similarity_pass
 from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts, predict, top_two
 
@@ -25,7 +26,13 @@ CANDIDATE_BYTES = 64 << 20  # one [B, T] float32 block
 
 
 def uniform_mean(text_features: Float[Tensor, "P C D"]) -> Float[Tensor, "C D"]:
-    """Mean of the unit vectors of all templates, unit norm (Radford et al. 2021, "prompt ensembling")."""
+    """Mean of the unit vectors of all templates, unit norm (Radford et al. 2021, "prompt ensembling").
+
+    Raises:
+        InputError: the prompts of a class cancel each other: their mean has no direction.
+    """
+    if cancelled := cancelling_classes(text_features):
+        raise InputError(f"the mean of the prompts of class {cancelled[0]} is zero: they cancel, leave one out")
     return torch.nn.functional.normalize(text_features.float().mean(0), dim=-1)
 
 

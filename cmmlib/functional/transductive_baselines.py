@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional.prior_matching import class_shares
 from cmmlib.functional.zero_shot import similarity_matrix
 
 FITTED = 1 << 24  # images times classes that InMaP is fitted to: of more images, some are drawn
@@ -60,14 +61,14 @@ def otter(
     2021).
 
     Raises:
-        InputError: POT is not installed.
+        InputError: POT is not installed; a prior that is not one positive number a class.
     """
     try:
         import ot
     except ImportError:
         raise InputError("otter needs POT: pip install 'cmmlib[book]'") from None
     n, n_classes = len(image_features), len(text_features)
-    target = np.full(n_classes, 1 / n_classes) if prior is None else prior.double().numpy()
+    target = np.full(n_classes, 1 / n_classes) if prior is None else class_shares(prior, n_classes).numpy()
     cost = -similarity_matrix(image_features, text_features).double().numpy()
     plan = ot.emd(np.full(n, 1 / n), target / target.sum(), cost, numItermax=10_000_000)
     return torch.from_numpy(np.asarray(plan).argmax(1))

@@ -89,18 +89,18 @@ class Backbone:
                     **self.checkpoint.preprocessing,
                 )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
-            self._require_makeable()
-            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {reason(error)}") from None
+            told = reason(error, file, self._made())
+            raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {told}") from None
         return model.eval().requires_grad_(False), without_strips(preprocess)
 
-    def _require_makeable(self) -> None:
-        """Say so where a folder's configuration is at fault, and no weights could be read into its model."""
+    def _made(self) -> Any:
+        """A folder's model without weights, None of no folder; says so where the configuration is at fault."""
         opened = self.checkpoint.opened
         if not opened.startswith(LOCAL_DIR):
-            return
+            return None
         try:
             with _no_foreign_code():
-                open_clip.create_model(opened, load_weights=False, pretrained_text=False)
+                return open_clip.create_model(opened, load_weights=False, pretrained_text=False)
         except Exception as error:  # torch and open_clip raise many kinds
             subject = subject_of(Path(opened.removeprefix(LOCAL_DIR)))
             raise InputError(f"{subject} describes a model that cannot be made: {reason(error)}") from None

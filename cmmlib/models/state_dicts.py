@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from open_clip.factory import load_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -161,8 +162,42 @@ def state_dict(stored: Any) -> dict[str, Tensor]:
     return stored if len(tensors) == len(stored) else tensors  # type: ignore[return-value]
 
 
-def reason(error: Exception) -> str:
-    """Why a model could not be made of weights, without torch's advice and colours."""
+_SIZES = re.compile(r"size mismatch for (\S+): [^[]*(\[[^]]*\])[^[]*(\[[^]]*\])")  # of torch: there, in the model
+
+_NO_NUMBER = re.compile(r"shape '\[\]' is invalid for input of size (\d+)")  # of a scale, which open_clip reshapes
+
+
+def _mismatch(text: str) -> str:
+    """The first tensor of torch's or open_clip's complaint with both of its shapes, and how many more there are."""
+    found = _SIZES.findall(text) or [("logit_scale", f"[{n}]", "[]") for n in _NO_NUMBER.findall(text)]
+    if not found:
+        return one_line(RuntimeError(text))[:80]
+    (name, there, wanted), more = found[0], len(found) - 1
+    return f"{name} is {there}, and {wanted} in the model" + (f"; {more} more" if more else "")
+
+
+def _other_shape(weights: Path, model: torch.nn.Module) -> str | None:
+    """A tensor of a file that has another shape in the model, with both; None where each fits, or the file is unread.
+
+    Those of other dimensions come first, and positions last, which open_clip fits to the model's size.
+    """
+    try:
+        with readable(weights) as file:
+            stored: Any = load_state_dict(str(file), weights_only=True)
+    except Exception:  # of whatever is wrong besides
+        return None
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    other = [(name, x.shape) for name, x in stored.items() if name in wanted and x.shape != wanted[name]]
+    other.sort(key=lambda one: (len(one[1]) == len(wanted[one[0]]), "pos" in one[0]))
+    return next((f"{name} is {[*shape]}, and {[*wanted[name]]} in the model" for name, shape in other), None)
+
+
+def reason(error: Exception, weights: Path | None = None, model: torch.nn.Module | None = None) -> str:
+    """Why a model could not be made of weights, without torch's advice and colours.
+
+    Args:
+        weights, model: the file and the model that was to get it, to look for a tensor that does not fit.
+    """
     text = str(error)
     if "trust_remote_code" in text:
         return "it needs Python code that it brings, and that is not run: use another model"
@@ -173,8 +208,10 @@ def reason(error: Exception) -> str:
     for what, found in (("have", names), ("lack", missing)):
         if found:
             return f"its weights {what} {found[1]}, as those of another architecture: name that with --backbone"
-    if "size mismatch" in text or "width changed" in text:  # torch, and open_clip of positions
-        return (
-            f"its weights have the shapes of another architecture ({one_line(error)[:80]}): name that with --backbone"
-        )
+    if (
+        "size mismatch" in text or "width changed" in text or _NO_NUMBER.search(text)
+    ):  # torch, and open_clip of positions
+        return f"its weights have the shapes of another architecture ({_mismatch(text)}): name that with --backbone"
+    if weights and model and not isinstance(error, InputError) and (other := _other_shape(weights, model)):
+        return f"its weights have the shapes of another architecture ({other}): name that with --backbone"
     return one_line(error)

@@ -23,17 +23,19 @@ from cmmlib.report.staging import FIGURES, WORLD, add_part, keep_blocks, stage
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import book_url, repository_url
+from cmmlib.storage.text_files import require_writable
 from cmmlib.study.made_files import command, require_whole
 from cmmlib.study.run_files import MANIFEST, SWEEP, read_run
 
 
-def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
+def build(runs: Sequence[Path], out: Path = Path("_build"), flag: str = "--out") -> Path:
     """Build the HTML of one or more runs, or of a sweep, and return its index.html.
 
     The first run owns the main chapters; other runs have chapters of their own, those of a sweep a page each.
 
     The pages are staged in `out`/book, built in `out`/work and moved into the place of `out`/html when every check has
-    passed. All three are emptied, so they are refused where this program did not make what they hold.
+    passed. All three are emptied, so they are refused where this program did not make what they hold; `flag` is what
+    names `out`, for that line.
 
     Raises:
         InputError: no run, a damaged one, one without its chapters, or two of one name; an `out` that overlaps a run or
@@ -50,7 +52,7 @@ def build(runs: Sequence[Path], out: Path = Path("_build")) -> Path:
     manifest, results = read_run(folders[0])
     _require_pages(folders[0], manifest)
     values = _quoted(results, manifest, folders[0])
-    _claim(out, [*folders, *given])
+    _claim(out, [*folders, *given], flag)
     for folder in folders:
         note_unknown(folder)
     stamp, html = _build_stamp(given), out / "html"
@@ -120,22 +122,23 @@ def _shown_figures(run: Path, manifest: Mapping[str, Any]) -> list[str]:
 PARTS = ("book", "work", "html")  # of the folder that receives a book
 
 
-def _claim(out: Path, runs: Sequence[Path]) -> None:
+def _claim(out: Path, runs: Sequence[Path], flag: str = "--out") -> None:
     """Refuse to build where something would be lost. A book of an earlier version gets the marks that it lacks."""
     place = Path(os.path.realpath(out))
     for kept in (source("book"), source("notebooks"), PACKAGE, *runs):
         kept = kept.resolve()
         if place.is_relative_to(kept) or kept.is_relative_to(place):
             raise InputError(
-                f"--out: {out} overlaps {kept}, which the book is made from: choose another, such as _build"
+                f"{flag}: {out} overlaps {kept}, which the book is made from: choose another, such as _build"
             )
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out: {out} is a file: choose a folder")
+        raise InputError(f"{flag}: {out} is a file: choose a folder")
     earlier = _is_earlier_book(out)
     unmarked = [part for part in (out / name for name in PARTS) if not own_folders.is_own(part)]
     for part in unmarked:
         if not earlier or part.is_symlink() or not part.is_dir():
-            raise InputError(f"--out: {part} was not made by `cmm book`: move it away, or choose another folder")
+            raise InputError(f"{flag}: {part} was not made by `cmm book`: move it away, or choose another folder")
+    require_writable(out / PARTS[0])
     for part in unmarked:
         own_folders.mark(part)
     if earlier:

@@ -13,7 +13,7 @@ from cmmlib.storage.cache import digest, file_digests, fix_cache_folder, whole_f
 from cmmlib.storage.locks import locked
 from cmmlib.storage.text_files import content, listed
 from cmmlib.study.made_files import Made, drop_left_behind
-from cmmlib.study.run_files import MANIFEST, RUNNING, SCHEMA_VERSION, read_manifest, read_object
+from cmmlib.study.run_files import MANIFEST, RUNNING, SCHEMA_VERSION, read_manifest, read_object, read_run
 from cmmlib.study.study import Study
 
 if TYPE_CHECKING:
@@ -86,6 +86,16 @@ def _notebooks(run: Path) -> list[Path]:
     return sorted((run / "chapters").glob("[0-9]*.ipynb"))
 
 
+def tell_missing(run: Path, where: str, first: str = "") -> None:
+    """A line on the chapters, of names that begin so, which a finished run could have and has not."""
+    conditions = read_run(run)[0]["conditions"]
+    there = {chapter.name for chapter in executed_chapters(run)}
+    could = [path for path in chapters() if path.name.startswith(first) and belongs(path, conditions)]
+    missing = [path.stem for path in could if path.name not in there]
+    if missing:
+        tell(f"chapters that did not run are not among {where}: {', '.join(missing)}")
+
+
 def belonging(wanted: Sequence[Path], conditions: dict[str, bool]) -> list[Path]:
     """Those of the chapters that a study has.
 
@@ -94,7 +104,10 @@ def belonging(wanted: Sequence[Path], conditions: dict[str, bool]) -> list[Path]
     """
     found = [path for path in wanted if belongs(path, conditions)]
     if not found:
-        raise InputError(f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study")
+        own = ", ".join(path.stem for path in chapters() if belongs(path, conditions))
+        raise InputError(
+            f"--only: {', '.join(path.stem for path in wanted)} belongs to another kind of study: this one has {own}"
+        )
     return found
 
 

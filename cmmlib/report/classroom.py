@@ -68,7 +68,8 @@ def write(run: Path, out: Path, built: Path = Path("_build"), data: Sequence[Pat
     """
     if own_folders.overlap(out, built):
         raise InputError(f"--out: {out} overlaps {built}, where the book is: choose a folder apart from it")
-    pages = book.build([run], built).parent
+    student_notebooks.checked(run, out, data)  # before the book, which takes a minute
+    pages = book.build([run], built, "--book").parent
     student_notebooks.write(run, out, data)
     archive = out / ARCHIVE
     with whole_file(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from cmmlib.data.image_files import is_junk
-from cmmlib.errors import InputError, tell, why
+from cmmlib.errors import InputError, why
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import belongs, executed_chapters, read_notebook, source
-from cmmlib.report.chapters import chapters as all_chapters
+from cmmlib.report.chapters import executed_chapters, read_notebook, source, tell_missing
 from cmmlib.report.execution import SETUP
 from cmmlib.report.questions import unfolding
 from cmmlib.storage import own_folders
@@ -48,17 +47,8 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
             what is copied. Nothing has been written then.
         OSError: a file that cannot be read, a full disk. Nothing is left then.
     """
-    repository_url()  # one with a key in it is refused before anything is written
-    manifest, _ = read_run(run)
-    require_whole(run, [name for name in manifest.get("files", {}) if name.endswith(".ipynb")])
+    fields, copies, trees = checked(run, out, data)
     chapters = executed_chapters(run)
-    fields = {**manifest["study"], "compare_with": None}
-    Study.of(fields)  # they become code: each has its name and type
-    copies = _copies(fields, data)
-    trees = {path: _tree(path) for path in copies.values()}
-    _require_apart(out, run, trees)
-    if copies:
-        _require_same(manifest, copies)
     with own_folders.filled(out) as folder:
         for path, files in trees.items():
             own_folders.copy(files, path.parent, folder / DATA)
@@ -66,15 +56,30 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
             _write_chapter(chapter, folder / SOLUTIONS, {**fields, **_places(fields, copies, f"../{DATA}")})
             _write_chapter(chapter, folder, {**fields, **_places(fields, copies, DATA)}, answers=False)
         archive = _zipped(folder)
-    _tell_missing(manifest["conditions"], {chapter.name for chapter in chapters})
+    tell_missing(run, "the notebooks")
     return archive
 
 
-def _tell_missing(conditions: dict[str, bool], there: Collection[str]) -> None:
-    """A line on the chapters that the run could have and has not."""
-    missing = [path.stem for path in all_chapters() if path.name not in there and belongs(path, conditions)]
-    if missing:
-        tell(f"chapters that did not run are not among the notebooks: {', '.join(missing)}")
+def checked(
+    run: Path, out: Path, data: Sequence[Path]
+) -> tuple[dict[str, Any], dict[str, Path], dict[Path, list[Path]]]:
+    """The study's fields; field -> what was given for it; and what is copied of that. Nothing is written.
+
+    Raises:
+        InputError, OSError: as `write`.
+    """
+    repository_url()  # one with a key in it is refused before anything is written
+    manifest, _ = read_run(run)
+    require_whole(run, [name for name in manifest.get("files", {}) if name.endswith(".ipynb")])
+    fields = {**manifest["study"], "compare_with": None}
+    Study.of(fields)  # they become code: each has its name and type
+    copies = _copies(fields, data)
+    trees = {path: _tree(path) for path in copies.values()}
+    _require_apart(out, run, trees)
+    own_folders.require_own(out)
+    if copies:
+        _require_same(manifest, copies)
+    return fields, copies, trees
 
 
 def _write_chapter(chapter: Path, place: Path, values: Mapping[str, Any], answers: bool = True) -> None:

@@ -82,6 +82,10 @@ def whole_file(path: Path):
     try:
         yield Path(name)
         os.replace(name, path)
+    except OSError as error:
+        if error.filename in (None, name):  # of a write into an open file, or of the file beside it
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
     finally:
         Path(name).unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cmmlib.errors import InputError, some
 from cmmlib.storage.cache import file_digest, write_text
+from cmmlib.storage.text_files import require_writable
 
 MARK = ".made-by-cmm"
 MEANING = "cmm made this folder and empties it when it runs again: keep nothing of your own here\n"
@@ -79,15 +80,28 @@ def _contents(path: Path) -> str:
     return os.readlink(path) if path.is_symlink() else file_digest(path)
 
 
+def require_own(folder: Path) -> None:
+    """Refuse a place that `emptied` would refuse, or where nothing can be made: before the work that fills it.
+
+    Raises:
+        InputError: the program did not make what is there.
+        OSError: the system lets nothing be made there.
+    """
+    if not folder.is_dir() and os.path.lexists(folder):
+        raise InputError(f"{folder} is no folder: choose one, or a new name")
+    if not is_own(folder):
+        raise InputError(f"{folder} holds what cmm did not make: {REMEDY}")
+    require_ours(folder)
+    require_writable(folder / MARK)
+
+
 def emptied(folder: Path) -> Path:
     """An own folder with nothing in it but its mark, made where it is missing. A kill leaves it an own folder.
 
     Raises:
-        InputError: the program did not make what is there.
+        InputError, OSError: as `require_own`.
     """
-    if not is_own(folder):
-        raise InputError(f"{folder} holds what cmm did not make: {REMEDY}")
-    require_ours(folder)
+    require_own(folder)
     mark(folder)
     _clear(folder)
     return folder

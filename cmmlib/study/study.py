@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, is_key
 from cmmlib.storage.network import has_secrets, is_address
 from cmmlib.storage.text_files import listed
 from cmmlib.texts.templates import BASE_TEMPLATE, flaw
@@ -115,6 +115,8 @@ class Study(BaseModel):
     @classmethod
     def of(cls, parameters: dict[str, Any]) -> Self:
         """Study from a mapping; unknown names are left to pydantic, which refuses them."""
+        if not isinstance(parameters, Mapping) or not all(isinstance(name, str) for name in parameters):
+            raise InputError(f"Study.of: {parameters!r:.80} is no mapping of names to values: give a dictionary")
         try:
             study = cls(**parameters)
         except ValidationError as error:
@@ -160,6 +162,23 @@ class Study(BaseModel):
         """An empty text is a shell's variable that nobody set, more often than a wish."""
         if isinstance(value, str) and not value.strip():
             raise ValueError(f"the text {value!r} is empty: write one, or leave it out")
+        return value
+
+    @field_validator("dataset", "backbone", mode="before")
+    @classmethod
+    def _names_a_path(cls, value: Any) -> Any:
+        """A kind without a path would be the folder that one is in."""
+        prefix = _prefix(value) if isinstance(value, str) else ""
+        if prefix and not value[len(prefix) :].strip():
+            raise ValueError(f"no path after {prefix}: write one behind it, as in {prefix}PATH")
+        return value
+
+    @field_validator("llm")
+    @classmethod
+    def _no_key(cls, value: str) -> str:
+        """The model's name is written into the run; a key in its place must be neither there nor in a message."""
+        if is_key(value):
+            raise ValueError("a key is no name of a model: name the model, and give the key in the environment")
         return value
 
     @field_validator("backbone")

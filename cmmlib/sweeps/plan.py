@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cmmlib.errors import InputError, one_line, some, why
+from cmmlib.errors import InputError, counted, tell
 from cmmlib.storage.cache import digest
-from cmmlib.storage.text_files import content
+from cmmlib.storage.yaml_files import mapping, read_mapping
 from cmmlib.study.study import Study, slugify
 
 PARTS = ("common", "studies", "grid")
@@ -41,18 +38,22 @@ def read_sweep(path: Path) -> list[Study]:
     for part in found:
         if part not in PARTS:
             raise InputError(f"sweep: {path.name} has a part {part!r}: its parts are {', '.join(PARTS)}")
-    common = _mapping(found.get("common") or {}, "sweep: common is")
+    common = mapping(found.get("common") or {}, "sweep: common is")
     listed = found.get("studies") or []
     if not isinstance(listed, list):
         raise InputError("sweep: studies is no list: write one study a line, each after a dash")
-    given = [_mapping(one, f"sweep: study {n} is") for n, one in enumerate(listed, 1)]
-    given += _combinations(_mapping(found.get("grid") or {}, "sweep: grid is"))
+    given = [mapping(one, f"sweep: study {n} is") for n, one in enumerate(listed, 1)]
+    given += _combinations(mapping(found.get("grid") or {}, "sweep: grid is"))
     if not given:
         raise InputError(f"sweep: {path.name} names no study: give studies, or a grid")
     if len(given) > MOST:
         raise InputError(f"sweep: {path.name} names {len(given):,} studies, and {MOST:,} are the most: make several")
     studies = [_study(n, {**common, **fields}) for n, fields in enumerate(given, 1)]
-    return list({study.model_dump_json(): study for study in studies}.values())
+    each = list({study.model_dump_json(): study for study in studies}.values())
+    if same := len(studies) - len(each):
+        are = "is the same as another" if same == 1 else "are the same as others"
+        tell(f"sweep: {same:,} of {counted(len(studies), 'study', 'studies')} {are}: each is run once")
+    return each
 
 
 def sweep_name(path: Path, studies: list[Study]) -> str:
@@ -72,57 +73,9 @@ def shown(study: Study, names: Iterable[str]) -> dict[str, Any]:
     return {name: public[name] for name in names if name in public}
 
 
-def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """The names and values of a YAML file.
-
-    Raises:
-        InputError: a file that cannot be read, is no YAML, or holds anything else; `what` begins the line.
-    """
-    try:
-        text = content(path)
-        found, twice = yaml.safe_load(text), _keys_twice(yaml.compose(text, yaml.SafeLoader))
-    except OSError as error:
-        raise InputError(f"{what}: cannot read {path}: {why(error)}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{what}: {path.name} is no YAML{where}: {getattr(error, 'problem', error)}") from None
-    except (RecursionError, ValueError) as error:  # bytes that are no text, dates that are none
-        raise InputError(f"{what}: {path.name} is no YAML: {one_line(error)}") from None
-    if twice:
-        raise InputError(f"{what}: {path.name} has {some(twice)} twice in one place: leave one out")
-    return _mapping(found, f"{what}: {path.name} holds")
-
-
-def _keys_twice(node: Any) -> list[str]:
-    """Keys that a mapping has twice, of which YAML would take the last without a word."""
-    twice, left, seen = [], [node], set()
-    while left:
-        one = left.pop()
-        if id(one) in seen:
-            continue  # a part that is named again, perhaps in itself
-        seen.add(id(one))
-        if isinstance(one, yaml.MappingNode):
-            counts = Counter(key.value for key, _ in one.value if isinstance(key, yaml.ScalarNode))
-            twice += [f"{key!r}" for key, n in counts.items() if n > 1]
-            left += [value for _, value in one.value]
-        elif isinstance(one, yaml.SequenceNode):
-            left += one.value
-    return twice
-
-
-TYPES = {"NoneType": "nothing", "str": "a text", "list": "a list", "int": "a number", "float": "a number"}
-
-
-def _mapping(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        kind = type(value).__name__
-        raise InputError(f"{what} {TYPES.get(kind, kind)}, expected names and values")
-    return value
-
-
 def _combinations(grid: dict[str, Any]) -> Iterator[dict[str, Any]]:
     axes = [list(_axis(name, values)) for name, values in grid.items()]
+    _refuse_two_places(dict(zip(grid, axes, strict=True)))
     n = 1
     for axis in axes:
         n *= len(axis)
@@ -131,13 +84,25 @@ def _combinations(grid: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return ({key: v for part in parts for key, v in part.items()} for parts in product(*axes) if axes)
 
 
+def _refuse_two_places(axes: dict[str, list[dict[str, Any]]]) -> None:
+    """A parameter in two parts of a grid: the later part would take the place of the other without a word."""
+    first: dict[str, str] = {}
+    for name, parts in axes.items():
+        for key in {key: None for part in parts for key in part}:
+            if key in first:
+                places = [f"its group {place}" for place in (first[key], name) if place != key]
+                where = places if len(places) == 2 else ["the grid", *places]
+                raise InputError(f"sweep: {key} is in {' and in '.join(where)}: leave one out")
+            first[key] = name
+
+
 def _axis(name: str, values: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(values, list) or not values:
         raise InputError(f"sweep: {name} of the grid has no list of values: write it as in {name}: [a, b]")
     for value in values:
         if not isinstance(value, dict) and name not in Study.model_fields:
             raise InputError(f"sweep: {name} is no parameter of a study: give it mappings of parameters, or rename it")
-        yield _mapping(value, f"sweep: {name} has") if isinstance(value, dict) else {name: value}
+        yield mapping(value, f"sweep: {name} has") if isinstance(value, dict) else {name: value}
 
 
 def _study(n: int, fields: dict[str, Any]) -> Study:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import ChapterError, InputError, one_line
 from cmmlib.storage.cache import digest
+from cmmlib.storage.yaml_files import read_mapping
 from cmmlib.sweeps import task
-from cmmlib.sweeps.plan import read_mapping
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -59,6 +60,7 @@ def connected(workers: int, scheduler: str | None = None, cluster: Path | None =
     if scheduler and cluster:
         raise InputError("sweep: --scheduler and --cluster name two clusters: leave one out")
     quiet = {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.system-monitor.gil.enabled": False}
+    warnings.filterwarnings("ignore", r"Port \d+ is already in use", UserWarning)  # another Dask's: a free one is taken
     with config.set(quiet):
         for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in a line

@@ -6,7 +6,6 @@ repeated here, since some of them quote the key, and of an address only scheme, 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,13 +14,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, keys_of_environment
 from cmmlib.texts.sending import Sending, complete_within, load_litellm, shown
 
 ANSWER_TOKENS = 1200
 MOST_TOKENS = 10**9  # of an answer; a server that says more says nothing
-LEAST_KEY = 8  # characters
-_SECRET = re.compile("KEY|TOKEN|SECRET|PASSW", re.IGNORECASE)  # in the name of a variable of the environment
 PASSING = ("RateLimitError", "Timeout", "APIConnectionError", "InternalServerError", "ServiceUnavailableError")
 REFUSED = {
     "AuthenticationError": "the key was refused or is missing: set the provider's variable, as in OPENAI_API_KEY",
@@ -256,8 +253,7 @@ def _without_key(reply: Reply) -> Reply:
     Raises:
         NoText: it does.
     """
-    named = (value.strip() for name, value in os.environ.items() if _SECRET.search(name))
-    if any(len(value) >= LEAST_KEY and value in reply.text for value in named):
+    if any(key in reply.text for key in keys_of_environment()):
         raise NoText("the answer repeats a key of the environment, and is not recorded")
     return reply
 

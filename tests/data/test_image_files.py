@@ -112,7 +112,9 @@ def test_postscript_is_never_opened_whatever_it_is_called(birds):
 
 
 def test_links_that_lead_nowhere_are_named_and_others_followed_once(birds, tmp_path):
-    (birds / "owl" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    for name in ("crow", "owl"):
+        (birds / name / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(birds / "owl" / "pipe.png")
     (birds / "owl" / "round").symlink_to(birds / "owl")
     (tmp_path / "more").mkdir()
     picture().save(tmp_path / "more" / "far.png")
@@ -123,6 +125,7 @@ def test_links_that_lead_nowhere_are_named_and_others_followed_once(birds, tmp_p
     assert data.image_ids == ["crow/0.png", "crow/1.png", "owl/0.png", "owl/1.png", "owl/far/far.png", "raven/far.png"]
     assert [*data.remarks, *of_labels(data)] == [
         "links that lead nowhere are left out: gone.png",
+        "what is no regular file is left out: pipe.png",
         "folders inside class folders, whose images count for the class folder, 1: owl/far (if these are the classes, "
         "lay them side by side in one folder)",
         "images that are in more than one class, byte for byte, 1: raven/far.png = owl/far/far.png",

@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
+from cmmlib.data.labels import RULE
 from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset, load_images
 from cmmlib.errors import InputError
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.storage import own_folders
+
+PROMPTS_THAT_CANCEL = np.stack([np.eye(3, 4), np.diag([1.0, -1, 1]) @ np.eye(3, 4)])  # [P, C, D]
 
 
 def refusal(name: str, class_names: str | None = None) -> str:
@@ -198,13 +201,17 @@ def poisoned(value: float, *place: int, key: str = "image_features") -> dict:
         ({"prompts": np.array(["a {}"])}, ["prompts has 1 names, text_features 2 prompts"]),
         ({"image_ids": np.array(["a"])}, ["1 image_ids for 5 images"]),
         ({"image_features": np.ones((5, 4), np.int64)}, ["image_features holds", "int64", "floating-point"]),
-        ({"labels": np.array([0, 1, 3, 0, 0])}, ["labels row 2 is 3", "0..2"]),
+        (
+            {"labels": np.array([0, 1, 3, 0, 0])},
+            ["labels row 2 is 3", "0..2: labels must be whole numbers"],
+        ),
+        ({"text_features": PROMPTS_THAT_CANCEL}, ["the mean of the prompts of class dog is zero: they cancel"]),
         ({"labels": np.array([0, 1, 2, 0, -1])}, ["labels row 4 is -1"]),
         ({"labels": np.array([0, 1, 2, 0, 2**64 - 1], dtype=np.uint64)}, ["labels row 4 is 18446744073709551615"]),
-        ({"labels": np.array([True, False, True, False, True])}, ["labels must be 5 integers, got torch.bool"]),
-        ({"labels": np.zeros(5)}, ["labels must be 5 integers"]),
-        ({"labels": np.zeros(4, int)}, ["labels must be 5 integers", "[4]"]),
-        ({"labels": np.zeros((5, 1), int)}, ["labels must be 5 integers"]),
+        ({"labels": np.array([True, False, True, False, True])}, [f"labels is bool [5] for 5 images: {RULE}"]),
+        ({"labels": np.zeros(5)}, ["labels is float64 [5] for 5 images: labels must be whole numbers"]),
+        ({"labels": np.zeros(4, int)}, ["labels is int64 [4] for 5 images: labels must be"]),
+        ({"labels": np.zeros((5, 1), int)}, ["labels is int64 [5, 1] for 5 images: labels must be"]),
         ({"image_features": None}, ["lacks image_features", "text_features"]),
         ({"text_features": None, "classnames": None}, ["lacks text_features, classnames"]),
         ({"logit_scale": np.float32(0)}, ["logit_scale must be"]),

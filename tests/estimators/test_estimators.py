@@ -327,6 +327,16 @@ PARAMETERS = [
     (Prototypes, {"prior": np.ones((CLASSES, 1))}, "prior: 12 positive frequencies are needed"),
     (Prototypes, {"rounds": 0}, "rounds and weights must be positive"),
     (Prototypes, {"image_weight": 0.0}, "rounds and weights must be positive"),
+    *((kind, {"logit_scale": scale}, "logit_scale must be") for kind in ESTIMATORS for scale in ("20", True)),
+    *((kind, {"n_suspects": n}, "n_suspects must be a whole number") for kind in ESTIMATORS for n in (2.0, True, "2")),
+    (CMMEnsemble, {"balanced": "no"}, "balanced must be True or False, got 'no'"),
+    (CMMEnsemble, {"balanced": 1}, "balanced must be True or False, got 1"),
+    *((CMMEnsemble, {name: "1"}, f"{name} must be a ") for name in ("temperature", "cut", "rounds")),
+    (PriorMatching, {"strength": True}, "strength must be a number, got True"),
+    (PriorMatching, {"prior": [True] * CLASSES}, "prior: 12 positive frequencies are needed"),
+    (PriorMatching, {"prior": np.ma.masked_array(np.ones(CLASSES))}, "prior: a masked array would lose its mask"),
+    (Prototypes, {"rounds": 1.5}, "rounds must be a whole number, got 1.5"),
+    *((Prototypes, {name: "1"}, f"{name} must be a ") for name in ("text_weight", "image_weight", "rounds")),
 ]
 
 
@@ -345,6 +355,7 @@ def test_bad_parameters_are_refused_when_it_is_fitted(kind, parameters, said):
         ({3: TEXTS[0, :, :9]}, "descriptions[3] has width 9 and text_features 64"),
         ({3: bad_row(TEXTS[0], 1, np.inf)}, "descriptions[3] row 1 has NaN or Inf"),
         ({3: ["a cat"]}, "descriptions[3] is list"),
+        ([TEXTS[0]], "descriptions is list: give a dictionary, class index -> [K, D]"),
     ],
 )
 def test_bad_descriptions_are_refused(descriptions, said):
@@ -375,3 +386,19 @@ def test_the_readme_finds_repairs_and_saves(tmp_path, monkeypatch, capsys):
     assert said[1] == str(loaded.predict(IMAGES[:3].numpy()))
     assert loaded.class_names == names
     assert PROMPTS > 1
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_masked_array_is_refused(kind):
+    masked = np.ma.masked_array(IMAGES, mask=np.zeros(IMAGES.shape, dtype=bool))
+    assert "image_features: a masked array would lose its mask" in refusal(kind(SCALE).fit, masked, TEXTS)
+    fitted = kind(SCALE).fit(IMAGES, TEXTS)
+    assert "image_features: a masked array would lose its mask" in refusal(fitted.predict, masked)
+
+
+def test_names_and_places_of_a_file_are_what_they_should_be(tmp_path):
+    fitted = PriorMatching(SCALE).fit(IMAGES, TEXTS)
+    assert "class_names is one text" in refusal(fitted.save, tmp_path / "a.safetensors", "abcdefghijkl")
+    assert "0 is no path of a file" in refusal(fitted.save, 0)
+    assert "0 is no path of a file" in refusal(cmmlib.load_classifier, 0)
+    assert not list(tmp_path.iterdir())

@@ -517,7 +517,7 @@ def test_detection_among_equal_accuracies_or_by_equal_scores_is_no_correlation()
 
 
 def test_an_undefined_score_is_refused():
-    with pytest.raises(InputError, match="fallback"):
+    with pytest.raises(InputError, match="fill_undefined"):
         F.detection_scores(torch.tensor([0.1, NAN, 0.2]), torch.tensor([0.1, 0.5, 0.2]), 1)
     for sides in (([0.1, NAN], [0.1, 0.2]), ([0.1, 0.2], [NAN, NAN])):
         with pytest.raises(InputError, match="NaN"):

@@ -10,6 +10,8 @@ import torch
 
 import cmmlib.functional as F
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_type
+from cmmlib.functional.prior_matching import class_shares
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -79,3 +81,112 @@ def test_a_pass_changes_no_other_thread():
         assert torch.__config__.parallel_info().count("max_threads() : 2") >= 1
     finally:
         torch.set_num_threads(before)
+
+
+# ---------------------------------------------------------------- what is no argument of that kind
+
+ACCURACY = torch.linspace(0, 1, 5)
+BY_CLASS = {name: getattr(F, name) for name in ("worst_at_k", "worst_classes", "true_worst")}
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+@pytest.mark.parametrize(
+    ("accuracy", "k", "said"),
+    [
+        (ACCURACY[None], 2, r"accuracy has shape \[1, 5\], expected \[C\]"),
+        (np.ones((2, 5)), 2, r"accuracy has shape \[2, 5\], expected \[C\]"),
+        (ACCURACY.tolist(), 2, r"accuracy is list: expected a numpy array or torch tensor \[C\]"),
+        (ACCURACY, 2.0, "k must be a whole number, got 2.0"),
+        (ACCURACY, True, "k must be a whole number, got True"),
+        (ACCURACY, "2", "k must be a whole number, got '2'"),
+        (ACCURACY, None, "k must be a whole number, got None"),
+    ],
+)
+def test_what_is_taken_for_each_class_is_refused_in_another_shape(name, accuracy, k, said):
+    with pytest.raises(InputError, match=f"^{name}: {said}$"):
+        BY_CLASS[name](accuracy, k)
+
+
+@pytest.mark.parametrize("name", sorted(set(functions())))
+def test_no_function_takes_a_list_of_texts_for_an_array(name):
+    """Each function with an array as its first argument says which, and none fails with an error of its own."""
+    first = next(iter(inspect.signature(getattr(F, name)).parameters.values()))
+    if not str(first.annotation).startswith(("Float", "Int", "Bool")) or "|" in str(first.annotation):
+        return
+    others = [None] * sum(
+        p.default is p.empty for p in list(inspect.signature(getattr(F, name)).parameters.values())[1:]
+    )
+    with pytest.raises(InputError, match=f"^{name}: {first.name} is list: expected a numpy array or torch tensor"):
+        getattr(F, name)(["a"], *others)
+
+
+@pytest.mark.parametrize("scale", ["20", True, [20.0], None, torch.ones(2)])
+def test_a_scale_is_a_number(scale):
+    with pytest.raises(InputError, match=r"^similarity_pass: logit_scale must be a number, got "):
+        F.similarity_pass(IMAGES, TEXTS, scale)
+
+
+def test_numbers_of_numpy_and_a_model_s_own_are_numbers():
+    for value, kind in ((np.int64(2), int), (torch.tensor(20.0), float), (np.float32(1), float), (np.True_, bool)):
+        require_type(value, kind, "it")
+    require_type(None, int | None, "it")
+
+
+def test_a_masked_array_would_lose_its_mask():
+    masked = np.ma.masked_array(IMAGES.numpy(), mask=np.zeros((60, 8), dtype=bool))
+    for call in (F.predict, F.fit_prior_matching):
+        with pytest.raises(InputError, match=r"^.*: a masked array would lose its mask: leave out the masked rows"):
+            call(masked, TEXTS[0].numpy(), *([20.0] if call is F.fit_prior_matching else []))
+
+
+@pytest.mark.parametrize(
+    ("images", "texts", "said"),
+    [
+        (3 * IMAGES, TEXTS, "image_features row 0 has length 3, expected 1: pass torch.nn.functional.normalize"),
+        (IMAGES, 0.5 * TEXTS, "text_features row 0 has length 0.5, expected 1"),
+        (torch.cat([IMAGES, 1.1 * IMAGES]), TEXTS, "image_features row 60 has length 1.1, expected 1"),
+    ],
+)
+def test_rows_of_another_length_have_no_cosines(images, texts, said):
+    with pytest.raises(InputError, match=f"^similarity_pass: {said}"):
+        F.similarity_pass(images, texts, 20.0)
+
+
+@pytest.mark.parametrize("number", [torch.float16, torch.bfloat16, torch.float64])
+def test_rows_of_every_float_are_of_unit_length(number):
+    F.similarity_pass(IMAGES.to(number), TEXTS.to(number), 20.0)
+
+
+@pytest.mark.parametrize("prior", [[1, 1, 1, 1, -1], [1, 1, 1, 1, float("nan")], [0, 1, 1, 1, 1]])
+@pytest.mark.parametrize("fit", [F.otter, F.fit_prior_matching, F.fit_prototypes, F.fit_gaussians])
+def test_a_prior_is_one_positive_number_a_class(fit, prior):
+    with pytest.raises(InputError, match=r"^prior: 5 positive frequencies are needed, one a class$"):
+        fit(
+            IMAGES,
+            TEXTS[0],
+            **{"prior": np.array(prior, dtype=float)} | ({} if fit is F.otter else {"logit_scale": 20.0}),
+        )
+
+
+@pytest.mark.parametrize("c", [5, -1, 99])
+def test_a_class_that_is_not_there_has_no_margins(c):
+    with pytest.raises(InputError, match=f"^margins_of_class: no class {c}: classes are 0 to 4$"):
+        F.margins_of_class(IMAGES, TEXTS[0], 20.0, c)
+
+
+def test_an_interval_is_of_a_share():
+    for correct, count in ((5, 3), (-1, 3), (1, 0)):
+        with pytest.raises(InputError, match=f"correct must be from 0 to count, got {correct} of {count}"):
+            F.wilson_interval(correct, count)
+    for level in (0.0, 1.0, 95.0, float("nan")):
+        with pytest.raises(InputError, match="level must lie between 0 and 1"):
+            F.wilson_interval(1, 3, level)
+        with pytest.raises(InputError, match="level must lie between 0 and 1"):
+            F.bootstrap_interval(F.class_accuracy(LABELS, LABELS, 5), torch.tensor([0]), level)
+    assert np.isnan(F.wilson_interval(0, 0)).all()
+
+
+def test_shares_are_of_every_class():
+    assert class_shares(None, 4).tolist() == [0.25] * 4
+    with pytest.raises(InputError, match=r"^prior: 5 positive frequencies are needed, one a class$"):
+        class_shares(torch.ones(4), 5)

@@ -217,6 +217,9 @@ def test_a_program_in_an_archive_is_not_run(tmp_path, tiny_architecture):
 # ---------------------------------------------------------------- weights that do not fit
 
 
+SHAPES = "(visual.proj is [32, 17], and [32, 16] in the model"
+
+
 @pytest.mark.parametrize("kind", [".safetensors", ".pt", "archive"])
 @pytest.mark.parametrize("damage", ["missing", "extra", "shape"])
 def test_weights_that_do_not_fit_are_one_line_that_says_why(tmp_path, tiny_clip, tiny_architecture, kind, damage):
@@ -234,8 +237,26 @@ def test_weights_that_do_not_fit_are_one_line_that_says_why(tmp_path, tiny_clip,
         save_file(weights, file) if kind == ".safetensors" else torch.save(weights, file)
     message = refused_model(tiny_architecture, str(file))
     assert f"{file.name} is no checkpoint of tiny-untrained" in message
-    expected = {"missing": "its weights lack", "extra": "its weights have", "shape": "size mismatch for visual.proj"}
+    expected = {"missing": "its weights lack", "extra": "its weights have", "shape": SHAPES}
     assert expected[damage] in message
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(tmp_path, tiny_clip):
+    folder = shutil.copytree(tiny_clip, tmp_path / "tiny")
+    weights = load_file(folder / WEIGHTS)
+    save_file(weights | {"visual.proj": torch.ones(32, 17)}, folder / WEIGHTS)
+    message = refused_model(f"local-dir:{folder}", None)
+    assert f"{WEIGHTS} is no checkpoint of local-dir:tiny: " in message
+    assert SHAPES in message
+    save_file(weights | {"visual.proj": torch.ones(32, 17), "text_projection": torch.ones(3, 4)}, folder / WEIGHTS)
+    assert "in the model; 1 more)" in refused_model(f"local-dir:{folder}", None)
+    save_file(weights | {"logit_scale": torch.ones(3)}, folder / WEIGHTS)
+    assert "logit_scale is [3], and [] in the model" in refused_model(f"local-dir:{folder}", None)
+    save_file(weights | {"visual.class_embedding": torch.ones(3, 2)}, folder / WEIGHTS)
+    assert "visual.class_embedding is [3, 2], and [32] in the model" in refused_model(f"local-dir:{folder}", None)
+    for name in ("visual.positional_embedding", "positional_embedding"):  # which open_clip itself looks at
+        save_file(weights | {name: torch.ones(3)}, folder / WEIGHTS)
+        assert f"({name} is [3], and [" in refused_model(f"local-dir:{folder}", None)
 
 
 def test_a_checkpoint_has_the_preprocessing_of_the_configuration_beside_it(tiny_clip, tiny_architecture, tmp_path):

@@ -428,3 +428,34 @@ def test_a_class_is_not_packed_over_the_book(labelled, labelled_book):
     said = cmm("classroom", labelled, "--out", labelled_book / "class", "--book", labelled_book)
     assert (said.code, "overlaps" in said.err) == (2, True)
     assert not (labelled_book / "class").exists()
+
+
+def test_slides_of_a_run_without_some_chapters_say_which(changed, tmp_path):
+    said = cmm("slides", changed, "--out", tmp_path / "out")
+    assert said.code == 0
+    assert "chapters that did not run are not among the slides: 00_real_clip, 02_cmm, " in said.err
+    assert "91_model_card" not in said.err  # which no slide is of
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--out", "file"), "file is no folder: choose one, or a new name"),
+        (("--out", "mine"), "mine holds what cmm did not make"),
+        (("--out", "file/class"), "/file): something else lies there"),
+        (("--out", "class", "--book", "file"), "--book: file is a file: choose a folder"),
+        (("--out", "class", "--book", "file/book"), "not a directory ("),
+        (("--out", "class", "--data", "none.npz"), "--data: none.npz does not exist"),
+    ],
+)
+def test_a_wrong_place_is_refused_before_the_book_is_built(wrong, said, labelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    own = ("--data", write_embeddings(tmp_path / "synthetic.npz").removeprefix("embeddings:"))
+    answer = cmm("classroom", labelled, *wrong, *(() if "--data" in wrong else own))
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {"file", "mine", "synthetic.npz"}

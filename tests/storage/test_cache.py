@@ -103,8 +103,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, owner, f
     path = tmp_path / "x.safetensors"
     save_tensors(path, {"x": torch.zeros(3)})
     monkeypatch.setattr(owner, function, disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as error:
         save_tensors(path, {"x": torch.ones(3)})
+    assert (error.value.filename, error.value.filename2) == (str(path), None)  # not that of the file beside it
     with pytest.raises(OSError, match="No space left"):
         save_tensors(tmp_path / "y.safetensors", {"x": torch.ones(3)})
     monkeypatch.undo()

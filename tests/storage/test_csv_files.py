@@ -1,5 +1,6 @@
 import csv
 import os
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cmmlib import process
 from cmmlib.storage.csv_files import csv_text, read_csv, unquoted, write_csv
 from cmmlib.study.run_files import merge_columns, read_columns, read_object
 
@@ -127,3 +129,17 @@ def test_whole_numbers_beside_none_stay_whole(tmp_path):
     path = tmp_path / "t.csv"
     write_csv(pd.DataFrame({"name": ["a", "b"], "k": [500, None]}, dtype=object), path)
     assert cells_of(path) == [["name", "k"], ["a", "500"], ["b", ""]]
+
+
+CONTROL = ["\x1b[31mred\x1b[0m", "a\u202egnp.exe", "two\nlines", "a\tb", "a\x00b", "bell\x07"]
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_a_file_has_the_exact_name_and_a_terminal_nothing_that_it_obeys(name, tmp_path, monkeypatch, capsys):
+    table = pd.DataFrame({"name": [name, "cat"]})
+    write_csv(table, tmp_path / "x.csv")
+    assert cells(tmp_path / "x.csv") == [name, "cat"]
+    assert list(read_csv(tmp_path / "x.csv")["name"]) == [name, "cat"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    process.show_text(csv_text(table))
+    assert not {*capsys.readouterr().out} & {"\x1b", "\u202e", "\x00", "\x07"}

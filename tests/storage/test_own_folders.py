@@ -51,7 +51,8 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
     link.symlink_to(emptied(tmp_path / "own"))
     for path in (mine, link, file):
         assert not is_own(path)
-        assert refusal(emptied, path).startswith(f"{path} holds what cmm did not make")
+        fault = "is no folder: choose one" if path == file else "holds what cmm did not make"
+        assert refusal(emptied, path).startswith(f"{path} {fault}")
     assert refusal(put, tmp_path / "own", mine).startswith(f"{mine} holds")
     assert len(list(mine.rglob("*"))) == 4
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from data_sets import web_data_set
-from finished_runs import documented, read_through, strict_json, words, write_embeddings, write_many
+from finished_runs import cmm, documented, read_through, strict_json, words, write_embeddings, write_many
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import InputError, Study, open_run

@@ -369,3 +369,35 @@ def test_an_address_with_a_key_in_it_is_not_written_into_a_run(address):
     assert message.startswith("llm_base_url: an address with a user, a password, a query")
     assert "secret" not in message
     assert "OPENAI_API_KEY" in message
+
+
+@pytest.mark.parametrize("given", ["x", {1: 2}, None, [("seed", 1)]])
+def test_a_study_is_made_of_names_and_values(given):
+    with pytest.raises(InputError, match=r"^Study.of: .* is no mapping of names to values: give a dictionary$"):
+        Study.of(given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        *(({"dataset": kind}, f"dataset: no path after {kind}") for kind in ("folder:", "wds:", "embeddings:")),
+        ({"backbone": "local-dir:"}, "backbone: no path after local-dir:"),
+    ],
+)
+def test_a_kind_of_data_without_a_path_is_refused(fields, said):
+    with pytest.raises(InputError, match=f"^{said}: write one"):
+        Study.of(fields)
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-SECRETKEY1234567890abcdefXYZ", "0123456789abcdef" * 2, "openai/of-the-environment"]
+)
+def test_a_key_is_no_model_and_is_not_repeated(key, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    with pytest.raises(InputError, match=r"^llm: a key is no name of a model") as error:
+        Study.of({"llm": key})
+    assert key not in str(error.value)
+    for told in (InputError(f"at {key}!"), InputError(f"{key}")):
+        assert "sk-" not in str(told)
+        assert "of-the-environment" not in str(told)
+    assert Study.of({"llm": "openai/gpt-4o-mini-2024-07-18"}).llm == "openai/gpt-4o-mini-2024-07-18"

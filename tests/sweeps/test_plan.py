@@ -42,8 +42,48 @@ def test_parameters_that_change_together_are_one_part_of_the_grid(tmp_path):
     ]
 
 
-def test_a_study_that_is_named_twice_is_run_once(tmp_path):
-    assert len(read(tmp_path, "studies: [{seed: 1}, {seed: 2}, {seed: 1}]")) == 2
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "studies: [{seed: 1}, {seed: 2}, {seed: 1}]",
+            "sweep: 1 of 3 studies is the same as another: each is run once\n",
+        ),
+        (
+            "studies: [{seed: 1}]\ngrid: {seed: [1, 2, 2]}",
+            "sweep: 2 of 4 studies are the same as others: each is run once\n",
+        ),
+        ("grid: {seed: [1, 2]}", ""),
+    ],
+)
+def test_a_study_that_is_named_twice_is_run_once_with_a_line(text, told, tmp_path, capsys):
+    assert len(read(tmp_path, text)) == 2
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ("{seed: [1, 2, 3], m: [{seed: 4}]}", "seed is in the grid and in its group m: leave one out"),
+        ("{m: [{limit: 3}, {seed: 4}], seed: [1, 2]}", "seed is in the grid and in its group m: leave one out"),
+        ("{m: [{seed: 4}], n: [{seed: 5, limit: 2}]}", "seed is in its group m and in its group n: leave one out"),
+    ],
+)
+def test_a_parameter_in_two_parts_of_a_grid_is_refused(grid, said, tmp_path):
+    with pytest.raises(InputError, match=f"^sweep: {said}$"):
+        read(tmp_path, f"grid: {grid}")
+
+
+@pytest.mark.parametrize("number", ["010", "1:30", "1_0", "0x1F", "0b11", "-07", "1_0.5", "1:30.5"])
+def test_a_number_that_is_not_decimal_is_refused(number, tmp_path):
+    with pytest.raises(InputError, match=rf"^sweep: studies.yaml, line 1: {number} is no decimal number: write it"):
+        read(tmp_path, f"studies: [{{seed: {number}}}]")
+
+
+def test_decimal_numbers_and_texts_in_quotes_are_read(tmp_path):
+    text = "studies: [{seed: 10, limit: +3, max_cost: 1.5, llm: x/y, pretrained: '010'}, {llm: x, max_cost: 2.5e-1}]"
+    one, other = read(tmp_path, text)
+    assert (one.seed, one.limit, one.max_cost, one.pretrained, other.max_cost) == (10, 3, 1.5, "010", 0.25)
 
 
 def test_one_study_has_its_data_set_as_its_name(tmp_path):

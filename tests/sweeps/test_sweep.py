@@ -6,11 +6,13 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +234,16 @@ def test_a_sweep_runs_as_jobs_of_a_queue(tmp_path, monkeypatch):
     assert err.count("\n") == 1
     assert [run.name.split("-")[0] for run in (tmp_path / out.strip() / "runs").iterdir()] == ["two"]
     assert not [path.name for path in tmp_path.iterdir() if path.suffix == ".pem"]
+
+
+def test_another_dask_at_the_usual_port_is_no_warning():
+    from cmmlib.sweeps import scheduling
+
+    with socket.socket() as taken, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with suppress(OSError):  # it is taken already
+            taken.bind(("", 8787))
+            taken.listen()
+        with scheduling.connected(1):
+            pass
+    assert [str(one.message) for one in warned if "Port" in str(one.message)] == []

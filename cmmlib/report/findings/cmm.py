@@ -128,7 +128,7 @@ def missed(
     is_worst: Bool[Tensor, "C"],
 ) -> str:
     """The class of the worst set that CMM suspects least, and how many images are predicted as it, rightly or not."""
-    order = F.rank_classes(soft).tolist()
+    order: list[int] = F.rank_classes(soft).tolist()
     worst = [c for c in order if is_worst[c]]
     if not worst or len(worst) == len(order):
         return ""

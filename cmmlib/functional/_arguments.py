@@ -1,0 +1,100 @@
+"""Whether an argument is what a signature says: an array of so many dimensions, a number, a whole one, a yes or no."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from jaxtyping import AbstractArray
+from torch import Tensor
+
+from cmmlib.errors import InputError
+
+UNIT = 0.05  # how far the length of a row may be from 1; that of float16 and bfloat16 is within 0.01
+ROWS = 1024  # of each array, whose lengths are looked at
+
+
+@cache
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a function's annotations mean."""
+    return get_type_hints(function)
+
+
+def require_type(value: Any, hint: Any, what: str) -> None:
+    """Refuse a value that is none of what an annotation names; only arrays, numbers and bool are looked at.
+
+    Raises:
+        InputError: it is not; `what` begins the line.
+    """
+    options = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    kinds = [option for option in options if option is not NoneType]
+    if value is None and len(kinds) < len(options):
+        return
+    if all(isinstance(kind, type) and issubclass(kind, AbstractArray) for kind in kinds):
+        _require_array(value, [kind.dim_str for kind in kinds], what)
+    elif kinds == [bool] and not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{what} must be True or False, got {value!r}")
+    elif kinds == [int] and not _is_whole(value):
+        raise InputError(f"{what} must be a whole number, got {value!r}")
+    elif kinds == [float] and not is_number(value):
+        raise InputError(f"{what} must be a number, got {value!r}")
+
+
+def _require_array(value: Any, shapes: list[str], what: str) -> None:
+    expected = " or ".join(f"[{shape.replace(' ', ', ')}]" for shape in shapes)
+    if not isinstance(value, Tensor):
+        raise InputError(f"{what} is {type(value).__name__}: expected a numpy array or torch tensor {expected}")
+    if not any(_fits(shape.split(), value.ndim) for shape in shapes):
+        raise InputError(f"{what} has shape {list(value.shape)}, expected {expected}")
+
+
+def _fits(axes: list[str], n: int) -> bool:
+    any_number = any(axis.startswith(("*", "...")) for axis in axes)  # of axes, at this place
+    return n >= len(axes) - 1 if any_number else n == len(axes)
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        return not isinstance(value, (bool, np.bool_)) and operator.index(value) is not None
+    except TypeError:
+        return False
+
+
+def is_number(value: Any) -> bool:
+    """A number, or a model's own as a tensor of one."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim <= 1 and len(value.reshape(-1)) == 1 and "bool" not in str(value.dtype)
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def refuse_masked(value: Any, what: str) -> None:
+    """Numpy's masked arrays lose their mask in a tensor: what was masked would count.
+
+    Raises:
+        InputError: it is one; `what` begins the line.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"{what}: a masked array would lose its mask: leave out the masked rows and pass x.data")
+
+
+def require_unit_rows(x: Tensor, what: str) -> None:
+    """Refuse embeddings whose first rows are not of unit length: their similarities are no cosines.
+
+    Rows that have no length at all are left to `check_embeddings`.
+
+    Raises:
+        InputError: with the row and its length; `what` begins the line.
+    """
+    length = torch.linalg.vector_norm(x.reshape(-1, x.shape[-1])[:ROWS].float(), dim=-1) if x.numel() else x[:0]
+    off = ((length - 1).abs() > UNIT) & length.isfinite() & (length > 0)
+    if bool(off.any()):
+        row = int(off.nonzero()[0, 0])
+        raise InputError(
+            f"{what} row {row} has length {float(length[row]):.3g}, expected 1: "
+            "pass torch.nn.functional.normalize(x, dim=-1)"
+        )
