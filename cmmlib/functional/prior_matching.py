@@ -193,16 +193,16 @@ def _log_prior(
             f"prior matching: logit_scale must be positive and strength in [0, 1], got {logit_scale} and {strength}"
         )
     n_classes = first.shape[1]
-    return class_shares(prior, n_classes).to(first.device).log()
+    prior = torch.full((n_classes,), 1 / n_classes, device=first.device) if prior is None else prior.to(first.device)
+    return class_shares(prior, n_classes).log()
 
 
-def class_shares(prior: Float[Tensor, "C"] | None, n_classes: int) -> Float[Tensor, "C"]:
-    """Class frequencies scaled to sum to 1, float64; uniform where none are given.
+def class_shares(prior: Float[Tensor, "C"], n_classes: int) -> Float[Tensor, "C"]:
+    """Class frequencies scaled to sum to 1, float64.
 
     Raises:
         InputError: not one positive, finite number a class.
     """
-    prior = torch.full((n_classes,), 1 / n_classes) if prior is None else prior
     if prior.shape != (n_classes,) or not bool((prior > 0).all()) or not bool(prior.isfinite().all()):
         raise InputError(f"prior: {n_classes} positive frequencies are needed, one a class")
     return prior.double() / prior.double().sum()

@@ -135,7 +135,8 @@ class Run:
     @property
     def conditions(self) -> dict[str, bool]:
         """What a chapter's cell asks for with a tag `if-NAME`, and a page with `<!-- if-NAME -->`."""
-        sizes = *self.image_features.shape, *self.text_features.shape[:2]
+        (n_images, width), n_prompts = self.image_features.shape, len(self.prompts)
+        browser = fits_browser(n_images, width, n_prompts, self.n_classes)
         return {
             "labels": self.labels is not None,
             "images": self.pictures is not None,
@@ -144,7 +145,7 @@ class Run:
             "pool": len(self.prompts) > 1,
             "disambiguated": self.labels is not None and self.disambiguated not in (None, self.classnames),
             "others": bool(self.study.other_runs) or other_weights(self.study) is not None,
-            "browser": self.labels is not None and fits_browser(*sizes),
+            "browser": self.labels is not None and browser,
         }
 
     def record(self, **sections: Any) -> None:

@@ -187,6 +187,6 @@ def test_an_interval_is_of_a_share():
 
 
 def test_shares_are_of_every_class():
-    assert class_shares(None, 4).tolist() == [0.25] * 4
+    assert class_shares(torch.tensor([3.0, 1.0]), 2).tolist() == [0.75, 0.25]
     with pytest.raises(InputError, match=r"^prior: 5 positive frequencies are needed, one a class$"):
         class_shares(torch.ones(4), 5)

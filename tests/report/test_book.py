@@ -84,9 +84,10 @@ def test_chapters_that_this_version_does_not_have_are_told_and_left_out(rebuilt,
     shutil.copytree(labelled, run)
     shutil.copy(run / "chapters" / "01_phenomenon.ipynb", run / "chapters" / "07_of_an_earlier_version.ipynb")
     line = f"{run.name}: no chapters of this version of cmmlib, and left out: 07_of_an_earlier_version.ipynb\n"
-    for command in (["book", run, "--out", rebuilt], ["notebooks", run, "--out", tmp_path / "course"]):
+    data = ["--data", labelled.parents[1] / "synthetic.npz"]
+    for command in (["book", run, "--out", rebuilt], ["notebooks", run, "--out", tmp_path / "course", *data]):
         said = cmm(*command)
-        assert (said.code, line in said.err) == (0, True)
+        assert (said.code, line in said.err) == (0, True), said.err
     assert not [*rebuilt.rglob("*earlier*"), *(tmp_path / "course").rglob("*earlier*")]
 
 
