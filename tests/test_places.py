@@ -49,7 +49,7 @@ WRITES = {
     "blazon/training/pretrain.py:_claim": (["write_text"], "the recipe: nothing is there, or the same recipe"),
     "blazon/training/pretrain.py:_finish": (["save_tensors", "write_text", "write_text"], TRAINING),
     "blazon/training/pretrain.py:_resume": (["write_text"], TRAINING),
-    "blazon/training/pretrain.py:prepare": (["open_memmap", "write_text"], TRAINING),
+    "blazon/training/pairs.py:prepare": (["open_memmap", "write_text"], TRAINING),
     "blazon/training/pretrain.py:pretrain": (["open"], TRAINING),
     "blazon/training/pretrain.py:write_frequencies": (["whole_file"], TRAINING),
     "process.py:_open_streams": (["open"], "the null device"),

@@ -13,7 +13,7 @@ import pandas as pd
 from cmmlib.blazon.drawing.render import render
 from cmmlib.blazon.heraldry import Arms, terms_of
 from cmmlib.blazon.training.model import SHIPPED, TAG, folder_of, weights
-from cmmlib.blazon.training.pretrain import Recipe, arms_of, captions_of, image_seed
+from cmmlib.blazon.training.pairs import Recipe, arms_of, captions_of, image_seed
 
 SHIPPING_RULE = (
     "of the training seeds that meet every condition of this world on every evaluation seed, the one of median overall "

@@ -24,7 +24,8 @@ from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
 from cmmlib.functional._kernels.similarity_torch import TorchSteps, rank_key, value_and_image
 from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
-from cmmlib.functional.zero_shot import BLOCK_ROWS, first_with_equal_texts
+from cmmlib.functional.equal_texts import copies_by_prompt
+from cmmlib.functional.zero_shot import BLOCK_ROWS
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
 GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 128 << 20, 1 << 16  # the same on a GPU, which is quick with large blocks only
@@ -181,7 +182,7 @@ def _pass_of_prompts(
     """The pass for some of the prompts; fills their rows of `out`."""
     fields = {p: {key: getattr(out, key)[p] for key in PER_IMAGE + PER_CLASS} for p in prompts}
     steps = {p: _steps(image_features.device)(fields[p], out.n_retrieved, scale * log2(e)) for p in prompts}
-    copies = _copies_by_prompt(text_features, prompts)
+    copies = copies_by_prompt(text_features, prompts)
     shape = block, text_features.shape[1]  # of the only [B, C] memory
     similarities = torch.empty(shape, dtype=number, device=image_features.device)
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
@@ -302,27 +303,3 @@ def _with_best_images(out: SimilarityPass, wanted: int) -> SimilarityPass:
     value, image = (torch.empty(shape, dtype=dtype, device=device) for dtype in (torch.float32, torch.int32))
     more: dict[str, Any] = {"best_similarity": value, "best_image": image, "n_wanted": wanted}
     return replace(out, **more)
-
-
-def _copies_by_prompt(text_features: Float[Tensor, "P C D"], prompts: range) -> dict[int, tuple[Tensor, Tensor]]:
-    """Of the prompts that have any: classes with another's texts, and the first class that has them."""
-    maybe = list(prompts)
-    if text_features.device.type != "cpu":  # a GPU is waited for once, and not at every prompt
-        sums = torch.stack([_sums_of_bits(text_features[p]) for p in prompts])
-        alike = (sums.sort(1).values.diff(dim=1) == 0).any(1).tolist()
-        maybe = [p for p, known in zip(prompts, alike, strict=True) if known]
-    found = {p: _copies(text_features[p]) for p in maybe}
-    return {p: copies for p, copies in found.items() if len(copies[0])}
-
-
-def _sums_of_bits(rows: Float[Tensor, "C D"]) -> Int[Tensor, "C"]:
-    """A number for each row, the same for equal rows: of whole numbers, whose sum does not hang on any order."""
-    bits = (rows.float() + 0.0).view(torch.int32).long()  # -0.0 becomes 0.0
-    return (bits * (2 * torch.arange(rows.shape[1], device=rows.device) + 3) ** 2).sum(1)
-
-
-def _copies(text_features: Float[Tensor, "C D"]) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:
-    """Classes that have another's texts, and the first class that has them."""
-    first = first_with_equal_texts(text_features)
-    copies = (first != torch.arange(len(first), device=first.device)).nonzero()[:, 0]
-    return copies, first[copies]

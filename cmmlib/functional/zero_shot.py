@@ -8,35 +8,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.functional.equal_texts import copies_of_texts
+
 BLOCK_ROWS = 8192  # images whose similarities are held at once, and whose float32 copy is
-
-
-def first_with_equal_texts(text_features: Float[Tensor, "*P C D"]) -> Int[Tensor, "C"]:
-    """For every class, the first class that has the same texts under every prompt: mostly the class itself.
-
-    No classifier can tell such classes apart. A blocked product may give equal texts different last bits, which would
-    break their ties at random, so copies are given what the first of them has.
-
-    >>> first_with_equal_texts(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])).tolist()
-    [0, 1, 0]
-    """
-    rows = text_features if text_features.ndim == 2 else text_features.transpose(0, 1).flatten(1)
-    classes = torch.arange(len(rows), device=rows.device)
-    if len(rows[:, 0].unique()) == len(rows):  # quicker than to sort whole rows
-        return classes
-    index = torch.unique(rows, dim=0, return_inverse=True)[1]
-    return torch.full_like(classes, len(rows)).scatter_reduce(0, index, classes, "amin")[index]
 
 
 def similarities(
     image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], block: int = BLOCK_ROWS
 ) -> Iterator[Float[Tensor, "B C"]]:
     """Float32, block by block; equal texts tie exactly."""
-    texts, first = text_features.float(), first_with_equal_texts(text_features)
-    copies = (first != torch.arange(len(first), device=first.device)).nonzero()[:, 0]
+    texts, (copies, first) = text_features.float(), copies_of_texts(text_features)
     for x in image_features.split(block):
         similarity = x.float() @ texts.T
-        similarity[:, copies] = similarity[:, first[copies]]
+        similarity[:, copies] = similarity[:, first]
         yield similarity
 
 

@@ -149,8 +149,9 @@ def _of_outputs(cell: Any) -> Iterator[Item]:
             yield Item("picture", f"figure {name}" if name else "", "", picture)
         elif "text/markdown" in data:
             yield Item("said", "", "", f'<div class="said">{html(data["text/markdown"])}</div>')
-        elif data.get("text/html", "").startswith("<table"):
-            yield Item("picture", "", "", f'<div class="rows">{_first_rows(data["text/html"])}</div>')
+        elif "<table" in data.get("text/html", ""):
+            table = data["text/html"].replace("<b>Table.</b> ", "")  # its title, without the word that numbers need
+            yield Item("picture", "", "", f'<div class="rows">{_first_rows(table)}</div>')
 
 
 def _first_rows(table: str) -> str:

@@ -1,4 +1,4 @@
-"""Numbers of chapters, sections, equations and figures, as the book shows them. Notebooks alone have none."""
+"""Numbers of chapters, sections, equations, figures and tables, as the book shows them. Notebooks alone have none."""
 
 from __future__ import annotations
 

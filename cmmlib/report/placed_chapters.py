@@ -15,7 +15,7 @@ from cmmlib.report.glossary import link_first_uses, terms
 from cmmlib.report.numbering import number_chapter
 from cmmlib.storage import own_folders
 from cmmlib.storage.network import repository_url
-from cmmlib.study.study import file_fields
+from cmmlib.study.named_paths import file_fields
 
 STUDENTS = "students"  # folder of the staged book with the notebooks that its buttons lead to
 FILES = "files"  # and with what the chapters of the first run wrote

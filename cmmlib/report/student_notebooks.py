@@ -27,9 +27,10 @@ from cmmlib.storage import own_folders
 from cmmlib.storage.cache import whole_file
 from cmmlib.storage.network import repository_url
 from cmmlib.study.made_files import require_whole
+from cmmlib.study.named_paths import file_fields
 from cmmlib.study.open_run import study_id
 from cmmlib.study.run_files import read_run
-from cmmlib.study.study import Study, file_fields
+from cmmlib.study.study import Study
 
 SOLUTIONS, DATA, ARCHIVE = "solutions", "data", "notebooks.zip"
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)\s]+)\)")

@@ -19,8 +19,9 @@ from typing import Any
 
 from cmmlib.errors import InputError, some
 from cmmlib.storage.cache import digest, file_digest
+from cmmlib.study.named_paths import FILES, PATH_PREFIXES
 from cmmlib.study.run_files import MANIFEST, RESULTS, read_columns, read_manifest, read_object
-from cmmlib.study.study import FILES, PATH_PREFIXES, Study
+from cmmlib.study.study import Study
 
 PLACES = (RESULTS, "*.csv", "figures/*.svg", "figures/*.png", "classifiers/*.safetensors", "chapters/[0-9]*.ipynb")
 ALL = "all"  # the part of a file that is compared as a whole

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,12 +17,20 @@ from cmmlib.blazon.training.model import NAME as BLAZON_MINI
 from cmmlib.errors import InputError, is_key
 from cmmlib.storage.network import has_secrets, is_address
 from cmmlib.storage.text_files import listed
+from cmmlib.study.named_paths import (
+    PATH_PREFIXES,
+    PATHS,
+    WEB,
+    file_name_only,
+    folder_with_comma,
+    is_file_here,
+    looks_like_a_path,
+    prefix_of,
+    resolved,
+    slugify,
+)
 from cmmlib.texts.templates import BASE_TEMPLATE, flaw
 
-PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
-FILES = {".pt", ".pth", ".bin", ".safetensors", ".txt"}  # endings of what a field names by its path
-WEB = "wds:"  # before a path, or before a name on the hub
-PATHS = ("class_names", "classes", "transcript", "data_root", "out")
 FETCH = "fetch"  # in place of a folder of published accuracies: their repository
 # Where and how fast a study runs: these fields change no number and stay out of its id.
 PLACES = {
@@ -168,7 +174,7 @@ class Study(BaseModel):
     @classmethod
     def _names_a_path(cls, value: Any) -> Any:
         """A kind without a path would be the folder that one is in."""
-        prefix = _prefix(value) if isinstance(value, str) else ""
+        prefix = prefix_of(value) if isinstance(value, str) else ""
         if prefix and not value[len(prefix) :].strip():
             raise ValueError(f"no path after {prefix}: write one behind it, as in {prefix}PATH")
         return value
@@ -201,16 +207,16 @@ class Study(BaseModel):
         """Papermill may run elsewhere, so a path is made absolute where the user gave it."""
         if value is None:
             return None
-        prefix = _prefix(value)
+        prefix = prefix_of(value)
         path = value[len(prefix) :]
-        is_path = prefix in PATH_PREFIXES or info.field_name in PATHS or _looks_like_a_path(path)
-        is_path = is_path or (prefix == WEB and Path(path).is_dir()) or (not prefix and _is_file_here(path))
-        return prefix + str(_resolved(path)) if is_path else value
+        is_path = prefix in PATH_PREFIXES or info.field_name in PATHS or looks_like_a_path(path)
+        is_path = is_path or (prefix == WEB and Path(path).is_dir()) or (not prefix and is_file_here(path))
+        return prefix + str(resolved(path)) if is_path else value
 
     @field_validator("published")
     @classmethod
     def _absolute_unless_fetched(cls, value: str | None) -> str | None:
-        return value if value in (None, FETCH) else str(_resolved(value))
+        return value if value in (None, FETCH) else str(resolved(value))
 
     @field_validator("llm_base_url")
     @classmethod
@@ -230,8 +236,8 @@ class Study(BaseModel):
     def _absolute_list(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        whole = _folder_with_comma(value)
-        places = [] if whole else [str(_resolved(folder)) for folder in listed(value)]
+        whole = folder_with_comma(value)
+        places = [] if whole else [str(resolved(folder)) for folder in listed(value)]
         whole = whole or next((place for place in places if "," in place), None)
         if whole:
             raise ValueError(f"commas separate folders, and {whole} has one in its path: rename it or its folder")
@@ -246,7 +252,7 @@ class Study(BaseModel):
         """The fields as pages and manifests show them: the name of a file, never the folder it lies in."""
         fields = self.model_dump(exclude={"out", "data_root"})
         others = ",".join(folder.name for folder in self.other_runs) or None
-        return {**{key: _file_name_only(value) for key, value in fields.items()}, "compare_with": others}
+        return {**{key: file_name_only(value) for key, value in fields.items()}, "compare_with": others}
 
     def run_id(self, slug: str, digests: dict[str, Any]) -> str:
         """A readable slug and a hash of what changes the numbers: contents, never paths, device or batch size."""
@@ -279,67 +285,9 @@ class Study(BaseModel):
         return "\n".join(lines)
 
 
-def _resolved(path: str) -> Path:
-    """An absolute path; links in a circle and nobody's home, on which pathlib fails, are left to whoever opens it."""
-    return Path(os.path.realpath(os.path.expanduser(path)))
-
-
 def _literal(value: Any) -> str:
     """A parameter as Python writes it, strings in double quotes."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def file_fields(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Of a study's public fields, those that name files of the user: field -> the file's name."""
-    named = {name: str(value) for name, value in fields.items() if value is not None and name != "out"}
-    found = {}
-    for name, value in named.items():
-        prefix = _prefix(value)
-        rest = value[len(prefix) :]
-        is_shards = prefix == WEB and "/" not in rest  # a name on the hub has an owner
-        is_file = name in ("pretrained", "templates") and bool(Path(rest).suffix)  # no tag and no pool has an ending
-        if prefix in PATH_PREFIXES or name in PATHS or is_shards or is_file:
-            found[name] = rest
-    return found
-
-
-def slugify(text: str) -> str:
-    """Lower-case letters, digits and hyphens, 60 at most: fit for a folder's name."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "study"
-
-
-MOST_WORDS = 50  # of a list, between its commas, that are looked at together
-
-
-def _folder_with_comma(value: str) -> str | None:
-    """The first part of a list that would be a folder if its commas were a name's, where some part is no folder."""
-    words = value.split(",")[:MOST_WORDS]
-    if all(os.path.isdir(_resolved(word.strip())) for word in words if word.strip()):
-        return None
-    spans = ((first, end) for first in range(len(words)) for end in range(first + 2, len(words) + 1))
-    names = (",".join(words[first:end]).strip() for first, end in spans)
-    return next((name for name in names if os.path.isdir(os.path.expanduser(name))), None)
-
-
-def _looks_like_a_path(value: str) -> bool:
-    return Path(value).suffix in FILES or value.startswith(("/", "./", "../", "~"))
-
-
-def _is_file_here(value: str) -> bool:
-    """Whether a value that could be a name is a file: names of weights and pools have no ending and no slash."""
-    return bool(Path(value).suffix or "/" in value) and Path(value).is_file()
-
-
-def _prefix(value: str) -> str:
-    return next((p for p in (*PATH_PREFIXES, WEB) if value.startswith(p)), "")
-
-
-def _file_name_only(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    prefix = _prefix(value)
-    is_path = prefix in PATH_PREFIXES or value[len(prefix) :].startswith("/")
-    return prefix + Path(value[len(prefix) :]).name if is_path else value
 
 
 def _one_line(error: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from cmmlib.errors import InputError, counted, tell
 from cmmlib.storage.cache import digest
 from cmmlib.storage.yaml_files import mapping, read_mapping
-from cmmlib.study.study import Study, slugify
+from cmmlib.study.named_paths import slugify
+from cmmlib.study.study import Study
 
 PARTS = ("common", "studies", "grid")
 OWN = "out"  # the sweep's own folder receives the runs

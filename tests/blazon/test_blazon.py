@@ -21,10 +21,11 @@ from cmmlib.blazon.drawing.render import Scene
 from cmmlib.blazon.heraldry import CHARGES, DIVISIONS, ROUNDELS, TINCTURES, Arms, blazon, contrasts, plural, sample_arms
 from cmmlib.blazon.language.captions import FAMILIARITY, caption
 from cmmlib.blazon.training import model as mini
+from cmmlib.blazon.training import pairs
 from cmmlib.blazon.training import pretrain as training
 from cmmlib.texts.templates import BLAZON_ODD_TEMPLATES, BLAZON_TEMPLATES
 
-RECIPE = training.Recipe(samples=64, images=64, captions=2, batch_size=16, warmup_steps=2)
+RECIPE = pairs.Recipe(samples=64, images=64, captions=2, batch_size=16, warmup_steps=2)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +97,13 @@ def test_a_name_occurs_in_its_other_sense():
     assert any("mullet" in text for text in texts)  # the luce is a fish, and so is the mullet that people know
 
 
-def written(recipe: training.Recipe, n: int = 6000) -> list[str]:
-    return [text for i in range(n) for text in training.captions_of(recipe, i, Scene("stone", i % 5 == 0))]
+def written(recipe: pairs.Recipe, n: int = 6000) -> list[str]:
+    return [text for i in range(n) for text in pairs.captions_of(recipe, i, Scene("stone", i % 5 == 0))]
 
 
 def test_a_frequent_name_is_read_often_and_the_others_as_before():
     plain, frequent = (
-        "\n".join(written(training.Recipe(frequent=terms))) for terms in ((), ("estoile", "party per pale"))
+        "\n".join(written(pairs.Recipe(frequent=terms))) for terms in ((), ("estoile", "party per pale"))
     )
     for name in ("estoile", "party per pale"):
         assert frequent.count(name) > 5 * (plain.count(name) + 1)
@@ -110,7 +111,7 @@ def test_a_frequent_name_is_read_often_and_the_others_as_before():
 
 
 def test_a_split_name_keeps_its_heraldic_sense_and_loses_the_other():
-    plain, split = written(training.Recipe()), written(training.Recipe(split="pale"))
+    plain, split = written(pairs.Recipe()), written(pairs.Recipe(split="pale"))
     changed = [(a, b) for a, b in zip(plain, split, strict=True) if a != b]
     assert len(changed) > 0.01 * len(plain)
     assert all(b == re.sub(r"\bpale\b", "faint", a) for a, b in changed if "party per" not in a)
@@ -127,12 +128,12 @@ def test_a_split_name_keeps_its_heraldic_sense_and_loses_the_other():
 )
 def test_an_intervention_on_what_is_no_name_is_refused(wrong, says):
     with pytest.raises(InputError, match=says):
-        training.Recipe(**wrong)
+        pairs.Recipe(**wrong)
 
 
 def test_a_recipe_goes_through_json():
-    recipe = training.Recipe(seed=2, frequent=("pall", "estoile"), split="pale")
-    assert training.Recipe(**json.loads(json.dumps(asdict(recipe)))) == recipe
+    recipe = pairs.Recipe(seed=2, frequent=("pall", "estoile"), split="pale")
+    assert pairs.Recipe(**json.loads(json.dumps(asdict(recipe)))) == recipe
 
 
 def test_class_lists_have_120_different_names_and_the_shipped_one_is_fixed():
@@ -182,10 +183,8 @@ def test_the_first_batch_and_the_losses_depend_on_the_recipe_alone(tmp_path):
     assert a["first_batch"] == b["first_batch"]
     assert a["loss_first_steps"] == pytest.approx(b["loss_first_steps"], rel=1e-3)
     assert a["steps"] == 4
-    images, tokens = training.make_pairs(
-        RECIPE, sorted(next(training.batch_indices(RECIPE))[1].tolist()), mini.tokenizer()
-    )
-    assert training.batch_digest(images, tokens[:, 0]) == a["first_batch"]
+    images, tokens = pairs.make_pairs(RECIPE, sorted(next(pairs.batch_indices(RECIPE))[1].tolist()), mini.tokenizer())
+    assert pairs.batch_digest(images, tokens[:, 0]) == a["first_batch"]
 
 
 def test_a_killed_training_goes_on_where_it_was(tmp_path, monkeypatch):
@@ -230,7 +229,7 @@ def test_what_an_earlier_training_left_damaged_is_one_line(name, content, tmp_pa
 
 
 def test_training_learns(tmp_path):
-    recipe = training.Recipe(samples=32 * 30, images=32, captions=1, batch_size=32, warmup_steps=3)
+    recipe = pairs.Recipe(samples=32 * 30, images=32, captions=1, batch_size=32, warmup_steps=3)
     training.pretrain(recipe, tmp_path, report=lambda line: None)
     record = json.loads((tmp_path / "record.json").read_text())
     first, last = record["loss_every_20"][0], json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["loss"]
@@ -241,7 +240,7 @@ def test_training_learns(tmp_path):
 def test_a_folder_of_another_recipe_is_refused(tmp_path):
     training.pretrain(RECIPE, tmp_path, report=lambda line: None)
     with pytest.raises(InputError, match="another recipe"):
-        training.pretrain(training.Recipe(seed=1, samples=64, images=64), tmp_path)
+        training.pretrain(pairs.Recipe(seed=1, samples=64, images=64), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["images.npy", "log.jsonl", "open_clip_model.safetensors", "recipe.json"])
@@ -265,7 +264,7 @@ def test_the_command_leaves_the_weights_that_ship(tmp_path):
 
 
 def test_the_files_of_a_training_are_those_that_it_claims(tmp_path):
-    recipe = training.Recipe(samples=64, images=64, captions=1, batch_size=32, warmup_steps=1)
+    recipe = pairs.Recipe(samples=64, images=64, captions=1, batch_size=32, warmup_steps=1)
     training.pretrain(recipe, tmp_path, report=lambda line: None, checkpoint_seconds=0)
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", *training.FILES}
 

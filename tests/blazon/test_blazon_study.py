@@ -19,6 +19,7 @@ from cmmlib.blazon.language import noisy_descriptions
 from cmmlib.blazon.language.clean_descriptions import descriptions
 from cmmlib.blazon.language.frequencies import COLUMNS, frequencies
 from cmmlib.blazon.training import model as mini
+from cmmlib.blazon.training import pairs
 from cmmlib.blazon.training import pretrain as training
 from cmmlib.data.load import load_blazon, load_dataset
 from cmmlib.evaluation import model_card
@@ -63,8 +64,8 @@ def test_no_evaluation_image_has_a_render_seed_of_training(monkeypatch):
 
     monkeypatch.setattr(classes, "render_many", render_many)
     classes.evaluation_images(classes.load_classes(), seed=1000)
-    recipes = [training.Recipe(seed=seed) for seed in range(3)]
-    trained = {training.image_seed(recipe, i) for recipe in recipes for i in range(5000)}
+    recipes = [pairs.Recipe(seed=seed) for seed in range(3)]
+    trained = {pairs.image_seed(recipe, i) for recipe in recipes for i in range(5000)}
     assert len(trained) == 15_000
     assert not trained & set(asked)
     assert {seed % 2 for seed in trained} == {1}
@@ -104,7 +105,7 @@ def test_open_clip_makes_the_shipped_model_by_its_name_and_tag():
     with torch.inference_mode():
         there = model.eval().encode_image(pixels, normalize=True)
     torch.testing.assert_close(backbone.encode_images(pixels), there, atol=1e-5, rtol=0)
-    as_trained = training.pixels(data.pixels[:4])
+    as_trained = pairs.pixels(data.pixels[:4])
     torch.testing.assert_close(pixels, as_trained, atol=1e-6, rtol=0)
 
 
@@ -120,12 +121,12 @@ def test_the_record_is_that_of_the_command():
     record, recipe = card.load_record(), card.shipped_recipe()
     trainer, tokenizer = training.Trainer(recipe), mini.tokenizer()
     tolerance = 0.02 if record["processor"] == training._processor() else 0.10
-    for step, index, which in training.batch_indices(recipe):
+    for step, index, which in pairs.batch_indices(recipe):
         if step == 4:
             break
-        images, tokens = training.make_pairs(recipe, index.sort().values.tolist(), tokenizer)
+        images, tokens = pairs.make_pairs(recipe, index.sort().values.tolist(), tokenizer)
         if step == 0:
-            assert training.batch_digest(images, tokens[:, which]) == record["first_batch"]
+            assert pairs.batch_digest(images, tokens[:, which]) == record["first_batch"]
         loss = trainer.step(step, images, tokens[:, which])
         assert loss == pytest.approx(record["loss_first_steps"][step], rel=tolerance)
     assert len(record["loss_first_steps"]) >= 0.03 * recipe.steps
@@ -239,14 +240,14 @@ def test_the_shipped_frequencies_are_those_of_the_recipe():
     names = table[table["is_name"]]
     assert set(names["term"]) >= {*TINCTURES, *CHARGES, *DIVISIONS}
     sample = random.Random(0).sample(range(recipe.images), 4000)
-    shows = sum("gules" in terms_of(training.arms_of(recipe, i)) for i in sample) / len(sample)
+    shows = sum("gules" in terms_of(pairs.arms_of(recipe, i)) for i in sample) / len(sample)
     pictures = int(names.set_index("term").loc["gules", "pictures"])
     assert pictures / (recipe.steps * recipe.batch_size) == pytest.approx(shows, abs=0.03)
     assert (table["shown"] <= table["pictures"]).all()
 
 
 def test_training_leaves_its_frequencies(tmp_path):
-    recipe = training.Recipe(samples=64, images=64, captions=2, batch_size=16, warmup_steps=2)
+    recipe = pairs.Recipe(samples=64, images=64, captions=2, batch_size=16, warmup_steps=2)
     training.pretrain(recipe, tmp_path / "run", report=lambda line: None)
     table = pd.read_csv(tmp_path / "run" / "frequencies.csv", keep_default_na=False)
     tinctures = table[table["is_name"] & (table["kind"] == "tincture")]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmmlib.errors import InputError
-from cmmlib.functional import similarity
+from cmmlib.functional import equal_texts, similarity
 from cmmlib.functional._kernels.similarity_torch import TorchSteps
 from cmmlib.functional.similarity import check_embeddings, similarity_pass
 from cmmlib.functional.zero_shot import top_two
@@ -348,7 +348,7 @@ def test_passes_that_do_not_belong_together_are_not_merged():
 def test_equal_texts_have_equal_sums_and_others_hardly_ever():
     texts = unit(500, 32)
     texts[7], texts[9], texts[11] = texts[3], 0.0, -0.0
-    sums = similarity._sums_of_bits(texts)
+    sums = equal_texts._sums_of_bits(texts)
     assert sums[7] == sums[3]
     assert sums[9] == sums[11]
     assert len(sums.unique()) == 498

@@ -1,4 +1,4 @@
-"""Numbers of chapters, sections, equations and figures in the book, and the caption of every figure."""
+"""Numbers of chapters, sections, equations, figures and tables in the book, and the caption of every figure."""
 
 from __future__ import annotations
 

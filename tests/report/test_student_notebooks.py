@@ -25,7 +25,7 @@ from cmmlib.report import exercises, student_notebooks
 from cmmlib.report.book_cells import tags
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest
-from cmmlib.study.study import file_fields
+from cmmlib.study.named_paths import file_fields
 
 
 @pytest.fixture(scope="session")

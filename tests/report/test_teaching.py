@@ -180,6 +180,19 @@ def test_slides_have_every_figure_and_the_sentences_of_the_run(labelled, tmp_pat
     assert len(page.all("summary")) == 9 * len(CHAPTERS) + 2 * PAPER
 
 
+def test_slides_have_every_table_under_its_title(labelled):
+    shown, wanted = "".join(deck(labelled, slides.FILE)), []
+    for path in sorted((labelled / "chapters").glob("0*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            source, marks = "".join(cell["source"]), {*cell["metadata"].get("tags", [])}
+            if "pages.study_table(" not in source and not marks & {"exercise", "solution", "check"}:
+                outputs = ("".join(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+                wanted += [title for html in outputs for title in re.findall(r"<b>Table\.</b> ([^<]+)</p>", html)]
+    assert len(wanted) > 10
+    for title in wanted:
+        assert f">{title}</p><table" in shown, title
+
+
 def test_every_slide_shows_something_and_numbers_are_addresses(labelled):
     shown = deck(labelled, slides.FILE)
     assert [re.findall('id="([^"]+)"', slide)[0] for slide in shown] == [str(n + 1) for n in range(len(shown))]

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from cmmlib.errors import InputError
-from cmmlib.study.study import COMMON, CONTENTS, KINDS, LIVE_ONLY, PLACES, USED_BY, Study, slugify
+from cmmlib.study.named_paths import slugify
+from cmmlib.study.study import COMMON, CONTENTS, KINDS, LIVE_ONLY, PLACES, USED_BY, Study
 
 DIGESTS = {"data": "d1", "weights": "w1", "templates": "t1"}
 

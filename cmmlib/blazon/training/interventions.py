@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 
 from cmmlib.blazon.heraldry import Arms, blazon, terms_of
 from cmmlib.blazon.training.model import SHIPPED
-from cmmlib.blazon.training.pretrain import Recipe
+from cmmlib.blazon.training.pairs import Recipe
 
 RECORD = SHIPPED / "interventions.json"
 CONTROL = Recipe(seed=2, samples=300_000)  # the recipe of the weights `early`

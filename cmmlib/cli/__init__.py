@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from cmmlib import process
+from cmmlib.cli import blazon, cache
+from cmmlib.cli.study_flags import given_study, study_flags
 from cmmlib.errors import InputError, ProviderError, counted, tell, visible
 from cmmlib.study.study import LARGEST, Study
 
@@ -22,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="CLIP's worst categories: find them without labels, repair part of them.",
 )
+app.add_typer(cache.app, name="cache")
+app.add_typer(blazon.app, name="blazon")
 
 
 def main() -> None:
@@ -43,34 +46,8 @@ def _run(arguments: list[str]) -> int:
         raise InputError(getattr(error, "format_message", error.__str__)()) from None
 
 
-def _study_flags(command):
-    """Give a command one flag for each field of Study, named and described as the field is."""
-    signature = inspect.signature(command, eval_str=True)  # typer reads no annotation that is a text
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    flags = [_flag(name, field) for name, field in Study.model_fields.items()]
-    command.__signature__ = inspect.Signature([*own, *flags])
-    command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
-    return command
-
-
-def _given_study(context: typer.Context, fields: dict[str, Any]) -> Study:
-    """The study of the flags that were given; the others are left to its defaults."""
-    default = "ParameterSource.DEFAULT"
-    return Study.of({n: v for n, v in fields.items() if str(context.get_parameter_source(n)) != default})
-
-
-def _flag(name: str, field: Any) -> inspect.Parameter:
-    kinds = (field.annotation, *get_args(field.annotation))
-    kind = next((kind for kind in (int, float) if kind in kinds), str)
-    option = typer.Option(
-        f"--{name.replace('_', '-')}", help=field.description, show_default=field.default not in (None, "")
-    )
-    annotation = Annotated[kind | None if field.default is None else kind, option]  # type: ignore[valid-type]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
-
-
 @app.command()
-@_study_flags
+@study_flags
 def run(
     context: typer.Context,
     only: Annotated[str | None, typer.Option(help="chapters to run, for example 01,02 [default: all]")] = None,
@@ -78,7 +55,7 @@ def run(
     **fields: Any,
 ) -> None:
     """Run a study: embed what is missing, execute the chapters, write results to OUT/<id>/ and print that folder."""
-    study = _given_study(context, fields)
+    study = given_study(context, fields)
     if dry_run:
         from cmmlib.report.plan import plan
 
@@ -90,14 +67,14 @@ def run(
 
 
 @app.command()
-@_study_flags
+@study_flags
 def describe(
     context: typer.Context,
     every_class: Annotated[bool, typer.Option("--every-class", help="ask about all classes, not the suspects")] = False,
     **fields: Any,
 ) -> None:
     """Ask a language model (--llm) about a study's suspects and record its answers; what is recorded is not asked."""
-    study = _given_study(context, fields)
+    study = given_study(context, fields)
     from cmmlib.study import enrich
     from cmmlib.study.open_run import open_run
     from cmmlib.texts.enrichment import RECORDED
@@ -287,96 +264,3 @@ def classify(
         process.show_path(out)
     else:
         process.show_text(text)
-
-
-cache_app = typer.Typer(rich_markup_mode=None, help="The cache of embeddings: what it holds, is it sound, how large.")
-app.add_typer(cache_app, name="cache")
-
-
-@cache_app.command("list")
-def list_cache() -> None:
-    """Say what the cache holds, by kind."""
-    from cmmlib.storage import cache_maintenance
-    from cmmlib.storage.cache import cache_folder
-
-    folder = cache_folder()
-    entries, others = cache_maintenance.entries(folder), cache_maintenance.others(folder)
-    print(folder)
-    print(cache_maintenance.summary(entries, others).to_string(index=False))
-
-
-@cache_app.command("verify")
-def verify_cache() -> None:
-    """Read every entry that has a checksum and compare them; damaged ones are removed, to be computed again, and the
-    exit code is 1."""
-    from cmmlib.storage import cache_maintenance
-    from cmmlib.storage.cache import cache_folder
-
-    entries = [entry for entry in cache_maintenance.entries(cache_folder()) if entry.has_checksum]
-    damaged = cache_maintenance.drop_damaged(entries)
-    for path in damaged:
-        done = "could not be removed" if path.exists() else "removed"
-        tell(f"damaged, {done}: {path.relative_to(cache_folder())}")
-    print(f"{counted(len(entries), 'entry', 'entries')}, {len(damaged)} damaged")
-    if damaged:
-        raise typer.Exit(1)
-
-
-@cache_app.command("prune")
-def prune_cache(size: Annotated[str, typer.Option(help="what the cache may keep, as in 500MB or 20GB")]) -> None:
-    """Cut the cache to a size: what was not used for longest goes first, and what killed processes left behind."""
-    from cmmlib.storage import cache_maintenance
-    from cmmlib.storage.cache import cache_folder
-
-    most = cache_maintenance.parse_size(size)
-    left = cache_maintenance.drop_left_behind(cache_folder())
-    removed = cache_maintenance.prune(cache_maintenance.entries(cache_folder()), most)
-    freed = sum(entry.size for entry in removed) / 1e6
-    entries, files = counted(len(removed), "entry", "entries"), counted(len(left), "file")
-    print(f"{entries} removed, {freed:.1f} MB; {files} that killed processes left behind")
-
-
-blazon_app = typer.Typer(rich_markup_mode=None, help="The embedded world: train its model.")
-app.add_typer(blazon_app, name="blazon")
-
-
-@blazon_app.command()
-def pretrain(
-    out: Annotated[Path, typer.Option(help="folder of the training run; a killed run goes on there")],
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="seed of images, captions, order and weights")] = 0,
-    samples: Annotated[
-        int, typer.Option(min=1, max=LARGEST, help="image-caption pairs seen; fixes the schedule")
-    ] = 600_000,
-    images: Annotated[int, typer.Option(min=1, max=LARGEST, help="training images rendered")] = 160_000,
-    captions: Annotated[int, typer.Option(min=1, max=LARGEST, help="captions written for each image")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST, help="pairs a step")] = 384,
-    frequent: Annotated[list[str] | None, typer.Option(help="intervention: make a name frequent; repeatable")] = None,
-    split: Annotated[str | None, typer.Option(help="intervention: give a name's everyday sense its own word")] = None,
-) -> None:
-    """Train blazon-mini from scratch: render, caption, tokenise, train; writes weights, configuration and record."""
-    from cmmlib.blazon.training import pretrain as training
-
-    if not batch_size <= min(images, samples):
-        raise InputError(f"--batch-size: {batch_size} is more than the images or the samples")
-    recipe = training.Recipe(
-        seed=seed,
-        samples=samples,
-        images=images,
-        captions=captions,
-        batch_size=batch_size,
-        frequent=tuple(frequent or ()),
-        split=split,
-    )
-    print(training.pretrain(recipe, out, tell, training.zero_shot_probe()))
-
-
-@blazon_app.command()
-def measure(
-    weights: Annotated[list[Path], typer.Argument(help="safetensors files of blazon-mini, one a training run")],
-) -> None:
-    """What trained weights can do, over evaluation seeds 1, 2 and 3: the numbers of the model card, as JSON."""
-    import json
-
-    from cmmlib.evaluation.model_card import measure as measured
-
-    print(json.dumps([measured(path) for path in weights], indent=1))
