@@ -370,12 +370,17 @@ def confused_class(data: Any) -> Any:
     return next(row for row in pictured if data["pictures"][row["pictures"][1]]["name"] == row["taken"])
 
 
-def test_table_chart_and_pictures_of_a_class_are_on_one_screen(browser, default_book):
-    tab = opened(browser, default_book, "10_every_class", "explorer")
-    row = confused_class(carried(default_book, "10_every_class", "explorer"))
-    tab.set_viewport_size({"width": 1300, "height": 800})
+def at_a_class(browser, book, width: int) -> tuple[Any, Any, Any]:
+    """The explorer at a confused class, on a screen so wide: the tab, the class, and where everything lies."""
+    tab = opened(browser, book, "10_every_class", "explorer")
+    row = confused_class(carried(book, "10_every_class", "explorer"))
+    tab.set_viewport_size({"width": width, "height": 800})
     tab.locator(".cmm-explorer tbody button", has_text=re.compile(f"^{re.escape(row['name'])}$")).click()
-    boxes = places(tab)
+    return tab, row, places(tab)
+
+
+def test_table_chart_and_pictures_of_a_class_are_on_one_screen(browser, default_book):
+    tab, row, boxes = at_a_class(browser, default_book, 1300)
     head = 48  # pixels of the theme's bar, which stays
     for part in ("rows", "chart", "title", "first", "second"):
         assert boxes[part]["bottom"] - boxes["explorer"]["top"] <= 800 - head, part
@@ -388,11 +393,7 @@ def test_table_chart_and_pictures_of_a_class_are_on_one_screen(browser, default_
 
 
 def test_on_a_telephone_the_pictures_are_as_large_and_nothing_scrolls_sideways(browser, default_book):
-    tab = opened(browser, default_book, "10_every_class", "explorer")
-    row = confused_class(carried(default_book, "10_every_class", "explorer"))
-    tab.set_viewport_size({"width": 390, "height": 800})
-    tab.locator(".cmm-explorer tbody button", has_text=re.compile(f"^{re.escape(row['name'])}$")).click()
-    boxes = places(tab)
+    tab, _, boxes = at_a_class(browser, default_book, 390)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert boxes["image"]["width"] >= 160
     assert boxes["second"]["top"] == boxes["first"]["top"]
