@@ -118,6 +118,8 @@ def model_part(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _check_sizes(part: dict[str, Any], name: str, subject: str) -> None:
     """Refuse sizes that no tower has: with some of them open_clip makes a model that then takes no image."""
+    if "context_length" in part and part["context_length"] is None:  # open_clip's tokenizer takes it as it is
+        raise InputError(f"{subject} is no configuration of open_clip: {name}.context_length is null: leave it out")
     for key in sorted(SIZES & part.keys()):
         sizes = part[key] if isinstance(part[key], list | tuple) else [part[key]]
         least, most = 0 if key == "mlp_ratio" else 1, MOST_SIZES.get(key, MOST_SIZE)

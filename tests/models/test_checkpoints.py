@@ -641,6 +641,7 @@ ODD = {  # changes of a good configuration, and what is said of them
     "fewer than no layers": ({"model_cfg.vision_cfg.layers": -1}, "layers is -1, expected 1 to 1,000"),
     "layers of which one is none": ({"model_cfg.vision_cfg.layers": [1, 1, 0, 1]}, "expected 1 to 1,000"),
     "nothing to embed in": ({"model_cfg.embed_dim": 0}, "model_cfg.embed_dim is 0, expected 1 to"),
+    "texts of no length": ({"model_cfg.text_cfg.context_length": None}, "context_length is null: leave it out"),
     "no words": ({"model_cfg.text_cfg.vocab_size": -5}, "vocab_size is -5, expected 1 to 10,000,000"),
     "layers of less than no width": ({"model_cfg.text_cfg.mlp_ratio": -4.0}, "mlp_ratio is -4.0, expected 0 to"),
     "no spread": ({"preprocess_cfg.std": [0.5, 0, 0.5]}, "preprocess_cfg.std: input should be greater than 0, got 0"),
