@@ -88,10 +88,12 @@ def _require_working_folder() -> None:
 
 
 def _require_threads() -> None:
-    """Numba stops the program with a traceback where this is no number of threads."""
-    given = os.environ.get("NUMBA_NUM_THREADS", "1")
-    if not given.isascii() or not given.isdigit() or int(given) < 1:
-        raise InputError(f"NUMBA_NUM_THREADS is {given!r}: give a number of threads from 1, or leave it out")
+    """Numba stops the program with a traceback where its own is no number of threads; OpenMP writes several lines."""
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        given = os.environ.get(name, "1")
+        levels = given.split(",") if name.startswith("OMP") else [given]  # of OpenMP one for each level of nesting
+        if not all(n.strip().isascii() and n.strip().isdigit() and int(n) >= 1 for n in levels):
+            raise InputError(f"{name} is {given!r}: give a number of threads from 1, or leave it out")
 
 
 def exit_code(command: Callable[[], int]) -> int:

@@ -431,12 +431,18 @@ def test_a_path_is_printed_in_its_own_bytes():
     assert done.stdout == b"nu\xff/runs\n"
 
 
+@pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
 @pytest.mark.parametrize("threads", ["-3", "0", "many", "", "\u0663"])
-def test_a_number_of_threads_that_is_none_is_one_line(threads, monkeypatch):
-    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+def test_a_number_of_threads_that_is_none_is_one_line(threads, name, monkeypatch):
+    monkeypatch.setenv(name, threads)
     said = cmm("cache", "list")
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "NUMBA_NUM_THREADS" in said.err
+    assert name in said.err
+
+
+def test_numbers_of_threads_for_nested_levels_are_numbers(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2, 1")
+    assert cmm("cache", "list").code == 0
 
 
 @pytest.mark.parametrize("command", ["run", "describe"])

@@ -87,11 +87,14 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         strings = file.metadata() or {}
-    numbers = [key for key in ("image_features", "text_features", "labels") if key in strings and key not in arrays]
+    twice = sorted(arrays.keys() & strings.keys())
+    if twice:
+        raise InputError(f"{path.name} holds {some(twice)} twice, as a tensor and in its metadata: keep one of each")
+    numbers = [key for key in ("image_features", "text_features", "labels") if key in strings]
     if numbers:
         raise InputError(f"{path.name} has {some(numbers)} in its metadata, as text: save it as a tensor")
     for key in ("classnames", "prompts", "image_ids", "backbone", "pretrained", "logit_scale"):
-        if key in strings and key not in arrays:
+        if key in strings:
             arrays[key] = strings[key] if key in ("backbone", "pretrained") else _of_metadata(path, key, strings[key])
     return {**{key: text for key, text in strings.items() if key != "format"}, **arrays}  # which libraries write
 

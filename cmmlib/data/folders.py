@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cmmlib.data.image_files import check_utf8, images_and_rest, is_junk, left_out, suffixes
+from cmmlib.data.image_files import check_utf8, images_and_rest, is_image, is_junk, left_out, suffixes
 from cmmlib.data.images import ImageFolder, no_split
 from cmmlib.data.reading import reading
 from cmmlib.errors import SHOWN, InputError, counted, some
@@ -17,6 +17,7 @@ from cmmlib.storage.cache import file_digests
 from cmmlib.storage.own_folders import MARK
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
+TOOLS = {".git", ".svn", ".hg", ".dvc", ".cache", ".ipynb_checkpoints", ".thumbnails", ".trash", ".trashes"}
 NO_NAMES = "class names are WordNet ids"
 WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -68,6 +69,7 @@ def _sorted(name: str, root: Path, names: list[str] | None, split: str | None) -
     remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
     remarks += _folders_within(root, folders, paths)
+    remarks += _of_hidden([path for path in sorted(root.iterdir()) if path.name.startswith(".") and path.is_dir()])
     remarks += _of_made([path for path in sorted(root.iterdir()) if _is_made(path)])
     spoken = [folder.name.replace("_", " ") for folder in folders]
     return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
@@ -108,6 +110,12 @@ def _is_made(folder: Path) -> bool:
 
 def _of_made(folders: Sequence[Path]) -> list[str]:
     return [f"folders that cmm made are left out: {some([folder.name for folder in folders])}"] if folders else []
+
+
+def _of_hidden(folders: Sequence[Path]) -> list[str]:
+    """A line on folders that would be classes if their names did not begin with a dot."""
+    named = [f.name for f in folders if f.name.lower() not in TOOLS and any(map(is_image, f.iterdir()))]
+    return [f"folders of images whose names begin with a dot are left out: {some(named)}"] if named else []
 
 
 def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:

@@ -70,6 +70,11 @@ def is_junk(part: str) -> bool:
     return part.startswith(".") or part.lower() in JUNK
 
 
+def is_hidden_image(name: str) -> bool:
+    """Whether a file is no data only because its name begins with a dot; not what macOS leaves beside a file, `._`."""
+    return name.startswith(".") and not name.startswith("._") and is_image(name)
+
+
 def files_below(folder: Path) -> list[Path]:
     """Every file of a folder at any depth, in order, without junk; links that lead nowhere are among them.
 
@@ -93,13 +98,13 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = [name for name in folders if not is_junk(name)]
-        yield from (Path(here, name) for name in files if not is_junk(name))
+        yield from (Path(here, name) for name in files if not is_junk(name) or is_hidden_image(name))
 
 
 def images_and_rest(folder: Path) -> tuple[list[Path], list[Path]]:
     """The images of a folder at any depth, and the files that are left out."""
     files = files_below(folder)
-    images = [path for path in files if is_image(path) and path.is_file()]
+    images = [path for path in files if not is_junk(path.name) and is_image(path) and path.is_file()]
     chosen = set(images)
     return images, [path for path in files if path not in chosen]
 
@@ -111,10 +116,16 @@ def left_out(rest: Iterable[Path]) -> list[str]:
     files, lines = {*rest}, []
     dangling = {path for path in files if path.is_symlink() and not path.exists()}
     odd = {path for path in files - dangling if not path.is_file()}
-    for what, paths in (("links that lead nowhere are", dangling), ("what is no regular file is", odd)):
+    hidden = {path for path in files - dangling - odd if is_hidden_image(path.name)}
+    kinds = {
+        "links that lead nowhere are": dangling,
+        "what is no regular file is": odd,
+        "images whose names begin with a dot are": hidden,
+    }
+    for what, paths in kinds.items():
         names = sorted({path.name for path in paths})
         lines += [f"{what} left out: {some(names)}"] if names else []
-    return lines + by_ending(path.name for path in sorted(files - dangling - odd))
+    return lines + by_ending(path.name for path in sorted(files - dangling - odd - hidden))
 
 
 def by_ending(names: Iterable[str]) -> list[str]:

@@ -65,6 +65,8 @@ def load_webdataset(
             what may not be read.
     """
     with reading(Path(where)):
+        if Path(where).is_file():
+            raise InputError(f"wds: {where} is a file: give the folder that holds test/nshards.txt, wds:PATH")
         root = Path(where) if Path(where).is_absolute() or Path(where).is_dir() else _fetch(where, split or "test")
         return _of_folder(root, split, names, labelled)
 
@@ -170,7 +172,9 @@ def _shards(folder: Path) -> list[Path]:
     there = {path.name for path in folder.iterdir() if path.is_file()}
     missing = next((i for i in range(number) if f"{i}.tar" not in there), None)
     if missing is not None:
-        raise InputError(f"wds: {folder} lacks {missing}.tar: nshards.txt says {number} shards")
+        packed = sorted(name for name in there if name.startswith(f"{missing}.tar."))
+        remedy = f"; unpack {packed[0]}: shards are read as they are, in place" if packed else ""
+        raise InputError(f"wds: {folder} lacks {missing}.tar: nshards.txt says {number} shards{remedy}")
     return [folder / f"{i}.tar" for i in range(number)]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.functional._arguments import refuse_masked
+from cmmlib.functional._arguments import refuse_masked, refuse_sparse
 from cmmlib.functional.checks import check_embeddings
 
 Array = np.ndarray | Tensor
@@ -36,6 +36,7 @@ def unit_rows(x: Array, name: str, *dims: str) -> Tensor:
 def _tensor(x: Any, name: str) -> Tensor:
     """The numbers as they are stored: what is wrong with them is told before they become float32."""
     refuse_masked(x, name)
+    refuse_sparse(x, name)
     if isinstance(x, Tensor) and x.is_floating_point():
         return x.detach()
     if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 8:

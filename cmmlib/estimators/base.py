@@ -82,7 +82,7 @@ class ZeroShotEstimator(BaseEstimator):
             raise InputError(f"save: unknown {', '.join(unknown)}: provenance is {', '.join(Provenance.model_fields)}")
         if isinstance(class_names, str):
             raise InputError(f"save: class_names is one text, {class_names!r}: give a list with a name for each class")
-        names = None if class_names is None else [str(name) for name in class_names]
+        names = None if class_names is None else [_as_text(name) for name in class_names]
         save_classifier(replace(self.classifier, class_names=names, provenance=Provenance(**provenance)), path)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -110,6 +110,20 @@ class ZeroShotEstimator(BaseEstimator):
         return self
 
 
+def _as_text(name: Any) -> str:
+    """A class name; bytes, as numpy keeps texts, are UTF-8.
+
+    Raises:
+        InputError: one that is no UTF-8.
+    """
+    try:
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        text.encode()
+    except UnicodeError:
+        raise InputError(f"save: class name {name!r} is not UTF-8: give it in letters") from None
+    return text
+
+
 def as_scale(logit_scale: Any) -> float:
     """A number, or a model's own as a tensor of one.
 
@@ -119,7 +133,7 @@ def as_scale(logit_scale: Any) -> float:
     try:
         scale = float(logit_scale.detach() if isinstance(logit_scale, Tensor) else logit_scale)
         scale = scale if is_number(logit_scale) else 0.0
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         scale = 0.0
     if not 0 < scale < float("inf"):
         raise InputError(f"logit_scale must be one positive, finite number, got {logit_scale!r}")

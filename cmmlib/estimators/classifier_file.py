@@ -46,7 +46,8 @@ def save_classifier(classifier: Classifier, path: str | PathLike[str]) -> None:
     similarities in the logits (`logit_scale`), class names, suspects, provenance.
 
     Raises:
-        InputError: names that are not one a class; a file there that is no classifier.
+        InputError: names that are not one a class; numbers that `load_classifier` refuses; a file there that is no
+            classifier.
         OSError: a full disk, a folder that cannot be written.
     """
     path, correction = as_path(path), classifier.correction
@@ -63,6 +64,7 @@ def save_classifier(classifier: Classifier, path: str | PathLike[str]) -> None:
     if correction.prototypes.any():
         tensors["prototypes"] = correction.prototypes
     _check(path.name, header, tensors)
+    _check_sizes(path.name, header, tensors)
     if path.exists():
         _refuse_other_file(path)
     save_tensors(path, {key: x.cpu() for key, x in tensors.items()}, {KEY: header.model_dump_json()})
@@ -110,8 +112,9 @@ def load_classifier(path: str | PathLike[str]) -> Classifier:
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     try:
-        tensors, metadata = unpack_tensors(content(path))
-        if keys_twice(metadata[KEY]):
+        whole = content(path)
+        tensors, metadata = unpack_tensors(whole)
+        if keys_twice(metadata[KEY]) or keys_twice(whole[8 : 8 + int.from_bytes(whole[:8], "little")]):
             raise ValueError("a key is there twice")
         header = _Header.model_validate_json(metadata[KEY])
     except OSError as error:
@@ -132,7 +135,8 @@ def _check(name: str, header: _Header, tensors: dict[str, Tensor]) -> None:
         raise InputError(f"{name} holds {shapes or 'no tensor'}: expected text_features, bias and perhaps prototypes")
     texts, bias, moved = tensors["text_features"], tensors["bias"], tensors.get("prototypes", tensors["text_features"])
     n_classes = bias.numel()
-    if texts.ndim != 2 or moved.shape != texts.shape or bias.shape != texts.shape[:1] or n_classes < 2:
+    fits = texts.ndim == 2 and moved.shape == texts.shape and bias.shape == texts.shape[:1]
+    if not fits or n_classes < 2 or not texts.shape[1]:
         raise InputError(f"{name}: shapes disagree: {shapes}; expected [C, D] and [C] of two or more classes")
     if header.class_names is not None and len(header.class_names) != n_classes:
         raise InputError(f"{name}: {len(header.class_names)} class names for {n_classes} classes")

@@ -96,18 +96,19 @@ def load_reference(path: Path) -> pd.DataFrame:
     Raises:
         InputError: a file that is missing, no CSV, without a column, or with a figure that cannot be compared.
     """
+    name = path.name or path
     try:
         table = pd.read_csv(BytesIO(content(path)), keep_default_na=False, dtype=str)
     except (OSError, ValueError, KeyError) as error:
         cause = why(error) if isinstance(error, OSError) else one_line(error)
-        raise InputError(f"--reference: {path.name} cannot be read as reference figures: {cause}") from None
+        raise InputError(f"--reference: {name} cannot be read as reference figures: {cause}") from None
     missing = {*COLUMNS, *NUMBERS} - set(table)
     if missing:
-        raise InputError(f"--reference: {path.name} lacks the columns {', '.join(sorted(missing))}")
+        raise InputError(f"--reference: {name} lacks the columns {', '.join(sorted(missing))}")
     for line, row in enumerate(table.to_dict("records"), 2):  # the first is the head
         wrong = _wrong(row)
         if wrong:
-            raise InputError(f"--reference: {path.name}, line {line}: {wrong}")
+            raise InputError(f"--reference: {name}, line {line}: {wrong}")
     return table.astype(dict.fromkeys(NUMBERS, float))
 
 

@@ -37,6 +37,7 @@ def require_type(value: Any, hint: Any, what: str) -> None:
         return
     if all(isinstance(kind, type) and issubclass(kind, AbstractArray) for kind in kinds):
         _require_array(value, [kind.dim_str for kind in kinds], what)
+        _require_numbers(value, {name for kind in kinds for name in kind.dtypes}, what)
     elif kinds == [bool] and not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{what} must be True or False, got {value!r}")
     elif kinds == [int] and not _is_whole(value):
@@ -49,8 +50,23 @@ def _require_array(value: Any, shapes: list[str], what: str) -> None:
     expected = " or ".join(f"[{shape.replace(' ', ', ')}]" for shape in shapes)
     if not isinstance(value, Tensor):
         raise InputError(f"{what} is {type(value).__name__}: expected a numpy array or torch tensor {expected}")
+    refuse_sparse(value, what)
     if not any(_fits(shape.split(), value.ndim) for shape in shapes):
         raise InputError(f"{what} has shape {list(value.shape)}, expected {expected}")
+
+
+def _require_numbers(value: Any, dtypes: set[str], what: str) -> None:
+    """Refuse numbers of another kind than a signature's: bool or fractions for labels, whole numbers for embeddings."""
+    whole = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
+    kinds = {
+        "int64": ("whole numbers", whole),
+        "float32": ("floating-point numbers", value.is_floating_point()),
+        "bool": ("True and False", value.dtype == torch.bool),
+    }
+    wanted = [kinds[name] for name in kinds if name in dtypes]
+    if wanted and not any(holds for _, holds in wanted):
+        given = str(value.dtype).removeprefix("torch.")
+        raise InputError(f"{what} is of {given}: expected {' or '.join(told for told, _ in wanted)}")
 
 
 def _fits(axes: list[str], n: int) -> bool:
@@ -70,6 +86,36 @@ def is_number(value: Any) -> bool:
     if isinstance(value, (Tensor, np.ndarray)):
         return value.ndim <= 1 and len(value.reshape(-1)) == 1 and "bool" not in str(value.dtype)
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def refuse_sparse(value: Any, what: str) -> None:
+    """Sparse tensors lack most operations.
+
+    Raises:
+        InputError: it is one; `what` begins the line.
+    """
+    if isinstance(value, Tensor) and value.layout is not torch.strided:
+        raise InputError(f"{what} is a sparse tensor: pass x.to_dense()")
+
+
+def require_one_or_more(value: int, what: str) -> None:
+    """Refuse a number of things that is none.
+
+    Raises:
+        InputError: less than 1; `what` begins the line.
+    """
+    if value < 1:
+        raise InputError(f"{what} must be 1 or more, got {value}")
+
+
+def require_labels(labels: Tensor, n_classes: int, what: str) -> None:
+    """Refuse labels that are no classes.
+
+    Raises:
+        InputError: one outside 0..C-1; `what` begins the line.
+    """
+    if len(labels) and (labels.min() < 0 or labels.max() >= n_classes):
+        raise InputError(f"{what} run from {int(labels.min())} to {int(labels.max())}, outside 0..{n_classes - 1}")
 
 
 def refuse_masked(value: Any, what: str) -> None:

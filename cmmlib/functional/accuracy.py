@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_labels
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ def class_accuracy(prediction: Int[Tensor, "N"], labels: Int[Tensor, "N"], n_cla
     """
     if prediction.shape != labels.shape or not len(labels):
         raise InputError(f"{len(prediction)} predictions and {len(labels)} labels: expected one of each an image")
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise InputError(f"labels run from {int(labels.min())} to {int(labels.max())}, outside 0..{n_classes - 1}")
+    require_labels(labels, n_classes, "labels")
     count = labels.bincount(minlength=n_classes)
     correct = labels[prediction == labels].bincount(minlength=n_classes)
     return ClassAccuracy(correct.double() / count, count, correct)

@@ -25,8 +25,10 @@ def check_embeddings(x: Float[Tensor, "*rows D"], name: str) -> None:
     Lengths are computed in float32, so that float16 embeddings do not overflow.
 
     Raises:
-        InputError: with the row's index (a tuple of indices when `x` has more than two dimensions).
+        InputError: with the row's index (a tuple of indices when `x` has more than two dimensions); rows of width 0.
     """
+    if not x.shape[-1]:
+        raise InputError(f"{name} has rows of no numbers, {list(x.shape)}: embed the inputs again")
     rows = x.reshape(-1, x.shape[-1])
     step = ROWS if x.device.type == "cpu" else GPU_ROWS
     for start in range(0, len(rows), step):

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_labels, require_one_or_more
 from cmmlib.functional.similarity import SimilarityPass
 from cmmlib.functional.zero_shot import BLOCK_ROWS, similarities, top_two
 
@@ -85,7 +86,14 @@ def cmm_by_labels(
     text_features: Float[Tensor, "P C D"],
     labels: Int[Tensor, "N"],
 ) -> Float[Tensor, "P C"]:
-    """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images."""
+    """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images.
+
+    Raises:
+        InputError: not one label an image, or one outside 0..C-1.
+    """
+    if len(labels) != len(image_features):
+        raise InputError(f"{len(image_features)} images and {len(labels)} labels: expected one label an image")
+    require_labels(labels, passed.n_classes, "labels")
     count = labels.bincount(minlength=passed.n_classes)
     rows = []
     for p, classifier in enumerate(text_features):
@@ -195,7 +203,12 @@ def top_rivals(
     n: int = 3,
     block: int = 1024,
 ) -> list[list[int]]:
-    """Up to n rivals of every class, the strongest first: classes that were its rival on some image, or the nearest."""
+    """Up to n rivals of every class, the strongest first: classes that were its rival on some image, or the nearest.
+
+    Raises:
+        InputError: n below 1.
+    """
+    require_one_or_more(n, "top_rivals: n")
     strongest = _rival_mass(image_features, text_features, logit_scale, block).topk(min(n, len(text_features)), dim=0)
     strongest_of_classes = zip(strongest.indices.T.tolist(), strongest.values.T.tolist(), strict=True)
     nearest = _nearest_text(text_features)[1].tolist()

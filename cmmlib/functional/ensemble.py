@@ -35,7 +35,7 @@ def weigh_candidates(
     Raises:
         InputError: a temperature that is not positive, or a negative cut.
     """
-    if not temperature > 0 or (cut is not None and cut < 0):
+    if not temperature > 0 or (cut is not None and not cut >= 0):
         raise InputError(f"weigh: temperature must be positive and cut 0 or more, got {temperature} and {cut}")
     weights = torch.zeros(len(cmm), dtype=torch.float64, device=cmm.device)
     for rows in candidates.rows_by_class():

@@ -13,6 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_one_or_more
 from cmmlib.functional.transductive_baselines import TINY
 from cmmlib.functional.zero_shot import similarity_matrix
 
@@ -42,6 +43,7 @@ def zlap(
     Args:
         nearest: `nearest_images` of k images or more, where they were found already.
     """
+    require_one_or_more(k, "zlap: k")
     n, n_classes = len(image_features), len(text_features)
     near, value = _first(nearest or nearest_images(image_features, k), k)
     text = similarity_matrix(image_features, text_features).topk(min(k, n_classes), 1)
@@ -134,7 +136,12 @@ def _log_gaussian(x: Float[Tensor, "N D"], mu: Float[Tensor, "C D"], sigma: Floa
 
 
 def nearest_images(image_features: Float[Tensor, "N D"], k: int) -> Nearest:
-    """Of every image the k most similar ones, itself first, and their similarities; all where there are fewer."""
+    """Of every image the k most similar ones, itself first, and their similarities; all where there are fewer.
+
+    Raises:
+        InputError: k below 1.
+    """
+    require_one_or_more(k, "nearest_images: k")
     x, k = image_features.float(), min(k, len(image_features))
     nearest = []
     for start in range(0, len(x), BLOCK):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.functional.checks import check_embeddings
 from cmmlib.functional.equal_texts import copies_of_texts
 
 BLOCK_ROWS = 8192  # images whose similarities are held at once, and whose float32 copy is
@@ -32,7 +33,13 @@ def similarity_matrix(
 
 
 def predict(image_features: Float[Tensor, "N D"], classifier: Float[Tensor, "C D"]) -> Int[Tensor, "N"]:
-    """The class of highest similarity for every image, ties to the lowest index."""
+    """The class of highest similarity for every image, ties to the lowest index.
+
+    Raises:
+        InputError: NaN, Inf or a row without length, whose similarities say nothing.
+    """
+    check_embeddings(image_features, "predict: image_features")
+    check_embeddings(classifier, "predict: classifier")
     return torch.cat([similarity.argmax(1) for similarity in similarities(image_features, classifier)])
 
 

@@ -37,13 +37,15 @@ def read_lines(path: Path, what: str) -> list[str]:
     """Lines of a UTF-8 text file; they end where editors end them, not at the rarer marks that Python also splits at.
 
     Raises:
-        InputError: a file that is missing, is a folder, or is not UTF-8.
+        InputError: a file that is missing, is a folder, or is not UTF-8, or holds a NUL character.
     """
     try:
         text = content(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         cause = why(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise InputError(f"{what}: cannot read {path.name}: {cause}") from None
+    if "\0" in text:  # two bytes a letter, without a mark that says so
+        raise InputError(f"{what}: {path.name} holds a NUL character, as UTF-16 does: save it as UTF-8")
     lines = re.split(r"\r\n|\r|\n", text)
     return lines if lines[-1] else lines[:-1]
 

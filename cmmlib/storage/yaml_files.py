@@ -30,6 +30,13 @@ class _Loader(yaml.SafeLoader):
             raise _OtherNumber(problem=told, problem_mark=node.start_mark)
         return super().construct_scalar(node)
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # a date that is none
+            told = f"{node.value} is none: {error}; write a text in quotes"
+            raise yaml.MarkedYAMLError(problem=told, problem_mark=node.start_mark) from None
+
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """The names and values of a YAML file; its numbers are decimal.
@@ -60,7 +67,10 @@ def mapping(value: Any, what: str) -> dict[str, Any]:
     Raises:
         InputError: it holds anything else; `what` begins the line.
     """
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    odd = [key for key in value if not isinstance(key, str)] if isinstance(value, dict) else []
+    if odd:
+        raise InputError(f"{what} a mapping with the name {odd[0]!r}, which is no text: write it in quotes")
+    if not isinstance(value, dict):
         kind = type(value).__name__
         raise InputError(f"{what} {TYPES.get(kind, kind)}, expected names and values")
     return value

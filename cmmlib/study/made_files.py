@@ -165,7 +165,9 @@ def require_whole(folder: Path, only: Collection[str] | None = None) -> None:
             files, begun = {name: entry for name, entry in files.items() if name in only}, set()
         lost = lost_files(folder, files) or [f"chapters/{name}.ipynb" for name in sorted(begun)]
     if lost:
-        remedy = f"the study's own command heals it: {command(manifest, folder)}"
+        own = str((manifest or {}).get("id", folder.name))
+        first = "" if own == folder.name else f"call the folder {own} again, and "  # by which the command finds it
+        remedy = f"{first}the study's own command heals it: {command(manifest, folder)}"
         raise InputError(f"{folder} is damaged, as {some(lost)} {'shows' if len(lost) == 1 else 'show'}: {remedy}")
 
 

@@ -28,12 +28,15 @@ def write_results(folder: Path, studies: Sequence[Study], outcomes: Mapping[Stud
     """
     names = varied(studies)
     rows, failures, entries = [], [], []
+    runs: set[str | None] = {None}  # that have their rows
     for study in studies:
         outcome, own = outcomes.get(study, WAITING), shown(study, names)
         entries.append({"study": shown(study, sorted(study.model_fields_set)), **_within(outcome)})
         failed = outcome["failed"]
         try:
-            rows += [] if failed else [{**own, "run": Path(outcome["run"]).name, **r} for r in _rows(outcome["run"])]
+            if outcome["run"] not in runs:
+                rows += [{**own, "run": Path(outcome["run"]).name, **r} for r in _rows(outcome["run"])]
+                runs.add(outcome["run"])
         except InputError as error:  # changed by hand
             failed = str(error)
         if failed:

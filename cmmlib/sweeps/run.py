@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from cmmlib.errors import counted, tell
@@ -56,5 +57,12 @@ def run_sweep(
                 if time.monotonic() - written > WRITE_AFTER:
                     results.write_results(folder, studies, done)
                     written = time.monotonic()
+            _tell_shared([outcome["run"] for outcome in done.values() if outcome["failed"] is None])
             results.draw(folder, results.write_results(folder, studies, done))
     return folder, sum(outcome["failed"] is not None for outcome in done.values())
+
+
+def _tell_shared(runs: Sequence[str]) -> None:
+    """Studies that name other files of the same contents are one study, and have one run."""
+    if shared := len(runs) - len(set(runs)):
+        tell(f"sweep: {counted(shared, 'study reads', 'studies read')} the same as another: one run, and one row")

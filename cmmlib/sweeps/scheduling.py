@@ -57,6 +57,8 @@ def connected(workers: int, scheduler: str | None = None, cluster: Path | None =
         from distributed import Client
     except ImportError:
         raise InputError(MISSING) from None
+    if scheduler is not None and not scheduler.strip():  # a shell's variable that nobody set
+        raise InputError("--scheduler: the address is empty: write one, or leave the flag out")
     if scheduler and cluster:
         raise InputError("sweep: --scheduler and --cluster name two clusters: leave one out")
     quiet = {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.system-monitor.gil.enabled": False}

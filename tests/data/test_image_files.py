@@ -58,6 +58,18 @@ def test_what_systems_leave_behind_is_no_data_at_any_depth(place, birds):
     assert len(load_unlabelled_folder(birds)) == 4
 
 
+def test_names_that_begin_with_a_dot_are_told(birds):
+    (birds / ".net").mkdir()
+    for place in (".net/0.png", "crow/.hidden.png", "owl/.notes"):
+        picture().save(birds / place, "PNG")
+    data = load_folder(birds)
+    assert (data.classnames, len(data.labels)) == (["crow", "owl"], 4)
+    assert data.remarks == [
+        "images whose names begin with a dot are left out: .hidden.png",
+        "folders of images whose names begin with a dot are left out: .net",
+    ]
+
+
 @pytest.mark.parametrize("part", ["crow", "my.class", "Thumbs", "MACOSX", "@home"])
 def test_other_names_are_data(part):
     assert not is_junk(part)

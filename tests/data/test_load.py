@@ -311,6 +311,8 @@ def test_class_names_that_do_not_fit_are_refused(npz, tmp_path):
     names.write_text("cat\ndog\n")
     disagree = "names.txt has 2 names, data set has 3 classes: give one name a class, in class order"
     assert disagree in refusal(npz(), str(names))
+    names.write_bytes("cat\ndog\nowl\n".encode("utf-16-le"))
+    assert "names.txt holds a NUL character, as UTF-16 does: save it as UTF-8" in refusal(npz(), str(names))
     names.write_bytes("caf\xe9\n".encode("latin-1"))
     assert "class_names: cannot read names.txt: is not UTF-8" in refusal(npz(), str(names))
     assert "cannot read absent.txt: no such file" in refusal(npz(), str(tmp_path / "absent.txt"))
@@ -547,6 +549,16 @@ def test_a_header_with_a_key_twice_is_refused(safetensors):
     twice = header[:-1] + ',"labels":' + json.dumps(json.loads(header)["labels"]) + "}"
     path.write_bytes(len(twice).to_bytes(8, "little") + twice.encode() + content[8 + size :])
     assert "holds labels twice: keep one of each" in refusal(name)
+
+
+@pytest.mark.parametrize("key", ["logit_scale", "labels"])
+def test_a_tensor_that_is_in_the_metadata_too_is_refused(key, tmp_path):
+    unit = np.eye(6, dtype=np.float32)
+    tensors = {"image_features": unit[:5], "text_features": unit[:3], "labels": np.zeros(5, int)}
+    tensors |= {"logit_scale": np.array(100.0)}
+    save_file(tensors, tmp_path / "x.safetensors", {"classnames": '["a", "b", "c"]', key: "30"})
+    said = refusal(f"embeddings:{tmp_path / 'x.safetensors'}")
+    assert f"x.safetensors holds {key} twice, as a tensor and in its metadata: keep one of each" in said
 
 
 def test_metadata_that_is_no_json_is_named(safetensors, tmp_path):

@@ -269,6 +269,19 @@ def test_what_the_hub_refuses_is_one_line(hub_cache, monkeypatch):
     assert refusal("owner/none") == "wds: owner/none could not be fetched: 404: no such data set Request ID: 1"
 
 
+def test_a_shard_in_place_of_its_folder_is_named_and_no_hub_is_asked(root, hub_cache, monkeypatch):
+    monkeypatch.setattr("cmmlib.data.webdataset._fetch", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.chdir(root)
+    said = "wds: test/0.tar is a file: give the folder that holds test/nshards.txt, wds:PATH"
+    assert refusal("test/0.tar") == said
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_a_shard_that_is_there_compressed_is_named(ending, root):
+    (root / "test" / "0.tar").rename(root / "test" / f"0.tar.{ending}")
+    assert f"lacks 0.tar: nshards.txt says 2 shards; unpack 0.tar.{ending}: shards are read" in refusal(root)
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     assert f"no folder {tmp_path / 'absent'}" in refusal(tmp_path / "absent")
 

@@ -95,6 +95,26 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("scale", [2e4, 1e-5])
+def test_what_could_not_be_loaded_replaces_nothing(scale, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    saved(path)
+    before = path.read_bytes()
+    said = refusal(PriorMatching(scale).fit(IMAGES, TEXTS).save, path, NAMES)
+    assert f"mine.safetensors: logit_scale is {scale:.3g}, expected 0.0001 to 10000" in said
+    assert path.read_bytes() == before
+
+
+def test_names_of_bytes_are_texts_and_others_are_refused(tmp_path):
+    estimator = PriorMatching(20.0).fit(IMAGES, TEXTS)
+    estimator.save(tmp_path / "x.safetensors", np.array([name.encode() for name in NAMES]))
+    assert load_classifier(tmp_path / "x.safetensors").class_names == NAMES
+    for odd in (b"caf\xe9", "caf\udce9"):
+        said = refusal(estimator.save, tmp_path / "y.safetensors", [*NAMES[:-1], odd])
+        assert said == f"save: class name {odd!r} is not UTF-8: give it in letters"
+    assert not (tmp_path / "y.safetensors").exists()
+
+
 # ---------------------------------------------------------------- refusals
 
 TENSORS = {"text_features": torch.full((C, D), D**-0.5), "bias": torch.zeros(C)}
@@ -125,6 +145,7 @@ DISAGREE = {
     "bias of others": ({**TENSORS, "bias": torch.zeros(4)}, HEADER, "bias [4], text_features [5, 8]; expected"),
     "wide bias": ({**TENSORS, "bias": torch.zeros(C, 1)}, HEADER, "shapes disagree"),
     "bare bias": ({**TENSORS, "bias": torch.tensor(0.0)}, HEADER, "shapes disagree"),
+    "no width": ({**TENSORS, "text_features": torch.ones(C, 0)}, HEADER, "shapes disagree"),
     "prompts": ({**TENSORS, "text_features": torch.ones(1, C, D)}, HEADER, "shapes disagree"),
     "prototypes": (
         {**TENSORS, "prototypes": torch.ones(C, 3)},
@@ -191,6 +212,16 @@ def test_parts_that_disagree_are_named_in_one_line(what, tmp_path):
 def test_a_key_that_is_there_twice_is_refused(tmp_path):
     twice = json.dumps(HEADER)[:-1] + ', "kind": "other"}'
     save_tensors(tmp_path / "x.safetensors", TENSORS, {KEY: twice})
+    assert "is no classifier of cmmlib, or a damaged one" in refusal(load_classifier, tmp_path / "x.safetensors")
+
+
+def test_a_tensor_that_is_there_twice_is_refused(tmp_path):
+    save_tensors(tmp_path / "x.safetensors", TENSORS, {KEY: json.dumps(HEADER)})
+    whole = (tmp_path / "x.safetensors").read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + size].decode().rstrip()
+    twice = header[:-1] + ',"bias":' + json.dumps(json.loads(header)["bias"]) + "}"
+    (tmp_path / "x.safetensors").write_bytes(len(twice).to_bytes(8, "little") + twice.encode() + whole[8 + size :])
     assert "is no classifier of cmmlib, or a damaged one" in refusal(load_classifier, tmp_path / "x.safetensors")
 
 

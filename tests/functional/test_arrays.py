@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import cmmlib.functional as F
+from cmmlib import CMMEnsemble, PriorMatching
 from cmmlib.errors import InputError
 from cmmlib.functional._arguments import require_type
 from cmmlib.functional.prior_matching import class_shares
@@ -137,6 +138,63 @@ def test_a_masked_array_would_lose_its_mask():
     for call in (F.predict, F.fit_prior_matching):
         with pytest.raises(InputError, match=r"^.*: a masked array would lose its mask: leave out the masked rows"):
             call(masked, TEXTS[0].numpy(), *([20.0] if call is F.fit_prior_matching else []))
+
+
+ZEROS = torch.zeros(60, dtype=torch.long)
+
+
+@pytest.mark.parametrize("labels", [ZEROS.bool(), ZEROS.float(), ZEROS.to(torch.complex64)])
+def test_labels_are_whole_numbers(labels):
+    given = str(labels.dtype).removeprefix("torch.")
+    for call in (lambda: F.class_accuracy(ZEROS, labels, 3), lambda: F.class_accuracy(labels, ZEROS, 3)):
+        with pytest.raises(InputError, match=rf"^class_accuracy: \w+ is of {given}: expected whole numbers$"):
+            call()
+    assert F.class_accuracy(ZEROS.to(torch.int32), ZEROS.to(torch.int16), 3).count.tolist() == [60, 0, 0]
+
+
+def test_embeddings_are_no_whole_numbers():
+    with pytest.raises(InputError, match=r"^predict: image_features is of int64: expected floating-point numbers$"):
+        F.predict(IMAGES.long(), TEXTS[0])
+
+
+def test_a_sparse_tensor_is_refused_with_the_remedy():
+    images = IMAGES.to_sparse()
+    for call in (lambda: F.predict(images, TEXTS[0]), lambda: PriorMatching(20.0).fit(images, TEXTS)):
+        with pytest.raises(InputError, match=r"image_features is a sparse tensor: pass x\.to_dense\(\)$"):
+            call()
+
+
+def test_rows_that_say_nothing_get_no_class():
+    for bad in (float("nan"), 0.0):
+        images = IMAGES.clone()
+        images[7] *= bad
+        with pytest.raises(InputError, match=r"image_features row 7 has "):
+            F.predict(images, TEXTS[0])
+    with pytest.raises(InputError, match=r"has rows of no numbers, \[60, 0\]"):
+        F.check_embeddings(IMAGES[:, :0], "x")
+
+
+def test_a_number_of_things_is_one_or_more():
+    for k in (0, -8):
+        for call in (lambda k=k: F.nearest_images(IMAGES, k), lambda k=k: F.zlap(IMAGES, TEXTS[0], k)):
+            with pytest.raises(InputError, match=rf": k must be 1 or more, got {k}$"):
+                call()
+        with pytest.raises(InputError, match=rf"^top_rivals: n must be 1 or more, got {k}$"):
+            F.top_rivals(IMAGES, TEXTS[0], 20.0, k)
+
+
+def test_the_oracle_needs_a_class_for_every_image():
+    passed = F.similarity_pass(IMAGES, TEXTS, 20.0)
+    n_classes = TEXTS.shape[1]
+    odd = {"outside 0": ZEROS + n_classes, "labels run from -1": ZEROS - 1}
+    for said, labels in odd.items():
+        with pytest.raises(InputError, match=said):
+            F.cmm_by_labels(passed, IMAGES, TEXTS, labels)
+
+
+def test_a_cut_is_a_number():
+    with pytest.raises(InputError, match=r"cut 0 or more, got 0\.3 and nan"):
+        CMMEnsemble(20.0, temperature=0.3, cut=float("nan")).fit(IMAGES, TEXTS)
 
 
 @pytest.mark.parametrize(

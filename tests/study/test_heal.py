@@ -163,6 +163,13 @@ def test_a_book_of_a_damaged_run_names_the_command(name, damage, folder, tmp_pat
     assert said.err == (f"cmm: {folder} is damaged, as {name} shows: the study's own command heals it: {command}\n")
 
 
+def test_a_run_that_was_renamed_is_to_be_called_as_before(folder):
+    mine = folder.rename(folder.with_name("renamed"))
+    (mine / "results.json").unlink()
+    said = cmm("book", mine).err
+    assert f"damaged, as results.json shows: call the folder {folder.name} again, and the study's own command" in said
+
+
 def test_several_damaged_files_show_it_and_one_shows_it(folder):
     (folder / "results.json").unlink()
     (folder / "per_class.csv").unlink()

@@ -80,6 +80,11 @@ def test_a_number_that_is_not_decimal_is_refused(number, tmp_path):
         read(tmp_path, f"studies: [{{seed: {number}}}]")
 
 
+def test_a_date_that_is_none_is_named_with_its_line(tmp_path):
+    with pytest.raises(InputError, match=r"^sweep: studies.yaml is no YAML, line 2: 2020-13-45 is none: month must be"):
+        read(tmp_path, "studies:\n  - {split: 2020-13-45}")
+
+
 def test_decimal_numbers_and_texts_in_quotes_are_read(tmp_path):
     text = "studies: [{seed: 10, limit: +3, max_cost: 1.5, llm: x/y, pretrained: '010'}, {llm: x, max_cost: 2.5e-1}]"
     one, other = read(tmp_path, text)
@@ -133,7 +138,7 @@ def test_the_name_of_a_sweep_is_that_of_its_file_and_its_studies(tmp_path):
         ("grid: {seed: 3}", "seed of the grid has no list of values"),
         ("grid: {seed: []}", "seed of the grid has no list of values"),
         ("grid: {sed: [3]}", "sed is no parameter of a study"),
-        ("grid: {1: [3]}", "grid is dict, expected names and values"),
+        ("grid: {1: [3]}", "sweep: grid is a mapping with the name 1, which is no text: write it in quotes"),
         ("grids: {seed: [3]}", "has a part 'grids': its parts are common, studies, grid"),
         ("common: [1]\nstudies: [{}]", "common is a list, expected names and values"),
         ("grid: {seed: [1", "is no YAML, line"),

@@ -193,6 +193,8 @@ def test_a_scheduler_that_is_lost_is_one_line_and_the_sweep_goes_on_later(tmp_pa
         (("--cluster", "key.yaml"), "--cluster: key.yaml has 'python': what can be set is cores"),
         (("--cluster", "slurm.yaml"), "--cluster: sbatch is not on this machine: run the sweep where jobs are sent"),
         (("--only", "99"), "--only: no chapter '99'"),
+        (("--scheduler", ""), "--scheduler: the address is empty: write one, or leave the flag out"),
+        (("--scheduler", " "), "--scheduler: the address is empty"),
         (("--cluster", "key.yaml", "--scheduler", "tcp://a:1"), "name two clusters: leave one out"),
     ],
 )
