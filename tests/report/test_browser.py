@@ -1,7 +1,7 @@
 """Books in a browser, served and from disk: whole, silent, light, as narrow as a phone, usable by keyboard and by ear.
 
 The pages of each book are visited once, by one browser; the tests look at what was noted then. Pictures of all pages
-are left in the folder that CMM_SCREENSHOTS names, or in pytest's own.
+are left in the folder that CMM_SCREENSHOTS names.
 """
 
 from __future__ import annotations
@@ -124,11 +124,12 @@ def served(default_book) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def over_http(browser, served, default_book, tmp_path_factory) -> list[Visit]:
+def over_http(browser, served, default_book) -> list[Visit]:
     """Every page of the default book."""
-    root = default_book / "html"
-    pictures = Path(os.environ.get("CMM_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    pictures.mkdir(parents=True, exist_ok=True)
+    root, wanted = default_book / "html", os.environ.get("CMM_SCREENSHOTS")
+    pictures = Path(wanted) if wanted else None
+    if pictures:
+        pictures.mkdir(parents=True, exist_ok=True)
     tab = browser.new_page()
     found = [visit(tab, served + page.relative_to(root).as_posix(), page, pictures) for page in html_pages(root)]
     tab.close()
