@@ -59,10 +59,10 @@ HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "*star* [link](http://example.org)",
 ]
-# The clone in which the gate, which sets this, has just made the default study and its book. Copies of both go through the
-# same commands, which make again what was lost or made by other code; the clone's own are only read.
-MADE = os.environ.get("CMM_MADE_BOOK")
 HOSTILE_PROMPTS = ["@<script>alert(1)</script> {}", r"$p$ | {doc}`index` \(x\)"]
+# The clone in which the gate, which sets this, has just made the default study and its book. Copies of both go through
+# the same commands, which make again what was lost or made by other code; the clone's own are only read.
+MADE = os.environ.get("CMM_MADE_BOOK")
 
 
 @dataclass(frozen=True)
