@@ -177,7 +177,7 @@ def test_a_scheduler_that_is_lost_is_one_line_and_the_sweep_goes_on_later(tmp_pa
                 process.kill()
     assert (sweep.returncode, out) == (1, "")
     assert err == "cmm: sweep: the scheduler is gone; what is done is kept, run the same command to go on\n"
-    with start(tmp_path) as again:
+    with start(tmp_path, "--workers", 1) as again:
         out, err = again.communicate(timeout=PATIENCE)
     assert (again.returncode, err.count("\n")) == (0, 1), err
     assert len(list((tmp_path / out.strip() / "runs").iterdir())) == 1
