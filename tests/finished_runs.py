@@ -37,7 +37,7 @@ from cmmlib.evaluation import bootstrap, evaluation, prior_shift, tables
 from cmmlib.evaluation.corrections import fit_corrections
 from cmmlib.evaluation.methods import MethodResult, compare_methods, weighted_ensemble
 from cmmlib.functional.candidates import Candidates
-from cmmlib.report import book, kernels, pages
+from cmmlib.report import book, kernels, pages, plots
 from cmmlib.report.execution import applies
 from cmmlib.study import enrich
 from cmmlib.study.run import Run
@@ -60,6 +60,9 @@ HOSTILE = [
     "*star* [link](http://example.org)",
 ]
 HOSTILE_PROMPTS = ["@<script>alert(1)</script> {}", r"$p$ | {doc}`index` \(x\)"]
+# The clone in which the gate, which sets this, has just made the default study and its book. Copies of both go through
+# the same commands, which make again what was lost or made by other code; the clone's own are only read.
+MADE = os.environ.get("CMM_MADE_BOOK")
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,9 @@ def write_chapter(file: Path, *cells: str) -> None:
 def read_through(run: Run, chapter: Path, by_tags: bool = True, figures: bool = True) -> list[str]:
     """Run a chapter's cells in this process, where a warning is an error; returns the sentences that they show.
 
-    Figures are drawn, not kept; tables are made, not shown. What the chapter records goes to the run's folder.
-    Without `by_tags` every cell is run, as "Run all" does in Jupyter, which does not know the tags.
+    Figures are drawn, not kept (without `figures` they are not even made); tables are made, not shown. What the chapter
+    records goes to the run's folder. Without `by_tags` every cell is run, as "Run all" does in Jupyter, which does not
+    know the tags.
     """
     said: list[str] = []
 
@@ -119,10 +123,12 @@ def read_through(run: Run, chapter: Path, by_tags: bool = True, figures: bool = 
         if figures:
             assert figure.get_label(), name
             figure.draw_without_rendering()
-        plt.close(figure)
+            plt.close(figure)
 
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
         patch.setattr(pages, "show_figure", draw)
+        for name in () if figures else plots.__all__:
+            patch.setattr(plots, name, lambda *_, **__: None)
         patch.setattr(pages, "display_markdown", said.append)
         patch.setattr("IPython.display.display", lambda *_, **__: None)
         names: dict[str, object] = {}
@@ -453,13 +459,24 @@ def _build(place: Path, *runs: Path) -> None:
 
 @pytest.fixture(scope="session")
 def default_run(made_once) -> Path:
-    """Run folder of the default study, the embedded world, with a tenth of its images."""
-    return only_run(made_once("default", lambda place: run_in(place, "--limit", 4)))
+    """Run folder of the default study, the embedded world: with a tenth of its images, or the whole one of `MADE`."""
+
+    def make(place: Path) -> None:
+        if MADE:
+            shutil.copytree(Path(MADE) / "runs", place / "runs")
+        run_in(place, *([] if MADE else ["--limit", 4]))
+
+    return only_run(made_once("default", make))
 
 
 @pytest.fixture(scope="session")
 def default_book(made_once, default_run) -> Path:
-    return made_once("default-book", lambda place: _build(place, default_run))
+    def make(place: Path) -> None:
+        if MADE:
+            shutil.copytree(Path(MADE) / "_build" / "html", place / "html")
+        _build(place, default_run)
+
+    return made_once("default-book", make)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def both(tmp_path_factory) -> tuple[Path, Path, list[int]]:
         data = write_embeddings(folder / "x.npz", **own)
         run = opened(data, out=str(folder), worst_k=3)
         for chapter in CHAPTERS:
-            read_through(run, ROOT / "notebooks" / f"{chapter}.ipynb")
+            read_through(run, ROOT / "notebooks" / f"{chapter}.ipynb", figures=False)
         folders.append(run.folder)
     return folders[0], folders[1], order.tolist()
 

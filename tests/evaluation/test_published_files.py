@@ -84,6 +84,7 @@ def test_without_a_source_the_tables_are_those_of_the_package():
         pd.testing.assert_frame_equal(table, published.shipped(name))
 
 
+@pytest.mark.usefixtures("few_draws")  # of intervals, whose values nothing here looks at
 def test_a_folder_gives_the_tables_of_its_files(clone):
     found = tables(str(clone))
     assert set(found) == set(tables(None))
@@ -103,6 +104,7 @@ def test_parameters_are_those_of_the_architecture():
     assert published_files.n_parameters("ViT-B-32") == known
 
 
+@pytest.mark.usefixtures("few_draws")  # of intervals, whose values nothing here looks at
 def test_files_are_fetched_once_and_compared(repository):
     folder = fetch()
     assert len(Quiet.asked) - 1 == len(list(folder.rglob("*.json")))  # and one knock at the door

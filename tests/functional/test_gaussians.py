@@ -25,7 +25,10 @@ def matched(logits: np.ndarray, strength: float) -> np.ndarray:
     """Logits with the bias of the plain fixed point, for a uniform prior."""
     bias = np.zeros(logits.shape[1])
     for _ in range(20_000):
-        bias = bias - 0.5 * np.log(softmax(logits + bias).mean(0) * logits.shape[1])
+        step = 0.5 * np.log(softmax(logits + bias).mean(0) * logits.shape[1])
+        bias = bias - step
+        if np.abs(step).max() < 1e-12:  # what follows changes no digit that is compared
+            break
     return logits + strength * (bias - bias.mean())
 
 

@@ -12,16 +12,14 @@ import zipfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 from finished_runs import cmm, write_embeddings
-from matplotlib.figure import Figure
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study
-from cmmlib.report import exercises, student_notebooks
+from cmmlib.report import exercises, plots, student_notebooks
 from cmmlib.report.book_cells import tags
 from cmmlib.storage import own_folders
 from cmmlib.storage.cache import digest
@@ -68,12 +66,6 @@ def run_cells(notebook, answers: dict[str, float] | None = None) -> str:
     return out.getvalue()
 
 
-def drawn(_: object, figure: Figure, name: str) -> None:
-    """In place of `pages.show_figure`, which saves a figure in two formats."""
-    figure.draw_without_rendering()
-    plt.close(figure)
-
-
 @pytest.mark.usefixtures("few_draws")
 def test_every_chapter_runs_from_the_zip_file_alone(unpacked):
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in unpacked.glob("*.ipynb"))
@@ -85,7 +77,9 @@ def test_every_chapter_runs_from_the_zip_file_alone(unpacked):
         assert said.count("no answer yet") == sum(c.id.startswith("check-") for c in read(unpacked / name).cells)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(unpacked / "solutions")
-            patch.setattr("cmmlib.report.pages.show_figure", drawn)  # saved above
+            patch.setattr("cmmlib.report.pages.show_figure", lambda *_: None)  # made and saved above
+            for figure in plots.__all__:
+                patch.setattr(plots, figure, lambda *_, **__: None)
             run_cells(read(unpacked / "solutions" / name))
 
 

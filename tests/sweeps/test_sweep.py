@@ -61,8 +61,8 @@ def write_sweep(folder: Path, **parts: object) -> Path:
 
 
 @contextmanager
-def start(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [CMM, "sweep", "studies.yaml", "--only", CHAPTERS, *map(str, arguments)]
+def start(folder: Path, *arguments: object, only: str = "01") -> Iterator[subprocess.Popen[str]]:
+    command = [CMM, "sweep", "studies.yaml", "--only", only, *map(str, arguments)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True) as sweep:
         try:
@@ -92,7 +92,7 @@ def swept(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CMM_CACHE", str(folder / "cache"))
-        with start(folder) as sweep:
+        with start(folder, only=CHAPTERS) as sweep:
             runs = folder / "sweeps"
             wait_for(lambda: any(runs.glob("*/runs/one-*/manifest.json")), "no run began")
             study = next(p for p in processes(sweep.pid) if p.is_running())
@@ -177,7 +177,7 @@ def test_a_scheduler_that_is_lost_is_one_line_and_the_sweep_goes_on_later(tmp_pa
                 process.kill()
     assert (sweep.returncode, out) == (1, "")
     assert err == "cmm: sweep: the scheduler is gone; what is done is kept, run the same command to go on\n"
-    with start(tmp_path) as again:
+    with start(tmp_path, "--workers", 1) as again:
         out, err = again.communicate(timeout=PATIENCE)
     assert (again.returncode, err.count("\n")) == (0, 1), err
     assert len(list((tmp_path / out.strip() / "runs").iterdir())) == 1
