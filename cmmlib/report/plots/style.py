@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 from PIL import Image, ImageOps
+
+from cmmlib.report.plots import layout
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind text that crosses a drawing
@@ -70,7 +72,12 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     def figure(*args, **kwargs) -> Figure:
         with book_style(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", _GLYPH.pattern)  # told when the figure is saved
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            if layout.is_narrow():
+                layout.fit(drawn)
+            else:
+                layout.redrawn_by(drawn, partial(figure, *args, **kwargs))
+            return drawn
 
     return figure
 
@@ -115,8 +122,10 @@ def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], 
         return
     figure = axis.get_figure(root=True)
     assert figure is not None
+    if layout.is_narrow():
+        layout.fit(figure)  # titles take more lines there
     figure.draw_without_rendering()
-    labels = [axis.text(x[c], y[c], plain(names[c], 30), fontsize=8) for c in chosen]
+    labels = [axis.text(x[c], y[c], plain(names[c], 30), fontsize=layout.letters(8)) for c in chosen]
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
     known = np.isfinite(x) & np.isfinite(y)
     # a limit of rounds, not of time: a busy machine draws the same figure
@@ -145,9 +154,9 @@ def percent_axis(axis: Axes, which: str = "y", low: float = 0, high: float = 100
     axis.set(**{f"{which}lim": (low - pad, high + pad)})
 
 
-def picture_row(strip: SubFigure, images: Sequence[Image.Image], columns: int) -> list[Axes]:
-    """Axes with the images side by side in a strip of a figure that has room for `columns` of them."""
-    axes = list(strip.subplots(1, columns, squeeze=False)[0])
+def picture_row(strip: SubFigure, images: Sequence[Image.Image], columns: int, rows: int = 1) -> list[Axes]:
+    """Axes with the images side by side in a strip of a figure that has room for `columns` of them in each row."""
+    axes = list(strip.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.set_axis_off()
     for axis, image in zip(axes, images, strict=False):
