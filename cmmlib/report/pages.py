@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIRST_COLUMN, PAGE_WIDTH = 32, 92  # characters of a table's text: an unbroken first column at most, and the page
-DEJAVU = "'DejaVu Sans'"  # of matplotlib; Verdana is as wide, and on most readers' systems
-NARROW = "_narrow"  # ends the name of a figure that is drawn for a phone
 _NUMBERS = re.compile(r"(?:n/a|points|to|%|[+-]?[\d.,]+| )+")  # a cell of nothing but numbers and their units
 
 
@@ -155,15 +153,10 @@ def show_figure(run: Run, figure: Figure, name: str) -> None:
     import matplotlib.pyplot as plt
     from IPython.display import HTML, display
 
-    from cmmlib.report.plots.layout import narrow
-    from cmmlib.report.plots.style import save
+    from cmmlib.report.plots.style import save, save_svg
 
     folder = run.folder / "figures"
-    for_a_phone = narrow(figure)
-    missing = _save_svg(figure, folder, name)
-    if for_a_phone is not None:
-        _save_svg(for_a_phone, folder, name + NARROW)
-        plt.close(for_a_phone)
+    missing = save_svg(figure, folder, name)
     figure.set_layout_engine("none")  # found by now; to find it again takes a quarter of the time
     with whole_file(folder / f"{name}.png") as temporary:
         missing |= save(figure, temporary, dpi=200)
@@ -180,17 +173,6 @@ def show_figure(run: Run, figure: Figure, name: str) -> None:
     caption = caption_of(name)
     if caption:
         display(HTML(CAPTION.format(escape(caption))))
-
-
-def _save_svg(figure: Figure, folder: Path, name: str) -> set[str]:
-    """Write a figure as SVG whose letters are text; returns the characters that no font here has."""
-    from cmmlib.report.plots.style import save
-
-    with whole_file(folder / f"{name}.svg") as temporary:
-        own = {"svg.hashsalt": name, "svg.fonttype": "none"}
-        missing = save(figure, temporary, metadata={"Date": None}, rc=own)
-        temporary.write_text(temporary.read_text("utf-8").replace(DEJAVU, f"{DEJAVU}, Verdana, sans-serif"), "utf-8")
-    return missing
 
 
 def _half_size(png: Path) -> str:

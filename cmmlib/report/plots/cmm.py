@@ -42,6 +42,7 @@ def one_margin(similarity: Array, names: list[str], image: Image.Image | None = 
     beside = {} if image is None else {"height_ratios": [1, 1.8]} if is_narrow() else {"width_ratios": [1, 2.6]}
     figure, (*pictures, axis) = panels(1 if image is None else 2, 3.2, **beside)
     for picture in pictures:
+        assert image is not None
         picture.imshow(thumbnail(image, 320))
         picture.set_axis_off()
     y = np.arange(len(s))[::-1]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from textwrap import wrap
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
 
-WIDE, NARROW = 7.6, 4.0  # inches
+PAGE, PHONE = 7.6, 4.0  # inches
 LEAST = 8.5  # points of the smallest letters of a narrow figure: 9 pixels on a screen of 360
 NAME = 28  # characters of a name at a narrow figure's left, before it is folded
 SHORTEST = 8  # characters of a line, however little room there is
@@ -42,7 +42,7 @@ def _for_a_phone() -> Iterator[None]:
 
 def figure_size(height: float, narrow: float | None = None) -> tuple[float, float]:
     """Width and height of a figure, in inches; `narrow` is the height on a phone, if it is another."""
-    return (NARROW, height if narrow is None else narrow) if is_narrow() else (WIDE, height)
+    return (PHONE, height if narrow is None else narrow) if is_narrow() else (PAGE, height)
 
 
 def panels(n: int, height: float, **options: Any) -> tuple[Figure, Sequence[Axes]]:
@@ -62,7 +62,7 @@ def letters(points: float) -> float:
     return max(LEAST, points) if is_narrow() else points
 
 
-def legend_within(axis: Axes, place: str) -> Legend:
+def legend_within(axis: Axes, place: Literal["upper left", "lower right", "center right"]) -> Legend:
     """A legend within the axes, at matplotlib's name of a place; below them on a phone, which has no room within."""
     figure = axis.get_figure(root=True)
     assert figure is not None
@@ -96,23 +96,22 @@ def fit(figure: Figure) -> None:
     """Fold the titles and labels of a narrow figure, and give all of its letters a size that can be read."""
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        text.set_fontsize(letters(text.get_fontsize()))
+        text.set_fontsize(letters(float(text.get_fontsize())))
     for axis in figure.axes:
         axis.tick_params(labelsize=LEAST)
-        formatter = axis.yaxis.get_major_formatter()
-        if isinstance(formatter, FixedFormatter):
+        if isinstance(axis.yaxis.get_major_formatter(), FixedFormatter):
             given = [label.get_text().split("\n") for label in axis.get_yticklabels()]
             names = ["\n".join(line for part in parts for line in _lines(part, NAME)) for parts in given]
             axis.set_yticks(axis.get_yticks(), names, linespacing=0.9)
     _lift_title(figure)
     for part in (figure, *_parts(figure)):
-        if part._suptitle is not None:
-            _fold(part._suptitle, part.bbox.width)
+        for title in part.texts:
+            _fold(title, part.bbox.width)
     figure.draw_without_rendering()
     for axis in figure.axes:
         room = axis.get_window_extent()
-        _fold(axis.title, room.width)
-        _fold(axis._left_title, room.width)
+        for title in (child for child in axis.get_children() if isinstance(child, Text) and child not in axis.texts):
+            _fold(title, room.width)
         _fold(axis.xaxis.label, room.width)
         _fold(axis.yaxis.label, room.height)
 
@@ -124,7 +123,7 @@ def _parts(figure: Figure | SubFigure) -> list[SubFigure]:
 def _lift_title(figure: Figure) -> None:
     """The one title of the axes becomes the figure's, which has the room beside the axes as well."""
     titled = [axis for axis in figure.axes if axis.get_title("left")]
-    if len(titled) == 1 and figure._suptitle is None:
+    if len(titled) == 1 and not figure.get_suptitle():
         figure.suptitle(titled[0].get_title("left"), x=0.01, ha="left", fontsize=12)
         titled[0].set_title("", loc="left")
 
@@ -134,7 +133,7 @@ def _fold(text: Text, width: float) -> None:
     figure = text.get_figure(root=True)
     assert figure is not None
     points = 72 * width / figure.dpi
-    text.set_text("\n".join(_lines(text.get_text(), int(points / (LETTER * text.get_fontsize())))))
+    text.set_text("\n".join(_lines(text.get_text(), int(points / (LETTER * float(text.get_fontsize()))))))
 
 
 def _lines(text: str, longest: int) -> list[str]:

@@ -77,7 +77,7 @@ def weight_map(weights: np.ndarray, names: Sequence[str], n_templates: int) -> F
     axis.axvline(n_templates, color=VERMILION, lw=2)
     axis.set_yticks(np.arange(len(names)) + 0.5, [plain(name, 34) for name in names], rotation=0, fontsize=7.5)
     k = weights.shape[1] - n_templates
-    every = max(n_templates - 1, 1) if is_narrow() else 4
+    every = n_templates if is_narrow() else 4
     ticks = [*range(0, n_templates, every), *range(n_templates, n_templates + k, max(k - 1, 1) if is_narrow() else 1)]
     labels = [f"t{i + 1}" if i < n_templates else f"d{i + 1 - n_templates}" for i in ticks]
     axis.set_xticks(np.array(ticks) + 0.5, labels, fontsize=8, rotation=0)

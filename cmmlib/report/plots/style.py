@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from adjustText import adjust_text
@@ -24,7 +25,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 from PIL import Image, ImageOps
 
+from cmmlib.report.captions import NARROW
 from cmmlib.report.plots import layout
+from cmmlib.storage.cache import whole_file
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind text that crosses a drawing
@@ -47,6 +50,7 @@ FONTS = (
     *("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Emoji"),
     *("WenQuanYi Zen Hei", "Arial Unicode MS", "Segoe UI Symbol", "Unifont"),
 )
+DEJAVU = "'DejaVu Sans'"  # as matplotlib writes it; Verdana is as wide, and most readers' systems have it
 _GLYPH = re.compile(r"Glyph (\d+) .*missing from font")
 
 
@@ -93,6 +97,26 @@ def save(figure: Figure, path: Path, **options: Any) -> set[str]:
     missing = {chr(int(found[1])) for found in (_GLYPH.search(str(w.message)) for w in caught) if found}
     for other in (warning for warning in caught if not _GLYPH.search(str(warning.message))):
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return missing
+
+
+def save_svg(figure: Figure, folder: Path, name: str) -> set[str]:
+    """Write a figure as SVG whose letters are text, and beside it the one for a phone, where it has such a one.
+
+    Returns:
+        The characters that no font here has.
+    """
+    kinds = {name: figure, name + NARROW: layout.narrow(figure)}
+    missing: set[str] = set()
+    for own_name, drawn in kinds.items():
+        if drawn is not None:
+            with whole_file(folder / f"{own_name}.svg") as temporary:
+                settings = {"svg.hashsalt": own_name, "svg.fonttype": "none"}
+                missing |= save(drawn, temporary, metadata={"Date": None}, rc=settings)
+                letters = temporary.read_text("utf-8").replace(DEJAVU, f"{DEJAVU}, Verdana, sans-serif")
+                temporary.write_text(letters, "utf-8")
+    if kinds[name + NARROW] is not None:
+        plt.close(kinds[name + NARROW])
     return missing
 
 

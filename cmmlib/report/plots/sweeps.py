@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cmmlib.report.plots.backbones import RUNS
-from cmmlib.report.plots.layout import figure_size
+from cmmlib.report.plots.layout import figure_size, is_narrow
 from cmmlib.report.plots.style import (
     GREY,
     described,
@@ -43,7 +43,8 @@ def overall_and_worst(runs: pd.DataFrame, group: str, k: int) -> Figure:
     gap = float(np.median(overall - worst))
     axis.set_title(f"In the median run the worst {k} classes lie {100 * gap:.0f} points below the average")
     if len(set(runs[group])) <= MOST_GROUPS:
-        figure.legend(loc="outside right upper", title=plain(group, 30))
+        place = "outside lower center" if is_narrow() else "outside right upper"
+        figure.legend(loc=place, title=plain(group, 30))
     return described(
         figure,
         f"""
