@@ -175,6 +175,22 @@ def test_no_page_scrolls_sideways(visits):
     assert wide == []
 
 
+def test_a_phone_shows_every_figure_whole_in_its_own_variant(browser, served):
+    tab = browser.new_page(viewport={"width": 360, "height": 800})
+    shown = "[...document.querySelectorAll('picture > img')].map(i => [i.currentSrc.endsWith('_narrow.svg'), i.width])"
+    for page, least in (("chapters/02_cmm.html", 6), ("index.html", 1)):
+        tab.goto(f"{served}/{page}")
+        tab.evaluate(SETTLED)
+        narrow = tab.evaluate(shown)
+        assert len(narrow) >= least
+        assert all(own and 250 < width <= 344 for own, width in narrow), narrow
+    tab.set_viewport_size({"width": 1300, "height": 800})
+    tab.reload()
+    tab.evaluate(SETTLED)
+    assert [own for own, _ in tab.evaluate(shown)] == [False] * len(narrow)
+    tab.close()
+
+
 def test_no_page_view_is_heavy(over_http, default_book):
     weights = {visit.page.name: visit.weight(default_book / "html") for visit in over_http}
     assert {name: weight for name, weight in weights.items() if weight > MOST} == {}

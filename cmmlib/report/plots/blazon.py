@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from cmmlib.blazon.heraldry import TINCTURES
@@ -126,6 +127,8 @@ def accuracy_by_name(
             said.append(f"{label}: {mean:.0f} % right")
             axis.scatter(read[mask] + 1, 100 * accuracy[mask], c=colour, s=30, alpha=0.75, linewidths=0, label=said[-1])
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(-9, 104)
     worst = [c for c in np.argsort(accuracy, kind="stable").tolist() if accuracy[c] < 0.3]
     one_each = {names[c]: c for c in reversed(worst)}

@@ -107,13 +107,21 @@ def fit(figure: Figure) -> None:
     for part in (figure, *_parts(figure)):
         for title in part.texts:
             _fold(title, part.bbox.width)
+    for axis in figure.axes:
+        place = axis.get_subplotspec()
+        columns = 1 if place is None else place.get_gridspec().ncols
+        _fold_labels(axis, 0.6 * figure.bbox.width / columns, 0.8 * figure.bbox.height)  # long ones take axes' room
     figure.draw_without_rendering()
     for axis in figure.axes:
         room = axis.get_window_extent()
-        for title in (child for child in axis.get_children() if isinstance(child, Text) and child not in axis.texts):
-            _fold(title, room.width)
-        _fold(axis.xaxis.label, room.width)
-        _fold(axis.yaxis.label, room.height)
+        _fold_labels(axis, room.width, room.height)
+
+
+def _fold_labels(axis: Axes, width: float, height: float) -> None:
+    titles = [child for child in axis.get_children() if isinstance(child, Text) and child not in axis.texts]
+    for text in (*titles, axis.xaxis.label):
+        _fold(text, width)
+    _fold(axis.yaxis.label, height)
 
 
 def _parts(figure: Figure | SubFigure) -> list[SubFigure]:
@@ -132,8 +140,12 @@ def _fold(text: Text, width: float) -> None:
     """Break a text into lines of at most a width in pixels."""
     figure = text.get_figure(root=True)
     assert figure is not None
-    points = 72 * width / figure.dpi
-    text.set_text("\n".join(_lines(text.get_text(), int(points / (LETTER * float(text.get_fontsize()))))))
+    text.set_text("\n".join(_lines(text.get_text(), room_for(width, float(text.get_fontsize()), figure.dpi))))
+
+
+def room_for(width: float, points: float, dpi: float) -> int:
+    """Characters of a size in points that a width in pixels has room for, about."""
+    return int(72 * width / dpi / (LETTER * points))
 
 
 def _lines(text: str, longest: int) -> list[str]:

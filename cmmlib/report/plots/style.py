@@ -149,7 +149,10 @@ def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], 
     if layout.is_narrow():
         layout.fit(figure)  # titles take more lines there
     figure.draw_without_rendering()
-    labels = [axis.text(x[c], y[c], plain(names[c], 30), fontsize=layout.letters(8)) for c in chosen]
+    longest = min(30, layout.room_for(axis.get_window_extent().width, layout.letters(8), figure.dpi) * 2 // 3)
+    labels = [axis.text(x[c], y[c], plain(names[c], longest), fontsize=layout.letters(8)) for c in chosen]
+    for label in labels:
+        label.set_in_layout(False)  # one that begins near an edge would take room from the axes
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
     known = np.isfinite(x) & np.isfinite(y)
     # a limit of rounds, not of time: a busy machine draws the same figure
@@ -161,7 +164,6 @@ def _drop_collisions(axis: Axes, labels: Sequence[Text], points: np.ndarray) -> 
     """Remove labels, with their lines, that overlap an earlier label or a point, [P, 2] pixels, or leave the axes."""
     room, kept = axis.get_window_extent(), []
     for label in labels:
-        label.set_in_layout(False)
         box = label.get_window_extent().padded(1)
         inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
         if inside and not box.count_overlaps(kept) and not box.count_contains(points):
