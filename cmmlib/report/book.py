@@ -188,7 +188,7 @@ def _quoted(results: Mapping[str, Any], manifest: Mapping[str, Any], run: Path) 
 JUPYTER_BOOK = "import sys; from jupyter_book.cli.main import main; sys.argv[0] = 'jupyter-book'; main()"
 
 
-def _jupyter_book(staged: Path, work: Path, figures: Sequence[Path]) -> Path:
+def _jupyter_book(staged: Path, work: Path, figures: Sequence[Path] = ()) -> Path:
     own_folders.emptied(work)
     arguments = ["build", str(staged), "--path-output", str(work), "-W", "--keep-going", "--quiet"]
     command = [sys.executable, "-P", "-c", JUPYTER_BOOK, *arguments]

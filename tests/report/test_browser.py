@@ -55,6 +55,7 @@ class Visit:
     page: Path
     complaints: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    at_first: list[str] = field(default_factory=list)  # at the first width: another has other figures
     measured: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -63,7 +64,7 @@ class Visit:
 
     def weight(self, root: Path) -> int:
         """Bytes of all that was asked for, of which a browser's cache takes nothing away."""
-        places = {root / unquote(urlsplit(url).path).lstrip("/") for url in self.asked if url.startswith("http")}
+        places = {root / unquote(urlsplit(url).path).lstrip("/") for url in self.at_first if url.startswith("http")}
         return sum(place.stat().st_size for place in places if place.is_file())
 
 
@@ -80,6 +81,7 @@ def visit(tab: Page, address: str, page: Path, pictures: Path | None = None) -> 
     tab.set_viewport_size({"width": WIDTHS[0], "height": 900})
     tab.goto(address)
     tab.evaluate(SETTLED)
+    visited.at_first = [*visited.asked]
     for width in WIDTHS:
         tab.set_viewport_size({"width": width, "height": 900})
         visited.measured[width] = tab.evaluate(MEASURE)
