@@ -1,4 +1,6 @@
-"""The claims of this book on real CLIP embeddings: writes book/_static/evidence_real.csv, which book/evidence.md shows.
+"""The claims of this book on real CLIP embeddings: writes evidence_real.csv and evidence_by_set.csv to book/_static.
+
+book/evidence.md shows the second, which has the data sets side by side, and links the first.
 
     CMM_REAL_DATA=FOLDER python benchmarks/evidence.py
 
@@ -31,7 +33,10 @@ FILES = {
     "DTD test, ViT-B/32": "dtd_test_vitb32.npz",
     "DTD test, ViT-L/14": "dtd_test_vitl14.npz",
 }
-OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "evidence_real.csv"
+STATIC = Path(__file__).resolve().parents[1] / "book" / "_static"
+OUT, BY_SET = STATIC / "evidence_real.csv", STATIC / "evidence_by_set.csv"
+QUARTER = {"DTD": 11, "Pets, 25 breeds": 6}  # classes, of 47 and 25
+BOTH = "DTD test, both"
 
 
 def agreement(*models: EmbeddingFile) -> pd.DataFrame:
@@ -43,8 +48,22 @@ def agreement(*models: EmbeddingFile) -> pd.DataFrame:
     value, low, high = bootstrap(spearman, *accuracies)
     row = {"claim": "the same classes fail in both models", "measure": "rank correlation of class accuracies"}
     shown = pages.evidence_table([{**row, "value": value, "low": low, "high": high, "held": claims.verdict(low, high)}])
-    shown.insert(0, "data", "DTD test, both")
+    shown.insert(0, "data", BOTH)
     return shown
+
+
+def by_set(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a measure, a column a data set: the value with its interval, and the verdict unless the claim held."""
+    cells = table["value"] + " (" + table["95 % interval"] + ")"
+    cells = cells.where(table["did it hold?"] == "held", cells + ", " + table["did it hold?"])
+    quarters = "worst (?:" + "|".join(map(str, QUARTER.values())) + r")\b"
+    measures = table["measure"].str.replace(quarters, "worst quarter", regex=True)
+    measures = measures.where(table["data"] != BOTH, measures + ", with ViT-B/32")
+    data = table["data"].replace(BOTH, [*FILES][-1])
+    rows = pd.DataFrame({"claim": table["claim"], "measure": measures, "data": data, "shown": cells})
+    beside = rows.pivot(index=["claim", "measure"], columns="data", values="shown")
+    order = rows[["claim", "measure"]].drop_duplicates()
+    return beside.loc[list(order.itertuples(index=False, name=None)), list(FILES)].fillna("").reset_index()
 
 
 @torch.no_grad()
@@ -66,6 +85,8 @@ def main() -> None:
     tables.append(agreement(*(load_embeddings(folder / file) for file in [*FILES.values()][-2:])))
     with whole_file(OUT) as temporary:
         pd.concat(tables).to_csv(temporary, index=False)
+    with whole_file(BY_SET) as temporary:
+        by_set(pd.concat(tables)).to_csv(temporary, index=False)
     print(pd.concat(tables).to_string(index=False))
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "cmmlib"
 OF_PATHS = {"rmtree", "unlink", "rmdir", "removedirs", "renames", "move", "truncate"}
 OF_OS = {"remove", "replace", "rename"}  # lists, strings and tables have methods of these names too
 WRITING = {"whole_file", "write_text", "write_bytes", "write_json", "save_tensors", "mark", "open_memmap"}
-WRITING |= {"copyfile", "copytree", "savefig", "save_file", "symlink_to", "hardlink_to", "mkstemp"}
+WRITING |= {"copyfile", "copytree", "savefig", "save_svg", "save_file", "symlink_to", "hardlink_to", "mkstemp"}
 
 OWN = "in a folder that carries the program's mark, or was made by it just now"
 SWEEP = "in the folder of a sweep, whose name holds a digest of its studies"
@@ -62,12 +62,14 @@ WRITES = {
     "report/placed_chapters.py:place": (["write"], OWN),
     "report/staging.py:stage": (["write_text", "write_text", "write_text"], OWN),
     "report/chapters.py:_write": (["whole_file", "write"], f"{RUN}; what a reader wrote there was put aside"),
-    "report/pages.py:show_figure": (["whole_file", "whole_file"], RUN),
+    "report/pages.py:show_figure": (["save_svg", "whole_file"], RUN),
+    "report/plots/style.py:save_svg": (["whole_file", "write_text"], "where its callers say: they are here"),
     "report/plots/style.py:save": (["savefig"], TEMPORARY),
     "report/staging.py:add_part": (["write_text"], OWN),
     "report/web_files.py:_keep_used_icons": (["write_text"], OWN),
     "report/web_files.py:lighten": (["write_text"], OWN),
     "report/web_pages.py:finish": (["write_text"], OWN),
+    "report/web_pages.py:_add_narrow": (["copyfile"], OWN),
     "report/sweep_pages.py:write": (["write_text", "write_text"], OWN),
     "report/classroom.py:write": (["whole_file"], f"{OWN}, of the notebooks"),
     "report/slides.py:place": (["write_text"], OWN),
@@ -93,7 +95,7 @@ WRITES = {
     ),
     "study/run_files.py:write_json": (["write_text"], RUN),
     "study/run_files.py:write_manifest": (["write_json"], RUN),
-    "sweeps/results.py:draw": (["whole_file", "whole_file"], SWEEP),
+    "sweeps/results.py:draw": (["save_svg", "whole_file"], SWEEP),
     "sweeps/results.py:write_results": (["whole_file", "write_json"], SWEEP),
     "texts/transcripts.py:require_appendable": (["open"], "adds nothing to a transcript that is there"),
     "texts/transcripts.py:append": (["open"], "adds to a transcript, and takes nothing out of it"),

@@ -67,7 +67,7 @@ def build(runs: Sequence[Path], out: Path = Path("_build"), flag: str = "--out")
         stage(folders[:1] if sweep else folders, staged, manifest, values)
         if sweep:
             add_part(staged, "The sweep", sweep_pages.write(sweep, folders, staged))
-    page_root = _jupyter_book(staged, out / "work")
+    page_root = _jupyter_book(staged, out / "work", [*(folder / FIGURES for folder in folders), *given])
     _verify(staged, page_root)
     own_folders.mark(page_root, stamp)
     own_folders.list_made(page_root)
@@ -188,7 +188,7 @@ def _quoted(results: Mapping[str, Any], manifest: Mapping[str, Any], run: Path) 
 JUPYTER_BOOK = "import sys; from jupyter_book.cli.main import main; sys.argv[0] = 'jupyter-book'; main()"
 
 
-def _jupyter_book(staged: Path, work: Path) -> Path:
+def _jupyter_book(staged: Path, work: Path, figures: Sequence[Path] = ()) -> Path:
     own_folders.emptied(work)
     arguments = ["build", str(staged), "--path-output", str(work), "-W", "--keep-going", "--quiet"]
     command = [sys.executable, "-P", "-c", JUPYTER_BOOK, *arguments]
@@ -201,7 +201,7 @@ def _jupyter_book(staged: Path, work: Path) -> Path:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work))
         lines = [line for line in said.splitlines() if re.search("WARNING|ERROR|rror:", line)]
         raise ChapterError("the book has warnings or errors:\n" + "\n".join(lines or [said.strip()[-2000:]]))
-    web_pages.finish(pages)
+    web_pages.finish(pages, figures)
     web_files.lighten(pages)
     return pages
 

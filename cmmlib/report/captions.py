@@ -7,6 +7,8 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+NARROW = "_narrow"  # ends the name of a figure's file for a phone
+
 
 @cache
 def captions() -> dict[str, str]:

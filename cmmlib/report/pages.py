@@ -147,17 +147,16 @@ def _has_room(frame: pd.DataFrame) -> bool:
 def show_figure(run: Run, figure: Figure, name: str) -> None:
     """Show a figure with its alt text (its label) and its caption, and write it to the run's figures/ as SVG and PNG.
 
-    Both are shown: Jupyter draws the SVG of a notebook only where its user has run the cell or trusts the file.
+    Both are shown: Jupyter draws the SVG of a notebook only where its user has run the cell or trusts the file. A
+    second SVG, drawn anew for a phone, is what the book shows there.
     """
     import matplotlib.pyplot as plt
     from IPython.display import HTML, display
 
-    from cmmlib.report.plots.style import save
+    from cmmlib.report.plots.style import save, save_svg
 
     folder = run.folder / "figures"
-    with whole_file(folder / f"{name}.svg") as temporary:
-        own = {"svg.hashsalt": name, "svg.fonttype": "path"}
-        missing = save(figure, temporary, metadata={"Date": None}, rc=own)
+    missing = save_svg(figure, folder, name)
     figure.set_layout_engine("none")  # found by now; to find it again takes a quarter of the time
     with whole_file(folder / f"{name}.png") as temporary:
         missing |= save(figure, temporary, dpi=200)

@@ -5,14 +5,18 @@ Sphinx and its theme have no setting for these, and copies of their templates wo
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import shorten
+from urllib.parse import unquote
 
 from bs4 import BeautifulSoup
 
 from cmmlib.errors import ChapterError, one_line
+from cmmlib.report.captions import NARROW
 
 # Thebe's script is there twice, which is an error in every browser, and names a server; every formula is set below; the
 # scripts of icons serve those that a theme's user adds. The index of the search belongs to the page that searches.
@@ -23,18 +27,23 @@ _NUMBER = re.compile(r"\\tag\{([\d.]+)\}")  # what `numbering` writes behind an 
 _FORMULA = re.compile(r"\s*\\[(\[](.*)\\[)\]]\s*", re.S)
 
 
-def finish(pages: Path) -> None:
+def finish(pages: Path, figures: Iterable[Path] = ()) -> None:
     """Edit every page of a built book where it lies.
+
+    Args:
+        figures: folders of the runs that have, beside a figure, its variant for a phone.
 
     Raises:
         ChapterError: a formula that cannot be set.
     """
+    narrow = {digest: file for folder in figures for digest, file in _narrow_figures(folder)}
     for path in html_files(pages):
         page = BeautifulSoup(path.read_text("utf-8"), "html.parser")
         _drop_scripts(page, is_search=path.stem == "search")
         _name(page)
         _describe(page)
         _let_scroll(page)
+        _add_narrow(page, path.parent, narrow)
         try:
             _set_formulas(page)
         except ValueError as error:
@@ -88,6 +97,7 @@ def _describe(page: BeautifulSoup) -> None:
 # The theme's script takes those that do not scroll out of the keyboard's way.
 SCROLLS = "pst-scrollable-table-container"
 FIGURE = "cmm-figure"  # around a chapter's figure, which keeps its width on a phone
+PHONE = "(max-width: 600px)"  # as in cmm.css
 LONG = 60  # characters of a formula's TeX that a phone has no room for within a line
 
 
@@ -111,6 +121,31 @@ def _let_scroll(page: BeautifulSoup) -> None:
     for box, what in boxes:
         for element in page.select(box):
             element.attrs.update({"tabindex": "0", "role": "group", "aria-label": what})
+
+
+def _narrow_figures(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Digests of figures, each with the file for a phone: Jupyter Book's copies have names of its own."""
+    for file in sorted(folder.glob(f"*{NARROW}.svg")):
+        wide = file.with_name(file.name.replace(NARROW, ""))
+        if wide.is_file():
+            yield _digest(wide), file
+
+
+def _digest(figure: Path) -> str:
+    """SHA-256 of a drawing's lines: MyST-NB leaves out the end of the last."""
+    return hashlib.sha256("\n".join(figure.read_text("utf-8").splitlines()).encode()).hexdigest()
+
+
+def _add_narrow(page: BeautifulSoup, place: Path, narrow: Mapping[str, Path]) -> None:
+    """Where a figure has a variant for a phone, a phone gets it."""
+    for picture in page.select('article img[src$=".svg"]'):
+        wide = place / unquote(str(picture["src"]))
+        file = narrow.get(_digest(wide)) if wide.is_file() else None
+        if file is not None:
+            shutil.copyfile(file, wide.with_stem(wide.stem + NARROW))
+            address = str(picture["src"]).removesuffix(".svg") + f"{NARROW}.svg"
+            source = page.new_tag("source", attrs={"media": PHONE, "srcset": address})
+            picture.wrap(page.new_tag("picture")).insert(0, source)
 
 
 def _set_formulas(page: BeautifulSoup) -> None:

@@ -67,13 +67,12 @@ def draw(folder: Path, table: pd.DataFrame) -> None:
         return
     import matplotlib.pyplot as plt
 
-    from cmmlib.report.plots.style import save
+    from cmmlib.report.plots.style import save, save_svg
     from cmmlib.report.plots.sweeps import overall_and_worst
 
     group = str(table.columns[0])
     figure = overall_and_worst(base.assign(**{group: base[group].astype(str)}), group, run_comparison.GAIN_OF)
-    with whole_file(folder / f"{FIGURE}.svg") as temporary:
-        save(figure, temporary, metadata={"Date": None}, rc={"svg.hashsalt": FIGURE, "svg.fonttype": "path"})
+    save_svg(figure, folder, FIGURE)
     with whole_file(folder / f"{FIGURE}.png") as temporary:
         save(figure, temporary, dpi=200)
     plt.close(figure)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,8 @@ from cmmlib.data.load import load_embeddings
 from cmmlib.evaluation import claims
 from cmmlib.functional.worst import default_worst_k
 from cmmlib.report import pages
+
+STATIC = Path(__file__).parents[2] / "book" / "_static"
 
 
 def synthetic() -> tuple[torch.Tensor, ...]:
@@ -124,6 +128,18 @@ def test_the_page_shows_points_and_decimals():
     assert table["95 % interval"].tolist() == ["0.80 to 1.00", "-1.0 to +5.0"]
 
 
+def test_the_table_by_data_set_has_every_value_of_the_other(monkeypatch):
+    monkeypatch.syspath_prepend(str(STATIC.parents[1] / "benchmarks"))
+    by_set = importlib.import_module("evidence").by_set
+    rows, shown = (pd.read_csv(STATIC / f"{name}.csv", dtype=str) for name in ("evidence_real", "evidence_by_set"))
+    assert json.loads(by_set(rows).to_json()) == json.loads(shown.fillna("").to_json())
+    cells = [cell for cell in shown.iloc[:, 2:].to_numpy().ravel() if isinstance(cell, str)]
+    assert len(cells) == len(rows)
+    assert sorted(cell.split(" (")[0] for cell in cells) == sorted(rows["value"])
+    lost = by_set(rows.assign(**{"did it hold?": "did not hold"}))
+    assert all(not cell or cell.endswith(", did not hold") for cell in lost.iloc[:, 2:].to_numpy().ravel())
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "file", "probed"),  # a linear probe of many classes takes long
@@ -134,10 +150,8 @@ def test_the_page_shows_points_and_decimals():
     ],
 )
 def test_the_committed_table_is_what_the_real_embeddings_give(real_data, name, file, probed):
-    from pathlib import Path
-
     data = load_embeddings(real_data / file)
-    committed = pd.read_csv(Path(__file__).parents[2] / "book" / "_static" / "evidence_real.csv", dtype=str)
+    committed = pd.read_csv(STATIC / "evidence_real.csv", dtype=str)
     k = default_worst_k(len(data.classnames))
     texts = data.text_features[0], data.text_features
     rows = claims.claim_rows(data.image_features, *texts, data.labels, data.logit_scale, k, followed_k=10)

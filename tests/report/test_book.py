@@ -26,7 +26,7 @@ def rebuilt(labelled_book, tmp_path, monkeypatch) -> Path:
     place = tmp_path / "out"
     shutil.copytree(labelled_book / "html", place / "html")
     shutil.copytree(labelled_book / "html", tmp_path / "fresh")
-    monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: tmp_path / "fresh")
+    monkeypatch.setattr(book, "_jupyter_book", lambda *_: tmp_path / "fresh")
     return place
 
 
@@ -73,7 +73,7 @@ def test_the_newest_run_is_taken_where_none_is_named(labelled, labelled_book, tm
     shutil.copytree(labelled, tmp_path / "runs" / labelled.name)
     shutil.copytree(labelled_book / "html", tmp_path / "fresh")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: tmp_path / "fresh")
+    monkeypatch.setattr(book, "_jupyter_book", lambda *_: tmp_path / "fresh")
     said = cmm("book")
     assert (said.code, said.out) == (0, "_build/html/index.html\n")
     assert (tmp_path / "_build" / "html" / "index.html").is_file()
@@ -139,7 +139,7 @@ def place(labelled, tmp_path, monkeypatch) -> Path:
     shutil.copytree(labelled, tmp_path / "runs" / "run")
     for module in ("chapters", "book"):
         monkeypatch.setattr(f"cmmlib.report.{module}.PACKAGE", tmp_path / "clone" / "cmmlib")
-    monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: pytest.fail("built"))
+    monkeypatch.setattr(book, "_jupyter_book", lambda *_: pytest.fail("built"))
     return tmp_path
 
 
@@ -218,7 +218,7 @@ def test_a_file_is_no_place_for_a_book(place):
 
 def built_from(pages: Path):
     """In place of Jupyter Book: the same pages every time."""
-    return lambda staged, work: shutil.copytree(pages, own_folders.emptied(work) / "_build" / "html")
+    return lambda staged, work, _: shutil.copytree(pages, own_folders.emptied(work) / "_build" / "html")
 
 
 def test_a_book_is_built_beside_what_a_folder_holds_and_again(place, labelled_book, monkeypatch):
@@ -257,7 +257,7 @@ def test_a_failed_build_of_an_earlier_version_s_place_can_be_tried_again(place, 
     out = place / "out"
     write(out / "html" / "index.html", "old")
     write(out / "stamp", "0" * 64)
-    monkeypatch.setattr(book, "_jupyter_book", lambda staged, work: write(place / "no" / "index.html").parent)
+    monkeypatch.setattr(book, "_jupyter_book", lambda *_: write(place / "no" / "index.html").parent)
     for _ in range(2):
         assert cmm("book", place / "runs" / "run", "--out", out).code == 1
         assert (out / "html" / "index.html").read_text() == "old"

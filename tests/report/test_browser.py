@@ -56,6 +56,7 @@ class Visit:
     page: Path
     complaints: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    at_first: list[str] = field(default_factory=list)  # at the first width: another has other figures
     measured: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -64,7 +65,7 @@ class Visit:
 
     def weight(self, root: Path) -> int:
         """Bytes of all that was asked for, of which a browser's cache takes nothing away."""
-        places = {root / unquote(urlsplit(url).path).lstrip("/") for url in self.asked if url.startswith("http")}
+        places = {root / unquote(urlsplit(url).path).lstrip("/") for url in self.at_first if url.startswith("http")}
         return sum(place.stat().st_size for place in places if place.is_file())
 
 
@@ -81,6 +82,7 @@ def visit(tab: Page, address: str, page: Path, pictures: Path | None = None) -> 
     tab.set_viewport_size({"width": WIDTHS[0], "height": 900})
     tab.goto(address)
     tab.evaluate(SETTLED)
+    visited.at_first = [*visited.asked]
     for width in WIDTHS:
         tab.set_viewport_size({"width": width, "height": 900})
         visited.measured[width] = tab.evaluate(MEASURE)
@@ -175,6 +177,22 @@ def test_every_formula_is_set_and_nothing_else(visits):
 def test_no_page_scrolls_sideways(visits):
     wide = [(v.page, width, m["scroll"]) for v in visits for width, m in v.measured.items() if m["scroll"] > width]
     assert wide == []
+
+
+def test_a_phone_shows_every_figure_whole_in_its_own_variant(browser, served):
+    tab = browser.new_page(viewport={"width": 360, "height": 800})
+    shown = "[...document.querySelectorAll('picture > img')].map(i => [i.currentSrc.endsWith('_narrow.svg'), i.width])"
+    for page, least in (("chapters/02_cmm.html", 6), ("index.html", 1)):
+        tab.goto(f"{served}/{page}")
+        tab.evaluate(SETTLED)
+        narrow = tab.evaluate(shown)
+        assert len(narrow) >= least
+        assert all(own and 250 < width <= 344 for own, width in narrow), narrow
+    tab.set_viewport_size({"width": 1300, "height": 800})
+    tab.reload()
+    tab.evaluate(SETTLED)
+    assert [own for own, _ in tab.evaluate(shown)] == [False] * len(narrow)
+    tab.close()
 
 
 def test_no_page_view_is_heavy(over_http, default_book):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,10 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cmmlib.report import plots
-from cmmlib.report.plots import style
-from cmmlib.report.plots.style import name_points, save
+from cmmlib.report.plots import layout, style
+from cmmlib.report.plots.style import name_points, save, save_svg
 
-SIZES = [2, 5, 47, 400]
+SVG, PIXELS = "{http://www.w3.org/2000/svg}", re.compile(r"([\d.]+)px")
 
 
 def method(name: str, overall: float, worst: float, split_half: float | None, **facts: object) -> dict:
@@ -200,15 +202,70 @@ def few_rounds(monkeypatch) -> None:
     monkeypatch.setattr(style, "adjust_text", lambda *args, **kw: adjust_text(*args, **{**kw, "iter_lim": 20}))
 
 
+SCREEN = 327  # pixels of a figure on a screen of 360
+
+
 @pytest.mark.usefixtures("few_rounds")
-@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("n", [2, 47])
+@pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures, backbone_figures])
+def test_letters_on_a_phone_can_be_read(drawn, n, tmp_path):
+    for name, figure in drawn(n).items():
+        save_svg(figure, tmp_path, name)
+        assert is_alternative(figure.get_label()), name
+        image = ElementTree.parse(tmp_path / f"{name}_narrow.svg").getroot()
+        width = float(image.attrib["viewBox"].split()[2])
+        parts = [part for text in image.iter(f"{SVG}text") for part in text.iter()]  # of a formula, its letters
+        sizes = [float(found) for part in parts for found in PIXELS.findall(part.attrib.get("style", ""))]
+        assert len(sizes) > 1, name
+        assert min(sizes) * SCREEN / width >= 9, (name, min(sizes), width)
+        plt.close(figure)
+
+
+def test_a_phone_gets_panels_one_above_the_other_and_every_name():
+    figure = plots.compare_methods(METHODS)
+    narrow = layout.narrow(figure)
+    assert narrow is not None
+    assert not layout.is_narrow()
+    (left, right), (upper, lower) = ([axis.get_position() for axis in f.axes] for f in (figure, narrow))
+    assert left.x1 <= right.x0
+    assert lower.y1 <= upper.y0
+    for name in ("base", "CMM global"):
+        assert all(name in [label.get_text() for label in axis.get_yticklabels()] for axis in narrow.axes), name
+    assert layout.narrow(plt.figure()) is None  # of somebody else
+
+
+def test_the_name_that_a_worst_class_is_taken_for_is_not_lost_on_a_phone():
+    frame = pd.DataFrame({"name": ["a"], "taken_for": ["other"], "own": [0.1], "other": [0.6], "rest": [0.3]})
+    narrow = layout.narrow(plots.worst_confusions(frame))
+    assert narrow is not None
+    assert [label.get_text() for label in narrow.axes[0].get_yticklabels()] == ["a\n\u2192 other"]
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a & b", "]]>", "$x$ 'y' \"z\"", "\u72ee\u5b50"])
+def test_letters_of_a_drawing_are_text_and_nothing_else(name, tmp_path):
+    figure = plt.figure()
+    figure.text(0.1, 0.5, style.plain(name))
+    save_svg(figure, tmp_path, "drawn")
+    drawing = ElementTree.parse(tmp_path / "drawn.svg").getroot()
+    (text,) = drawing.iter(f"{SVG}text")
+    assert "".join(text.itertext()) == name
+    assert "Verdana" in text.attrib["style"]
+    assert not list(drawing.iter(f"{SVG}script"))
+    assert not (tmp_path / "drawn_narrow.svg").exists()
+
+
+@pytest.mark.usefixtures("few_rounds")
+@pytest.mark.parametrize("n", [5, 400])
 @pytest.mark.parametrize("drawn", [figures, repair_figures, unlabelled_figures, backbone_figures])
 def test_figures_draw_and_describe_themselves(drawn, n):
     for name, figure in drawn(n).items():
         figure.draw_without_rendering()
-        assert len(figure.get_label()) > 30, name
-        assert "\n" not in figure.get_label(), name
+        assert is_alternative(figure.get_label()), name
         plt.close(figure)
+
+
+def is_alternative(text: str) -> bool:
+    return len(text) > 30 and "\n" not in text
 
 
 @pytest.mark.usefixtures("few_rounds")

@@ -171,7 +171,7 @@ def test_slides_have_every_figure_and_the_sentences_of_the_run(labelled, tmp_pat
     said = cmm("slides", labelled, "--out", tmp_path / "out")
     assert (said.code, said.out) == (0, f"{tmp_path / 'out' / 'slides.html'}\n"), said.err
     page = Page(tmp_path / "out" / "slides.html")
-    figures = [path.stem for path in (labelled / "figures").glob("*.svg")]
+    figures = [path.stem for path in (labelled / "figures").glob("*.png")]
     assert len(page.all("figure")) == len(page.all("img")) == len(figures)
     assert all(len(image["alt"] or "") > 20 for image in page.all("img"))
     overall = percent(json.loads((labelled / "results.json").read_text())["accuracy"]["overall"])

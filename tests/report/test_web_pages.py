@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from cmmlib.errors import ChapterError
 from cmmlib.report import web_files, web_pages
 
 
-def finished(folder: Path, body: str, head: str = "", name: str = "page") -> BeautifulSoup:
+def finished(folder: Path, body: str, head: str = "", name: str = "page", figures=()) -> BeautifulSoup:
     path = folder / f"{name}.html"
     path.write_text(f"<!DOCTYPE html><html><head>{head}</head><body><article>{body}</article></body></html>")
-    web_pages.finish(folder)
+    web_pages.finish(folder, figures)
     return BeautifulSoup(path.read_text(), "html.parser")
 
 
@@ -68,6 +69,29 @@ def test_a_formula_that_nobody_can_set_is_an_error_with_its_page(tmp_path):
 def test_pictures_after_the_first_are_loaded_late(tmp_path):
     page = finished(tmp_path, '<img src="a"/><img src="b"/><img src="c"/>')
     assert [picture.get("loading") for picture in page.find_all("img")] == [None, "lazy", "lazy"]
+
+
+@pytest.mark.parametrize("folder", ["_images", "a b"])
+def test_a_phone_gets_its_own_variant_of_a_figure(folder, tmp_path):
+    figures, images = tmp_path / "run" / "figures", tmp_path / folder
+    for place in (figures, images):
+        place.mkdir(parents=True)
+    for name, drawing in {"line": "<svg>1</svg>\n", "line_narrow": "<svg>2</svg>\n", "alone": "<svg>3</svg>"}.items():
+        (figures / f"{name}.svg").write_text(drawing)
+    (images / "0f.svg").write_text("<svg>1</svg>")  # as MyST-NB copies it, without the last end of a line
+    (images / "1f.svg").write_text("<svg>3</svg>")
+    body = f'<img src="{quote(folder)}/0f.svg"/><img src="{quote(folder)}/1f.svg"/><img src="absent.svg"/>'
+    page = finished(tmp_path, body, figures=[figures])
+    (picture,) = page("picture")
+    assert picture.source["srcset"] == f"{quote(folder)}/0f_narrow.svg"
+    assert picture.img["src"] == f"{quote(folder)}/0f.svg"
+    assert (images / "0f_narrow.svg").read_text() == "<svg>2</svg>\n"
+    assert len(page("img")) == 3
+
+
+def test_the_widths_of_a_phone_are_those_of_the_style_sheet():
+    style = (Path(__file__).parents[2] / "book" / "_static" / "cmm.css").read_text("utf-8")
+    assert f"@media {web_pages.PHONE} {{\n  div.cmm-figure img" in style
 
 
 def noise(size: int) -> str:

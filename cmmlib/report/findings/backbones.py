@@ -19,6 +19,8 @@ from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
 SHOWN = 20  # names in one sentence, at most
+MOST_BESIDE = 3  # runs that a table has beside each other
+GAIN_OVERALL, GAIN_WORST, OTHER_HALF = "overall (points)", "worst 10 (points)", "base worst 10, other half"
 FEW_CLASSES = 10  # of which no share is told from chance
 
 
@@ -159,18 +161,27 @@ def fail_everywhere(run: Run, sides: Sequence[RunSummary], k: int) -> str:
 
 @titled("What every method gains in every run")
 def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """`run_comparison.gains` in percent and points, the base prompt's worst 10 as chosen on other images."""
-    return pd.DataFrame(
+    """`run_comparison.gains` in points, and the base prompt's worst 10 as chosen on other images, in percent.
+
+    A row a method, the runs side by side; where there are more than a page is wide, a row a run and method.
+    """
+    shown = pd.DataFrame(
         {
             "run": table["run"],
             "method": table["method"].map(display_name),
-            "overall": table["overall"].map(percent),
-            "worst 10": table["worst_10"].map(percent),
-            "gain overall (points)": table["gain_overall"].map(points),
-            "gain worst 10 (points)": table["gain_worst_10"].map(points),
-            "base worst 10, other half": table["base_worst_split_half_10"].map(percent),
+            GAIN_OVERALL: table["gain_overall"].map(points),
+            GAIN_WORST: table["gain_worst_10"].map(points),
+            OTHER_HALF: table["base_worst_split_half_10"].map(percent),
         }
     )
+    runs = list(dict.fromkeys(shown["run"]))
+    if len(runs) > MOST_BESIDE:
+        return shown
+    methods = list(dict.fromkeys(shown["method"]))
+    of_run = {run: shown[shown["run"] == run].set_index("method").reindex(methods) for run in runs}
+    measures = (GAIN_OVERALL, GAIN_WORST, OTHER_HALF)
+    beside = {f"{measure}: {run}": of_run[run][measure].tolist() for measure in measures for run in runs}
+    return pd.DataFrame({"method": methods, **beside})
 
 
 def incomplete(sides: Sequence[RunSummary]) -> str:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.layout import figure_size, legend_below, panels
 from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
@@ -35,7 +36,7 @@ def causes_of_failure(effects: pd.DataFrame, shares: Mapping[str, pd.DataFrame])
         effects: index causes; `value`, `low`, `high`, fractions.
         shares: outcome -> the same, shares of its variance. The first of at most two outcomes is that of `effects`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4), sharey=True)
+    figure, (left, right) = panels(2, 3.4, sharey=True)
     names = [display_name(cause) for cause in effects.index]
     rows = np.arange(len(names))[::-1]
     left.axvline(0, color=GREY, lw=0.8)
@@ -46,7 +47,7 @@ def causes_of_failure(effects: pd.DataFrame, shares: Mapping[str, pd.DataFrame])
     left.set_yticks(rows, names)
     left.set(xlabel="points for one standard deviation", title="Effect on accuracy")
     right.set(xlabel="share of the variance (%)", title="What it explains")
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     clear = [name for name, away in zip(names, (effects["low"] > 0) | (effects["high"] < 0), strict=True) if away]
     figure.suptitle(f"Effect differs from zero: {', '.join(clear) or 'none'}", x=0.01, ha="left", fontsize=12)
     values = zip(names, 100 * effects["value"], 100 * next(iter(shares.values()))["value"], strict=True)
@@ -68,7 +69,7 @@ def repair_plane(failing: pd.DataFrame, names: Sequence[str], threshold: float) 
         names: the weakest name of each row; each is written once, at its point with most room.
         threshold: accuracy from which a class counts as repaired.
     """
-    figure, axis = plt.subplots(figsize=(7.6, 4.8))
+    figure, axis = plt.subplots(figsize=figure_size(4.8))
     x, y = (100 * failing[column].to_numpy(float) for column in ("described", "prior_matched"))
     axis.axvline(100 * threshold, color=GREY, lw=0.8, ls="--")
     axis.axhline(100 * threshold, color=GREY, lw=0.8, ls="--")
@@ -86,7 +87,7 @@ def repair_plane(failing: pd.DataFrame, names: Sequence[str], threshold: float) 
     title += f", by both {both}, by neither {neither}"
     axis.set(xlabel="accuracy with descriptions (%)", ylabel="accuracy with prior matching (%)")
     axis.set_title(title.replace(": ", ":\n", 1))
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, 3)
     name_points(axis, x, y, names, _with_most_room(x, y, names))
     return described(figure, f"{title}. Repaired means right at least {100 * threshold:.0f} % of the time.")
 
@@ -110,8 +111,10 @@ def recovery(rows: pd.DataFrame) -> Figure:
     """
     groups = [group for _, group in rows.groupby("group", sort=False)]
     heights = [len(group) + 0.8 for group in groups]
-    size = (7.6, 1.5 + 0.25 * sum(heights))
-    figure, axes = plt.subplots(len(groups), 1, figsize=size, sharex=True, squeeze=False, height_ratios=heights)
+    height, narrow = 1.5 + 0.25 * sum(heights), 1.5 + 0.34 * sum(heights)
+    figure, axes = plt.subplots(
+        len(groups), 1, figsize=figure_size(height, narrow), sharex=True, squeeze=False, height_ratios=heights
+    )
     for axis, group in zip(axes[:, 0], groups, strict=True):
         _dumbbells(axis, group.sort_values(["after", "before"], kind="stable"))
     axes[-1, 0].set_xlabel("accuracy of the class (%)")
@@ -119,7 +122,7 @@ def recovery(rows: pd.DataFrame) -> Figure:
     title = f"More than 5 points gained by {up} of {len(rows)} classes whose names were changed"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    legend_below(figure, 2, handles, labels)
     values = zip(rows["name"], 100 * rows["before"], 100 * rows["after"], strict=True)
     each = "; ".join(f"{name}: {before:.0f} to {after:.0f} %" for name, before, after in values)
     return described(figure, f"{title}. {each}.")

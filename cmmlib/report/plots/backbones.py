@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.layout import figure_size, legend_below, panels
 from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
@@ -31,7 +32,7 @@ RUNS = (BLUE, ORANGE, GREEN, SKY, GREY, "black")  # in the order of the runs
 @styled
 def runs_curves(accuracy: Mapping[str, np.ndarray], overall: Sequence[float], k: int) -> Figure:
     """Sorted class accuracies [C] of every run, fractions, its overall accuracy dashed; the k worst places shaded."""
-    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    figure, axis = plt.subplots(figsize=figure_size(4.2))
     gaps = []
     for (name, values), mean, colour in zip(accuracy.items(), overall, cycle(RUNS), strict=False):
         curve = np.sort(values[np.isfinite(values)])
@@ -43,7 +44,7 @@ def runs_curves(accuracy: Mapping[str, np.ndarray], overall: Sequence[float], k:
     axis.set(xlabel="classes of a run, its worst first", ylabel="accuracy of the class (%)")
     size = f"{min(gaps):.0f} to {max(gaps):.0f}" if round(min(gaps)) < round(max(gaps)) else f"{max(gaps):.0f}"
     axis.set_title(f"The worst {k} classes lie {size} points below the average")
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     means = "; ".join(f"{n} {100 * m:.1f} %" for n, m in zip(accuracy, overall, strict=True))
     return described(
         figure,
@@ -59,7 +60,7 @@ def classes_in_two(
 ) -> Figure:
     """Accuracy of every class in two runs, [C] each, fractions; `worst` marks the k worst of each, [2, C]."""
     both, one = worst.all(0), worst.any(0) & ~worst.all(0)
-    figure, axis = plt.subplots(figsize=(7.6, 5.2))
+    figure, axis = plt.subplots(figsize=figure_size(5.2))
     kinds = (
         (~both & ~one, BLUE, "o", "other classes"),
         (one, ORANGE, "^", f"among the worst {k} of one run, ties included"),
@@ -74,7 +75,7 @@ def classes_in_two(
     n = int(both.sum())
     title = f"{n} {'class is' if n == 1 else 'classes are'} among the worst {k} of both runs"
     axis.set(xlabel=f"accuracy, {plain(runs[0], 40)} (%)", ylabel=f"accuracy, {plain(runs[1], 40)} (%)", title=title)
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, 3)
     name_points(axis, 100 * x, 100 * y, names, [int(c) for c in apart])
     return described(figure, f"Accuracy of every class in two runs, {runs[0]} and {runs[1]}. {title}.")
 
@@ -84,7 +85,7 @@ def gains_by_run(table: pd.DataFrame) -> Figure:
     """Gain over the base prompt. Columns `run`, `method`, `gain_overall`, `gain_worst_10`, fractions."""
     table = table.loc[table["method"] != "base"]
     methods, runs = list(dict.fromkeys(table["method"])), list(dict.fromkeys(table["run"]))
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 1.6 + 0.26 * len(methods)), sharey=True)
+    figure, axes = panels(2, 1.6 + 0.26 * len(methods), sharey=True)
     for axis, column, label in zip(axes, ("gain_overall", "gain_worst_10"), ("overall", "worst 10"), strict=True):
         axis.axvline(0, color=GREY, lw=0.8)
         for run, colour, marker in zip(runs, cycle(RUNS), cycle("os^Dv*"), strict=False):
@@ -96,7 +97,7 @@ def gains_by_run(table: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(methods)), [display_name(method) for method in methods])
     axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    legend_below(figure, 2, handles, labels)
     gain = table["gain_worst_10"].to_numpy(float)
     least = {display_name(method): 100 * gain[table["method"] == method].min() for method in methods}
     in_all = [display_name(method) for method in methods if (table["method"] == method).sum() == len(runs)]

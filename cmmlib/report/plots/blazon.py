@@ -9,10 +9,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from cmmlib.blazon.heraldry import TINCTURES
 from cmmlib.blazon.language.plain_english import COLOURS
+from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, legend_within, letters, panels
 from cmmlib.report.plots.style import (
     BLUE,
     GREY,
@@ -30,11 +32,13 @@ from cmmlib.report.plots.style import (
 @styled
 def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 8) -> Figure:
     """Images, uint8 [H, W, 3], in rows, each above its caption."""
-    rows, side = -(-len(images) // columns), 7.6 / columns
-    wrapped = ["\n".join(textwrap.wrap(caption, round(140 / columns), max_lines=4)) for caption in captions]
-    below = 0.02 + 0.125 * max(text.count("\n") + 1 for text in wrapped)  # inches
+    columns = -(-columns // 2) if is_narrow() else columns
+    rows, side = -(-len(images) // columns), figure_size(0)[0] / columns
+    points = letters(7)
+    wrapped = ["\n".join(textwrap.wrap(caption, round(129 * side / points), max_lines=4)) for caption in captions]
+    below = 0.02 + 0.018 * points * max(text.count("\n") + 1 for text in wrapped)  # inches
     height = rows * (side + below) + 0.35
-    figure = plt.figure(figsize=(7.6, height), layout="none")
+    figure = plt.figure(figsize=figure_size(height), layout="none")
     for number, (image, text) in enumerate(zip(images, wrapped, strict=True)):
         row, column = divmod(number, columns)
         top = height - 0.35 - row * (side + below)
@@ -44,7 +48,12 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, c
         axis.imshow(thumbnail(Image.fromarray(image), 256))
         axis.set_axis_off()
         axis.text(
-            0.5, -0.04, plain(text, 200), transform=axis.transAxes, ha="center", va="top", fontsize=7, linespacing=1.1
+            *(0.5, -0.04, plain(text, 200)),
+            transform=axis.transAxes,
+            ha="center",
+            va="top",
+            fontsize=points,
+            linespacing=1.1,
         )
     figure.text(0.005, 1 - 0.05 / height, title, ha="left", va="top", fontsize=12)
     return described(figure, f"{title}: " + "; ".join(captions))
@@ -53,17 +62,19 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, c
 @styled
 def shields(shown: Sequence[tuple[np.ndarray, str, str]]) -> Figure:
     """How to read heraldry: images, uint8 [H, W, 3], each above its name and its plain English; below, the colours."""
-    figure = plt.figure(figsize=(7.6, 3.2))
+    figure = plt.figure(figsize=figure_size(3.2, 6.4))
     above, key = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.6, 1))[:, 0]
-    axes = above.subplots(1, len(shown), squeeze=False)[0]
-    for axis, (image, name, gloss) in zip(axes, shown, strict=True):
+    rows = 2 if is_narrow() else 1
+    axes = above.subplots(rows, -(-len(shown) // rows), squeeze=False).flat
+    colours_of = zip(key.subplots(rows, -(-len(COLOURS) // rows), squeeze=False).flat, COLOURS.items(), strict=False)
+    for axis, (image, name, gloss) in zip(axes, shown, strict=False):
         axis.imshow(thumbnail(Image.fromarray(image), 256))
         axis.set_axis_off()
         words = [textwrap.fill(plain(text, 80), 19) for text in (name, gloss)]
         axis.text(0.5, -0.05, words[0], transform=axis.transAxes, ha="center", va="top", fontsize=8, style="italic")
         lower = "\n" * (words[0].count("\n") + 1) + words[1]
         axis.text(0.5, -0.05, lower, transform=axis.transAxes, ha="center", va="top", fontsize=8)
-    for axis, (term, colour) in zip(key.subplots(1, len(COLOURS)), COLOURS.items(), strict=True):
+    for axis, (term, colour) in colours_of:
         drawn = TINCTURES[term].plain[0]
         axis.set_facecolor([part / 255 for part in TINCTURES[term].rgb])
         axis.set(xticks=[], yticks=[], box_aspect=0.5)
@@ -79,7 +90,7 @@ def shields(shown: Sequence[tuple[np.ndarray, str, str]]) -> Figure:
 @styled
 def training_course(losses: Sequence[float], every: int, probes: Sequence[dict[str, Any]], batch_size: int) -> Figure:
     """The loss, logged each `every` steps, and zero-shot accuracy at the probes, over the pairs seen."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.0))
+    figure, (left, right) = panels(2, 3.0)
     left.plot(np.arange(len(losses)) * every * batch_size / 1000, losses, color=BLUE, lw=1.4)
     left.set(xlabel="pairs seen (thousands)", ylabel="contrastive loss", title="Loss")
     seen = [(probe["step"] + 1) * batch_size / 1000 for probe in probes]
@@ -87,7 +98,7 @@ def training_course(losses: Sequence[float], every: int, probes: Sequence[dict[s
         right.plot(seen, [100 * probe[key] for probe in probes], color=colour, marker="o", ms=4, label=label)
     percent_axis(right)
     right.set(xlabel="pairs seen (thousands)", ylabel="zero-shot accuracy (%)", title="Zero-shot accuracy of the probe")
-    right.legend(loc="center right")
+    legend_within(right, "center right")
     last = probes[-1]
     return described(
         figure,
@@ -108,7 +119,7 @@ def accuracy_by_name(
         (~other & (read < few), ORANGE, f"read fewer than {few} times"),
         (other, VERMILION, "read mostly under other pictures"),
     )
-    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    figure, axis = plt.subplots(figsize=figure_size(4.2))
     said = []
     for mask, colour, label in kinds:
         if mask.any():
@@ -116,6 +127,8 @@ def accuracy_by_name(
             said.append(f"{label}: {mean:.0f} % right")
             axis.scatter(read[mask] + 1, 100 * accuracy[mask], c=colour, s=30, alpha=0.75, linewidths=0, label=said[-1])
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(-9, 104)
     worst = [c for c in np.argsort(accuracy, kind="stable").tolist() if accuracy[c] < 0.3]
     one_each = {names[c]: c for c in reversed(worst)}
@@ -124,7 +137,7 @@ def accuracy_by_name(
         ylabel="accuracy (%)",
         title="Accuracy and how the weakest name of a class was read",
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     name_points(axis, read + 1.0, 100 * accuracy, names, list(one_each.values())[::-1][:12])
     return described(
         figure,

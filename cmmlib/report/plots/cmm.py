@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import counted, decimal
+from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, panels
 from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
@@ -38,12 +39,12 @@ def one_margin(similarity: Array, names: list[str], image: Image.Image | None = 
     values = np.asarray(similarity)
     order = np.argsort(-values, kind="stable")[:top]
     s = values[order]
-    columns = {"width_ratios": [1, 2.6]} if image is not None else None
-    figure, axes = plt.subplots(1, 1 + (image is not None), figsize=(7.6, 3.2), gridspec_kw=columns, squeeze=False)
-    axis = axes[0, -1]
-    if image is not None:
-        axes[0, 0].imshow(thumbnail(image, 320))
-        axes[0, 0].set_axis_off()
+    beside = {} if image is None else {"height_ratios": [1, 1.8]} if is_narrow() else {"width_ratios": [1, 2.6]}
+    figure, (*pictures, axis) = panels(1 if image is None else 2, 3.2, **beside)
+    for picture in pictures:
+        assert image is not None
+        picture.imshow(thumbnail(image, 320))
+        picture.set_axis_off()
     y = np.arange(len(s))[::-1]
     axis.hlines(y, s.min() - 0.012, s, color="#D9D9D9", lw=1.5)
     axis.scatter(s, y, c=[GREEN, VERMILION, *[GREY] * (len(s) - 2)], s=46, zorder=3)
@@ -81,7 +82,7 @@ def class_margins(names: Sequence[str], margins: Array, weights: Array, cmm: Arr
     margins, weights, centres = np.asarray(margins), np.asarray(weights), np.asarray(cmm)
     seen = np.abs(margins)[weights > 0.01 * weights.max(1, keepdims=True)]
     reach = max(float(np.quantile(seen, 0.995)) if len(seen) else 0.0, np.abs(centres).max(), 1e-4)
-    figure, axes = plt.subplots(len(margins), 1, figsize=(7.6, 3.8), sharex=True)
+    figure, axes = plt.subplots(len(margins), 1, figsize=figure_size(3.8), sharex=True)
     for axis, m, w, name, centre in zip(axes, margins, weights, names, centres, strict=True):
         bins = np.linspace(-reach, reach, 61)
         for side, colour in ((m <= 0, VERMILION), (m > 0, GREEN)):
@@ -112,10 +113,12 @@ def class_margins(names: Sequence[str], margins: Array, weights: Array, cmm: Arr
 def retrieved_images(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[float]]]) -> Figure:
     """One row a class: its name, the images most similar to its text, and the margin of the class on each."""
     n = max(len(images) for _, images, _ in rows)
-    figure = plt.figure(figsize=(7.6, 0.5 + 0.47 * len(rows) + 6.9 * len(rows) / n))
+    across = -(-n // 2) if is_narrow() else n
+    narrow = 0.7 + len(rows) * (0.5 + 2 * (0.25 + 3.7 / across))
+    figure = plt.figure(figsize=figure_size(0.5 + 0.47 * len(rows) + 6.9 * len(rows) / n, narrow))
     figure.suptitle("The images most similar to a class text, and the class's margin on each", x=0.01, ha="left")
     for strip, (name, images, margins) in zip(figure.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
-        for axis, margin in zip(picture_row(strip, images, n), margins, strict=False):
+        for axis, margin in zip(picture_row(strip, images, across, -(-n // across)), margins, strict=False):
             ahead = GREEN if margin > 0 else VERMILION
             axis.text(0.5, -0.06, f"{margin:+.3f}", transform=axis.transAxes, ha="center", va="top", color=ahead)
         strip.suptitle(plain(name, 90), x=0.01, ha="left", fontsize=10, weight="bold")
@@ -138,7 +141,7 @@ def cmm_against_accuracy(
     Named are up to three worst classes that are not among as many lowest CMM, and the three of lowest CMM.
     """
     score, worst, a = np.asarray(score), np.asarray(worst), 100 * np.asarray(accuracy)
-    figure, axis = plt.subplots(figsize=(7.6, 4.4))
+    figure, axis = plt.subplots(figsize=figure_size(4.4))
     for mask, colour, label in ((~worst, BLUE, "other classes"), (worst, VERMILION, "worst classes")):
         axis.scatter(score[mask], a[mask], c=colour, s=32, alpha=0.85, linewidths=0, label=label)
     axis.set_ylim(-7, 104)
@@ -150,7 +153,7 @@ def cmm_against_accuracy(
         if (rho or 0) > 0.5
         else f"CMM and accuracy{ranking}",
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     lowest = np.argsort(score, kind="stable")
     missed = [c for c in lowest[::-1].tolist() if worst[c] and c not in lowest[: worst.sum()]]
     name_points(axis, score, a, names, [*missed[:3], *lowest[:3].tolist()])
@@ -166,9 +169,9 @@ def cmm_against_accuracy(
 def score_grid(scores: Mapping[str, Array], accuracy: Array, worst: Array, rho: Mapping[str, float | None]) -> Figure:
     """Each score [C] (NaN where undefined) against accuracy [C], small multiples with their rank correlation."""
     a, worst = 100 * np.asarray(accuracy), np.asarray(worst)
-    columns = 3 if len(scores) % 4 == 1 else 4
+    columns = 2 if is_narrow() else 3 if len(scores) % 4 == 1 else 4
     rows = -(-len(scores) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(7.6, 2.2 * rows + 0.3), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=figure_size(2.2 * rows + 0.3), sharey=True, squeeze=False)
     for axis in axes.flat[len(scores) :]:
         axis.set_axis_off()
     for axis, (name, score) in zip(axes.flat, scores.items(), strict=False):
@@ -206,7 +209,7 @@ def worst_found(order: Array, accuracy: Array, worst: Array, k: int) -> Figure:
     among = f"{found} of the {k} suspects {'is' if found == 1 else 'are'} truly among the worst"
     if k == 1:
         among = f"The one suspect is {'' if found else 'not '}among the worst"
-    figure, axis = plt.subplots(figsize=(7.6, 3.6))
+    figure, axis = plt.subplots(figsize=figure_size(3.6))
     rank = np.arange(1, len(a) + 1)
     axis.axvspan(0.5, k + 0.5, color=VERMILION, alpha=0.10, lw=0)
     room = 430 / len(a)  # points of the page for one class
@@ -224,7 +227,7 @@ def worst_found(order: Array, accuracy: Array, worst: Array, k: int) -> Figure:
         title=among,
     )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     return described(
         figure,
         f"""
@@ -237,7 +240,7 @@ def prompt_scores(prompts: pd.DataFrame) -> Figure:
     """Mean CMM of every prompt against its overall accuracy, plain and scale-free, of `tables.prompt_table`."""
     texts, overall = prompts["prompt"].tolist(), prompts["overall"].to_numpy(float)
     scores = [prompts[column].to_numpy(float) for column in ("cmm_mean", "cmm_mean_scale_free")]
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
+    figure, axes = panels(2, 3.6, sharey=True)
     for axis, score, title in zip(axes, scores, ("plain", "scale-free"), strict=True):
         axis.scatter(score, 100 * overall, c=BLUE, s=34, alpha=0.85, linewidths=0)
         axis.margins(0.25, 0.12)

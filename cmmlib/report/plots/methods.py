@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cmmlib.report.display_names import display_name
-from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, described, styled
+from cmmlib.report.plots.layout import legend_below, panels
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    described,
+    styled,
+)
 
 BASE, ORACLE = "base prompt", "needs labels"
 MARKS = {  # kind of method -> colour and marker, in the order of the legend
@@ -39,7 +46,7 @@ def compare_methods(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | No
     worst = np.array(
         [[row["worst"][f"{k}"], row["worst"][f"{k}"], row["worst_split_half"][f"{k}"]] for row in rows], float
     )
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 1.3 + 0.27 * len(rows)), sharey=True)
+    figure, axes = panels(2, 1.3 + 0.27 * len(rows), sharey=True)
     _dots(axes[0], 100 * overall, labels)
     _dots(axes[1], 100 * worst, labels)
     axes[0].set_yticks(range(len(rows)), [display_name(row["name"]) for row in rows])
@@ -47,7 +54,7 @@ def compare_methods(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str] | No
     classes = "worst class" if int(k) == 1 else f"worst {k} classes"
     axes[1].set_xlabel(f"accuracy of the {classes} (%),\nline: up to its split-half value")
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    legend_below(figure, 3, handles.values(), handles.keys())
     title = _highest(rows, f"{k}") if kinds is None else _better(rows, f"{k}")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     values = zip(rows, 100 * overall[:, 0], 100 * worst[:, 0], strict=True)

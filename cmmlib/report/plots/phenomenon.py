@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from cmmlib.report.plots.style import BLUE, PAPER, SKY, VERMILION, described, percent_axis, picture_row, plain, styled
+from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, legend_within
+from cmmlib.report.plots.style import (
+    BLUE,
+    PAPER,
+    SKY,
+    VERMILION,
+    described,
+    percent_axis,
+    picture_row,
+    plain,
+    styled,
+)
 
 
 @styled
@@ -22,7 +33,7 @@ def class_accuracy_curve(accuracy: np.ndarray, intervals: np.ndarray, overall: f
     rank = np.arange(1, len(a) + 1)
     worst = 100 * float(accuracy[order][:worst_k].mean())
     finding = "The average hides a tail" if worst < 75 * overall else "Accuracy of every class"
-    figure, axis = plt.subplots(figsize=(7.6, 4.0))
+    figure, axis = plt.subplots(figsize=figure_size(4.0))
     axis.axvspan(0.5, worst_k + 0.5, color=VERMILION, alpha=0.10, lw=0)
     axis.vlines(rank, low, high, color=SKY, lw=max(0.6, min(3.0, 160 / len(a))), alpha=0.55)
     colours = np.where(rank <= worst_k, VERMILION, BLUE)
@@ -62,9 +73,12 @@ def worst_confusions(frame: pd.DataFrame) -> Figure:
     """Where the images of the worst classes go. Rows: `name`, `taken_for`, and the shares `own`, `other`, `rest`."""
     frame = frame.iloc[::-1]
     y = np.arange(len(frame))
-    figure, axis = plt.subplots(figsize=(7.6, 1.2 + 0.36 * len(frame)))
+    figure, axis = plt.subplots(figsize=figure_size(1.2 + 0.36 * len(frame), 1.6 + 0.42 * len(frame)))
     left = np.zeros(len(frame))
-    parts = (("own", BLUE, "recognised"), ("other", VERMILION, "taken for the class named on the bar"))
+    parts = (
+        ("own", BLUE, "recognised"),
+        ("other", VERMILION, f"taken for the class {'behind the arrow' if is_narrow() else 'named on the bar'}"),
+    )
     for column, colour, label in (*parts, ("rest", "#D9D9D9", "taken for any other class")):
         width = 100 * frame[column].to_numpy()
         axis.barh(y, width, left=left, color=colour, height=0.72, label=label)
@@ -72,10 +86,15 @@ def worst_confusions(frame: pd.DataFrame) -> Figure:
     for row, (own, other, name) in enumerate(zip(frame["own"], frame["other"], frame["taken_for"], strict=True)):
         inside = other > 0.32
         x = 100 * own + (1 if inside else 100 * other + 1)
-        axis.text(x, row, plain(name, 26), va="center", fontsize=8.5, color="white" if inside else "black")
-    axis.set_yticks(y, [plain(name) for name in frame["name"]])
+        if not is_narrow():
+            axis.text(x, row, plain(name, 26), va="center", fontsize=8.5, color="white" if inside else "black")
+    names = [plain(name) for name in frame["name"]]
+    if is_narrow():
+        pairs = zip(frame["name"], frame["taken_for"], strict=True)
+        names = [f"{plain(name, 28)}\n\u2192 {plain(other, 26)}" for name, other in pairs]
+    axis.set_yticks(y, names)
     axis.set(xlim=(0, 100), xlabel="share of the class's images (%)", title="What the worst classes are taken for")
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, 3)
     return described(
         figure,
         f"""
@@ -88,7 +107,9 @@ def worst_confusions(frame: pd.DataFrame) -> Figure:
 def worst_gallery(rows: Sequence[tuple[str, str, Sequence[Image.Image], Sequence[Image.Image]]]) -> Figure:
     """Pictures: one row a class, (name, taken for, images of it that were missed, images of what it is taken for)."""
     n = max(len(missed) for _, _, missed, _ in rows)
-    figure = plt.figure(figsize=(7.6, 0.5 + 0.3 * len(rows) + 3.5 * len(rows) / n))
+    figure = plt.figure(
+        figsize=figure_size(0.5 + 0.3 * len(rows) + 3.5 * len(rows) / n, 0.7 + len(rows) * (0.5 + 1.8 / n))
+    )
     figure.suptitle("Images of the worst classes (left) and what they are taken for (right)", x=0.01, ha="left")
     strips = figure.subfigures(len(rows), 2, squeeze=False, wspace=0.05)
     for (left, right), (name, other, missed, examples) in zip(strips, rows, strict=True):
@@ -110,7 +131,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
     ratio, a, w = predicted[has_images] / actual[has_images], 100 * accuracy[has_images], worst[has_images]
     under_predicted, most = int((ratio < 0.5).sum()), max(1.0, ratio.max())  # 0 where all take other classes' names
     share = 100 * predicted[has_images][np.argsort(-ratio)][: max(1, len(ratio) // 5)].sum() / predicted.sum()
-    figure, axis = plt.subplots(figsize=(7.6, 4.0))
+    figure, axis = plt.subplots(figsize=figure_size(4.0))
     axis.axvline(1, color="black", lw=1, ls=(0, (4, 3)), label="as many predictions as images")
     for mask, colour, label in ((~w, BLUE, "other classes"), (w, VERMILION, "worst classes")):
         axis.scatter(ratio[mask], a[mask], c=colour, s=30, alpha=0.8, linewidths=0, label=label)
@@ -121,7 +142,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
         ylabel="accuracy (%)",
         title=f"{under_predicted} of {len(ratio)} classes get less than half their share; a fifth takes {share:.0f} %",
     )
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, 3)
     return described(
         figure,
         f"""
@@ -134,7 +155,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
 def worst_bracket(ks: Sequence[int], naive: Sequence[float | None], split_half: Sequence[float | None]) -> Figure:
     """worst@k for every k: the naive value, the split-half value, and the band between; None where undefined."""
     low, high = 100 * np.asarray(naive, float), 100 * np.asarray(split_half, float)
-    figure, axis = plt.subplots(figsize=(7.6, 3.6))
+    figure, axis = plt.subplots(figsize=figure_size(3.6))
     axis.fill_between(ks, low, high, color=SKY, alpha=0.35, lw=0, label="in expectation, the truth lies here")
     axis.plot(ks, low, color=VERMILION, marker="o", ms=4, label="naive: chosen and measured on the same images")
     axis.plot(ks, high, color=BLUE, marker="o", ms=4, label="split half: chosen on one half, measured on the other")
@@ -144,6 +165,6 @@ def worst_bracket(ks: Sequence[int], naive: Sequence[float | None], split_half: 
         widest = int(np.nanargmax(high - low))
         title = f"worst@k is a bracket: up to {(high - low)[widest]:.1f} points wide, at k = {ks[widest]}"
     axis.set(xlabel="k, number of worst classes", ylabel="worst@k (%)", ylim=(0, None), title=title)
-    axis.legend(loc="upper left")
+    legend_within(axis, "upper left")
     alt = "Two curves of worst@k over k: the naive value below, the split-half value above. "
     return described(figure, alt + title + ".")

@@ -8,7 +8,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, described, plain, styled
+from cmmlib.report.plots.layout import figure_size, legend_below, legend_within, panels
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    described,
+    plain,
+    styled,
+)
 
 COLOURS = {"laion400m": SKY, "laion2b": BLUE, "datacomp": GREEN}  # of training data with several models
 
@@ -25,9 +36,9 @@ def two_curves_of_classes(real: pd.DataFrame, model: str, own: np.ndarray | None
     if own is not None:
         values = np.sort(own[~np.isnan(own)])
         curves.append((plain(data, 40), np.linspace(0, 100, len(values)), 100 * values))
-    figure, axes = plt.subplots(1, len(curves), figsize=(7.6, 3.1), sharey=True, squeeze=False)
+    figure, axes = panels(len(curves), 3.1, sharey=True)
     said = []
-    for axis, (title, share, accuracy) in zip(axes[0], curves, strict=True):
+    for axis, (title, share, accuracy) in zip(axes, curves, strict=True):
         axis.fill_between(share, 0, accuracy, color=BLUE, alpha=0.15, lw=0)
         axis.plot(share, accuracy, color=BLUE, lw=2)
         low = share <= 10
@@ -38,8 +49,10 @@ def two_curves_of_classes(real: pd.DataFrame, model: str, own: np.ndarray | None
         axis.set(title=title, xlabel="share of the classes (%), the worst first", ylim=(0, 104), xlim=(0, 100))
         axis.title.set_fontsize(10)
         said.append(f"{title}: mean {accuracy.mean():.0f} %, the lowest tenth below {accuracy[low][-1]:.0f} %")
-    axes[0][0].set_ylabel("accuracy of a class (%)")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center")
+    for axis in axes:
+        axis.set_ylabel("accuracy of a class (%)")
+        axis.label_outer()
+    legend_below(figure, 1, *axes[0].get_legend_handles_labels())
     return described(figure, "Accuracy of every class, from the worst to the best. " + "; ".join(said) + ".")
 
 
@@ -51,7 +64,7 @@ def overall_and_worst(models: pd.DataFrame, own: tuple[str, float, float] | None
         models: rows of `published.model_table` of one prompt set.
         own: name, overall and worst twentieth of this study.
     """
-    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    figure, axis = plt.subplots(figsize=figure_size(4.2))
     x, y = 100 * models["overall"], 100 * models["worst_share"]
     chosen = (models["data"] == "imagenet").to_numpy()
     axis.scatter(x[~chosen], y[~chosen], s=14, color=GREY, alpha=0.55, lw=0, label="18 other data sets")
@@ -69,7 +82,7 @@ def overall_and_worst(models: pd.DataFrame, own: tuple[str, float, float] | None
         xlim=(0, 101),
         ylim=(-1, 101),
     )
-    axis.legend(loc="upper left")
+    legend_within(axis, "upper left")
     gap = (models["overall"] - models["worst_share"]).median()
     return described(
         figure,
@@ -85,7 +98,7 @@ def _far(models: pd.DataFrame) -> int:
 @styled
 def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
     """Overall accuracy and worst@k on one data set over the parameters of the model; a line joins one training set."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
+    figure, axes = panels(2, 3.4, sharex=True)
     for axis, column, label in zip(
         axes, ("overall", f"worst_{k}"), ("overall", f"worst {k} classes, own scale"), strict=True
     ):
@@ -98,7 +111,7 @@ def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
         axis.set_ylim(-0.02 * axis.get_ylim()[1], 1.1 * axis.get_ylim()[1])  # each its own: the worst lie far lower
         axis.xaxis.set_major_formatter(ScalarFormatter())
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    legend_below(figure, 4, handles.values(), handles.keys())
     best = models.loc[models["overall"].idxmax()]
     title = f"The best overall has {100 * best['overall']:.0f} %, and {100 * best[f'worst_{k}']:.0f} % in its worst {k}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
@@ -115,7 +128,7 @@ def better_prompts(changes: pd.DataFrame) -> Figure:
     """
     table = changes.sort_values("overall", kind="stable").reset_index(drop=True)
     rows = np.arange(len(table))
-    figure, axis = plt.subplots(figsize=(7.6, 0.9 + 0.25 * len(table)))
+    figure, axis = plt.subplots(figsize=figure_size(0.9 + 0.25 * len(table)))
     axis.hlines(rows, 100 * table["overall"], 100 * table["worst"], color=GREY, lw=1, alpha=0.6)
     axis.scatter(100 * table["overall"], rows, color=BLUE, s=26, label="overall", zorder=3)
     axis.scatter(100 * table["worst"], rows, color=VERMILION, s=26, label="worst twentieth of the classes", zorder=3)
@@ -126,7 +139,7 @@ def better_prompts(changes: pd.DataFrame) -> Figure:
         xlabel="change of accuracy from one template to the ensemble (points, mean over models)",
         title=f"The worst classes gain less than the average on {behind} of {len(table)} data sets",
     )
-    axis.legend(loc="lower right")
+    legend_within(axis, "lower right")
     said = "; ".join(
         f"{r['data']} {100 * r['overall']:+.1f} and {100 * r['worst']:+.1f}" for r in table.to_dict("records")
     )
@@ -143,7 +156,7 @@ def agreement(table: pd.DataFrame) -> Figure:
     """Rank correlations of the class accuracies of two models: the median over all pairs, and their range."""
     table = table.sort_values("median", kind="stable").reset_index(drop=True)
     rows = np.arange(len(table))
-    figure, axis = plt.subplots(figsize=(7.6, 0.9 + 0.25 * len(table)))
+    figure, axis = plt.subplots(figsize=figure_size(0.9 + 0.25 * len(table)))
     axis.hlines(rows, table["lowest"], table["highest"], color=SKY, lw=2.2, alpha=0.6)
     axis.scatter(table["median"], rows, color=BLUE, s=26, zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
@@ -171,7 +184,7 @@ def name_frequency(table: pd.DataFrame, own: tuple[str, float, float, float] | N
     names, *values = zip(*rows, strict=True)
     value, low, high = map(np.array, values)
     colours = [BLUE] * len(table) + [ORANGE] * (len(rows) - len(table))
-    figure, axis = plt.subplots(figsize=(7.6, 0.9 + 0.25 * len(rows)))
+    figure, axis = plt.subplots(figsize=figure_size(0.9 + 0.25 * len(rows)))
     axis.hlines(at, low, high, color=colours, lw=2.2, alpha=0.5)
     axis.scatter(value, at, color=colours, s=26, zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))

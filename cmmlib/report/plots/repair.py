@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from cmmlib.evaluation.evaluation import gains_and_losses
 from cmmlib.report.formatting import counted
+from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, panels
 from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
@@ -38,7 +39,7 @@ def described_classes(effects: pd.DataFrame) -> Figure:
     b, a, y = b[order], a[order], np.arange(len(order))
     kinds = ((a > b, GREEN, "gain"), (a < b, VERMILION, "loss"), (a == b, BLUE, "no change"))
     up, down = int((a > b).sum()), int((a < b).sum())
-    figure, axis = plt.subplots(figsize=(7.6, 1.2 + 0.2 * len(order)))
+    figure, axis = plt.subplots(figsize=figure_size(1.2 + 0.2 * len(order), 1.6 + 0.3 * len(order)))
     axis.hlines(y, b, a, color=np.where(a >= b, GREEN, VERMILION), lw=2, alpha=0.6)
     axis.scatter(b, y, color=GREY, s=24, zorder=3, label="by name")
     for mask, colour, change in kinds:
@@ -51,7 +52,7 @@ def described_classes(effects: pd.DataFrame) -> Figure:
         ylim=(-0.8, len(y) - 0.2),
         title=f"Described one at a time: of {counted(len(order), 'class', 'classes')} {up} gained, {down} lost",
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     return described(
         figure,
         f"""
@@ -64,20 +65,21 @@ def described_classes(effects: pd.DataFrame) -> Figure:
 def weight_map(weights: np.ndarray, names: Sequence[str], n_templates: int) -> Figure:
     """Weights of the candidates [K, T] of some classes, NaN where a class has no such candidate."""
     share = np.nansum(weights[:, n_templates:], 1).mean()
-    figure, axis = plt.subplots(figsize=(7.6, 1.6 + 0.19 * len(names)))
+    figure, axis = plt.subplots(figsize=figure_size(1.6 + 0.19 * len(names), 1.6 + 0.3 * len(names)))
     sns.heatmap(
         100 * weights,
         ax=axis,
         cmap="viridis",
         mask=np.isnan(weights),
-        cbar_kws={"label": "weight (%)", "pad": 0.02},
-        linewidths=0.3,
+        cbar_kws={"label": "weight (%)", "pad": 0.02, "location": "bottom" if is_narrow() else "right"},
+        linewidths=0 if is_narrow() else 0.3,
     )
     axis.axvline(n_templates, color=VERMILION, lw=2)
     axis.set_yticks(np.arange(len(names)) + 0.5, [plain(name, 34) for name in names], rotation=0, fontsize=7.5)
     k = weights.shape[1] - n_templates
-    ticks = [*range(0, n_templates, 4), *range(n_templates, n_templates + k)]
-    labels = [*(f"t{i + 1}" for i in range(0, n_templates, 4)), *(f"d{i + 1}" for i in range(k))]
+    every = n_templates if is_narrow() else 4
+    ticks = [*range(0, n_templates, every), *range(n_templates, n_templates + k, max(k - 1, 1) if is_narrow() else 1)]
+    labels = [f"t{i + 1}" if i < n_templates else f"d{i + 1 - n_templates}" for i in ticks]
     axis.set_xticks(np.array(ticks) + 0.5, labels, fontsize=8, rotation=0)
     axis.set(
         xlabel="templates (t), then descriptions (d)",
@@ -110,7 +112,7 @@ def who_gains(
     b, a, asked, in_order = b[order], a[order], asked[order], [str(names[c]) for c in order.tolist()]
     up, lost = gains_and_losses(before[order], after[order])
     place = np.arange(len(order))
-    figure, axis = plt.subplots(figsize=(7.6, 4.6))
+    figure, axis = plt.subplots(figsize=figure_size(4.6))
     kinds = (
         (~asked & ~lost, "#9AA5B1", marks[1]),
         (asked & ~lost, GREEN, marks[0]),
@@ -128,7 +130,7 @@ def who_gains(
         ylabel="accuracy of the class (%)",
         title=f"More than 5 points gained: {gained} class{'es' if gained != 1 else ''}; lost: {int(lost.sum())}",
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     name_points(axis, place.astype(float), a, in_order, np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6].tolist())
     return described(
         figure,
@@ -153,7 +155,7 @@ def two_curves(
 
     `base` is the pair of the plain classifier, `chosen` the study's own value of the column.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
+    figure, axes = panels(2, 3.4, sharex=True)
     labels = ("overall", f"worst {k} classes")
     for axis, column, label, value in zip(axes, ("overall", f"worst_{k}"), labels, base, strict=True):
         for (method, part), colour in zip(table.groupby("method", sort=False), (GREEN, BLUE, ORANGE), strict=False):
@@ -164,7 +166,7 @@ def two_curves(
             axis.axvline(chosen, color="black", lw=0.8, ls=(0, (2, 2)))
         axis.set(xlabel=xlabel, ylabel=f"accuracy, {label} (%)")
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3)
+    legend_below(figure, 3, handles, names)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     said = (
         f"{m}: {100 * part['overall'].iloc[0]:.1f} to {100 * part['overall'].iloc[-1]:.1f} % overall"
@@ -177,7 +179,7 @@ def two_curves(
 def sensitivity_grid(grid: pd.DataFrame, temperature: float, cut: float | None, k: int | str = 10) -> Figure:
     """worst@k over temperature (columns) and cut (rows), fractions; the study's setting is framed."""
     values = 100 * grid.to_numpy(float)
-    figure, axis = plt.subplots(figsize=(7.6, 3.2))
+    figure, axis = plt.subplots(figsize=figure_size(3.2))
     sns.heatmap(values, ax=axis, cmap="viridis", annot=True, fmt=".1f", cbar_kws={"label": f"worst {k} (%)"})
     rows = ["none" if pd.isna(row) else f"{row:g}" for row in grid.index]
     axis.set_xticks(np.arange(len(grid.columns)) + 0.5, [f"{column:g}" for column in grid.columns])

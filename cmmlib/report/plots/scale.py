@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
-from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILION, described, styled
+from cmmlib.report.plots.layout import legend_below, panels
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    described,
+    styled,
+)
 
 LETTERS = {"images": "images N", "classes": "classes C", "prompts": "prompts P", "width": "width D"}
 COLOURS = {"images": BLUE, "classes": VERMILION, "prompts": GREEN, "width": ORANGE}
@@ -23,7 +31,7 @@ def scaling(table: pd.DataFrame) -> Figure:
     `peak (MiB)` (beyond the inputs).
     """
     base = table[table["varied"] == "base"].iloc[0]
-    figure, (time, memory) = plt.subplots(1, 2, figsize=(7.6, 3.9))
+    figure, (time, memory) = panels(2, 3.9)
     powers = _draw(time, table, base, "analysis (s)")
     key, steepest = max(powers.items(), key=lambda pair: pair[1][-1])
     steps = [*powers.values(), *_draw(memory, table, base, "peak (MiB)").values()]
@@ -33,7 +41,7 @@ def scaling(table: pd.DataFrame) -> Figure:
     if max(map(max, steps)) > 1.1:
         title = f"Time grows fastest with {key}"
     figure.suptitle(title, x=0.02, ha="left")
-    figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    legend_below(figure, 5, *time.get_legend_handles_labels())
     sizes = ", ".join(f"{base[key]:,.0f} {key}" if key != "width" else f"width {base[key]:.0f}" for key in LETTERS)
     return described(
         figure,

@@ -10,11 +10,12 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from adjustText import adjust_text
@@ -23,6 +24,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 from PIL import Image, ImageOps
+
+from cmmlib.report.captions import NARROW
+from cmmlib.report.plots import layout
+from cmmlib.storage.cache import whole_file
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind text that crosses a drawing
@@ -45,6 +50,7 @@ FONTS = (
     *("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Emoji"),
     *("WenQuanYi Zen Hei", "Arial Unicode MS", "Segoe UI Symbol", "Unifont"),
 )
+DEJAVU = "'DejaVu Sans'"  # as matplotlib writes it; Verdana is as wide, and most readers' systems have it
 _GLYPH = re.compile(r"Glyph (\d+) .*missing from font")
 
 
@@ -70,7 +76,12 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     def figure(*args, **kwargs) -> Figure:
         with book_style(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", _GLYPH.pattern)  # told when the figure is saved
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            if layout.is_narrow():
+                layout.fit(drawn)
+            else:
+                layout.redrawn_by(drawn, partial(figure, *args, **kwargs))
+            return drawn
 
     return figure
 
@@ -86,6 +97,26 @@ def save(figure: Figure, path: Path, **options: Any) -> set[str]:
     missing = {chr(int(found[1])) for found in (_GLYPH.search(str(w.message)) for w in caught) if found}
     for other in (warning for warning in caught if not _GLYPH.search(str(warning.message))):
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return missing
+
+
+def save_svg(figure: Figure, folder: Path, name: str) -> set[str]:
+    """Write a figure as SVG whose letters are text, and beside it the one for a phone, where it has such a one.
+
+    Returns:
+        The characters that no font here has.
+    """
+    kinds = {name: figure, name + NARROW: layout.narrow(figure)}
+    missing: set[str] = set()
+    for own_name, drawn in kinds.items():
+        if drawn is not None:
+            with whole_file(folder / f"{own_name}.svg") as temporary:
+                settings = {"svg.hashsalt": own_name, "svg.fonttype": "none"}
+                missing |= save(drawn, temporary, metadata={"Date": None}, rc=settings)
+                letters = temporary.read_text("utf-8").replace(DEJAVU, f"{DEJAVU}, Verdana, sans-serif")
+                temporary.write_text(letters, "utf-8")
+    if kinds[name + NARROW] is not None:
+        plt.close(kinds[name + NARROW])
     return missing
 
 
@@ -115,8 +146,13 @@ def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], 
         return
     figure = axis.get_figure(root=True)
     assert figure is not None
+    if layout.is_narrow():
+        layout.fit(figure)  # titles take more lines there
     figure.draw_without_rendering()
-    labels = [axis.text(x[c], y[c], plain(names[c], 30), fontsize=8) for c in chosen]
+    longest = min(30, layout.room_for(axis.get_window_extent().width, layout.letters(8), figure.dpi) * 2 // 3)
+    labels = [axis.text(x[c], y[c], plain(names[c], longest), fontsize=layout.letters(8)) for c in chosen]
+    for label in labels:
+        label.set_in_layout(False)  # one that begins near an edge would take room from the axes
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
     known = np.isfinite(x) & np.isfinite(y)
     # a limit of rounds, not of time: a busy machine draws the same figure
@@ -128,7 +164,6 @@ def _drop_collisions(axis: Axes, labels: Sequence[Text], points: np.ndarray) -> 
     """Remove labels, with their lines, that overlap an earlier label or a point, [P, 2] pixels, or leave the axes."""
     room, kept = axis.get_window_extent(), []
     for label in labels:
-        label.set_in_layout(False)
         box = label.get_window_extent().padded(1)
         inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
         if inside and not box.count_overlaps(kept) and not box.count_contains(points):
@@ -145,9 +180,9 @@ def percent_axis(axis: Axes, which: str = "y", low: float = 0, high: float = 100
     axis.set(**{f"{which}lim": (low - pad, high + pad)})
 
 
-def picture_row(strip: SubFigure, images: Sequence[Image.Image], columns: int) -> list[Axes]:
-    """Axes with the images side by side in a strip of a figure that has room for `columns` of them."""
-    axes = list(strip.subplots(1, columns, squeeze=False)[0])
+def picture_row(strip: SubFigure, images: Sequence[Image.Image], columns: int, rows: int = 1) -> list[Axes]:
+    """Axes with the images side by side in a strip of a figure that has room for `columns` of them in each row."""
+    axes = list(strip.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.set_axis_off()
     for axis, image in zip(axes, images, strict=False):

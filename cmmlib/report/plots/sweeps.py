@@ -10,7 +10,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cmmlib.report.plots.backbones import RUNS
-from cmmlib.report.plots.style import GREY, described, percent_axis, plain, styled
+from cmmlib.report.plots.layout import figure_size, is_narrow
+from cmmlib.report.plots.style import (
+    GREY,
+    described,
+    percent_axis,
+    plain,
+    styled,
+)
 
 MARKERS = ("o", "^", "s", "D", "v", "P")
 MOST_GROUPS = len(RUNS) * len(MARKERS)
@@ -23,7 +30,7 @@ def overall_and_worst(runs: pd.DataFrame, group: str, k: int) -> Figure:
     Args:
         runs: `overall` and `worst`, fractions, and a column of texts that `group` names: its values get a colour.
     """
-    figure, axis = plt.subplots(figsize=(7.6, 5.0))
+    figure, axis = plt.subplots(figsize=figure_size(5.0))
     axis.axline((0, 0), slope=1, color=GREY, lw=0.8, ls=(0, (4, 3)))
     styles = cycle((colour, marker) for marker in MARKERS for colour in RUNS)
     for (value, own), (colour, marker) in zip(runs.groupby(group, sort=False), styles, strict=False):
@@ -36,7 +43,8 @@ def overall_and_worst(runs: pd.DataFrame, group: str, k: int) -> Figure:
     gap = float(np.median(overall - worst))
     axis.set_title(f"In the median run the worst {k} classes lie {100 * gap:.0f} points below the average")
     if len(set(runs[group])) <= MOST_GROUPS:
-        figure.legend(loc="outside right upper", title=plain(group, 30))
+        place = "outside lower center" if is_narrow() else "outside right upper"
+        figure.legend(loc=place, title=plain(group, 30))
     return described(
         figure,
         f"""

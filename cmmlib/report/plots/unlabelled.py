@@ -12,7 +12,19 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cmmlib.report.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, described, percent_axis, plain, styled
+from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, panels
+from cmmlib.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    described,
+    percent_axis,
+    plain,
+    styled,
+)
 
 COLOURS = (GREEN, BLUE, ORANGE, GREY, SKY)
 
@@ -28,7 +40,7 @@ def hub_and_under_predicted(
         names: of the hub and the under-predicted class.
         own: with labels, mask of the images that are of the under-predicted class.
     """
-    figure, axis = plt.subplots(figsize=(7.6, 4.8))
+    figure, axis = plt.subplots(figsize=figure_size(4.8))
     kinds = [(np.ones(len(hub), bool), BLUE, "images of either")] if own is None else []
     if own is not None:
         kinds = [(~own, GREY, "other images"), (own, GREEN, f"images of {plain(names[1], 24)}")]
@@ -45,7 +57,7 @@ def hub_and_under_predicted(
         ylim=(under_predicted.min() - 0.5, under_predicted.max() + 0.5),
         title=f"A bias of {shift:.1f} logits moves {won} image{'s' if won != 1 else ''} across",
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     return described(
         figure,
         f"""
@@ -57,7 +69,7 @@ def hub_and_under_predicted(
 @styled
 def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> Figure:
     """How many images are predicted as each class, [C] each, sorted; `expected` is the prior's count."""
-    figure, axis = plt.subplots(figsize=(7.6, 3.6))
+    figure, axis = plt.subplots(figsize=figure_size(3.6))
     for counts, colour, label in ((before, BLUE, "plain classifier"), (after, GREEN, "prior matching")):
         axis.step(np.arange(1, len(counts) + 1), np.sort(counts), color=colour, lw=2, where="mid", label=label)
     axis.axhline(expected, color="black", lw=0.8, ls=(0, (2, 2)), label="an even share")
@@ -67,7 +79,7 @@ def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> 
         ylabel="images predicted as the class",
         title=f"Classes predicted for less than a tenth of an even share: {few[0]} before, {few[1]} after",
     )
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, 3)
     return described(
         figure,
         f"""
@@ -80,7 +92,7 @@ def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> 
 @styled
 def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
     """Change of overall accuracy a draw. Columns `kind`, `method`, `change` (fractions)."""
-    figure, axis = plt.subplots(figsize=(7.6, 4.2))
+    figure, axis = plt.subplots(figsize=figure_size(4.2))
     shown = draws.assign(change=100 * draws["change"])
     kinds, methods = list(dict.fromkeys(shown["kind"])), list(dict.fromkeys(shown["method"]))
     order = {"order": kinds, "hue_order": methods, "palette": list(COLOURS[: len(methods)])}
@@ -97,13 +109,15 @@ def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
     if legend := axis.get_legend():  # of faint points: lines are seen better
         legend.remove()
     handles = [Line2D([], [], color=colour, lw=3, label=way) for way, colour in zip(methods, COLOURS, strict=False)]
+    if is_narrow():
+        axis.set_xticks(range(len(kinds)), [str(kind).replace(" ", "\n") for kind in kinds])
     lowest, highest = min(means.values()), max(means.values())
     axis.set(
         xlabel="class frequencies of the images",
         ylabel="change of overall accuracy (points)",
         title=f"Mean change of overall accuracy: {_signed(lowest)} to {_signed(highest)} points",
     )
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    legend_below(figure, 3, handles)
     said = "; ".join(f"{kind}, {method} {value:+.1f}" for (kind, method), value in means.items())
     return described(figure, f"Change of overall accuracy in points, mean over draws: {said}.")
 
@@ -120,7 +134,7 @@ def risk_over_coverage(
 
     `worst` masks the classes of highest risk at full coverage.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.8), sharex=True)
+    figure, axes = panels(2, 3.8, sharex=True)
     for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
         x = 100 * np.arange(1, len(curve) + 1) / len(curve)
         start = len(curve) // 50  # the first images are noise
@@ -135,7 +149,7 @@ def risk_over_coverage(
         axes[1].plot([], [], color=colour, lw=width, label=label)
     percent_axis(axes[1])
     axes[1].set(xlabel="images answered (%)", title="Each predicted class")
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, 3)
     area = {name: float(curve.mean()) for name, curve in curves.items()}
     best = [name for name, value in area.items() if value == min(area.values())]
     title = "Risk over coverage" if len(best) > 1 else f"Least risk over all coverages: {best[0]}"

@@ -142,7 +142,17 @@ def test_only_known_gains_are_drawn():
     assert not findings.has_gains(gains(*BASE))
     assert not findings.has_gains(gains(*BASE, ("a", "zpe", None, 0.0)))
     assert findings.has_gains(gains(*BASE, ("a", "zpe", 0.1, 0.0)))
-    assert set(findings.gains(gains(*BASE, ("a", "zpe", None, 0.0)))["gain worst 10 (points)"]) == {"0.0", "n/a"}
+
+
+def test_gains_stand_beside_each_other_where_a_page_has_room():
+    rows = [("a", "zpe", None, 0.02), ("b", "zpe", 0.1, 0.01), ("b", "carprt", 0.2, 0.0)]
+    table = findings.gains(gains(*BASE, *rows))
+    assert table["method"].tolist() == ["base", "ZPE", "CARPRT"]
+    assert table["worst 10 (points): a"].fillna("missing").tolist() == ["0.0", "n/a", "missing"]
+    assert table["worst 10 (points): b"].tolist() == ["0.0", "+10.0", "+20.0"]
+    assert table.columns[:3].tolist() == ["method", "overall (points): a", "overall (points): b"]
+    many = findings.gains(gains(*((run, "zpe", 0.1, 0.0) for run in "abcd")))
+    assert many["run"].tolist() == list("abcd")
 
 
 @pytest.mark.parametrize(
