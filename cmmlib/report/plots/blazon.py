@@ -35,7 +35,8 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, c
     columns = -(-columns // 2) if is_narrow() else columns
     rows, side = -(-len(images) // columns), figure_size(0)[0] / columns
     points = letters(7)
-    wrapped = ["\n".join(textwrap.wrap(caption, round(129 * side / points), max_lines=4)) for caption in captions]
+    longest, most = round(129 * side / points), 6 if is_narrow() else 4
+    wrapped = ["\n".join(textwrap.wrap(caption, longest, max_lines=most)) for caption in captions]
     below = 0.02 + 0.018 * points * max(text.count("\n") + 1 for text in wrapped)  # inches
     height = rows * (side + below) + 0.35
     figure = plt.figure(figsize=figure_size(height), layout="none")
