@@ -44,6 +44,7 @@ def finish(pages: Path, figures: Iterable[Path] = ()) -> None:
         _describe(page)
         _let_scroll(page)
         _add_narrow(page, path.parent, narrow)
+        _tell_drawings(page, path.parent)
         try:
             _set_formulas(page)
         except ValueError as error:
@@ -146,6 +147,17 @@ def _add_narrow(page: BeautifulSoup, place: Path, narrow: Mapping[str, Path]) ->
             address = str(picture["src"]).removesuffix(".svg") + f"{NARROW}.svg"
             source = page.new_tag("source", attrs={"media": PHONE, "srcset": address})
             picture.wrap(page.new_tag("picture")).insert(0, source)
+
+
+DRAWING = "cmm-drawing"  # a figure of lines and letters alone, which the dark theme turns light on dark
+
+
+def _tell_drawings(page: BeautifulSoup, place: Path) -> None:
+    """Pictures within a figure keep their colours in the dark theme; a figure without any gets the theme's."""
+    for picture in page.select('article img[src$=".svg"]'):
+        file = place / unquote(str(picture["src"]))
+        if file.is_file() and "<image" not in file.read_text("utf-8"):
+            picture["class"] = " ".join([*filter(None, picture.get_attribute_list("class")), DRAWING])
 
 
 def _set_formulas(page: BeautifulSoup) -> None:

@@ -223,7 +223,8 @@ def test_the_dark_theme_is_dark_and_its_figures_do_not_glare(browser, served):
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
     assert luminance(tab, "body") < 40
     figures = "[...document.querySelectorAll('article img')].map(image => getComputedStyle(image).filter)"
-    assert set(tab.evaluate(figures)) == {"brightness(0.85)"}
+    assert set(tab.evaluate(figures)) == {"brightness(0.85)", "invert(0.88) hue-rotate(180deg)"}
+    assert tab.evaluate(figures).count("brightness(0.85)") == 2  # the key to the shields, and the gallery
     tab.click("button.theme-switch-button")
     tab.wait_for_function("document.documentElement.dataset.theme === 'light'")
     assert luminance(tab, "body") > 240

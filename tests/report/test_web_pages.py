@@ -71,6 +71,16 @@ def test_pictures_after_the_first_are_loaded_late(tmp_path):
     assert [picture.get("loading") for picture in page.find_all("img")] == [None, "lazy", "lazy"]
 
 
+def test_a_figure_with_pictures_keeps_their_colours_in_the_dark(tmp_path):
+    (tmp_path / "line.svg").write_text("<svg><text>image</text></svg>")
+    (tmp_path / "gallery.svg").write_text('<svg><image href="data:x"/></svg>')
+    body = (
+        '<img src="line.svg"/><img class="align-center" src="line.svg"/><img src="gallery.svg"/><img src="none.svg"/>'
+    )
+    classes = [picture.get("class") for picture in finished(tmp_path, body)("img")]
+    assert classes == [[web_pages.DRAWING], ["align-center", web_pages.DRAWING], None, None]
+
+
 @pytest.mark.parametrize("folder", ["_images", "a b"])
 def test_a_phone_gets_its_own_variant_of_a_figure(folder, tmp_path):
     figures, images = tmp_path / "run" / "figures", tmp_path / folder
