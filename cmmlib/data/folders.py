@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -114,7 +115,11 @@ def _of_made(folders: Sequence[Path]) -> list[str]:
 
 def _of_hidden(folders: Sequence[Path]) -> list[str]:
     """A line on folders that would be classes if their names did not begin with a dot."""
-    named = [f.name for f in folders if f.name.lower() not in TOOLS and any(map(is_image, f.iterdir()))]
+    named = []
+    for folder in folders:
+        with suppress(OSError):  # what may not be read, as a system's own .Trash, is no class
+            if folder.name.lower() not in TOOLS and any(map(is_image, folder.iterdir())):
+                named.append(folder.name)
     return [f"folders of images whose names begin with a dot are left out: {some(named)}"] if named else []
 
 
