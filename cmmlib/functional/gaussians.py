@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
@@ -30,7 +30,7 @@ def fit_gaussians(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
     logit_scale: float,
-    prior: Float[Tensor, "C"] | None = None,
+    prior: Float[Tensor, "C"] | Int[Tensor, "C"] | None = None,
     strength: float = 1.0,
     *,
     text_weight: float = GAUSSIAN_TEXT_WEIGHT,

@@ -70,7 +70,7 @@ class SimilarityBlocks:
 def match_prior(
     similarity: Float[Tensor, "N C"] | Iterable[Float[Tensor, "B C"]],
     logit_scale: float,
-    prior: Float[Tensor, "C"] | None = None,
+    prior: Float[Tensor, "C"] | Int[Tensor, "C"] | None = None,
     strength: float = 1.0,
     *,
     start: Bias | None = None,
@@ -197,7 +197,7 @@ def _log_prior(
     return class_shares(prior, n_classes).log()
 
 
-def class_shares(prior: Float[Tensor, "C"], n_classes: int) -> Float[Tensor, "C"]:
+def class_shares(prior: Float[Tensor, "C"] | Int[Tensor, "C"], n_classes: int) -> Float[Tensor, "C"]:
     """Class frequencies scaled to sum to 1, float64.
 
     Raises:
@@ -260,7 +260,7 @@ def fit_prior_matching(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
     logit_scale: float,
-    prior: Float[Tensor, "C"] | None = None,
+    prior: Float[Tensor, "C"] | Int[Tensor, "C"] | None = None,
     strength: float = 1.0,
 ) -> Correction:
     """`match_prior` on unlabelled images and the texts of one prompt, as a `Correction`; both of unit norm.

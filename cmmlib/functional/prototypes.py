@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
@@ -31,7 +31,7 @@ def fit_prototypes(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
     logit_scale: float,
-    prior: Float[Tensor, "C"] | None = None,
+    prior: Float[Tensor, "C"] | Int[Tensor, "C"] | None = None,
     strength: float = 1.0,
     *,
     text_weight: float = TEXT_WEIGHT,

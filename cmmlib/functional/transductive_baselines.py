@@ -52,7 +52,7 @@ def label_shift_em(
 def otter(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
-    prior: Float[Tensor, "C"] | None = None,
+    prior: Float[Tensor, "C"] | Int[Tensor, "C"] | None = None,
 ) -> Int[Tensor, "N"]:
     """OTTER (Shin et al. 2024): optimal transport of images to classes whose sizes are the prior's shares.
 

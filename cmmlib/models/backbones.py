@@ -25,7 +25,7 @@ from cmmlib.errors import InputError, one_line
 from cmmlib.functional.checks import LOGIT_SCALES
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG, subject_of
-from cmmlib.models.state_dicts import check, readable, reason
+from cmmlib.models.state_dicts import check, positions_as_stored, readable, reason
 from cmmlib.models.strips import without_strips
 from cmmlib.models.text_towers import encode_cut, pooling
 from cmmlib.storage.text_files import listed
@@ -77,7 +77,12 @@ class Backbone:
     def _loaded(self) -> tuple[Any, Any]:
         file, opened = self.checkpoint.path, self.checkpoint.opened
         try:
-            with _no_foreign_code(), readable(file) as weights, _opened(opened, file, weights) as (asked, own):
+            with (
+                _no_foreign_code(),
+                positions_as_stored(),
+                readable(file) as weights,
+                _opened(opened, file, weights) as (asked, own),
+            ):
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     asked,
                     pretrained=own,

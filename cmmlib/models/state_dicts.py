@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,31 @@ def readable(weights: Path) -> Iterator[Path]:
         yield copy
 
 
+@contextmanager
+def positions_as_stored() -> Iterator[None]:
+    """Weights whose positions are for images or texts of another size are refused while a block loads them.
+
+    open_clip would fit them to the model without a word, and the model would be one that nobody trained.
+    """
+    factory = import_module("open_clip.factory")
+    kept = {name: getattr(factory, name) for name in ("resize_pos_embed", "resize_text_pos_embed")}
+    try:
+        for name in kept:
+            setattr(factory, name, _refuse_other_positions)
+        yield
+    finally:
+        for name, resize in kept.items():
+            setattr(factory, name, resize)
+
+
+def _refuse_other_positions(weights: Mapping[str, Tensor], model: torch.nn.Module, *_: Any, **__: Any) -> None:
+    wanted = model.state_dict()
+    for name in sorted(key for key in weights.keys() & wanted.keys() if "pos" in key):
+        if weights[name].shape != wanted[name].shape:
+            shapes = f"{name} is {[*weights[name].shape]}, and {[*wanted[name].shape]} in the model"
+            raise InputError(f"its weights have the shapes of another architecture ({shapes}): name it with --backbone")
+
+
 def check(weights: Path) -> None:
     """Refuse a file that `readable` refuses, at little cost.
 
@@ -65,6 +91,7 @@ def check(weights: Path) -> None:
 def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
     """Weights that open_clip would not find in the file; None where it would."""
     _refuse_texts(weights)
+    _refuse_other_ending(weights)
     if weights.suffix == ".safetensors":
         _check_safetensors(weights)
         return None
@@ -129,6 +156,16 @@ def _refuse_texts(weights: Path) -> None:
         what = "the index of weights in several files" if weights.name.endswith(".index.json") else "JSON"
         raise InputError(f"it is {what} and not the weights: save all weights in one file, and name that")
     raise InputError("it is a text and not weights: name the file of the weights")
+
+
+def _refuse_other_ending(weights: Path) -> None:
+    """Files whose ending is not that of their format, by which they are read."""
+    with weights.open("rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{" and weights.suffix != ".safetensors":  # after the length of its header
+        raise InputError("it is a safetensors file: rename it, so that its name ends in .safetensors")
+    if head.startswith(b"PK") and weights.suffix == ".safetensors":
+        raise InputError("it is a file of torch.save: rename it, so that its name ends in .pt")
 
 
 def _check_safetensors(weights: Path) -> None:

@@ -63,10 +63,10 @@ def build(runs: Sequence[Path], out: Path = Path("_build"), flag: str = "--out")
     for part in PARTS:
         own_folders.require_ours(out / part)  # before anything is made
     staged = out / "book"
-    with own_folders.filled(staged):
-        stage(folders[:1] if sweep else folders, staged, manifest, values)
+    with own_folders.filled(staged) as place:
+        stage(folders[:1] if sweep else folders, place, manifest, values)
         if sweep:
-            add_part(staged, "The sweep", sweep_pages.write(sweep, folders, staged))
+            add_part(place, "The sweep", sweep_pages.write(sweep, folders, place))
     page_root = _jupyter_book(staged, out / "work", [*(folder / FIGURES for folder in folders), *given])
     _verify(staged, page_root)
     own_folders.mark(page_root, stamp)

@@ -116,6 +116,9 @@ def _files(root: Path, place: str) -> Iterator[tuple[Path, str]]:
     """Files and their names in the archive: neither marks nor archives nor solutions."""
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root)
-        hidden = path.name.startswith(".") or inside.parts[0] == student_notebooks.SOLUTIONS
-        if path.is_file() and not hidden and inside.as_posix() not in (ARCHIVE, student_notebooks.ARCHIVE):
+        if (
+            path.is_file()
+            and student_notebooks.is_for_students(inside)
+            and inside.as_posix() not in (ARCHIVE, student_notebooks.ARCHIVE)
+        ):
             yield path, f"{place}/{inside.as_posix()}"

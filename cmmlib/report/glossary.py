@@ -10,7 +10,8 @@ from typing import Any
 # What is no running text: blocks of code, heads, lines of directives, code, mathematics, links, roles, addresses, bold.
 _KEPT = re.compile(
     r"^(?P<fence>`{3,})(?!\{).*?^(?P=fence)|^#.*?$|^[`:]{3,}.*?$|^:\w+:.*?$|^---.*?^---"
-    r"|\$\$.*?\$\$|\$[^$\n]+\$|(?:\{[\w:-]+\})?`[^`]*`|!?\[[^\]]*\]\([^)]*\)|https?://\S+|\*\*.+?\*\*|<[^>]+>",
+    r"|\$\$.*?\$\$|\$[^$\n]+\$|(?:\{[\w:-]+\})?`[^`]*`|!?\[[^\]]*\]\([^)]*\)|https?://\S+|\*\*.+?\*\*"
+    r"|<summary>.*?</summary>|<[^>]+>",  # no Markdown is read within a summary
     re.M | re.S,
 )
 _BLOCK = re.compile(r"^```\{glossary\}\n(.*?)^```", re.M | re.S)

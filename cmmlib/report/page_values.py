@@ -97,8 +97,9 @@ def _ensembles(results: Mapping[str, Any]) -> dict[str, str]:
     steps = {key: f"from {percent(before[key])} to {percent(after[key])}" for key in before}
     followed = counted(base["base_worst_count"]["10"], "class", "classes")
     left = counted(ours["zero_classes"], "class", "classes")
-    suspected = counted(ours["requests"], "suspected class", "suspected classes")
-    asked = f"A language model described {suspected}. " if ours["requests"] else ""
+    n = ours["requests"]
+    suspected = "the most suspected class" if n == 1 else f"the {n:,} most suspected classes"
+    asked = f"A language model described {suspected}. " if n else ""
     said = (
         f"Where each text of a class counts by its own CMM, overall accuracy goes {steps['overall']}, and that of the "
         f"{followed} of lowest accuracy {steps['followed']} (chosen on half of the images and measured on the others, "

@@ -56,9 +56,9 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
         for chapter in chapters:
             _write_chapter(chapter, folder / SOLUTIONS, {**fields, **_places(fields, copies, f"../{DATA}")})
             _write_chapter(chapter, folder, {**fields, **_places(fields, copies, DATA)}, answers=False)
-        archive = _zipped(folder)
+        _zip(folder)
     tell_missing(run, "the notebooks")
-    return archive
+    return out / ARCHIVE
 
 
 def checked(
@@ -77,7 +77,7 @@ def checked(
     copies = _copies(fields, data)
     trees = {path: _tree(path) for path in copies.values()}
     _require_apart(out, run, trees)
-    own_folders.require_own(out)
+    own_folders.require_own(out, always_listed=True)
     if copies:
         _require_same(manifest, copies)
     return fields, copies, trees
@@ -238,17 +238,20 @@ def _code(cell_id: str, text: str) -> Any:
     return cell
 
 
-def _zipped(folder: Path) -> Path:
+def _zip(folder: Path) -> None:
     """What students get in one file, in a fixed order and without times: the same run gives the same bytes."""
     target = folder / ARCHIVE
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and SOLUTIONS not in path.relative_to(folder).parts
-    )
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and is_for_students(path.relative_to(folder)))
     with whole_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
-            if not path.name.startswith("."):
-                archive.writestr(entry(path.relative_to(folder).as_posix()), path.read_bytes())
-    return target
+            archive.writestr(entry(path.relative_to(folder).as_posix()), path.read_bytes())
+
+
+def is_for_students(path: Path) -> bool:
+    """Whether a file of the course, by its path within it, goes to students: all of the data, whatever their names, and
+    no solution, nor the program's own notes."""
+    top = path.parts[0]
+    return top == DATA or (top != SOLUTIONS and not top.startswith("."))
 
 
 def entry(name: str) -> zipfile.ZipInfo:

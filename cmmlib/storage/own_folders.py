@@ -16,6 +16,7 @@ from cmmlib.storage.text_files import require_writable
 MARK = ".made-by-cmm"
 MEANING = "cmm made this folder and empties it when it runs again: keep nothing of your own here\n"
 LIST = ".files-made-by-cmm"  # JSON: paths within the folder, and digests of what was written
+FILLING = ".being-made-by-cmm"  # within the folder: what takes its place when it is whole
 REMEDY = "move them away, or choose another folder"
 CACHES = {".ipynb_checkpoints", "__pycache__"}  # of programs that only looked
 
@@ -40,27 +41,40 @@ def noted(folder: Path) -> str | None:
 
 def list_made(folder: Path) -> None:
     """Note what a folder holds now as made by the program: `emptied` refuses to lose anything else."""
-    made = {path.relative_to(folder).as_posix(): _contents(path) for path in _files(folder)}
+    _write_list(folder, folder)
+
+
+def _write_list(folder: Path, made_in: Path) -> None:
+    made = {path.relative_to(made_in).as_posix(): _contents(path) for path in _files(made_in)}
     write_text(folder / LIST, json.dumps(made, indent=0))
 
 
-def foreign(folder: Path) -> list[str]:
-    """Files of an own folder that the program did not make, or that were edited since; none where no list is left."""
+def foreign(folder: Path, always_listed: bool = False) -> list[str]:
+    """Files of an own folder that the program did not make, or that were edited since.
+
+    Args:
+        always_listed: a folder that `filled` fills, where nothing is the program's without a list that says so; of
+            another without a list none is told.
+    """
     try:
         made = json.loads((folder / LIST).read_text("utf-8"))
     except (OSError, ValueError):
-        return []
+        made = None
+    if not isinstance(made, dict):
+        if not always_listed:
+            return []
+        made = {}
     found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     return [name for name, path in found.items() if made.get(name) != _contents(path)]
 
 
-def require_ours(folder: Path) -> None:
+def require_ours(folder: Path, always_listed: bool = False) -> None:
     """Refuse to lose what somebody put into an own folder, or edited there.
 
     Raises:
         InputError: such files, by name.
     """
-    theirs = foreign(folder)
+    theirs = foreign(folder, always_listed)
     if theirs:
         raise InputError(f"{folder} holds files that cmm did not make, or that were edited: {some(theirs)}: {REMEDY}")
 
@@ -70,7 +84,7 @@ def _files(folder: Path) -> list[Path]:
     found = []
     for place, folders, files in os.walk(folder):
         links = [name for name in folders if Path(place, name).is_symlink()]
-        folders[:] = [name for name in folders if name not in CACHES]
+        folders[:] = [name for name in folders if name not in CACHES and Path(place, name) != folder / FILLING]
         found += [Path(place, name) for name in (*files, *links)]
     return sorted(path for path in found if path not in (folder / MARK, folder / LIST))
 
@@ -80,7 +94,7 @@ def _contents(path: Path) -> str:
     return os.readlink(path) if path.is_symlink() else file_digest(path)
 
 
-def require_own(folder: Path) -> None:
+def require_own(folder: Path, always_listed: bool = False) -> None:
     """Refuse a place that `emptied` would refuse, or where nothing can be made: before the work that fills it.
 
     Raises:
@@ -91,7 +105,7 @@ def require_own(folder: Path) -> None:
         raise InputError(f"{folder} is no folder: choose one, or a new name")
     if not is_own(folder):
         raise InputError(f"{folder} holds what cmm did not make: {REMEDY}")
-    require_ours(folder)
+    require_ours(folder, always_listed)
     require_writable(folder / MARK)
 
 
@@ -107,33 +121,46 @@ def emptied(folder: Path) -> Path:
     return folder
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, but: str = "") -> None:
     for path in folder.iterdir():
+        if path.name in (MARK, but):
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != MARK:
+        else:
             path.unlink()
 
 
 @contextmanager
 def filled(folder: Path) -> Iterator[Path]:
-    """An emptied folder that a block fills; where the block fails nothing of it is left, nor the folder if it is new.
+    """An empty folder that a block fills; what it holds then takes the place of what `folder` held.
+
+    Where the block fails, or is killed, `folder` holds what it held before; it is not left where it is new.
 
     Raises:
         InputError: the program did not make what is there.
     """
-    is_new = not folder.exists()
-    emptied(folder)
+    is_new, is_bare = not folder.exists(), not (folder / MARK).exists()
+    require_own(folder, always_listed=True)
+    mark(folder)
+    place = folder / FILLING
     try:
-        yield folder
-        list_made(folder)
+        shutil.rmtree(place, ignore_errors=True)  # of a call that was killed
+        place.mkdir()
+        yield place
+        _clear(folder, but=FILLING)
+        _write_list(folder, place)  # before its files are there: of a kill between, nothing is unknown
+        for path in place.iterdir():
+            path.rename(folder / path.name)
+        place.rmdir()
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:  # of a write into an open file
             error.filename = os.fspath(folder)
         with suppress(OSError):
-            _clear(folder)
-            (folder / MARK).unlink()
-            (folder / LIST).unlink(missing_ok=True)
+            shutil.rmtree(place)
+        with suppress(OSError):
+            if is_bare:
+                (folder / MARK).unlink()
             if is_new:
                 folder.rmdir()
         raise

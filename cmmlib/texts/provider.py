@@ -6,6 +6,7 @@ repeated here, since some of them quote the key, and of an address only scheme, 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -80,19 +81,23 @@ class Provider:
     _sent: list[Sending] = field(default_factory=list, repr=False)
 
     def require_name(self) -> None:
-        """Refuse a model whose provider litellm cannot tell.
+        """Refuse a model whose provider litellm cannot tell, and a key that no request can carry.
 
         Raises:
             InputError: it cannot.
         """
         litellm = load_litellm()
         try:
-            litellm.get_llm_provider(self.model, api_base=self.base_url)
+            _, provider, *_ = litellm.get_llm_provider(self.model, api_base=self.base_url)
         except Exception:
             raise InputError(
                 f"llm: {self.model!r} names no provider that litellm knows: use openai/MODEL, anthropic/MODEL, "
                 "ollama/MODEL ..."
             ) from None
+        name = f"{provider.upper()}_API_KEY"
+        key = os.environ.get(name, "")
+        if not (key.isascii() and key.isprintable() and key == key.strip()):
+            raise InputError(f"llm: the key in {name} holds a space, a line end or a letter that no request can carry")
 
     def require_price(self) -> None:
         """Refuse a model of unknown price, whose cost nobody could limit.

@@ -13,12 +13,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, one_line
 from cmmlib.storage.text_files import parse_json
 
 if TYPE_CHECKING:
     import httpx
 
+PROXIES = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"}
 MOST_REDIRECTS = 3  # of one request, all within its host
 
 
@@ -123,7 +124,7 @@ def load_litellm() -> Any:
     """litellm, quiet, without telemetry, with the price list that it brought, and with an eye on its redirects.
 
     Raises:
-        InputError: it is not installed.
+        InputError: it is not installed; a proxy that no client can use.
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOG", "ERROR")
@@ -135,7 +136,13 @@ def load_litellm() -> Any:
     warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)  # of an answer in another form
     litellm.suppress_debug_info = True
     litellm.telemetry = False  # type: ignore[attr-defined]
-    _watch_redirects()
+    try:
+        _watch_redirects()
+    except Exception as error:  # of httpx, when it makes a client: a proxy without its package, or no address
+        proxies = sorted(name for name in os.environ if name.upper() in PROXIES and os.environ[name])
+        if not proxies:
+            raise
+        raise InputError(f"llm: no client can use the proxy in {', '.join(proxies)}: {one_line(error)}") from None
     return litellm
 
 

@@ -259,6 +259,31 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(tmp_path, tiny_clip
         assert f"({name} is [3], and [" in refused_model(f"local-dir:{folder}", None)
 
 
+@pytest.mark.parametrize("name", ["visual.positional_embedding", "positional_embedding"])
+def test_positions_of_another_size_are_not_fitted_to_the_model(tmp_path, tiny_clip, name):
+    """open_clip would cut or stretch them without a word."""
+    folder = shutil.copytree(tiny_clip, tmp_path / "tiny")
+    weights = load_file(folder / WEIGHTS)
+    n, width = weights[name].shape
+    longer = (n - 1) * 4 + 1  # as of images of twice the side
+    save_file(weights | {name: torch.ones(longer, width)}, folder / WEIGHTS)
+    said = refused_model(f"local-dir:{folder}", None)
+    assert f"({name} is [{longer}, {width}], and [{n}, {width}] in the model): name it with --backbone" in said
+
+
+def test_an_ending_of_another_format_is_named_with_the_remedy(tmp_path, tiny_clip, tiny_architecture):
+    whole = (tiny_clip / WEIGHTS).read_bytes()
+    (tmp_path / "a.pt").write_bytes(whole)
+    (tmp_path / "A.SAFETENSORS").write_bytes(whole)
+    torch.save(load_file(tiny_clip / WEIGHTS), tmp_path / "b.safetensors")
+    for name in ("a.pt", "A.SAFETENSORS"):
+        said = refused_model(tiny_architecture, str(tmp_path / name))
+        assert f"{name} is no checkpoint" in said
+        assert "it is a safetensors file: rename it, so that its name ends in .safetensors" in said
+    said = refused_model(tiny_architecture, str(tmp_path / "b.safetensors"))
+    assert "it is a file of torch.save: rename it, so that its name ends in .pt" in said
+
+
 def test_a_checkpoint_has_the_preprocessing_of_the_configuration_beside_it(tiny_clip, tiny_architecture, tmp_path):
     white = Image.new("RGB", (32, 32), (255, 255, 255))
     beside = load_backbone(tiny_architecture, str(tiny_clip / WEIGHTS))

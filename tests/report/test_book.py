@@ -292,9 +292,8 @@ def test_a_run_whose_results_were_edited_is_one_line(key, value, labelled, tmp_p
     (run / "results.json").write_text(json.dumps({**results, key: value}))
     said = cmm("book", run, "--out", tmp_path / "out")
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith(
-        f"cmm: {run} is damaged, as results.json shows: the study's own command heals it: cmm run"
-    )
+    again = f"call the folder {labelled.name} again, and the study's own command heals it: cmm run"
+    assert said.err.startswith(f"cmm: {run} is damaged, as results.json shows: {again}")
 
 
 @pytest.mark.parametrize("lost", ["", "real_and_own.svg"])

@@ -84,6 +84,11 @@ def test_names_that_are_markup_stay_text(many_book):
     assert sum(" ".join(name.split()) in text for name in HOSTILE) >= 2  # some of them are suspects, and shown whole
 
 
+def test_no_page_shows_markup_as_it_is_written(labelled_book):
+    for file in html_pages(labelled_book / "html"):
+        assert not re.findall(r"\{(?:term|doc|ref|eq)\}", Page(file).text), file
+
+
 def test_further_runs_get_parts_of_their_own(many_book, changed, twins):
     text = page(many_book, "index").text
     for folder in (changed, twins[0]):

@@ -40,6 +40,7 @@ NO_TEXT += (
     "on-margin",
     ":::{note} margin\n:::",
     "<margin>",
+    "<summary>C: a margin.</summary>",  # of an answer that unfolds, in which no Markdown is read
 )
 
 

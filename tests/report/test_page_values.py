@@ -33,7 +33,7 @@ def test_a_study_without_labels_has_sizes_and_no_accuracy():
     [
         (
             [row("base", 0.5, 0.0, 0.1), row("enriched_cmm", 0.75, 0.25, 0.2, requests=30)],
-            "A language model described 30 suspected classes. Where each text of a class counts by its "
+            "A language model described the 30 most suspected classes. Where each text of a class counts by its "
             "own CMM, overall accuracy goes from 50.0 % to 75.0 %, and that of the 1 class of lowest accuracy from "
             "0.0 % to 25.0 % (chosen on half of the images and measured on the others, so that chance is no gain: from "
             "10.0 % to 20.0 %). It leaves 1 class at zero; before, 1.",

@@ -173,7 +173,7 @@ def test_the_bias_moves_the_images_between_the_lines():
     figure = plots.hub_and_under_predicted(
         np.array([5.0, 5.0, 5.0]), np.array([4.5, 3.0, 6.0]), 1.0, ("hub", "starved")
     )
-    assert figure.axes[0].get_title(loc="left") == "A bias of 1.0 logits moves 1 image across"
+    assert figure.axes[0].get_title(loc="left") == "A bias of 1.0 logits moves 1 image across the line"
 
 
 def test_the_price_names_the_lowest_and_the_highest_mean():

@@ -240,6 +240,19 @@ def test_a_folder_is_copied_with_its_empty_classes_and_what_links_lead_to(of_a_f
     assert not (images.parent / "course" / "data" / "img" / "a cat").is_symlink()
 
 
+def test_all_of_the_data_is_in_the_zip_file_whatever_its_names(of_a_folder, images):
+    (images / "solutions").mkdir()
+    (images / "solutions" / "1.png").write_text("solution")
+    assert cmm("notebooks", of_a_folder, "--out", "course", "--data", "img").code == 0
+    with zipfile.ZipFile("course/notebooks.zip") as archive:
+        names = set(archive.namelist())
+    assert {"data/img/solutions/1.png", "data/img/a lion/1.png"} <= names
+    assert not [name for name in names if name.startswith(("solutions/", "."))]
+    assert student_notebooks.is_for_students(Path("data/.embeddings.npz"))
+    assert not student_notebooks.is_for_students(Path("solutions/01_phenomenon.ipynb"))
+    assert not student_notebooks.is_for_students(Path(".made-by-cmm"))
+
+
 @pytest.mark.parametrize("to", ["..", ".", "../../outside"])
 def test_a_link_back_into_its_own_folder_is_refused_and_nothing_copied(to, of_a_folder, images):
     (images.parent / "outside").mkdir()
@@ -276,7 +289,7 @@ def test_a_copy_that_fails_half_way_leaves_nothing(of_a_folder, images, monkeypa
 
     monkeypatch.setattr("cmmlib.storage.own_folders.shutil.copyfile", full)
     line = refused(of_a_folder, "--out", "course", "--data", "img")
-    place = "course/data/img/a lion/1.png"
+    place = "course/.being-made-by-cmm/data/img/a lion/1.png"
     assert line == f"cmm: no space left on device ({place}): free space or choose another place (--out, CMM_CACHE)\n"
     assert not Path("course").exists()
 

@@ -84,16 +84,20 @@ def fill_and_stop(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("before", ["nothing", "an empty folder", "an own folder"])
-def test_a_block_that_fails_leaves_nothing_in_its_folder(before, tmp_path):
+def test_a_block_that_fails_leaves_its_folder_as_it_was(before, tmp_path):
     folder = tmp_path / "folder"
     if before == "an own folder":
-        full(emptied(folder))
+        made(folder)
     elif before == "an empty folder":
         folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
         fill_and_stop(folder)
     assert folder.exists() == (before != "nothing")
-    assert before == "nothing" or not list(folder.iterdir())
+    if before == "an own folder":
+        assert sorted(path.name for path in folder.iterdir()) == sorted([LIST, MARK, ".hidden", "a", "deep"])
+        assert foreign(folder, always_listed=True) == []
+    else:
+        assert before == "nothing" or not list(folder.iterdir())
 
 
 def test_a_full_disk_while_a_folder_is_filled_has_its_name(tmp_path):
@@ -104,7 +108,7 @@ def test_a_full_disk_while_a_folder_is_filled_has_its_name(tmp_path):
 
 def test_somebody_else_s_folder_or_link_is_not_cleared_by_a_block_that_cannot_begin(tmp_path):
     link = tmp_path / "link"
-    link.symlink_to(full(emptied(tmp_path / "own")))
+    link.symlink_to(made(tmp_path / "own"))
     for path in (full(tmp_path / "mine"), link):
         before = sorted(path.rglob("*"))
         with pytest.raises(InputError, match="holds what cmm did not make"), filled(path):
@@ -121,9 +125,47 @@ def test_places_overlap_whatever_links_lead_there(tmp_path):
 
 
 def made(folder: Path) -> Path:
-    with filled(folder):
-        full(folder)
+    with filled(folder) as place:
+        full(place)
     return folder
+
+
+def killed(folder: Path) -> Path:
+    """A folder as a process leaves it that is killed while it fills it: no block ends, and no list is written."""
+    block = filled(folder)
+    full(block.__enter__())
+    ENDLESS.append(block)  # a generator that is collected would end its block
+    return folder
+
+
+ENDLESS: list[object] = []
+
+
+@pytest.mark.parametrize("before", ["nothing", "an earlier one"])
+def test_what_somebody_puts_where_a_killed_process_was_is_not_lost(before, tmp_path):
+    folder = tmp_path / "folder"
+    if before == "an earlier one":
+        made(folder)
+    killed(folder)
+    assert foreign(folder, always_listed=True) == []
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"that were edited: notes\.txt: move them away"), filled(folder):
+        pytest.fail("begun")
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").unlink()
+    made(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([LIST, MARK, ".hidden", "a", "deep"])
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '"x"'])
+def test_without_a_list_nothing_in_a_filled_folder_is_ours(content, tmp_path):
+    folder = made(tmp_path / "folder")
+    (folder / LIST).unlink()
+    if content is not None:
+        (folder / LIST).write_text(content)
+    with pytest.raises(InputError, match="that were edited"), filled(folder):
+        pytest.fail("begun")
+    assert (folder / "deep" / "b").read_text() == "x"
 
 
 def test_what_somebody_put_into_an_own_folder_or_edited_there_is_not_lost(tmp_path):

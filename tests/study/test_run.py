@@ -135,11 +135,11 @@ def test_numbers_are_those_of_a_direct_calculation(labelled):
     assert sorted(table["suspect_rank"]) == list(range(1, CLASSES + 1))
 
 
-def test_every_figure_is_there_as_svg_and_png(labelled, unlabelled):
+def test_every_figure_is_there_as_svg_for_two_screens_and_as_png(labelled, unlabelled):
     for folder in (labelled, unlabelled):
         names = sorted(path.name for path in (folder / "figures").iterdir())
-        stems = {name.partition(".")[0] for name in names}
-        assert names == sorted(f"{stem}.{kind}" for stem in stems for kind in ("svg", "png"))
+        stems = {name.partition(".")[0].removesuffix("_narrow") for name in names}
+        assert names == sorted(f"{stem}{kind}" for stem in stems for kind in (".svg", "_narrow.svg", ".png"))
     assert {"class_accuracy", "cmm_against_accuracy"} <= {p.stem for p in (labelled / "figures").iterdir()}
     assert not {"class_accuracy", "cmm_against_accuracy"} & {p.stem for p in (unlabelled / "figures").iterdir()}
 

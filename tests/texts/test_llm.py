@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ from chat_server import (
 )
 
 from cmmlib.errors import InputError, ProviderError
-from cmmlib.texts import llm, provider
+from cmmlib.texts import llm, provider, sending
 from cmmlib.texts.enrichment import replay
 from cmmlib.texts.llm import ATTEMPTS, Budget, Session
 from cmmlib.texts.questions import Question
@@ -540,6 +541,27 @@ def test_litellm_is_loaded_without_a_network_or_a_word():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LITELLM")}
     done = subprocess.run([sys.executable, "-c", QUIET_IMPORT], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[] False True\n", "")
+
+
+@pytest.mark.parametrize("key", ["sk-x\n", " sk-x", "\u201csk-x\u201d"])
+def test_a_key_that_no_request_can_carry_is_refused_without_being_shown(key, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(
+        InputError, match=r"^llm: the key in OPENAI_API_KEY holds a space, a line end or a letter"
+    ) as error:
+        provider.Provider("openai/x").require_name()
+    assert "sk-x" not in str(error.value)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-y")
+    provider.Provider("anthropic/x").require_name()  # another provider's key does not matter
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://[::1"])
+def test_a_proxy_that_no_client_can_use_is_named(proxy, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setattr(sending, "_watch_redirects", sending._watch_redirects.__wrapped__)  # done once, else
+    if importlib.util.find_spec("socksio") is None or "socks" not in proxy:
+        with pytest.raises(InputError, match=r"^llm: no client can use the proxy in ALL_PROXY: "):
+            provider.load_litellm()
 
 
 def test_without_litellm_the_extra_is_named(asked, monkeypatch):

@@ -74,7 +74,10 @@ def average_and_tail(table: pd.DataFrame, k: int) -> str:
             told.append(f"{label} is {highest} in every run")
         else:
             told.append(f"{label} runs from {lowest} to {highest}, the highest being that of {names(best[column])}")
-    return f"{'; '.join(told)}. {_together(len(table), best)}"
+    gaps = (table["overall"] - table["worst"]).to_numpy(float)
+    least, most = (points(float(gap)).lstrip("+") for gap in (gaps.min(), gaps.max()))
+    gap = f"is {least} points in every run" if least == most else f"runs from {least} to {most} points"
+    return f"{'; '.join(told)}; the gap between the two {gap}. {_together(len(table), best)}"
 
 
 def _together(n: int, best: dict[str, list[str]]) -> str:
@@ -197,6 +200,8 @@ def has_gains(table: pd.DataFrame) -> bool:
 def carries_over(table: pd.DataFrame) -> str:
     """The methods whose smallest gain over the runs is largest, in the worst 10 and overall; who gains and loses.
 
+    In a single run another method may gain more.
+
     Args:
         table: `run_comparison.gains`.
     """
@@ -220,8 +225,8 @@ def _carries_over(table: pd.DataFrame, column: str, of: str) -> str:
     if most <= 0:
         return f"no method raises {of} in every run{both_ways}"
     best = [method for method, gains in gained.items() if min(gains) == most]
-    by = f"by at least {points(most / 100).lstrip('+')} points in every run"
-    return f"{_methods(best)} raise{'s' * (len(best) == 1)} {of} most, {by}{both_ways}"
+    least = f"at least {points(most / 100).lstrip('+')} points in each"
+    return f"of the gains in {of} that every run has, that of {_methods(best)} is the largest, {least}{both_ways}"
 
 
 def _methods(methods: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,8 @@ def _measures(k: str) -> dict[str, str]:
 
 
 def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, float | None], k: str = "10") -> str:
-    """From how many reference images per class on each correction is above the plain classifier.
+    """From how many reference images per class on each correction is above the plain classifier, and with how many it
+    is best.
 
     Args:
         rows: of `prior_shift.sizes`.
@@ -115,7 +117,14 @@ def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, f
     counts = sorted({row["count"] for row in rows})
     sizes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     images = "image" if counts == [1] else "images"
-    return f"with {sizes} reference {images} per class, higher than the plain classifier: {'; '.join(told)}."
+    said = f"with {sizes} reference {images} per class, higher than the plain classifier: {'; '.join(told)}."
+    if len(counts) == 1:
+        return said
+    highest = []
+    for key, label in _measures(k).items():
+        ways = [f"{way} {max(part, key=itemgetter(key))['count']}" for way, part in _by_method(rows, key).items()]
+        highest += [f"{label}, {join_names(ways)}"] if ways else []
+    return f"{said} The highest accuracy is at so many: {'; '.join(highest)}."
 
 
 def _by_method(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Mapping[str, Any]]]:

@@ -64,11 +64,12 @@ def moved(run: Run, pair: Sequence[int], matched: Correction, before: Int[Tensor
         return f"no image changes class. {search}"
     hub, gaining = pair
     n = int(((before == hub) & (after == gaining)).sum())
+    second = name(run.classnames[gaining])
     sizes = [int((p == gaining).sum()) for p in (before, after)]
     return (
         f"no move between two classes has more images than that from {name(run.classnames[hub])} to "
-        f"{name(run.classnames[gaining])}, {counted(n, 'image')}. The bias of the second is "
-        f"{decimal(float(matched.bias[gaining] - matched.bias[hub]), 1)} logits higher. It was predicted for "
+        f"{second}, {counted(n, 'image')}. The bias of the second is "
+        f"{decimal(float(matched.bias[gaining] - matched.bias[hub]), 1)} logits higher. {second} was predicted for "
         f"{sizes[0]:,} of {len(before):,} images, and then for {sizes[1]:,}; an even share is "
         f"{len(before) / run.n_classes:,.0f}. In all, {percent(change)} of the images change class. {search}"
     )

@@ -54,6 +54,9 @@ def panels(n: int, height: float, **options: Any) -> tuple[Figure, Sequence[Axes
     """
     rows, columns = (n, 1) if is_narrow() else (1, n)
     figure, axes = plt.subplots(rows, columns, figsize=figure_size(height, 0.9 * n * height), squeeze=False, **options)
+    if is_narrow():
+        for axis in axes.flat:
+            axis.tick_params(labelbottom=True)  # the lowest alone has numbers where axes share them
     return figure, axes.ravel().tolist()
 
 

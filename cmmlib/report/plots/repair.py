@@ -18,6 +18,7 @@ from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
     GREY,
+    OF_METHOD,
     ORANGE,
     VERMILION,
     described,
@@ -159,6 +160,7 @@ def two_curves(
     labels = ("overall", f"worst {k} classes")
     for axis, column, label, value in zip(axes, ("overall", f"worst_{k}"), labels, base, strict=True):
         for (method, part), colour in zip(table.groupby("method", sort=False), (GREEN, BLUE, ORANGE), strict=False):
+            colour = OF_METHOD.get(str(method), colour)
             axis.plot(part[over], 100 * part[column].astype(float), color=colour, marker="o", ms=4, label=method)
         if value is not None:
             axis.axhline(100 * value, color="black", lw=0.8, ls=(0, (2, 2)), label="plain classifier")
@@ -169,7 +171,7 @@ def two_curves(
     legend_below(figure, 3, handles, names)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     said = (
-        f"{m}: {100 * part['overall'].iloc[0]:.1f} to {100 * part['overall'].iloc[-1]:.1f} % overall"
+        f"{m}: {100 * part['overall'].min():.1f} to {100 * part['overall'].max():.1f} % overall"
         for m, part in table.groupby("method", sort=False)
     )
     return described(figure, f"{title}. " + "; ".join(said))

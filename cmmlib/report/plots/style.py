@@ -30,6 +30,7 @@ from cmmlib.report.plots import layout
 from cmmlib.storage.cache import whole_file
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
+OF_METHOD = {"prior matching": GREEN, "prior matching, half strength": SKY, "prototypes": BLUE}  # in every figure
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind text that crosses a drawing
 STYLE: dict[Any, Any] = {
     "axes.titlesize": 12,

@@ -17,6 +17,7 @@ from cmmlib.report.plots.style import (
     BLUE,
     GREEN,
     GREY,
+    OF_METHOD,
     ORANGE,
     SKY,
     VERMILION,
@@ -55,7 +56,7 @@ def hub_and_under_predicted(
         ylabel=f"logit of {plain(names[1])} (higher bias)",
         xlim=(hub.min() - 0.5, hub.max() + 0.5),
         ylim=(under_predicted.min() - 0.5, under_predicted.max() + 0.5),
-        title=f"A bias of {shift:.1f} logits moves {won} image{'s' if won != 1 else ''} across",
+        title=f"A bias of {shift:.1f} logits moves {won} image{'s' if won != 1 else ''} across the line",
     )
     legend_below(figure, 2)
     return described(
@@ -70,7 +71,7 @@ def hub_and_under_predicted(
 def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> Figure:
     """How many images are predicted as each class, [C] each, sorted; `expected` is the prior's count."""
     figure, axis = plt.subplots(figsize=figure_size(3.6))
-    for counts, colour, label in ((before, BLUE, "plain classifier"), (after, GREEN, "prior matching")):
+    for counts, colour, label in ((before, GREY, "plain classifier"), (after, GREEN, "prior matching")):
         axis.step(np.arange(1, len(counts) + 1), np.sort(counts), color=colour, lw=2, where="mid", label=label)
     axis.axhline(expected, color="black", lw=0.8, ls=(0, (2, 2)), label="an even share")
     few = [int((counts < expected / 10).sum()) for counts in (before, after)]
@@ -95,7 +96,8 @@ def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=figure_size(4.2))
     shown = draws.assign(change=100 * draws["change"])
     kinds, methods = list(dict.fromkeys(shown["kind"])), list(dict.fromkeys(shown["method"]))
-    order = {"order": kinds, "hue_order": methods, "palette": list(COLOURS[: len(methods)])}
+    colours = [OF_METHOD.get(method, colour) for method, colour in zip(methods, COLOURS, strict=False)]
+    order = {"order": kinds, "hue_order": methods, "palette": colours}
     sns.stripplot(
         shown, x="kind", y="change", hue="method", dodge=True, jitter=0.2, size=3, alpha=0.5, ax=axis, **order
     )
@@ -105,10 +107,10 @@ def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
     for i, kind in enumerate(kinds):
         for j, method in enumerate(methods):
             centre = i + 0.8 * ((j + 0.5) / len(methods) - 0.5)
-            axis.plot([centre - 0.11, centre + 0.11], [means[kind, method]] * 2, color=COLOURS[j], lw=3)
+            axis.plot([centre - 0.11, centre + 0.11], [means[kind, method]] * 2, color=colours[j], lw=3)
     if legend := axis.get_legend():  # of faint points: lines are seen better
         legend.remove()
-    handles = [Line2D([], [], color=colour, lw=3, label=way) for way, colour in zip(methods, COLOURS, strict=False)]
+    handles = [Line2D([], [], color=colour, lw=3, label=way) for way, colour in zip(methods, colours, strict=False)]
     if is_narrow():
         axis.set_xticks(range(len(kinds)), [str(kind).replace(" ", "\n") for kind in kinds])
     lowest, highest = min(means.values()), max(means.values())
@@ -141,14 +143,14 @@ def risk_over_coverage(
         axes[0].plot(x[start:], 100 * curve[start:], color=colour, lw=1.8, label=name)
     axes[0].set(xlabel="images answered (%)", ylabel="wrong answers (%)", title="All classes")
     for mask, colour, width, label in (
-        (~worst, "#C4CCD4", 0.7, "other classes"),
+        (~worst, "#9AA5B1", 0.7, "other classes"),
         (worst, VERMILION, 1.2, "worst at 100 %"),
     ):
         for c in np.flatnonzero(mask).tolist():
             axes[1].plot(100 * np.asarray(coverages), 100 * classes[:, c], color=colour, lw=width, alpha=0.7)
         axes[1].plot([], [], color=colour, lw=width, label=label)
     percent_axis(axes[1])
-    axes[1].set(xlabel="images answered (%)", title="Each predicted class")
+    axes[1].set(xlabel="images answered (%)", ylabel="wrong answers (%)", title="Each predicted class")
     legend_below(figure, 3)
     area = {name: float(curve.mean()) for name, curve in curves.items()}
     best = [name for name, value in area.items() if value == min(area.values())]

@@ -49,6 +49,13 @@ def test_average_and_tail(rows, told):
     assert findings.average_and_tail(overview(*rows), 5).endswith(told)
 
 
+def test_the_gap_of_every_run_is_told():
+    said = findings.average_and_tail(overview(("a", 0.6, 0.2), ("b", 0.5, 0.2)), 5)
+    assert "; the gap between the two runs from 30.0 to 40.0 points. " in said
+    said = findings.average_and_tail(overview(("a", 0.6, 0.2), ("b", 0.6, 0.2)), 5)
+    assert "; the gap between the two is 40.0 points in every run. " in said
+
+
 def test_names_of_runs_are_escaped():
     assert "*&#60;b&#62;*" in findings.average_and_tail(overview(("<b>", 0.6, 0.2), ("x", 0.5, 0.1)), 5)
 
@@ -109,7 +116,7 @@ BASE = [("a", "base", 0.0, 0.0), ("b", "base", 0.0, 0.0)]
     [
         (
             [("a", "zpe", 0.1, 0.02), ("b", "zpe", 0.05, 0.01)],
-            "*ZPE* raises the worst 10 classes most, by at least 5.0 points",
+            "the worst 10 classes that every run has, that of *ZPE* is the largest, at least 5.0 points in each",
         ),
         (
             [("a", "zpe", 0.1, 0.0), ("b", "zpe", -0.05, 0.0)],
@@ -122,7 +129,7 @@ BASE = [("a", "base", 0.0, 0.0), ("b", "base", 0.0, 0.0)]
         ([("a", "zpe", 0.1, 0.0)], "no method has a known change of the worst 10 classes in every run"),
         (
             [("a", "zpe", None, 0.1), ("b", "zpe", None, 0.1)],
-            "*ZPE* raises overall accuracy most, by at least 10.0 points",
+            "of the gains in overall accuracy that every run has, that of *ZPE* is the largest, at least 10.0 points",
         ),
     ],
 )
