@@ -63,7 +63,7 @@ def build(runs: Sequence[Path], out: Path = Path("_build"), flag: str = "--out")
     for part in PARTS:
         own_folders.require_ours(out / part)  # before anything is made
     staged = out / "book"
-    with own_folders.filled(staged) as place:
+    with own_folders.filled(staged, always_listed=False) as place:
         stage(folders[:1] if sweep else folders, place, manifest, values)
         if sweep:
             add_part(place, "The sweep", sweep_pages.write(sweep, folders, place))

@@ -132,16 +132,19 @@ def _clear(folder: Path, but: str = "") -> None:
 
 
 @contextmanager
-def filled(folder: Path) -> Iterator[Path]:
+def filled(folder: Path, always_listed: bool = True) -> Iterator[Path]:
     """An empty folder that a block fills; what it holds then takes the place of what `folder` held.
 
     Where the block fails, or is killed, `folder` holds what it held before; it is not left where it is new.
+
+    Args:
+        always_listed: as `foreign`; not so for folders that versions before the lists filled.
 
     Raises:
         InputError: the program did not make what is there.
     """
     is_new, is_bare = not folder.exists(), not (folder / MARK).exists()
-    require_own(folder, always_listed=True)
+    require_own(folder, always_listed)
     mark(folder)
     place = folder / FILLING
     try:

@@ -34,8 +34,8 @@ def sweep(labelled, hostile, unlabelled, tmp_path) -> Path:
 def test_every_run_has_a_page_and_all_of_them_one(sweep, labelled, hostile, unlabelled, tmp_path):
     runs = sweep_pages.runs_of(sweep)
     assert [run.name for run in runs] == [labelled.name, hostile.name, unlabelled.name]
-    with own_folders.filled(tmp_path / "staged"):
-        names = sweep_pages.write(sweep, runs, tmp_path / "staged")
+    with own_folders.filled(tmp_path / "staged") as place:
+        names = sweep_pages.write(sweep, runs, place)
     assert names == ["sweep/index", *(f"sweep/{run.name}" for run in runs)]
     pages = {name: " ".join((tmp_path / "staged" / f"{name}.md").read_text().split()) for name in names}
     for text in pages.values():
