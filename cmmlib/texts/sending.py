@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError
 from cmmlib.storage.text_files import parse_json
 
 if TYPE_CHECKING:
@@ -142,7 +142,9 @@ def load_litellm() -> Any:
         proxies = sorted(name for name in os.environ if name.upper() in PROXIES and os.environ[name])
         if not proxies:
             raise
-        raise InputError(f"llm: no client can use the proxy in {', '.join(proxies)}: {one_line(error)}") from None
+        remedy = "pip install 'httpx[socks]'" if isinstance(error, ImportError) else "give an address, http://HOST:PORT"
+        # what httpx says quotes parts of the address, which may be a password
+        raise InputError(f"llm: no client can use the proxy in {', '.join(proxies)}: {remedy}, or unset it") from None
     return litellm
 
 
