@@ -555,7 +555,7 @@ def test_a_key_that_no_request_can_carry_is_refused_without_being_shown(key, mon
     provider.Provider("anthropic/x").require_name()  # another provider's key does not matter
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://[::1", "http://me:pass:word@host:1"])
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://[::1", "http://me@host:word"])
 def test_a_proxy_that_no_client_can_use_is_named(proxy, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", proxy)
     monkeypatch.setattr(sending, "_watch_redirects", sending._watch_redirects.__wrapped__)  # done once, else
