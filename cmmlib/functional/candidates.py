@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._blocks import block_rows
 from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
-from cmmlib.functional.similarity import block_rows
 from cmmlib.functional.zero_shot import top_two
 
 TEMPLATE, DESCRIPTION = 0, 1  # groups of candidates

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional._arguments import require_labels, require_one_or_more
+from cmmlib.functional._blocks import BLOCK_ROWS
 from cmmlib.functional.similarity import SimilarityPass
-from cmmlib.functional.zero_shot import BLOCK_ROWS, similarities, top_two
+from cmmlib.functional.zero_shot import similarities, top_two
 
 Assignment = Literal["pseudo", "soft", "soft_probability", "retrieval"]
 ASSIGNMENTS: tuple[Assignment, ...] = ("pseudo", "soft", "soft_probability", "retrieval")

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._blocks import BLOCK_ROWS
 from cmmlib.functional.candidates import Candidates, candidate_cmm
-from cmmlib.functional.zero_shot import BLOCK_ROWS
 
 TEMPERATURE = 0.3  # of the weights, in standard deviations of a class's candidate CMMs
 CUT = 1.0  # candidates this many standard deviations below the class's best are left out

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._blocks import BLOCK_ROWS
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.ensemble import combine_candidates, uniform_weights
 from cmmlib.functional.prototypes import fit_prototypes
-from cmmlib.functional.zero_shot import BLOCK_ROWS
 
 STEPS = 100  # of Adam
 LEARNING_RATE = 0.1  # of the logarithms of the weights

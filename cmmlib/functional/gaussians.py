@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._blocks import BLOCK_ROWS
 from cmmlib.functional.equal_texts import first_with_equal_texts
 from cmmlib.functional.prior_matching import (
     Correction,
@@ -17,7 +18,6 @@ from cmmlib.functional.prior_matching import (
     match_prior,
 )
 from cmmlib.functional.prototypes import SETTLED, _deviation, _moments
-from cmmlib.functional.zero_shot import BLOCK_ROWS
 
 GAUSSIAN_TEXT_WEIGHT, GAUSSIAN_IMAGE_WEIGHT = 4.0, 4.0  # of text similarities and discriminants, in deviations
 RIDGE = 5.0  # added to the covariance's diagonal, in units of its mean: see `benchmarks/correction_variants.py`

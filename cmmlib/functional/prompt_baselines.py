@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._blocks import BLOCK_ROWS, block_rows
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.checks import cancelling_classes
 from cmmlib.functional.equal_texts import first_with_equal_texts
-from cmmlib.functional.similarity import SimilarityPass, block_rows, similarity_pass
-from cmmlib.functional.zero_shot import BLOCK_ROWS, predict, top_two
+from cmmlib.functional.similarity import SimilarityPass, similarity_pass
+from cmmlib.functional.zero_shot import predict, top_two
 
 BLOCK = 256  # images at a time, since AutoCLIP holds [B, P, C]
 CARPRT_TEMPERATURE = 1.0  # of the weights, in logits: the default of the authors' code

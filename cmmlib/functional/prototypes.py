@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._blocks import BLOCK_ROWS
 from cmmlib.functional.equal_texts import first_with_equal_texts
 from cmmlib.functional.prior_matching import (
     Bias,
@@ -19,7 +20,6 @@ from cmmlib.functional.prior_matching import (
     fit_prior_matching,
     match_prior,
 )
-from cmmlib.functional.zero_shot import BLOCK_ROWS
 
 TEXT_WEIGHT, IMAGE_WEIGHT = 4.0, 2.0  # of text and prototype similarities, each in standard deviations
 PROTOTYPE_ROUNDS = 8

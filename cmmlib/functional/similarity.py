@@ -20,16 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._blocks import block_rows, most_rows
 from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
 from cmmlib.functional._kernels.similarity_torch import TorchSteps, rank_key, value_and_image
 from cmmlib.functional._kernels.threads import use_one_thread
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.functional.equal_texts import copies_by_prompt
-from cmmlib.functional.zero_shot import BLOCK_ROWS
 
 BLOCK_BYTES = 1 << 20  # one [B, C] block of similarities: about a second-level cache of today's CPUs
-GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 128 << 20, 1 << 16  # the same on a GPU, which is quick with large blocks only
-TILE = 64  # images: products of other numbers of rows leave a rest that is slower
 UNMERGED = "merge: make both passes with the same n_images, the number of images of the whole set"
 PER_IMAGE = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 PER_CLASS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin", "retrieval_margin")
@@ -149,20 +147,6 @@ def similarity_pass(
     return out
 
 
-def block_rows(row_bytes: int, block_bytes: int, device: torch.device) -> int:
-    """Images in a block, if the similarities of one image take `row_bytes`; 1 or more.
-
-    On the processor a block has at most `block_bytes`.
-    """
-    on_gpu = device.type != "cpu"
-    rows = min(_most_rows(device), (GPU_BLOCK_BYTES if on_gpu else block_bytes) // row_bytes)
-    return max(1, rows // TILE * TILE or rows)
-
-
-def _most_rows(device: torch.device) -> int:
-    return BLOCK_ROWS if device.type == "cpu" else GPU_BLOCK_ROWS
-
-
 def _pass_in_thread(inference: bool, prompts: range, arguments: tuple) -> None:
     """A thread does not inherit inference mode, and without it cannot write to tensors that were made in it."""
     with torch.inference_mode(inference):
@@ -187,7 +171,7 @@ def _pass_of_prompts(
     similarities = torch.empty(shape, dtype=number, device=image_features.device)
     # bfloat16 keeps 8 bits: centring the texts makes the products small, and with them their rounding
     means = {p: text_features[p].float().mean(0) * (number == torch.bfloat16) for p in prompts}
-    rows = _most_rows(image_features.device)
+    rows = most_rows(image_features.device)
     for begin in range(0, len(image_features), rows):  # prompts take turns, while these images lie near
         x = image_features[begin : begin + rows].float()
         parts, offsets = x.to(number).split(block), torch.stack(list(means.values())) @ x.T

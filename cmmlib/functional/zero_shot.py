@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.functional._blocks import BLOCK_ROWS
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.functional.equal_texts import copies_of_texts
-
-BLOCK_ROWS = 8192  # images whose similarities are held at once, and whose float32 copy is
 
 
 def similarities(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from cmmlib.errors import InputError, one_line
 from cmmlib.functional.checks import LOGIT_SCALES
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG, subject_of
+from cmmlib.models.foreign_code import no_foreign_code
 from cmmlib.models.state_dicts import check, positions_as_stored, readable, reason
 from cmmlib.models.strips import without_strips
 from cmmlib.models.text_towers import encode_cut, pooling
@@ -78,7 +78,7 @@ class Backbone:
         file, opened = self.checkpoint.path, self.checkpoint.opened
         try:
             with (
-                _no_foreign_code(),
+                no_foreign_code(),
                 positions_as_stored(),
                 readable(file) as weights,
                 _opened(opened, file, weights) as (asked, own),
@@ -104,7 +104,7 @@ class Backbone:
         if not opened.startswith(LOCAL_DIR):
             return None
         try:
-            with _no_foreign_code():
+            with no_foreign_code():
                 return open_clip.create_model(opened, load_weights=False, pretrained_text=False)
         except Exception as error:  # torch and open_clip raise many kinds
             subject = subject_of(Path(opened.removeprefix(LOCAL_DIR)))
@@ -164,7 +164,7 @@ class Backbone:
         try:
             if own is None:
                 return open_clip.get_tokenizer(self.checkpoint.opened)
-            with _no_foreign_code():  # as open_clip does, but from the files that were found: it would ask the hub
+            with no_foreign_code():  # as open_clip does, but from the files that were found: it would ask the hub
                 return HFTokenizer(
                     own,
                     context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
@@ -236,21 +236,6 @@ class Backbone:
             return torch.full((len(tokens),), tokens.shape[1])
         pool, eos = pooling(self.text_tower)
         return ((tokens == eos).int() if pool == "eos" else tokens).argmax(1) + 1
-
-
-@contextmanager
-def _no_foreign_code() -> Iterator[None]:
-    """transformers asks at the terminal whether Python code that a model brings may run; here it may not, unasked."""
-    if find_spec("transformers") is None:
-        yield
-        return
-    from transformers import dynamic_module_utils as asking
-
-    seconds, asking.TIME_OUT_REMOTE_CODE = asking.TIME_OUT_REMOTE_CODE, 0
-    try:
-        yield
-    finally:
-        asking.TIME_OUT_REMOTE_CODE = seconds
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmmlib.errors import InputError
-from cmmlib.functional import equal_texts, similarity
+from cmmlib.functional import _blocks, equal_texts, similarity
 from cmmlib.functional._kernels.similarity_torch import TorchSteps
 from cmmlib.functional.similarity import check_embeddings, similarity_pass
 from cmmlib.functional.zero_shot import top_two
@@ -96,7 +96,7 @@ def test_any_shape_equals_brute_force(n, n_classes, n_prompts, block):
 
 
 def test_prompts_take_turns_over_chunks_of_images(monkeypatch):
-    monkeypatch.setattr(similarity, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(_blocks, "BLOCK_ROWS", 64)
     images, heads = unit(210, 16), unit(5, 9, 16, seed=1)
     assert_same(similarity_pass(images, heads, SCALE), images, heads)
     assert_same(similarity_pass(images, heads, SCALE, block=50), images, heads)
