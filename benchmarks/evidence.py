@@ -54,7 +54,7 @@ def agreement(*models: EmbeddingFile) -> pd.DataFrame:
 
 def by_set(table: pd.DataFrame) -> pd.DataFrame:
     """A row a measure, a column a data set: the value with its interval, and the verdict unless the claim held."""
-    cells = table["value"] + " (" + table["95 % interval"] + ")"
+    cells = table["value"] + " (" + table["95 % interval"].str.replace(" ", "\u00a0") + ")"  # an interval in one line
     cells = cells.where(table["did it hold?"] == "held", cells + ", " + table["did it hold?"])
     quarters = "worst (?:" + "|".join(map(str, QUARTER.values())) + r")\b"
     measures = table["measure"].str.replace(quarters, "worst quarter", regex=True)

@@ -127,7 +127,7 @@ def _let_scroll(page: BeautifulSoup) -> None:
 def _narrow_figures(folder: Path) -> Iterator[tuple[str, Path]]:
     """Digests of figures, each with the file for a phone: Jupyter Book's copies have names of its own."""
     for file in sorted(folder.glob(f"*{NARROW}.svg")):
-        wide = file.with_name(file.name.replace(NARROW, ""))
+        wide = file.with_stem(file.stem.removesuffix(NARROW))
         if wide.is_file():
             yield _digest(wide), file
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -118,13 +117,7 @@ def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, f
     sizes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     images = "image" if counts == [1] else "images"
     said = f"with {sizes} reference {images} per class, higher than the plain classifier: {'; '.join(told)}."
-    if len(counts) == 1:
-        return said
-    highest = []
-    for key, label in _measures(k).items():
-        ways = [f"{way} {max(part, key=itemgetter(key))['count']}" for way, part in _by_method(rows, key).items()]
-        highest += [f"{label}, {join_names(ways)}"] if ways else []
-    return f"{said} The highest accuracy is at so many: {'; '.join(highest)}."
+    return said if len(counts) == 1 else f"{said} The highest accuracy is at so many: {_highest(rows, 'count', k)}."
 
 
 def _by_method(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Mapping[str, Any]]]:
@@ -149,14 +142,20 @@ def _from(rows: Sequence[Mapping[str, Any]], key: str, plain: float) -> str:
 
 def best_strengths(rows: Sequence[Mapping[str, Any]], k: str = "10") -> str:
     """At which strength of the bias each correction is best on this run. `rows` are of `prior_shift.strengths`."""
+    highest = _highest(rows, "strength", k)
+    return f"with the class frequencies of these images, the highest accuracy is at strength: {highest}."
+
+
+def _highest(rows: Sequence[Mapping[str, Any]], over: str, k: str) -> str:
+    """Where along a column each method is best, overall and in the worst k."""
     told = []
     for key, label in _measures(k).items():
-        ways = [f"{way} {_best(part, key)}" for way, part in _by_method(rows, key).items()]
+        ways = [f"{way} {_best(part, key, over)}" for way, part in _by_method(rows, key).items()]
         told += [f"{label}, {join_names(ways)}"] if ways else []
-    return f"with the class frequencies of these images, the highest accuracy is at strength: {'; '.join(told)}."
+    return "; ".join(told)
 
 
-def _best(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+def _best(rows: Sequence[Mapping[str, Any]], key: str, over: str) -> str:
     most = max(row[key] for row in rows)
-    at = [f"{row['strength']:g}" for row in rows if row[key] == most]
+    at = [f"{row[over]:g}" for row in rows if row[key] == most]
     return f"{'all alike' if len(at) == len(rows) else join_names(at)} ({percent(most)})"

@@ -214,7 +214,9 @@ def test_enough_images(values, said):
 
 def test_the_number_of_images_with_the_highest_accuracy_is_told():
     told = price.enough_images(curve("count", [0.5, 0.8, 0.7], 0.2), (0.5, 0.1))
-    assert told.endswith(" The highest accuracy is at so many: overall, a 2; in the worst 10, a 1.")
+    assert told.endswith(
+        " The highest accuracy is at so many: overall, a 2 (80.0 %); in the worst 10, a all alike (20.0 %)."
+    )
 
 
 def test_strengths_may_be_alike():
