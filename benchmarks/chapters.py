@@ -33,7 +33,7 @@ import pandas as pd
 import torch
 from similarity import products, status
 
-CHAPTERS = "01,02,03,04,05,07"
+CHAPTERS = "01,02,03,04,05,07,09"
 SIBLINGS = 10  # classes of a group
 MISNAMED = 0.15  # share of classes whose texts lie nearer to a sibling
 BLOCK = 2000  # images a block
@@ -81,7 +81,8 @@ def write_embeddings(path: Path, images: int, classes: int, heads: int, width: i
 
 def code_cells(chapter: str, conditions: dict[str, bool]) -> list[tuple[int, str]]:
     """Place and source of the cells that a run of this kind executes."""
-    from cmmlib.report.chapters import applies, chapters, read_notebook
+    from cmmlib.report.chapters import chapters, read_notebook
+    from cmmlib.report.execution import applies
 
     (path,) = chapters(chapter)
     cells = enumerate(read_notebook(path).cells)
