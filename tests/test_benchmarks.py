@@ -37,8 +37,13 @@ def missing(source: str) -> list[str]:
 
 
 def test_a_name_that_has_moved_is_seen():
-    source = "from cmmlib import functional as F\ndef f():\n    from cmmlib.report.chapters import applies\n    F.absent()\n"
-    assert missing(source) == ["cmmlib.functional.absent", "cmmlib.report.chapters.applies"]
+    lines = (
+        "from cmmlib import functional as F",
+        "def f():",
+        "    from cmmlib.report.chapters import applies",
+        "    F.absent()",
+    )
+    assert missing("\n".join(lines)) == ["cmmlib.functional.absent", "cmmlib.report.chapters.applies"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

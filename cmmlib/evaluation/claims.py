@@ -17,6 +17,7 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.evaluation.bootstrap import auroc, bootstrap, lead_in_rank, spearman
 from cmmlib.functional.linear_probe import fit_linear_probe, visual_confusability
+from cmmlib.functional.prototypes import fit_both
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
 from cmmlib.functional.zero_shot import predict
 
@@ -84,9 +85,9 @@ def claim_rows(
     if len(text_features) > 2:
         pool = pool or similarity_pass(image_features, text_features, logit_scale)
         table.append(prompt_rating(pool, labels, seed))
-    for name, fit in (("prior matching", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-        after = fit(image_features, base_text_features, logit_scale).predict(image_features)
-        table += lift(name, before, after, labels, n_classes, followed_k or k, seed)
+    for name, correction in fit_both(image_features, base_text_features, logit_scale).items():
+        after = correction.predict(image_features)
+        table += lift(name.replace("_", " "), before, after, labels, n_classes, followed_k or k, seed)
     return table
 
 

@@ -16,6 +16,7 @@ from cmmlib.evaluation.methods import MethodResult, weighted_ensemble
 from cmmlib.functional import ensemble as ens
 from cmmlib.functional.candidates import Candidates, candidate_cmm
 from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.prototypes import fit_both
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.run import Run, label_free
 
@@ -29,7 +30,7 @@ CORRECTIONS: dict[str, Callable[..., Correction]] = {
 @label_free
 def fit_corrections(run: Run) -> dict[str, Correction]:
     """Every correction, fitted on all images under the base prompt: uniform prior, strength 1."""
-    return {name: fit(run.image_features, run.base_text_features, run.logit_scale) for name, fit in CORRECTIONS.items()}
+    return fit_both(run.image_features, run.base_text_features, run.logit_scale)
 
 
 @label_free
@@ -83,7 +84,7 @@ def compare_corrections(run: Run, corrections: Mapping[str, Correction]) -> list
         "inmap": F.inmap(x, texts, scale),
         "otter": F.otter(x, texts),
         **{name: correction.predict(x) for name, correction in corrections.items()},
-        "gaussians": F.fit_gaussians(x, texts, scale).predict(x),
+        "gaussians": F.fit_gaussians(x, texts, scale, start=corrections.get("prior_matching")).predict(x),
     }
     return [MethodResult(name, prediction) for name, prediction in predictions.items()]
 
@@ -101,10 +102,10 @@ def compare_orders(
     candidates = Candidates.of_templates(run.text_features).with_descriptions(described)
     ensemble = weighted_ensemble(run, candidates)
     methods = [MethodResult("ensemble", predict(run.image_features, ensemble))]
+    after = fit_both(run.image_features, ensemble, run.logit_scale)
     for name, first in corrections.items():
         methods.append(MethodResult(f"{name} alone", first.predict(run.image_features)))
-        after = CORRECTIONS[name](run.image_features, ensemble, run.logit_scale)
-        methods.append(MethodResult(f"ensemble, then {name}", after.predict(run.image_features)))
+        methods.append(MethodResult(f"ensemble, then {name}", after[name].predict(run.image_features)))
         weighed = corrected_ensemble(run, candidates, first)
         methods.append(MethodResult(f"{name}, then ensemble", first.with_texts(weighed).predict(run.image_features)))
     return methods

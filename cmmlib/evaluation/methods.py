@@ -16,6 +16,7 @@ from torch import Tensor
 from cmmlib import functional as F
 from cmmlib.functional.candidates import Candidates
 from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.prototypes import fit_both
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.enrich import encode_descriptions, enrich_all
 from cmmlib.study.run import Run, label_free
@@ -152,8 +153,8 @@ def balanced_mean(candidates: Candidates) -> Float[Tensor, "C D"]:
 def _with_corrections(run: Run, name: str, ensemble: Float[Tensor, "C D"], requests: int) -> list[MethodResult]:
     """The ensemble and, fitted to it, the corrections that chapter 5 explains."""
     methods = [_linear(run, name, ensemble, requests)]
-    for suffix, fit in (("prior", F.fit_prior_matching), ("prototypes", F.fit_prototypes)):
-        fitted = fit(run.image_features, ensemble, run.logit_scale)
+    corrections = fit_both(run.image_features, ensemble, run.logit_scale)
+    for suffix, fitted in zip(("prior", "prototypes"), corrections.values(), strict=True):
         prediction = fitted.predict(run.image_features)
         methods.append(MethodResult(f"{name}_{suffix}", prediction, True, requests, correction=fitted))
     return methods

@@ -15,10 +15,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cmmlib import functional as F
-from cmmlib.evaluation.corrections import CORRECTIONS, cross_fitted
+from cmmlib.evaluation.corrections import cross_fitted
 from cmmlib.evaluation.evaluation import ensemble_rows
 from cmmlib.evaluation.methods import MethodResult
 from cmmlib.functional.prior_matching import Correction
+from cmmlib.functional.prototypes import fit_both
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.run import Run
 
@@ -82,13 +83,11 @@ def plain_scores(run: Run, labels: Int[Tensor, "N"]) -> dict[str, Any]:
 
 def strengths(run: Run, labels: Int[Tensor, "N"], values: Sequence[float]) -> list[dict[str, Any]]:
     """Accuracies over the strength of the bias."""
-    matched = F.fit_prior_matching(run.image_features, run.base_text_features, run.logit_scale)
-    rows = []
+    given = run.image_features, run.base_text_features, run.logit_scale
+    whole, rows = F.fit_prior_matching(*given), []
     for value in values:
-        ways = {
-            "prior matching": matched.with_strength(value),
-            "prototypes": F.fit_prototypes(run.image_features, run.base_text_features, run.logit_scale, strength=value),
-        }
+        matched = whole.with_strength(value)
+        ways = {"prior matching": matched, "prototypes": F.fit_prototypes(*given, strength=value, start=matched)}
         rows += [{"strength": value, "method": way, **_scores(run, labels, c)} for way, c in ways.items()]
     return rows
 
@@ -107,8 +106,8 @@ def sizes(run: Run, labels: Int[Tensor, "N"], counts: Sequence[int], seed: int) 
         reference = F.few_per_class(labels, count, seed)
         others = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, reference, False)
         others = others if others.any() else ~others  # nothing is left: judged on the reference itself
-        for name, fit in CORRECTIONS.items():
-            correction = fit(run.image_features[reference], run.base_text_features, run.logit_scale)
+        corrections = fit_both(run.image_features[reference], run.base_text_features, run.logit_scale)
+        for name, correction in corrections.items():
             scores = _scores(run, labels, correction, others)
             rows.append({"count": count, "method": name.replace("_", " "), **scores})
     return rows
@@ -138,12 +137,11 @@ def draws(run: Run, labels: Int[Tensor, "N"], seed: int, n_draws: int = DRAWS) -
 
 
 def _fitted(run: Run, kept: Int[Tensor, "M"]) -> dict[str, Correction]:
-    x, scale = run.image_features[kept], run.logit_scale
-    matched = F.fit_prior_matching(x, run.base_text_features, scale)
+    matched, prototypes = fit_both(run.image_features[kept], run.base_text_features, run.logit_scale).values()
     return {
         "prior matching, half strength": matched.with_strength(HALF_STRENGTH),
         "prior matching": matched,
-        "prototypes": F.fit_prototypes(x, run.base_text_features, scale),
+        "prototypes": prototypes,
     }
 
 

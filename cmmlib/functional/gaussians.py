@@ -14,10 +14,9 @@ from cmmlib.functional.prior_matching import (
     SimilarityBlocks,
     _check,
     apply_bias,
-    fit_prior_matching,
     match_prior,
 )
-from cmmlib.functional.prototypes import SETTLED, _deviation, _moments
+from cmmlib.functional.prototypes import SETTLED, _begin, _deviation, _moments
 
 GAUSSIAN_TEXT_WEIGHT, GAUSSIAN_IMAGE_WEIGHT = 4.0, 4.0  # of text similarities and discriminants, in deviations
 RIDGE = 5.0  # added to the covariance's diagonal, in units of its mean: see `benchmarks/correction_variants.py`
@@ -37,6 +36,7 @@ def fit_gaussians(
     image_weight: float = GAUSSIAN_IMAGE_WEIGHT,
     ridge: float = RIDGE,
     rounds: int = GAUSSIAN_ROUNDS,
+    start: Correction | None = None,
 ) -> Correction:
     """Gaussians of the images with one shared covariance, in the prototypes' place (reconstruction).
 
@@ -59,12 +59,13 @@ def fit_gaussians(
         prior: as in `match_prior`.
         strength: of the bias, in every round.
         ridge: positive: with fewer images than dimensions the covariance has no inverse of its own.
+        start: as in `fit_prototypes`.
 
     Returns:
         A classifier linear in the image; its `bias` holds the discriminants' constants too.
 
     Raises:
-        InputError: as `fit_prior_matching`, and for no round, or weights or a ridge that are not positive.
+        InputError: as `fit_prototypes`, and for a ridge that is not positive.
     """
     _check(image_features, text_features, logit_scale)
     if rounds < 1 or not all(value > 0 for value in (text_weight, image_weight, ridge)):
@@ -74,7 +75,7 @@ def fit_gaussians(
         )
     texts, before = text_features.float(), None
     first = first_with_equal_texts(texts)  # copies of a text share a Gaussian, to the last bit
-    correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
+    correction = _begin(start, image_features, text_features, logit_scale, prior, strength)
     images = torch.nn.functional.pad(image_features.float(), (0, 1), value=1.0)  # a constant is one more dimension
     moments = _moments(images)
     square = moments[1][:-1, :-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +38,7 @@ def fit_prototypes(
     text_weight: float = TEXT_WEIGHT,
     image_weight: float = IMAGE_WEIGHT,
     rounds: int = PROTOTYPE_ROUNDS,
+    start: Correction | None = None,
 ) -> Correction:
     """Prototypes from unlabelled images (reconstruction): what the images themselves say a class looks like.
 
@@ -56,9 +58,11 @@ def fit_prototypes(
         logit_scale: of the first probabilities.
         prior: as in `match_prior`.
         strength: of the bias, in every round.
+        start: prior matching of these images and texts, prior and strength, where it was fitted before.
 
     Raises:
-        InputError: as `fit_prior_matching`, and for no round or weights that are not positive.
+        InputError: as `fit_prior_matching`, for no round or weights that are not positive, and for a start that was
+            fitted to other texts.
     """
     _check(image_features, text_features, logit_scale)
     if rounds < 1 or text_weight <= 0 or image_weight <= 0:
@@ -69,14 +73,13 @@ def fit_prototypes(
     first = first_with_equal_texts(texts)  # copies of a text share a prototype, to the last bit
     images = _moments(image_features)
     text_scale = text_weight / _deviation(images, texts)
-    correction = fit_prior_matching(image_features, text_features, logit_scale, prior, strength)
+    correction = _begin(start, image_features, text_features, logit_scale, prior, strength)
     blocks, bias = SimilarityBlocks(image_features, correction.vectors), None
     for done in range(1, rounds + 1):
         centres = _weighted_means(image_features, blocks, correction.bias)[first]
         scaled = image_weight / _deviation(images, centres) * centres
         blocks = SimilarityBlocks(image_features, text_scale * texts + scaled)
-        start = bias or Bias(correction.bias, False, 0)
-        bias = match_prior(blocks, 1.0, prior, strength, start=start)
+        bias = match_prior(blocks, 1.0, prior, strength, start=bias or Bias(correction.bias, False, 0))
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
         settled = before is not None and float((now != before).double().mean()) <= SETTLED
         correction = Correction(text_features, text_scale, scaled, bias.value, bias.converged and settled, done)
@@ -84,6 +87,24 @@ def fit_prototypes(
             break
         before = now
     return correction
+
+
+def fit_both(
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, strength: float = 1.0
+) -> dict[str, Correction]:
+    """`prior_matching`, and the `prototypes` that begin with it: it is fitted once."""
+    given = image_features, text_features, logit_scale
+    matched = fit_prior_matching(*given, strength=strength)
+    return {"prior_matching": matched, "prototypes": fit_prototypes(*given, strength=strength, start=matched)}
+
+
+def _begin(start: Correction | None, image_features: Tensor, text_features: Tensor, *settings: Any) -> Correction:
+    """Prior matching, fitted here where no start is given."""
+    if start is None:
+        return fit_prior_matching(image_features, text_features, *settings)
+    if not torch.equal(start.text_features, text_features) or bool(start.prototypes.any()):
+        raise InputError("start: expected prior matching of the same texts (fit_prior_matching)")
+    return start
 
 
 Moments = tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]

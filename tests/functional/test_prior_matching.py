@@ -238,6 +238,25 @@ def test_rounds_end_once_predictions_settle():
     assert not fit_prototypes(images, centres, 20.0, rounds=1).converged
 
 
+@pytest.mark.parametrize("fit", [fit_prototypes, F.fit_gaussians])
+@pytest.mark.parametrize("strength", [1.0, 0.3])
+def test_prior_matching_that_was_fitted_before_changes_no_bit(fit, strength):
+    given = unit(40, 6), unit(5, 6, seed=1), 20.0
+    start = fit_prior_matching(*given).with_strength(strength)
+    alone, begun = fit(*given, strength=strength), fit(*given, strength=strength, start=start)
+    torch.testing.assert_close(vars(begun), vars(alone), rtol=0, atol=0)
+    nearer = fit(*given, strength=strength, rounds=1, start=start.with_strength(0.0))
+    assert not torch.equal(nearer.vectors, fit(*given, strength=strength, rounds=1).vectors)  # it is begun with
+
+
+@pytest.mark.parametrize("fit", [fit_prototypes, F.fit_gaussians])
+def test_a_start_of_other_texts_is_refused(fit):
+    images, texts = unit(40, 6), unit(5, 6, seed=1)
+    for start in (fit_prior_matching(images, unit(5, 6, seed=2), 20.0), fit_prototypes(images, texts, 20.0)):
+        with pytest.raises(InputError, match="prior matching of the same texts"):
+            fit(images, texts, 20.0, start=start)
+
+
 REAL = {  # plain, prior matching, prototypes: overall and worst-10, measured before the package had them
     "dtd_vitb32": ((44.8, 6.5), (47.2, 13.7), (53.7, 25.8)),
     "pets25_vitb32": ((87.5, 72.7), (92.7, 85.8), (93.4, 87.6)),
