@@ -82,7 +82,9 @@ def check(number: str, given: Any, expected: str | None) -> None:
 def _what(given: Any) -> str:
     """What is wrong with an answer, as far as it can be said without telling the right one."""
     if _keys_near(given):
-        return "another number is expected"
+        return "another number is expected, unrounded"
+    if isinstance(given, float) or (hasattr(given, "dtype") and getattr(given, "ndim", 1) == 0):
+        return f"a finite number is expected, this is {given}"
     return f"a number is expected, this is a {type(given).__name__}"
 
 

@@ -136,7 +136,7 @@ def test_the_gain_in_the_title_is_one_that_every_run_has():
     rows = [("a", "zpe", 0.5), ("b", "zpe", -0.1), ("a", "uniform", 0.1), ("b", "uniform", 0.2), ("a", "base", 0.0)]
     table = pd.DataFrame(rows, columns=["run", "method", "gain_worst_10"]).assign(gain_overall=0.0)
     figure = plots.gains_by_run(table)
-    assert figure.get_suptitle() == "Largest gain in the worst 10 that every run has: uniform"
+    assert figure.get_suptitle() == "Best in the worst 10, by its smallest gain: uniform"
     assert "ZPE -10.0; uniform +10.0" in figure.get_label()
     none = plots.gains_by_run(table.assign(gain_worst_10=0.0))
     assert none.get_suptitle() == "No method raises the worst 10 classes in every run"

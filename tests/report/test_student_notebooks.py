@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from finished_runs import cmm, write_embeddings
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
@@ -350,9 +352,17 @@ def test_a_check_takes_whatever_a_student_writes(given, expected, said, capsys):
 
 def test_an_exercise_that_the_package_does_not_have_is_checked_without_a_hint(capsys):
     exercises.check("9.9", 0.6, exercises.key(0.5))
+    with_parameters = "(with the parameters that this notebook came with)"
     assert capsys.readouterr().out.splitlines() == [
-        "exercise 9.9: not yet: another number is expected (with the parameters that this notebook came with)"
+        f"exercise 9.9: not yet: another number is expected, unrounded {with_parameters}"
     ]
+
+
+@pytest.mark.parametrize("given", [math.nan, np.float32("nan"), torch.tensor(math.nan)])
+def test_an_answer_that_is_nan_is_called_so(given, capsys):
+    exercises.check("9.9", given, exercises.key(0.5))
+    assert "a finite number is expected, this is " in (told := capsys.readouterr().out)
+    assert "nan" in told
 
 
 def test_answers_and_hints_unfold_for_students(for_students):

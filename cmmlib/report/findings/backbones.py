@@ -39,8 +39,8 @@ def where_from(run: Run, sides: Sequence[RunSummary]) -> str:
     told = f"{counted(len(sides), 'run')} of {counted(run.n_classes, 'class', 'classes')}."
     if _share_recipe(sides):
         told += (
-            f" {BLAZON_MINI} comes with two sets of weights, of one recipe and the same training pictures; *early* saw "
-            "fewer of them. Its model card has the numbers."
+            f" {BLAZON_MINI} comes with two sets of weights, of one recipe, with the same first weights and the same "
+            "training pictures; *early* saw fewer of them. Its model card has the numbers."
         )
     return told
 
@@ -153,8 +153,8 @@ def fail_everywhere(run: Run, sides: Sequence[RunSummary], k: int) -> str:
     )
     if _share_recipe(sides):
         told += (
-            f" The runs of {BLAZON_MINI} learnt from the same captions, so a shared failure may come from these as "
-            "well as from the classes."
+            f" The runs of {BLAZON_MINI} started from the same weights and learnt from the same captions, so a shared "
+            "failure may come from these as well as from the classes."
         )
     return told
 
@@ -205,10 +205,11 @@ def carries_over(table: pd.DataFrame) -> str:
     Args:
         table: `run_comparison.gains`.
     """
-    return "; ".join(_carries_over(table, *measure) for measure in MEASURES) + "."
+    told = "; ".join(_carries_over(table, *measure) for measure in MEASURES)
+    return f"every method counts by its smallest gain over the runs. By that, {told}."
 
 
-MEASURES = (("gain_worst_10", "the worst 10 classes"), ("gain_overall", "overall accuracy"))
+MEASURES = (("gain_worst_10", "in the worst 10 classes"), ("gain_overall", "overall"))
 
 
 def _carries_over(table: pd.DataFrame, column: str, of: str) -> str:
@@ -218,15 +219,15 @@ def _carries_over(table: pd.DataFrame, column: str, of: str) -> str:
             gained.setdefault(method, []).append(round(100 * gain, 1))
     gained = {method: gains for method, gains in gained.items() if len(gains) == n_runs}
     if not gained:
-        return f"no method has a known change of {of} in every run"
+        return f"no method has a known change {of} in every run"
     mixed = [method for method, gains in gained.items() if min(gains) < 0 < max(gains)]
     both_ways = f" (up in one and down in another: {_methods(mixed)})" if mixed else ""
     most = max(map(min, gained.values()))
     if most <= 0:
-        return f"no method raises {of} in every run{both_ways}"
+        return f"no method gains {of} in every run{both_ways}"
     best = [method for method, gains in gained.items() if min(gains) == most]
-    least = f"at least {points(most / 100).lstrip('+')} points in each"
-    return f"of the gains in {of} that every run has, that of {_methods(best)} is the largest, {least}{both_ways}"
+    gain, least = "gains" if len(best) == 1 else "gain", points(most / 100).lstrip("+")
+    return f"{_methods(best)} {gain} most {of}, at least {least} points in every run{both_ways}"
 
 
 def _methods(methods: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ CMM_AFTER, BALANCE_AFTER = ("enriched_balanced", "enriched_cmm"), ("enriched_cmm
 
 
 BOTH, FIRST = ("enriched_uniform", "enriched_cmm"), ("enriched_cmm", "enriched_cmm_first")
+FITTED = ("enriched_cmm", "enriched_fitted")
 
 
 TEMPLATES = ("uniform", "cmm_templates")
@@ -47,7 +48,7 @@ ADDS = {
     TEMPLATES: "CMM, no descriptions",
     ("uniform", "enriched_uniform"): "descriptions, equal weights",
     **PARTS,
-    ("enriched_cmm", "enriched_fitted"): "fitted weights in place of CMM's",
+    FITTED: "fitted weights in place of CMM's",
 }
 
 
@@ -79,7 +80,11 @@ def parts(rows: Sequence[Row]) -> str:
     """How much of the gain is balance and how much CMM, in the rows of `evaluation.gain_steps`."""
     found = {(row["before"], row["after"]): row for row in rows}
     if all(part in found for part in PARTS):
-        return _told({part: {key: found[part][key] for key in FOLLOWED} for part in PARTS}, FOLLOWED)
+        told = _told({part: {key: found[part][key] for key in FOLLOWED} for part in PARTS}, FOLLOWED)
+        if FITTED not in found:
+            return told
+        defined = {key: where for key, where in FOLLOWED.items() if found[FITTED][key]["value"] is not None}
+        return f"{told} The use of {ADDS[FITTED]} {_step({key: found[FITTED][key] for key in defined}, defined)}."
     if TEMPLATES in found:
         part = _effect(found[TEMPLATES]["overall"])
         return f"without descriptions nothing is out of balance; CMM's part: {part} overall."
@@ -99,8 +104,8 @@ def _told(found: Mapping[tuple[str, str], Mapping[str, Row]], measures: Mapping[
         for key, where in defined.items()
     ]
     after = {step: {key: _verdict(found[step][key]) for key in defined} for step in (CMM_AFTER, BALANCE_AFTER)}
-    turns = [f"{PARTS[step]} {_verdicts(found[step], verdicts, defined)}" for step, verdicts in after.items()]
-    first = _verdicts(found[FIRST], {"overall": _verdict(found[FIRST]["overall"])}, defined)
+    turns = [f"{PARTS[step]} {_step(found[step], defined)}" for step in after]
+    first = _step(found[FIRST], defined)
     gains = VERDICTS[0] in after[CMM_AFTER].values(), VERDICTS[0] in after[BALANCE_AFTER].values()
     return (
         f"{'; '.join(alone)}. {'; '.join(turns)}. {IN_TURN[gains]} "
@@ -114,6 +119,10 @@ IN_TURN = {  # whether CMM adds after balance, whether balance adds after CMM ->
     (False, True): "So balance adds to CMM, and CMM shows no gain once the groups are balanced.",
     (False, False): "So neither shows a gain after the other.",
 }
+
+
+def _step(found: Mapping[str, Row], measures: Mapping[str, str]) -> str:
+    return _verdicts(found, {key: _verdict(found[key]) for key in measures}, measures)
 
 
 def _verdict(bounds: Row) -> str:

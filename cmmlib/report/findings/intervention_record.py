@@ -82,9 +82,15 @@ def interventions_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 def followed(found: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame) -> str:
     """What became of the touched classes, which of them stayed behind, and what the others did."""
     told = [_followed(DONE[key], row) for key, row in found.items()]
-    behind = rows[~(rows["after"] > rows["before"] + GAIN)]
-    stay = f"{counted(len(behind), 'class', 'classes')} gained less than {100 * GAIN:.0f} points"
-    return "; ".join(told) + f". {stay}" + (f": {names(behind['name'].tolist())}." if len(behind) else ".")
+    before, after = rows["before"], rows["after"]
+    behind = f"gained less than {100 * GAIN:.0f} points", (after >= before) & ~(after > before + GAIN)
+    named = [_named(rows["name"][mask].tolist(), what) for what, mask in (behind, ("lost", after < before))]
+    return f"{'; '.join(told)}. {' '.join(named)}"
+
+
+def _named(classes: list[str], what: str) -> str:
+    told = f"{counted(len(classes), 'class', 'classes')} {what}"
+    return f"{told}: {names(classes)}." if classes else f"{told}."
 
 
 def _followed(done: str, row: Mapping[str, Any]) -> str:

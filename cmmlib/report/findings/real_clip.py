@@ -99,9 +99,12 @@ def scale(models: pd.DataFrame) -> str:
     large = [f"{plain(data)}, from {_ends(some, 'backbone')}" for data, some in rows.items() if len(some) > 2]
     same = [row for some in rows.values() for row in some if row["backbone"] == "ViT-B-32"]
     more = _ends(sorted(same, key=lambda row: row["overall"]), "pretrained")
+    steps = [np.diff([row["worst_10"] for row in some]) for some in rows.values()]
+    up, down = (sum(int(np.count_nonzero(sign * step > 0)) for step in steps) for sign in (1, -1))
     return (
-        f"overall and in the worst 10 classes, with the same training data: {'; '.join(large)}. With ViT-B-32 and "
-        f"other training data: from {more}."
+        f"overall and in the worst 10 classes, with the same training data: {'; '.join(large)}. Over the "
+        f"{sum(map(len, steps))} steps from one size to the next, the worst 10 rise in {up} and fall in {down}. With "
+        f"ViT-B-32 and other training data: from {more}."
     )
 
 

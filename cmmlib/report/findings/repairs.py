@@ -117,9 +117,12 @@ def reach(failing: pd.DataFrame) -> str:
     if not len(failing):
         return ""
     repair = anatomy.repaired_by(failing["described"].to_numpy(float), failing["prior_matched"].to_numpy(float))
-    only = [int((repair == kind).sum()) for kind in ("description", "prior matching")]
+    *only, both = (int((repair == kind).sum()) for kind in ("description", "prior matching", "both"))
     if all(only):
-        return "The two repairs reach different classes."
+        return (
+            f"Each repair lifts some failing classes to half that the other does not: the ensemble {only[0]}, prior "
+            f"matching {only[1]}; both lift {both}."
+        )
     if any(only):
         reaching, other = ("the ensemble", "prior matching") if only[0] else ("prior matching", "the ensemble")
         return f"Whatever {other} lifts to half or more, {reaching} lifts too, and more."

@@ -103,7 +103,7 @@ def gains_by_run(table: pd.DataFrame) -> Figure:
     in_all = [display_name(method) for method in methods if (table["method"] == method).sum() == len(runs)]
     most = max((least[method] for method in in_all), default=0.0)
     best = [method for method in in_all if least[method] == most]
-    title = f"Largest gain in the worst 10 that every run has: {', '.join(best[:2])}{' ...' * (len(best) > 2)}"
+    title = f"Best in the worst 10, by its smallest gain: {', '.join(best[:2])}{' ...' * (len(best) > 2)}"
     title = title if most > 0 else "No method raises the worst 10 classes in every run"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     said = "; ".join(f"{method} {value:+.1f}" for method, value in least.items())

@@ -20,7 +20,7 @@ const isShown = (row) => {
 };
 const GROUPS = {
   all: { title: "all classes", has: () => true },
-  suspects: { title: `the ${data.n_suspects} suspects`, has: (row) => row.rank <= data.n_suspects },
+  suspects: { title: `the ${data.n_suspects} most suspected`, has: (row) => row.rank <= data.n_suspects },
   worst: { title: "the worst classes", has: (row) => row.worst },
   zero: { title: "classes at zero", has: (row) => row.accuracy === 0 },
   better: { title: "better with the method", has: (row) => gain(row) > 0 },

@@ -90,7 +90,7 @@ def test_the_end_names_the_causes_that_held():
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([(0.9, 0.1), (0.1, 0.9)], "reach different classes"),
+        ([(0.9, 0.1), (0.1, 0.9), (0.9, 0.9)], "the ensemble 1, prior matching 1; both lift 1."),
         ([(0.9, 0.9), (0.9, 0.1)], "Whatever prior matching lifts to half or more, the ensemble lifts too"),
         ([(0.9, 0.9), (0.1, 0.9)], "Whatever the ensemble lifts to half or more, prior matching lifts too"),
         ([(0.9, 0.9)], "lift the same classes"),
@@ -156,9 +156,13 @@ def test_the_interventions_are_judged_by_the_classes_that_they_touched():
 
 def test_who_stays_behind_is_named():
     found = intervention_record.effects_of_interventions(interventions.load_record())
-    rows = pd.DataFrame({"name": ["a$", "b"], "before": [0.1, 0.1], "after": [0.12, 0.9]})
-    assert intervention_record.followed(found, rows).endswith("1 class gained less than 5 points: *a&#36;*.")
-    assert intervention_record.followed(found, rows[1:]).endswith("0 classes gained less than 5 points.")
+    rows = pd.DataFrame({"name": ["a$", "b", "c"], "before": [0.1, 0.1, 0.1], "after": [0.12, 0.9, 0.0]})
+    assert intervention_record.followed(found, rows).endswith(
+        "1 class gained less than 5 points: *a&#36;*. 1 class lost: *c*."
+    )
+    assert intervention_record.followed(found, rows[1:2]).endswith(
+        "0 classes gained less than 5 points. 0 classes lost."
+    )
 
 
 def test_descriptions_are_said_to_be_missing():

@@ -203,6 +203,11 @@ def test_steps_that_are_not_there():
     for one in undefined:
         one["base_worst_10"] = {"value": None, "low": None, "high": None}
     assert "worst 10" not in balance_or_cmm.parts(undefined)
+    fitted = step(balance_or_cmm.FITTED, 0.02)
+    fitted["base_worst_10"] = {"value": -0.06, "low": -0.08, "high": -0.04}
+    said = balance_or_cmm.parts([*(step(pair, 0.02) for pair in balance_or_cmm.PARTS), fitted])
+    assert said.count("and costs in the base prompt's worst 10") == 1
+    assert "in place of CMM's adds overall (+2.0 points, +1.0 to +3.0) and costs in" in said
     assert balance_or_cmm.steps(undefined)["base's worst 10 (points)"].unique().tolist() == ["n/a"]
 
 
