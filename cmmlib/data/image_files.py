@@ -29,6 +29,7 @@ FORMATS = (
 )
 JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
 HEIF = {".heic", ".heif", ".hif"}  # read where pillow-heif is installed
+PAGED = {".gif", ".tif", ".tiff", ".webp", ".apng"}  # a file may hold several pictures
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 STARTS = (  # of files that take an image's place, as a download that failed leaves them
     (b"version https://git-lfs", "a pointer of Git LFS: fetch the image with git lfs pull"),
@@ -136,6 +137,19 @@ def by_ending(names: Iterable[str]) -> list[str]:
     listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     remedy = " (pip install 'cmmlib[heif]' to read them)" if HEIF & counts.keys() - suffixes() else ""
     return [f"files left out, no images that are read here: {listed}{remedy}"]
+
+
+def of_several_pictures(images: Iterable[Path]) -> list[str]:
+    """A line on files of which the first picture alone is read: animations, TIFF of several pages; or none."""
+    several = [path.name for path in images if path.suffix.lower() in PAGED and _n_pictures(path) > 1]
+    line = f"files of several pictures, of which the first is read, {len(several)}: {some(several)}"
+    return [line] if several else []
+
+
+def _n_pictures(file: Path) -> int:
+    with suppress(Exception), Image.open(file, formats=formats()) as image:  # a damaged one is told when it is read
+        return getattr(image, "n_frames", 1)
+    return 1
 
 
 def check_utf8(paths: Iterable[Path]) -> None:

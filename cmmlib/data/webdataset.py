@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -174,7 +175,9 @@ def _shards(folder: Path) -> list[Path]:
     if missing is not None:
         packed = sorted(name for name in there if name.startswith(f"{missing}.tar."))
         remedy = f"; unpack {packed[0]}: shards are read as they are, in place" if packed else ""
-        raise InputError(f"wds: {folder} lacks {missing}.tar: nshards.txt says {number} shards{remedy}")
+        padded = next((name for name in sorted(there) if re.fullmatch(rf".*?0*{missing}\.tar", name)), None)
+        remedy = f"; rename {padded} and the others: shards are 0.tar, 1.tar and so on" if padded else remedy
+        raise InputError(f"wds: {folder} lacks {missing}.tar: nshards.txt says {counted(number, 'shard')}{remedy}")
     return [folder / f"{i}.tar" for i in range(number)]
 
 

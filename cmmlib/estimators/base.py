@@ -80,9 +80,7 @@ class ZeroShotEstimator(BaseEstimator):
         unknown = sorted(provenance.keys() - Provenance.model_fields)
         if unknown:
             raise InputError(f"save: unknown {', '.join(unknown)}: provenance is {', '.join(Provenance.model_fields)}")
-        if isinstance(class_names, str):
-            raise InputError(f"save: class_names is one text, {class_names!r}: give a list with a name for each class")
-        names = None if class_names is None else [_as_text(name) for name in class_names]
+        names = None if class_names is None else _as_names(class_names)
         save_classifier(replace(self.classifier, class_names=names, provenance=Provenance(**provenance)), path)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -110,12 +108,24 @@ class ZeroShotEstimator(BaseEstimator):
         return self
 
 
+def _as_names(class_names: Any) -> list[str]:
+    """Class names in their order; of a set or a mapping it is not that of the classes."""
+    if isinstance(class_names, (str, bytes)):
+        raise InputError(f"save: class_names is one text, {class_names!r}: give a list with a name for each class")
+    if not isinstance(class_names, Sequence) and not hasattr(class_names, "tolist"):
+        kind = type(class_names).__name__
+        raise InputError(f"save: class_names is a {kind}: give a list with a name for each class, in their order")
+    return [_as_text(name) for name in class_names]
+
+
 def _as_text(name: Any) -> str:
     """A class name; bytes, as numpy keeps texts, are UTF-8.
 
     Raises:
-        InputError: one that is no UTF-8.
+        InputError: one that is no text, or no UTF-8.
     """
+    if not isinstance(name, (str, bytes)):
+        raise InputError(f"save: class name {name!r} is of {type(name).__name__}: give texts")
     try:
         text = name.decode() if isinstance(name, bytes) else str(name)
         text.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +78,9 @@ def as_path(path: Any) -> Path:
         InputError: something else.
     """
     try:
-        return Path(path)
+        if "\0" not in os.fsdecode(path):
+            return Path(path)
+        raise InputError(f"{path!r} is no path of a file: leave out the character of number 0")
     except TypeError:
         raise InputError(f"{path!r} is no path of a file: give a text or a pathlib.Path") from None
 
@@ -86,7 +89,7 @@ def _refuse_other_file(path: Path) -> None:
     try:
         _read(path)
     except InputError:
-        raise InputError(f"{path.name} exists and is no classifier: choose another name or remove it") from None
+        raise InputError(f"{path.name or path} exists and is no classifier: choose another name or remove it") from None
 
 
 def load_classifier(path: str | PathLike[str]) -> Classifier:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -68,8 +69,18 @@ def remarks(sides: Sequence[RunSummary], k: int) -> list[str]:
     lines += [f"fewer than {size} classes to rank: {', '.join(names)}" for size, names in few.items() if names]
     lines += unfinished(sides)
     if not same_classes(sides):
-        lines.append("these runs have different classes, so none is compared class by class")
+        same = len({tuple(sorted(side.classnames)) for side in sides}) == 1
+        what = "the same classes in another order" if same else "different classes"
+        lines.append(f"these runs have {what}, so none is compared class by class")
+    if len({side.facts["data"].get("digest") for side in sides}) > 1:
+        images = "; ".join(f"{side.name}: {_images(side.facts['data'])}" for side in sides)
+        lines.append(f"these runs have different images: {images}")
     return lines
+
+
+def _images(data: Mapping[str, Any]) -> str:
+    """`1,880 of dtd test`, of a manifest's `data`."""
+    return " ".join(filter(None, (f"{data['n_images']:,} of {data['name']}", data["split"])))
 
 
 def unfinished(sides: Sequence[RunSummary]) -> list[str]:

@@ -74,7 +74,7 @@ def verify(folder: Path, reference: Path = REFERENCE) -> list[Check]:
     """Every reference figure of the run's model and data set beside what the run measured.
 
     Raises:
-        InputError: no finished run, no labels, or no figure of this model on this data set.
+        InputError: no finished run, no labels, no figure of this model on this data set, or none that it measured.
     """
     manifest, results = read_run(folder)
     require_whole(folder, (RESULTS,))
@@ -87,7 +87,11 @@ def verify(folder: Path, reference: Path = REFERENCE) -> list[Check]:
         model, data = manifest["model"], manifest["study"]["dataset"]
         name = " ".join(str(part) for part in (model["backbone"], model["pretrained"]) if part) or "this model"
         raise InputError(f"{reference.name} has no figure of {name} on {data}: give a CSV of your own with --reference")
-    return [_check(row, manifest, results) for row in rows.to_dict("records")]
+    checks = [_check(row, manifest, results) for row in rows.to_dict("records")]
+    if all(check.found is None for check in checks):
+        asked = ", ".join(dict.fromkeys(check.metric for check in checks))
+        raise InputError(f"{folder.name} measured none of the figures of {reference.name}: {asked}")
+    return checks
 
 
 def load_reference(path: Path) -> pd.DataFrame:
@@ -102,6 +106,9 @@ def load_reference(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         cause = why(error) if isinstance(error, OSError) else one_line(error)
         raise InputError(f"--reference: {name} cannot be read as reference figures: {cause}") from None
+    twice = [name for name in table if re.sub(r"\.\d+$", "", name) in {*table} - {name}]  # pandas calls it `value.1`
+    if twice:
+        raise InputError(f"--reference: {name} has the column {twice[0].rpartition('.')[0]} twice: keep one")
     missing = {*COLUMNS, *NUMBERS} - set(table)
     if missing:
         raise InputError(f"--reference: {name} lacks the columns {', '.join(sorted(missing))}")

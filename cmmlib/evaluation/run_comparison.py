@@ -127,7 +127,9 @@ def gather(run: Run, labels: Int[Tensor, "N"] | None = None) -> list[RunSummary]
     sides += [of_folder(folder) for folder in run.study.other_runs]
     for side in sides:
         if side.classnames != run.classnames:
-            raise InputError(f"compare_with: {side.run} has other classes: name runs on this study's data set")
+            same = sorted(side.classnames) == sorted(run.classnames)
+            other = "its classes in another order" if same else "other classes"
+            raise InputError(f"compare_with: {side.run} has {other}: name runs on this study's data set")
         if labels is not None and side.accuracy is None:
             raise InputError(f"compare_with: {side.run} has no accuracies: run its chapter 01 with labels")
     return with_distinct_names(sides)

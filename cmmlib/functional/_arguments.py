@@ -89,13 +89,15 @@ def is_number(value: Any) -> bool:
 
 
 def refuse_sparse(value: Any, what: str) -> None:
-    """Sparse tensors lack most operations.
+    """Sparse tensors lack most operations, and those of the meta device all numbers.
 
     Raises:
         InputError: it is one; `what` begins the line.
     """
     if isinstance(value, Tensor) and value.layout is not torch.strided:
         raise InputError(f"{what} is a sparse tensor: pass x.to_dense()")
+    if isinstance(value, Tensor) and value.is_meta:
+        raise InputError(f"{what} lies on the meta device, without numbers: pass a tensor that has them")
 
 
 def require_one_or_more(value: int, what: str) -> None:

@@ -60,6 +60,8 @@ def build(runs: Sequence[Path], out: Path = Path("_build"), flag: str = "--out")
     if index.exists() and own_folders.noted(html) == stamp:
         note("book: up to date")
         return index
+    if index.exists():
+        note(f"book: the one in {out} is of other runs, or older than its run: a new one takes its place")
     for part in PARTS:
         own_folders.require_ours(out / part)  # before anything is made
     staged = out / "book"

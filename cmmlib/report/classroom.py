@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
@@ -70,22 +72,30 @@ def write(run: Path, out: Path, built: Path = Path("_build"), data: Sequence[Pat
         raise InputError(f"--out: {out} overlaps {built}, where the book is: choose a folder apart from it")
     student_notebooks.checked(run, out, data)  # before the book, which takes a minute
     pages = book.build([run], built, "--book").parent
-    student_notebooks.write(run, out, data)
-    archive = out / ARCHIVE
-    with whole_file(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+    student_notebooks.write(run, out, data, partial(_pack, pages))
+    return out / ARCHIVE
+
+
+def _pack(pages: Path, folder: Path) -> None:
+    """Write the zip file into a folder of notebooks for students; `pages` is the built book."""
+    with whole_file(folder / ARCHIVE) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
         read_me = READ_ME.substitute(lesson=LESSON, slides=SLIDES, version=version("cmmlib"))
         file.writestr(student_notebooks.entry("README.txt"), read_me)
-        notebooks = list(_files(out, "notebooks"))
+        notebooks = list(_files(folder, "notebooks"))
         twice = {student_notebooks.ARCHIVE, *(path.name for path, _ in notebooks if path.suffix == ".ipynb")}
         for path, name in notebooks:
-            file.write(path, name)
+            _add(file, path, name)
         for path, name in _files(pages, "book"):
             if path.suffix == ".html":
                 file.writestr(student_notebooks.entry(name), for_class(path.read_text("utf-8"), twice))
             elif path.parent.parent.name != DOWNLOADS or not (path.name in twice or path.name.endswith(FIGURES)):
-                file.write(path, name)
-    own_folders.list_made(out)
-    return archive
+                _add(file, path, name)
+
+
+def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    """A file without its time, which may be one that zip files cannot hold; copied in parts, as data are large."""
+    with path.open("rb") as source, archive.open(student_notebooks.entry(name), "w", force_zip64=True) as target:
+        shutil.copyfileobj(source, target)
 
 
 def for_class(page: str, notebooks: Collection[str]) -> str:

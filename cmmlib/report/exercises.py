@@ -13,6 +13,7 @@ from cmmlib.report.chapters import chapters
 LEVELS = ("first steps", "practice", "challenge")
 KINDS = ("experiment", "pencil and paper")  # an exercise may be of one of them, besides its level
 HEADING = re.compile(r"^### Exercise (?P<number>[\d.]+)(?: \((?P<marks>[\w, ]+)\))?: (?P<title>.+)\n+", re.M)
+LARGEST = 1e300  # of an answer: beyond, floating-point numbers end
 HINT = re.compile(r"^> \*\*Hint\*\*\n>\n(?P<hint>(?:>.*\n?)+)", re.M)
 ANSWER = "application/vnd.cmmlib.answer+json"  # type of the output that carries an answer to a student's notebook
 
@@ -97,10 +98,10 @@ def _keys_near(given: Any) -> set[str | None]:
     """Keys of the numbers within one per cent of an answer; none for what is no number."""
     try:
         number = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return set()
-    if not math.isfinite(number):
+    if not abs(number) < LARGEST:  # or NaN
         return set()
-    digits, power = _digits(number)
-    reach = round(0.01 * abs(digits))
-    return {key((digits + step) * 10.0**power) for step in range(-reach, reach + 1)}
+    _, power = _digits(0.99 * number)
+    low, high = sorted(round(part * number / 10.0**power) for part in (0.99, 1.01))
+    return {key(number), *(key(step * 10.0**power) for step in range(low, high + 1))}

@@ -7,10 +7,11 @@ the study reads, and a zip file of all but the solutions. Every notebook runs fr
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ SOLUTIONS, DATA, ARCHIVE = "solutions", "data", "notebooks.zip"
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)\s]+)\)")
 
 
-def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
+def write(run: Path, out: Path, data: Sequence[Path] = (), complete: Callable[[Path], None] | None = None) -> Path:
     """Write a finished run's chapters for students into a folder of their own, and return their zip file.
 
     Args:
         data: the files and folders that the study reads, if it reads any; their copies go into `data/`.
+        complete: what else is written: it is called with a folder that takes the place of `out` when all is there.
 
     Raises:
         InputError: no finished run, or one whose chapters are damaged; `data` that is not what the study names, or a
@@ -57,6 +59,8 @@ def write(run: Path, out: Path, data: Sequence[Path] = ()) -> Path:
             _write_chapter(chapter, folder / SOLUTIONS, {**fields, **_places(fields, copies, f"../{DATA}")})
             _write_chapter(chapter, folder, {**fields, **_places(fields, copies, DATA)}, answers=False)
         _zip(folder)
+        if complete:
+            complete(folder)
     tell_missing(run, "the notebooks")
     return out / ARCHIVE
 
@@ -189,7 +193,7 @@ def _runnable(cells: list[Any], name: str, values: Mapping[str, Any], chapters: 
 
 def _with_address(cell: Any) -> Any:
     address = repository_url()
-    cell.source = cell.source.replace('repository = ""', f"repository = {address!r}".replace("'", '"'))
+    cell.source = cell.source.replace('repository = ""', f"repository = {json.dumps(address)}")
     return cell
 
 

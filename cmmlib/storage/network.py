@@ -15,6 +15,8 @@ from cmmlib.errors import InputError
 SECONDS = 3
 REPOSITORY = "CMM_REPOSITORY_URL"
 BOOK = "CMM_BOOK_URL"
+EXAMPLES = {REPOSITORY: "https://github.com/OWNER/NAME", BOOK: "https://example.org/book/"}
+_PLAIN = re.compile(r"[^\s\"'`<>()\[\]{}\\|^]+")  # what ends no text of code, no link of Markdown and no attribute
 _ON_GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 
 
@@ -45,7 +47,7 @@ def repository_url() -> str:
     """The address of the repository that the environment names for the book and the notebooks, or an empty text.
 
     Raises:
-        InputError: it has a part that may be a key, which would be written into both.
+        InputError: it is no address, or has a part that may be a key, which would be written into both.
     """
     return _named_by(REPOSITORY)
 
@@ -60,8 +62,6 @@ def book_url() -> str:
     """
     url, repository = _named_by(BOOK), _ON_GITHUB.fullmatch(_named_by(REPOSITORY))
     if url:
-        if not is_address(url):
-            raise InputError(f"{BOOK}: {url!r} is no address such as https://example.org/book/")
         return url.rstrip("/") + "/"
     if not repository:
         return ""
@@ -73,6 +73,8 @@ def _named_by(variable: str) -> str:
     url = os.environ.get(variable, "")
     if has_secrets(url):
         raise InputError(f"{variable}: a user, a password or a query would stand in the book: leave it out")
+    if url and (not is_address(url) or not _PLAIN.fullmatch(url)):
+        raise InputError(f"{variable}: {url!r} is no address such as {EXAMPLES[variable]}")
     return url
 
 

@@ -72,6 +72,9 @@ def _of_file(path: Path, classifier: Classifier) -> NewImages:
     own = embeddings.backbone
     if own and made.backbone and own != made.backbone:
         remarks.append(f"{path.name} is of backbone {own}, the classifier was fitted with {made.backbone}")
+    if not (own and made.backbone):
+        silent = [what for what, name in ((path.name, own), ("the classifier", made.backbone)) if not name]
+        remarks.append(f"no backbone is named by {' and '.join(silent)}: both are taken to be of one model")
     return NewImages(embeddings.image_features, embeddings.image_ids, remarks)
 
 

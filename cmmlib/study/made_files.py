@@ -19,7 +19,7 @@ from typing import Any
 
 from cmmlib.errors import InputError, some
 from cmmlib.storage.cache import digest, file_digest
-from cmmlib.study.named_paths import FILES, PATH_PREFIXES
+from cmmlib.study.named_paths import file_fields, prefix_of
 from cmmlib.study.run_files import MANIFEST, RESULTS, read_columns, read_manifest, read_object
 from cmmlib.study.study import Study
 
@@ -178,19 +178,20 @@ def command(manifest: dict[str, Any] | None, folder: Path) -> str:
     changed = {
         name: value for name, value in fields.items() if name in defaults and value not in (None, defaults[name])
     }
-    flags = [
-        part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", _with_place(str(value)))
-    ]
+    placed = {name: _with_place(str(changed[name])) for name in file_fields(changed)}
+    if runs := changed.get("compare_with"):
+        placed["compare_with"] = ",".join(map(_with_place, str(runs).split(",")))
+    values = {**changed, **placed}
+    flags = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     known = flags if manifest else ["..."]
     place = [] if folder.parent.name == defaults["out"] else ["--out", str(folder.parent)]
     return shlex.join(["cmm", "run", *known, *place])
 
 
 def _with_place(value: str) -> str:
-    """The name of a file or folder behind PATH; any other value as it is."""
-    prefix = next((own for own in PATH_PREFIXES if value.startswith(own)), "")
-    is_file = Path(value).suffix in FILES and Path(value).name == value
-    return f"{prefix}PATH/{value[len(prefix) :]}" if prefix or is_file else value
+    """The name of a file or folder behind PATH."""
+    prefix = prefix_of(value)
+    return f"{prefix}PATH/{value[len(prefix) :]}"
 
 
 def drop_left_behind(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
 FILES = {".pt", ".pth", ".bin", ".safetensors", ".txt"}  # endings of what a field names by its path
 WEB = "wds:"  # before a path, or before a name on the hub
+FETCH = "fetch"  # in place of a folder of published accuracies: their repository
 MOST_WORDS = 50  # of a list, between its commas, that are looked at together
 PATHS = ("class_names", "classes", "transcript", "data_root", "out")
 
@@ -29,7 +30,8 @@ def file_fields(fields: Mapping[str, Any]) -> dict[str, str]:
         rest = value[len(prefix) :]
         is_shards = prefix == WEB and "/" not in rest  # a name on the hub has an owner
         is_file = name in ("pretrained", "templates") and bool(Path(rest).suffix)  # no tag and no pool has an ending
-        if prefix in PATH_PREFIXES or name in PATHS or is_shards or is_file:
+        is_folder = name == "published" and value != FETCH
+        if prefix in PATH_PREFIXES or name in PATHS or is_shards or is_file or is_folder:
             found[name] = rest
     return found
 

@@ -18,6 +18,7 @@ from cmmlib.errors import InputError, is_key
 from cmmlib.storage.network import has_secrets, is_address
 from cmmlib.storage.text_files import listed
 from cmmlib.study.named_paths import (
+    FETCH,
     PATH_PREFIXES,
     PATHS,
     WEB,
@@ -31,7 +32,6 @@ from cmmlib.study.named_paths import (
 )
 from cmmlib.texts.templates import BASE_TEMPLATE, flaw
 
-FETCH = "fetch"  # in place of a folder of published accuracies: their repository
 # Where and how fast a study runs: these fields change no number and stay out of its id.
 PLACES = {
     *("out", "data_root", "device", "batch_size", "workers", "max_broken"),

@@ -38,6 +38,15 @@ def refused(*arguments, **more) -> str:
     return str(error.value)
 
 
+def test_files_of_several_pictures_are_told(birds):
+    for name in ("moving.gif", "pages.tiff", "moving.webp"):
+        picture().save(birds / "owl" / name, save_all=True, append_images=[picture(200)])
+    picture().save(birds / "owl" / "still.gif")
+    line = "files of several pictures, of which the first is read, 3: moving.gif, moving.webp, pages.tiff"
+    assert line in load_folder(birds).remarks
+    assert line in load_unlabelled_folder(birds).remarks
+
+
 @pytest.mark.parametrize(
     "place",
     [

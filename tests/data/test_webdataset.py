@@ -282,6 +282,11 @@ def test_a_shard_that_is_there_compressed_is_named(ending, root):
     assert f"lacks 0.tar: nshards.txt says 2 shards; unpack 0.tar.{ending}: shards are read" in refusal(root)
 
 
+def test_shards_that_are_numbered_with_zeros_are_named(root):
+    (root / "test" / "0.tar").rename(root / "test" / "00000.tar")
+    assert "nshards.txt says 2 shards; rename 00000.tar and the others: shards are 0.tar, 1" in refusal(root)
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     assert f"no folder {tmp_path / 'absent'}" in refusal(tmp_path / "absent")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import refusal
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cmmlib import CMMEnsemble, PriorMatching, Prototypes, load_classifier
+from cmmlib import CMMEnsemble, InputError, PriorMatching, Prototypes, load_classifier
 from cmmlib.estimators.classifier import Classifier, plain
 from cmmlib.estimators.classifier_file import KEY, save_classifier
 from cmmlib.storage.cache import save_tensors
@@ -103,6 +104,30 @@ def test_what_could_not_be_loaded_replaces_nothing(scale, tmp_path):
     said = refusal(PriorMatching(scale).fit(IMAGES, TEXTS).save, path, NAMES)
     assert f"mine.safetensors: logit_scale is {scale:.3g}, expected 0.0001 to 10000" in said
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"a", "b", "c"}, "class_names is a set: give a list"),
+        ({0: "a", 1: "b", 2: "c"}, "class_names is a dict: give a list"),
+        (iter("abc"), "give a list with a name for each class, in their order"),
+        (["a", 2.5, "c"], "class name 2.5 is of float: give texts"),
+        (["a", None, "c"], "class name None is of NoneType: give texts"),
+    ],
+)
+def test_names_without_an_order_and_what_is_no_name_are_refused(names, said, tmp_path):
+    with pytest.raises(InputError, match=re.escape(said)):
+        PriorMatching(20.0).fit(IMAGES, TEXTS).save(tmp_path / "x.safetensors", names)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_no_system_has_and_a_folder_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is no path of a file"):
+        PriorMatching(20.0).fit(IMAGES, TEXTS).save("x\0.safetensors")
+    with pytest.raises(InputError, match=r"^\. exists and is no classifier"):
+        PriorMatching(20.0).fit(IMAGES, TEXTS).save(".")
 
 
 def test_names_of_bytes_are_texts_and_others_are_refused(tmp_path):

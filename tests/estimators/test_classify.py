@@ -123,6 +123,9 @@ def test_embeddings_of_another_backbone_are_remarked_on(matched, work):
     assert said.code == 0
     assert "new.npz is of backbone ViT-B-32, the classifier was fitted with synthetic" in said.err
     assert said.err.count("\n") == 2
+    data = write_embeddings(work / "unnamed.npz", backbone=None)
+    said = cmm("classify", matched, "--images", data, "--overwrite")
+    assert "no backbone is named by unnamed.npz: both are taken to be of one model" in said.err
 
 
 def test_a_classifier_without_names_or_suspects_answers_with_indices(work):
@@ -132,7 +135,10 @@ def test_a_classifier_without_names_or_suspects_answers_with_indices(work):
     rows = read_csv(said.out)
     assert column(rows, "prediction") == column(rows, "class_index")
     assert set(column(rows, "suspected")) == {"no"}
-    assert said.err == "the classifier does not say which classes CMM suspects\n"
+    assert said.err.splitlines() == [
+        "no backbone is named by the classifier: both are taken to be of one model",
+        "the classifier does not say which classes CMM suspects",
+    ]
 
 
 # ---------------------------------------------------------------- images

@@ -175,6 +175,10 @@ def test_figures_of_ones_own_are_compared_and_a_difference_is_exit_code_1(tmp_pa
     done = cmm("verify", labelled, "--reference", tmp_path / "mine.csv")
     assert done.code == 1
     assert "differs by +20.00 points" in done.out
+    pd.DataFrame([row | {"metric": "worst_7"}]).to_csv(tmp_path / "mine.csv", index=False)
+    done = cmm("verify", labelled, "--reference", tmp_path / "mine.csv")
+    assert (done.code, done.out) == (2, "")
+    assert "measured none of the figures of mine.csv: worst_7" in done.err
 
 
 @pytest.mark.real
@@ -224,6 +228,12 @@ def test_figures_that_nothing_can_be_compared_with_are_refused(row, said, tmp_pa
 def test_missing_columns_are_named(head, tmp_path):
     (tmp_path / "mine.csv").write_text(f"{head}\n")
     with pytest.raises(InputError, match="lacks the columns"):
+        load_reference(tmp_path / "mine.csv")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "mine.csv").write_text(f"{HEAD},value\nm,t,d,test,base,accuracy,0.5,0.1,,me,x,0.7\n")
+    with pytest.raises(InputError, match="has the column value twice: keep one"):
         load_reference(tmp_path / "mine.csv")
 
 

@@ -292,6 +292,22 @@ def test_runs_of_other_classes_are_compared_by_their_totals(labelled, twins):
     assert "these runs have different classes" in said.out
 
 
+def test_classes_in_another_order_and_other_images_are_told(synthetic, labelled):
+    again = replace(A, name="again", classnames=A.classnames[::-1])
+    lines = comparison_text.remarks([A, again], 5)
+    assert "these runs have the same classes in another order, so none is compared class by class" in lines
+    assert not any("different images" in line for line in lines)
+    data = {"name": "dtd", "split": "test", "n_images": 1880}
+    sides = [replace(A, facts={**A.facts, "data": {**data, "digest": digest}}) for digest in "xy"]
+    assert "these runs have different images: a: 1,880 of dtd test; a: 1,880 of dtd test" in comparison_text.remarks(
+        sides, 5
+    )
+    run = replace(synthetic, classnames=synthetic.classnames[::-1])
+    run = replace(run, study=run.study.model_copy(update={"compare_with": str(labelled)}))
+    with pytest.raises(InputError, match="its classes in another order"):
+        run_comparison.gather(run, run.labels)
+
+
 # ---------------------------------------------------------------- chapter 7
 
 

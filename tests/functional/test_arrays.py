@@ -164,6 +164,13 @@ def test_a_sparse_tensor_is_refused_with_the_remedy():
             call()
 
 
+def test_a_tensor_without_numbers_is_refused():
+    images = IMAGES.to("meta")
+    for call in (lambda: F.worst_at_k(images[0], 2), lambda: PriorMatching(20.0).fit(images, TEXTS)):
+        with pytest.raises(InputError, match="lies on the meta device, without numbers"):
+            call()
+
+
 def test_rows_that_say_nothing_get_no_class():
     for bad in (float("nan"), 0.0):
         images = IMAGES.clone()

@@ -12,7 +12,7 @@ from finished_runs import html_pages
 
 from cmmlib.errors import InputError
 from cmmlib.report import book, staging
-from cmmlib.storage.network import book_url
+from cmmlib.storage.network import book_url, repository_url
 
 ADDRESS = "https://us.github.io/Book/"
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +39,16 @@ def test_the_address_of_a_book_is_told_or_follows_from_github(repository, book, 
     monkeypatch.setenv("CMM_REPOSITORY_URL", repository)
     monkeypatch.setenv("CMM_BOOK_URL", book)
     assert book_url() == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    ['https://github.com/a/b";print(1)', "javascript:alert(1)", "github.com/a/b", "https://a.b/c)", "https://a.b/<i>"],
+)
+def test_what_is_no_address_of_a_repository_becomes_no_code_and_no_link(address, monkeypatch):
+    monkeypatch.setenv("CMM_REPOSITORY_URL", address)
+    with pytest.raises(InputError, match="is no address such as https://github"):
+        repository_url()
 
 
 @pytest.mark.parametrize("address", ["somewhere", "https://example.org/?key=1", "file:///book"])

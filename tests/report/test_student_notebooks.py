@@ -313,6 +313,8 @@ def test_a_second_time_writes_the_same_bytes(labelled, for_students, tmp_path):
         ({"dataset": "cifar100", "backbone": "ViT-B-32", "pretrained": "openai"}, {}),
         ({"backbone": "local-dir:clip", "pretrained": "a.pt"}, {"backbone": "clip", "pretrained": "a.pt"}),
         ({"dataset": "wds:shards", "templates": "my.prompts"}, {"dataset": "shards", "templates": "my.prompts"}),
+        ({"published": "figures"}, {"published": "figures"}),
+        ({"published": "fetch"}, {}),
         ({"dataset": "wds:owner/shards", "base_template": "a file.txt of a {}"}, {}),
         ({"templates": "mine.txt", "class_names": "names"}, {"templates": "mine.txt", "class_names": "names"}),
     ],
@@ -340,6 +342,12 @@ def test_the_files_of_a_study_are_known(fields, files):
         (None, 0.5, "not yet"),
         (float("nan"), 0.5, "not yet"),
         (0.0, 0.0, "right"),
+        (1.0, 0.996, "right"),  # the nearest digits are of the decade below
+        (0.1, 0.0991, "right"),
+        (0.1, 0.0985, "not yet"),
+        (0.995, 1.0, "right"),
+        (10**400, 1.0, "not yet"),
+        (1.795e308, 1.0, "not yet"),
         (1, None, "this study has no answer"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -435,6 +436,27 @@ def test_the_unpacked_book_opens_from_disk(classroom, tmp_path):
     done = subprocess.run([CHROMIUM or "", *FLAGS, page], capture_output=True, text=True, check=True)
     assert "<math" in done.stdout  # formulas are set
     assert "Question 2.1" in done.stdout
+
+
+def test_a_class_keeps_its_zip_file_until_the_new_one_is_whole(
+    classroom, labelled, labelled_book, tmp_path, monkeypatch
+):
+    place = tmp_path / "class"
+    shutil.copytree(classroom, place, symlinks=True)
+    before = {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    monkeypatch.setattr(packing, "_add", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    data = classroom.parent / "synthetic.npz"
+    said = cmm("classroom", labelled, "--out", place, "--book", labelled_book, "--data", data)
+    assert (said.code, "no space left on device" in said.err) == (2, True), said.err
+    assert {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+def test_times_that_no_zip_file_can_hold_are_left_out(tmp_path):
+    (old := tmp_path / "old.svg").write_text("<svg/>")
+    os.utime(old, (0, 0))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        packing._add(archive, old, "old.svg")
+    assert zipfile.ZipFile(tmp_path / "x.zip").read("old.svg") == b"<svg/>"
 
 
 def test_a_class_is_not_packed_over_the_book(labelled, labelled_book):

@@ -417,3 +417,9 @@ def test_the_command_that_heals_says_where_a_path_is_missing(tmp_path):
         "--templates PATH/t.txt"
     )
     assert "PATH" not in command({"study": kept}, place)
+    more = {"dataset": "wds:shards", "class_names": "names", "published": "figures", "compare_with": "a-1,b-2"}
+    assert command({"study": more}, place) == (
+        "cmm run --dataset wds:PATH/shards --class-names PATH/names --published PATH/figures "
+        "--compare-with PATH/a-1,PATH/b-2"
+    )
+    assert "PATH" not in command({"study": {"dataset": "wds:owner/name", "published": "fetch"}}, place)
