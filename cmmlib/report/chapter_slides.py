@@ -7,17 +7,24 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
 
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import OF_EXERCISES, tags
+from cmmlib.report.captions import NARROW
 from cmmlib.report.questions import TEXT, details, questions, unfolding, with_answers
 
 LARGEST_DRAWING = 300_000  # characters of an SVG; of a larger one, with pictures in it, the PNG is shown
 MOST_ROWS = 8  # of a table
-TALL = 0.7  # height over width of a figure that has its text beside it
+ROOM = {  # width and height of a figure on a slide of 1280 x 720: over its text; beside it, on three fifths or one half
+    "wide": (1177, 430),
+    "tall": (690, 533),
+    "beside": (585, 580),
+}
+SAID = '<div class="said">'  # begins what is said of a figure
 PAPER = "pencil and paper"  # the kind of exercise that needs no computer
 PROSE = MarkdownIt("commonmark", {"html": False}).enable("table")
 OURS = MarkdownIt("commonmark").enable("table")
@@ -59,17 +66,18 @@ class Item(NamedTuple):
     body: str
 
 
-def of_chapter(notebook: Any, number: str) -> list[Slide]:
+def of_chapter(notebook: Any, number: str, figures: Path | None = None) -> list[Slide]:
     """A chapter's title; then for each section predictions, figures with what is said of them, questions, exercises.
 
     Args:
         number: of the chapter, two digits.
+        figures: the run's folder of figures, which has those for a phone; without it the notebook's own are shown.
     """
     first, *rest = notebook.cells
     section = inline(first.source.partition("\n")[0].lstrip("# "))
     learnt = [html(text.partition("\n\n")[0]) for _, text in _boxes(first.source)]
     slides = [Slide(section, learnt, "chapter")]
-    for item in _items(rest, number):
+    for item in _items(rest, number, figures):
         if item.kind == "section":
             section = item.title
         if item.kind in ("section", "predict", "question", "exercise"):
@@ -99,7 +107,7 @@ def section_text(notebook: Any, heading: str) -> str | None:
     return None
 
 
-def _items(cells: Iterable[Any], number: str) -> Iterator[Item]:
+def _items(cells: Iterable[Any], number: str, figures: Path | None) -> Iterator[Item]:
     """What the slides are made of, in order."""
     exercise: Item | None = None
     for cell in cells:
@@ -114,7 +122,7 @@ def _items(cells: Iterable[Any], number: str) -> Iterator[Item]:
         elif marks & (OF_EXERCISES - {"question"}) or "pages.study_table(" in cell.source:
             continue
         else:
-            yield from _of_markdown(cell.source, number) if cell.cell_type == "markdown" else _of_outputs(cell)
+            yield from _of_markdown(cell.source, number) if cell.cell_type == "markdown" else _of_outputs(cell, figures)
     if exercise:
         yield exercise
 
@@ -138,17 +146,17 @@ def _of_markdown(source: str, number: str) -> Iterator[Item]:
         yield Item("question", f"question {asked.number}", title, html(with_answers(asked), raw=True))
 
 
-def _of_outputs(cell: Any) -> Iterator[Item]:
+def _of_outputs(cell: Any, figures: Path | None) -> Iterator[Item]:
     names = iter(_FIGURE_NAME.findall(cell.source))
     for output in cell.outputs:
         data = output.get("data", {})
         if "image/svg+xml" in data:
             alt, name = output["metadata"]["image/svg+xml"]["alt"], next(names, None)
-            kind = "tall" if _is_tall(data["image/svg+xml"]) else "wide"
-            picture = f'<figure class="{kind}"><img src="{_address(data)}" alt="{escape(alt)}"></figure>'
+            kind, address = _shown(data, figures and figures / f"{name}{NARROW}.svg")
+            picture = f'<figure class="{kind}"><img src="{address}" alt="{escape(alt)}"></figure>'
             yield Item("picture", f"figure {name}" if name else "", "", picture)
         elif "text/markdown" in data:
-            yield Item("said", "", "", f'<div class="said">{html(data["text/markdown"])}</div>')
+            yield Item("said", "", "", said(data["text/markdown"]))
         elif "<table" in data.get("text/html", ""):
             table = data["text/html"].replace("<b>Table.</b> ", "")  # its title, without the word that numbers need
             yield Item("picture", "", "", f'<div class="rows">{_first_rows(table)}</div>')
@@ -164,10 +172,21 @@ def _first_rows(table: str) -> str:
     return f"{head}{body}{''.join(rows[:MOST_ROWS])}</tbody></table><p>And {left} more, in the book.</p>"
 
 
-def _is_tall(drawing: str) -> bool:
-    """Whether a figure has room beside it, rather than below it."""
+def _shown(data: dict[str, str], phone: Path | None) -> tuple[str, str]:
+    """The kind and the address of a figure: a page's or a phone's, whichever has the larger letters on a slide."""
+    drawing = data["image/svg+xml"]
+    larger = max(("wide", "tall"), key=lambda kind: _scale(drawing, kind))
+    if phone is not None and phone.is_file():
+        narrow = phone.read_text("utf-8")
+        if len(narrow) <= LARGEST_DRAWING and _scale(narrow, "beside") > _scale(drawing, larger):
+            return "beside", _address({"image/svg+xml": narrow})
+    return larger, _address(data)
+
+
+def _scale(drawing: str, kind: str) -> float:
+    """Pixels of a slide for each of a drawing's units."""
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing)
-    return found is not None and float(found[2]) > TALL * float(found[1])
+    return min(room / float(size) for room, size in zip(ROOM[kind], found.groups(), strict=True)) if found else 0.0
 
 
 def _boxes(source: str) -> list[tuple[str, str]]:
@@ -180,6 +199,11 @@ def _address(data: dict[str, str]) -> str:
     if len(drawing) > LARGEST_DRAWING:
         return f"data:image/png;base64,{data['image/png'].strip()}"
     return f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}"
+
+
+def said(text: str) -> str:
+    """HTML of what is said of a figure or of a table."""
+    return f"{SAID}{html(text)}</div>"
 
 
 def inline(text: str) -> str:

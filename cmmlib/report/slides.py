@@ -12,7 +12,8 @@ from pathlib import Path
 from string import Template
 
 from cmmlib.errors import InputError
-from cmmlib.report import lesson
+from cmmlib.report import lesson, lesson_tables
+from cmmlib.report.captions import NARROW
 from cmmlib.report.chapter_slides import Slide, of_chapter
 from cmmlib.report.chapters import APPENDIX, executed_chapters, read_notebook
 from cmmlib.storage import own_folders
@@ -21,6 +22,7 @@ from cmmlib.study.made_files import require_whole
 from cmmlib.study.run_files import read_run
 
 FILE, LESSON = "slides.html", "lesson.html"  # of all chapters, and of the lesson
+READ = re.compile(rf"chapters/[01].*\.ipynb$|figures/.*{NARROW}\.svg$|{lesson_tables.PER_CLASS}$")  # of a run
 
 
 def write(run: Path, out: Path) -> Path:
@@ -53,10 +55,11 @@ def pages(run: Path) -> dict[str, str]:
         InputError: as `write`.
     """
     manifest, results = read_run(run)
-    require_whole(run, [name for name in manifest.get("files", {}) if re.match(r"chapters/[01].*\.ipynb$", name)])
+    require_whole(run, [name for name in manifest.get("files", {}) if READ.match(name)])
     chapters = {path.name[:2]: read_notebook(path) for path in executed_chapters(run) if path.name[0] != APPENDIX}
-    whole = [deck for number, notebook in chapters.items() if (deck := of_chapter(notebook, number))]
-    parts = lesson.deck(chapters)
+    figures = run / "figures"
+    whole = [deck for number, notebook in chapters.items() if (deck := of_chapter(notebook, number, figures))]
+    parts = lesson.deck(chapters, figures, lesson_tables.of_run(run, results))
     study = {row["what"]: row["value"] for row in results.get("study", [])}
     of = f"{study['model']} on {study['data set']}" if study else run.name
     return {

@@ -69,19 +69,21 @@ class _Scores(_Part):
     overall: Share | None
     worst: dict[str, Share | None]
     mean_per_class: Share | None = None
+    base_worst: dict[str, Share | None] = {}
+    base_worst_count: dict[str, int | None] = {}
+    base_worst_split_half: dict[str, Share | None] = {}
 
 
 class _Method(_Scores):
     name: str
-    base_worst: dict[str, Share | None] = {}
-    base_worst_count: dict[str, int | None] = {}
-    base_worst_split_half: dict[str, Share | None] = {}
 
 
 class _Results(_Part):
     schema_version: Version = 1
     accuracy: _Scores | None = None
     ensembles: list[_Method] | None = None
+    prior_matching: _Scores | None = None
+    prototypes: _Scores | None = None
 
 
 def is_of_a_run(manifest: dict[str, Any]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
@@ -102,7 +104,7 @@ def test_the_plan_of_the_lesson_is_that_of_its_slides_ninety_minutes_without_a_g
     assert [start for start, _ in spans] == ["0", *(end for _, end in spans[:-1])]
     assert spans[-1][1] == "90"
     for (_, _, what), part in zip(rows, lesson.plan(), strict=True):
-        shown = {wanted for wanted in part["slides"] if isinstance(wanted, str)}
+        shown = {lesson.name_of(wanted) for wanted in part["slides"]}
         assert {f"question {number}" for number in named("question", what)} <= shown
         assert {f"exercise {number}" for number in named("exercise", what)} <= shown
 
@@ -215,7 +217,7 @@ def test_the_decks_are_called_by_model_and_data_and_lead_to_each_other(labelled)
 
 
 def planned() -> list[str]:
-    return [wanted for part in lesson.plan() for wanted in part["slides"] if isinstance(wanted, str)]
+    return [name for part in lesson.plan() for wanted in part["slides"] if (name := lesson.name_of(wanted))]
 
 
 def test_every_slide_that_the_lesson_names_is_in_a_notebook_and_every_word_in_the_glossary():
@@ -230,7 +232,9 @@ def test_every_slide_that_the_lesson_names_is_in_a_notebook_and_every_word_in_th
     sections = {f"section {n} {title}" for n, of in notebooks.items() for title in sections_of(of)}
     assert len(planned()) == len({*planned()}) > 20
     assert {*planned()} <= known | sections
-    words = {word for part in lesson.plan() for own in part["slides"] if "words" in own for word in own["words"]}
+    own = [wanted for part in lesson.plan() for wanted in part["slides"] if not isinstance(wanted, str)]
+    assert {key for wanted in own for key in wanted} == {"slide", "title", "said", "words", "text", "table"}
+    words = {word for wanted in own for word in wanted.get("words", [])}
     assert words <= {*definitions(ROOT / "book" / "glossary.md")}
 
 
@@ -241,14 +245,15 @@ def sections_of(notebook) -> list[str]:
 
 def test_the_lesson_is_short_and_defines_and_predicts_before_it_shows(labelled):
     shown = deck(labelled, slides.LESSON)
-    assert 25 <= len(shown) <= 35
+    assert 25 <= len(shown) <= 36
     order = titles(shown)
     assert order[1] == "Question 0.1: what an average leaves room for"
     assert order[-1] == "One sentence"
-    assert order.index("Three numbers") < order.index("Exercise 1.1: four classes on paper")
+    assert order.index("Three numbers and an interval") < order.index("Exercise 1.1: four classes on paper")
     assert order.index("Margin and CMM") < order.index("One class: CMM")
     assert order.index("One class: CMM") < order.index("Exercise 2.1: a margin and a CMM on paper")
-    for figure in ("Average and tail", "The picture", "Does CMM know?", "Every method on the same images"):
+    repairs = "The first repair on this run", "The second repair on this run"
+    for figure in ("Average and tail", "The picture", "Does CMM know?", *repairs):
         place = max(n for n, title in enumerate(order) if title == figure)
         assert order[place - 1] == "Predict, then run", figure
     for number in ("1.1", "2.1"):
@@ -259,6 +264,32 @@ def test_the_lesson_is_short_and_defines_and_predicts_before_it_shows(labelled):
     assert "<math" in text
     assert "$" not in text
     assert "CMM orders the classes; it has no unit of accuracy" in text
+
+
+def readable(slide: str) -> str:
+    """What a slide says, without the line that names the part of the lesson."""
+    return re.sub("<[^>]*>", "", re.sub('<p class="part">.*?</p>', "", slide))
+
+
+def test_the_lesson_uses_no_word_of_the_glossary_that_it_has_not_explained(labelled):
+    _, *shown = deck(labelled, slides.LESSON)
+    told: set[str] = set()
+    for slide in shown:
+        told |= {word for words in re.findall("<dt>(.*?)</dt>", slide) for word in words.lower().split(", ")}
+        told |= {word.lower() for word in re.findall("<em>(.*?)</em>", slide)}  # explained where it stands
+        text = readable(slide)
+        used = {word for word in definitions(ROOT / "book" / "glossary.md") if re.search(rf"\b{word}s?\b", text, re.I)}
+        assert {word.lower() for word in used} - told <= {"auroc"}, text  # the sentence says in brackets what it is
+    for other in ("CARPRT", "OTTER", "gaussians", "fitted prior"):
+        assert other not in "".join(shown)
+
+
+def test_every_figure_and_table_of_the_lesson_has_a_sentence(labelled):
+    pictures = [slide for slide in deck(labelled, slides.LESSON) if "<figure" in slide or 'class="rows"' in slide]
+    assert len(pictures) >= 8
+    for slide in pictures:
+        said = slide.partition('<div class="said">')[2]
+        assert "In this run:" in said or "In the published numbers:" in said, slide[-800:]
 
 
 def test_the_lesson_of_a_run_without_labels_lacks_what_needs_them(unlabelled):
@@ -361,6 +392,21 @@ def test_every_slide_fits_a_projector_and_figures_are_large(name, labelled, scre
     assert page.evaluate(too_much) == []
     heights = page.evaluate("[...document.images].map(image => image.getBoundingClientRect().height)")
     assert min(heights) > 0.5 * 720
+
+
+@in_a_browser
+def test_letters_of_the_lessons_figures_can_be_read_from_afar(lesson_page):
+    scales = "[...document.images].map(i => [i.src, Math.min(i.width / i.naturalWidth, i.height / i.naturalHeight)])"
+    drawings = [one for one in lesson_page.evaluate(scales) if "svg+xml" in one[0]]
+    assert len(drawings) >= 6
+    for address, scale in drawings:
+        sizes = re.findall(r"font: (?:\w+ )*([\d.]+)px|font-size: ([\d.]+)px", unsealed(address))
+        common = statistics.mode(float(a or b) for a, b in sizes)
+        assert common * 4 / 3 * scale > 15
+
+
+def unsealed(address: str) -> str:
+    return base64.b64decode(address.partition("base64,")[2]).decode()
 
 
 @in_a_browser

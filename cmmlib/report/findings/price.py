@@ -58,6 +58,17 @@ def _changes(drawn: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     return {law: {way: np.array(values) for way, values in ways.items()} for law, ways in found.items()}
 
 
+def largest_changes(drawn: pd.DataFrame) -> str:
+    """The largest mean gain and the largest mean loss of overall accuracy: of which method, under which law."""
+    mean = {(way, law): values.mean() for law, ways in _changes(drawn).items() for way, values in ways.items()}
+    told = []
+    for what, most in (("gain", max(mean.values())), ("loss", min(mean.values()))):
+        at = [f"*{way}* with the frequencies *{law}*" for (way, law), value in mean.items() if value == most]
+        is_one = most > 0 if what == "gain" else most < 0
+        told.append(f"the largest mean {what} is {points(most)} points: {join_names(at)}" if is_one else f"no {what}")
+    return f"overall, {'; '.join(told)}."
+
+
 def price_by_law(drawn: pd.DataFrame) -> str:
     """For each law of class frequencies: which ways gain and lose, beyond the draws' chance, and the highest."""
     found = _changes(drawn)

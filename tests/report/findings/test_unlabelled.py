@@ -189,6 +189,13 @@ def test_no_image_can_be_drawn():
     assert price.prices(draws(a=[0.1]))["standard deviation (points)"].tolist() == ["n/a"]
 
 
+def test_the_largest_gain_and_loss_are_named_and_what_is_none_is_said():
+    said = price.largest_changes(draws(a=[0.1, 0.12], b=[-0.2, -0.22], c=[0.0, 0.02]))
+    assert "the largest mean gain is +11.0 points: *a* with" in said
+    assert "the largest mean loss is -21.0 points: *b* with" in said
+    assert price.largest_changes(draws(a=[0.1, 0.12])).endswith("; no loss.")
+
+
 def curve(over: str, values: list[float], worst: float | None) -> list[dict[str, Any]]:
     return [
         {over: at, "method": "a", "overall": value, "worst_10": worst, "worst_20": 0.2}
