@@ -197,6 +197,12 @@ def gains_and_losses(
     return change > by, change < -by
 
 
+def most_lost(before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], names: Sequence[str]) -> list[int]:
+    """The classes that lose, the largest loss first; of equal ones that of lower accuracy after it, then by name."""
+    change = (after - before).round(9)
+    return [c for c in np.lexsort((np.asarray(names, str), after, change)).tolist() if change[c] < 0]
+
+
 def mean_of(values: Tensor) -> float | None:
     """The mean; None of no values."""
     return float(values.mean()) if len(values) else None

@@ -232,3 +232,9 @@ def test_a_gain_is_more_than_five_points():
     up, down = evaluation.gains_and_losses(before, after)
     assert up.tolist() == [False, True, False, False, False]
     assert down.tolist() == [False, False, False, True, False]
+
+
+def test_the_largest_loss_comes_first_and_ties_do_not_hang_on_the_order_of_classes():
+    before, after = np.array([0.5, 0.9, 0.4, 0.8, np.nan, 0.9]), np.array([0.2, 0.6, 0.5, 0.2, 0.0, 0.6])
+    assert evaluation.most_lost(before, after, list("abcdef")) == [3, 0, 1, 5]
+    assert evaluation.most_lost(before, after, list("afcdeb")) == [3, 0, 5, 1]

@@ -73,5 +73,11 @@ def test_every_figure_has_a_caption(notebook):
         assert set(re.findall(r"\d+", caption)) <= {"0", "1", "95"}, caption  # ends of a scale, and a kind of interval
 
 
+def test_captions_show_no_markup():
+    """They stand on the page as they are written."""
+    for figure, caption in captions().items():
+        assert not re.search(r"[*_`$<>{}\[\]\\]|&\w+;", caption), figure
+
+
 def test_every_caption_has_a_figure():
     assert set(captions()) == set().union(*map(figures_of, NOTEBOOKS))

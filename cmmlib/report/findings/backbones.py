@@ -20,7 +20,8 @@ from cmmlib.study.run import Run
 
 SHOWN = 20  # names in one sentence, at most
 MOST_BESIDE = 3  # runs that a table has beside each other
-GAIN_OVERALL, GAIN_WORST, OTHER_HALF = "overall (points)", "worst 10 (points)", "base worst 10, other half"
+GAIN_OVERALL, GAIN_WORST = "gain overall (points)", "gain in the worst 10 (points)"
+OTHER_HALF = "accuracy in the base prompt's worst 10, chosen on other images"
 FEW_CLASSES = 10  # of which no share is told from chance
 
 
@@ -162,7 +163,7 @@ def fail_everywhere(run: Run, sides: Sequence[RunSummary], k: int) -> str:
 # ---------------------------------------------------------------- does a repair carry over?
 
 
-@titled("What every method gains in every run")
+@titled("What every method gains in every run, and its accuracy in the worst 10 of the base prompt")
 def gains(table: pd.DataFrame) -> pd.DataFrame:
     """`run_comparison.gains` in points, and the base prompt's worst 10 as chosen on other images, in percent.
 

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cmmlib.evaluation.evaluation import gains_and_losses
+from cmmlib.evaluation.evaluation import gains_and_losses, most_lost
 from cmmlib.report.findings.balance_or_cmm import MEASURES
 from cmmlib.report.findings.ensemble import Row
 from cmmlib.report.formatting import (
@@ -70,19 +70,15 @@ def losers(
     run: Run, before: Float[np.ndarray, "C"], after: Float[np.ndarray, "C"], described: Bool[np.ndarray, "C"]
 ) -> pd.DataFrame:
     """The classes that lose most, at most `MOST_LOSERS`."""
-    rows = zip(run.classnames, before.tolist(), after.tolist(), described.tolist(), strict=True)
-    most = sorted((after - before, after, name, own) for name, before, after, own in rows if after < before)[
-        :MOST_LOSERS
-    ]
     return pd.DataFrame(
         {
-            "class": name,
-            "before": percent(after - change),
-            "after": percent(after),
-            "change (points)": points(change),
-            "described": "yes" if own else "no",
+            "class": run.classnames[c],
+            "before": percent(before[c]),
+            "after": percent(after[c]),
+            "change (points)": points(after[c] - before[c]),
+            "described": "yes" if described[c] else "no",
         }
-        for change, after, name, own in most
+        for c in most_lost(before, after, run.classnames)[:MOST_LOSERS]
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import cmmlib.functional as F
-from cmmlib.evaluation.evaluation import gains_and_losses
+from cmmlib.evaluation.evaluation import gains_and_losses, most_lost
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.report.display_names import display_name
@@ -235,7 +235,7 @@ def winners_and_losers(
         return said
     lost = np.flatnonzero(down)
     over = int((predicted[lost] > predicted.sum() / len(predicted)).sum())
-    most = int(lost[np.argmin((after - before).numpy()[lost])])
+    most = most_lost(before.numpy(), after.numpy(), run.classnames)[0]
     change = f"from {percent(before[most].item())} to {percent(after[most].item())}"
     return (
         f"{said} Of those that lose, {over} had been predicted for more than an even share of the images. "

@@ -11,21 +11,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.labels import name_points
 from cmmlib.report.plots.layout import figure_size, legend_below, panels
 from cmmlib.report.plots.style import (
     BLUE,
+    EDGE,
     GREEN,
     GREY,
     ORANGE,
     VERMILION,
     described,
-    name_points,
     percent_axis,
     plain,
     styled,
 )
 
-KIND_COLOURS = {"rare": ORANGE, "ambiguous": VERMILION, "known": BLUE}
+MARKS = {"rare": (ORANGE, "^"), "ambiguous": (VERMILION, "s"), "known": (BLUE, "o")}  # of kinds of names
 
 
 @styled
@@ -56,7 +57,7 @@ def causes_of_failure(effects: pd.DataFrame, shares: Mapping[str, pd.DataFrame])
 
 
 def _interval_points(axis: Axes, table: pd.DataFrame, rows: np.ndarray, colour: str, label: str | None = None) -> None:
-    axis.hlines(rows, 100 * table["low"], 100 * table["high"], color=colour, lw=1.6, alpha=0.6)
+    axis.hlines(rows, 100 * table["low"], 100 * table["high"], color=colour, lw=1.6)
     axis.scatter(100 * table["value"], rows, color=colour, s=30, zorder=3, label=label)
 
 
@@ -73,12 +74,12 @@ def repair_plane(failing: pd.DataFrame, names: Sequence[str], threshold: float) 
     x, y = (100 * failing[column].to_numpy(float) for column in ("described", "prior_matched"))
     axis.axvline(100 * threshold, color=GREY, lw=0.8, ls="--")
     axis.axhline(100 * threshold, color=GREY, lw=0.8, ls="--")
-    for kind, colour in KIND_COLOURS.items():
+    for kind, (colour, marker) in MARKS.items():
         mask = (failing["kind"] == kind).to_numpy()
         if mask.any():
             places, counts = np.unique(np.stack([x[mask], y[mask]], 1), axis=0, return_counts=True)
-            axis.scatter(*places.T, s=36 * counts, color=colour, alpha=0.75, linewidths=0, zorder=3)
-            axis.scatter([], [], s=36, color=colour, label=f"{kind} name ({mask.sum()})")
+            axis.scatter(*places.T, s=36 * counts, color=colour, marker=marker, zorder=3, **EDGE)
+            axis.scatter([], [], s=36, color=colour, marker=marker, label=f"{kind} name ({mask.sum()})")
     percent_axis(axis, "x", -4, 104)
     percent_axis(axis, "y", -4, 104)
     up, over = x >= 100 * threshold, y >= 100 * threshold
@@ -131,7 +132,7 @@ def recovery(rows: pd.DataFrame) -> Figure:
 def _dumbbells(axis: Axes, rows: pd.DataFrame) -> None:
     y, before, after = np.arange(len(rows)), 100 * rows["before"], 100 * rows["after"]
     colours = np.where(after >= before, GREEN, VERMILION)
-    axis.hlines(y, before, after, color=colours, lw=2, alpha=0.5)
+    axis.hlines(y, before, after, color=colours, lw=1.6)
     axis.scatter(before, y, color=GREY, s=30, zorder=3, label="control")
     axis.scatter(after, y, color=GREEN, s=30, zorder=3, label="intervention")
     axis.set_yticks(y, [plain(name, 38) for name in rows["name"]], fontsize=8)

@@ -11,16 +11,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cmmlib.report.display_names import display_name
+from cmmlib.report.plots.labels import name_points
 from cmmlib.report.plots.layout import figure_size, legend_below, panels
 from cmmlib.report.plots.style import (
+    BAND,
     BLUE,
+    EDGE,
     GREEN,
     GREY,
     ORANGE,
     SKY,
     VERMILION,
     described,
-    name_points,
     percent_axis,
     plain,
     styled,
@@ -39,7 +41,7 @@ def runs_curves(accuracy: Mapping[str, np.ndarray], overall: Sequence[float], k:
         axis.plot(np.arange(1, len(curve) + 1), 100 * curve, color=colour, lw=2, label=plain(name, 40))
         axis.axhline(100 * mean, color=colour, lw=1, ls=(0, (4, 3)))
         gaps.append(100 * (mean - curve[:k].mean()))
-    axis.axvspan(0.5, k + 0.5, color=VERMILION, alpha=0.1, lw=0)
+    axis.axvspan(0.5, k + 0.5, color=VERMILION, **BAND)
     percent_axis(axis)
     axis.set(xlabel="classes of a run, its worst first", ylabel="accuracy of the class (%)")
     size = f"{min(gaps):.0f} to {max(gaps):.0f}" if round(min(gaps)) < round(max(gaps)) else f"{max(gaps):.0f}"
@@ -68,7 +70,7 @@ def classes_in_two(
     )
     axis.axline((0, 0), slope=1, color=GREY, lw=0.8, ls=(0, (4, 3)))
     for mask, colour, marker, label in kinds:
-        axis.scatter(100 * x[mask], 100 * y[mask], c=colour, marker=marker, s=30, alpha=0.8, label=label, lw=0)
+        axis.scatter(100 * x[mask], 100 * y[mask], c=colour, marker=marker, s=30, label=label, **EDGE)
     percent_axis(axis, "x")
     percent_axis(axis)
     apart = np.argsort(-np.abs(np.nan_to_num(x - y)), kind="stable")[:8]
@@ -90,9 +92,7 @@ def gains_by_run(table: pd.DataFrame) -> Figure:
         axis.axvline(0, color=GREY, lw=0.8)
         for run, colour, marker in zip(runs, cycle(RUNS), cycle("os^Dv*"), strict=False):
             part = table[table["run"] == run].set_index("method")[column].astype(float).reindex(methods)
-            axis.scatter(
-                100 * part, range(len(methods)), c=colour, marker=marker, s=30, label=plain(run, 40), alpha=0.9
-            )
+            axis.scatter(100 * part, range(len(methods)), c=colour, marker=marker, s=30, label=plain(run, 40), **EDGE)
         axis.set(xlabel=f"gain over the base prompt,\n{label} (points)")
     axes[0].set_yticks(range(len(methods)), [display_name(method) for method in methods])
     axes[0].invert_yaxis()

@@ -14,14 +14,15 @@ from PIL import Image
 
 from cmmlib.blazon.heraldry import TINCTURES
 from cmmlib.blazon.language.plain_english import COLOURS
+from cmmlib.report.plots.labels import name_points
 from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, legend_within, letters, panels
 from cmmlib.report.plots.style import (
     BLUE,
+    EDGE,
     GREY,
     ORANGE,
     VERMILION,
     described,
-    name_points,
     percent_axis,
     plain,
     styled,
@@ -116,17 +117,17 @@ def accuracy_by_name(
     """Accuracy [C] against how often the weakest name of each class was read [C], in three kinds of classes."""
     other = elsewhere > read
     kinds = (
-        (~other & (read >= few), BLUE, "the others"),
-        (~other & (read < few), ORANGE, f"read fewer than {few} times"),
-        (other, VERMILION, "read mostly under other pictures"),
+        (~other & (read >= few), BLUE, "o", "the others"),
+        (~other & (read < few), ORANGE, "^", f"read fewer than {few} times"),
+        (other, VERMILION, "s", "read mostly under other pictures"),
     )
     figure, axis = plt.subplots(figsize=figure_size(4.2))
     said = []
-    for mask, colour, label in kinds:
+    for mask, colour, marker, label in kinds:
         if mask.any():
             mean = 100 * accuracy[mask].mean()
             said.append(f"{label}: {mean:.0f} % right")
-            axis.scatter(read[mask] + 1, 100 * accuracy[mask], c=colour, s=30, alpha=0.75, linewidths=0, label=said[-1])
+            axis.scatter(read[mask] + 1, 100 * accuracy[mask], c=colour, marker=marker, s=30, label=said[-1], **EDGE)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.xaxis.set_minor_formatter(NullFormatter())

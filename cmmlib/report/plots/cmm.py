@@ -14,15 +14,18 @@ from torch import Tensor
 
 from cmmlib.report.display_names import display_name
 from cmmlib.report.formatting import counted, decimal
+from cmmlib.report.plots.labels import name_points
 from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, panels
 from cmmlib.report.plots.style import (
+    BAND,
     BLUE,
+    EDGE,
     GREEN,
     GREY,
     PAPER,
+    REST,
     VERMILION,
     described,
-    name_points,
     percent_axis,
     picture_row,
     plain,
@@ -46,21 +49,25 @@ def one_margin(similarity: Array, names: list[str], image: Image.Image | None = 
         picture.imshow(thumbnail(image, 320))
         picture.set_axis_off()
     y = np.arange(len(s))[::-1]
-    axis.hlines(y, s.min() - 0.012, s, color="#D9D9D9", lw=1.5)
+    text = 0.55 if is_narrow() else 0.3  # part of the axes' width, which the margin's text has left of the bracket
+    left = min(s.min() - 0.012, (s[1] - text * s[0]) / (1 - text))
+    axis.hlines(y, left, s, color=REST, lw=1.5)
     axis.scatter(s, y, c=[GREEN, VERMILION, *[GREY] * (len(s) - 2)], s=46, zorder=3)
     axis.plot([s[1], s[0]], [y[0] - 0.45] * 2, color="black", lw=1.2, marker="|", ms=7)
     axis.annotate(
         f"margin {s[0] - s[1]:.3f}",
-        ((s[0] + s[1]) / 2, y[0] - 0.45),
-        (0, -11),
+        (s[1], y[0] - 0.45),
+        (-5, 0),
         textcoords="offset points",
-        ha="center",
+        ha="right",
+        va="center",
         fontsize=9,
     )
     axis.set_yticks(y, [plain(names[c], 26) for c in order.tolist()])
     axis.set(
         xlabel="cosine similarity of image and class text",
         title="The margin: how far the best class is ahead",
+        xlim=(left, s[0] + 0.04 * max(s[0] - left, 0.01)),
         ylim=(-0.6, len(s) - 0.4),
     )
     return described(
@@ -86,7 +93,7 @@ def class_margins(names: Sequence[str], margins: Array, weights: Array, cmm: Arr
     for axis, m, w, name, centre in zip(axes, margins, weights, names, centres, strict=True):
         bins = np.linspace(-reach, reach, 61)
         for side, colour in ((m <= 0, VERMILION), (m > 0, GREEN)):
-            axis.hist(m[side], bins=bins, weights=w[side], color=colour, alpha=0.8)
+            axis.hist(m[side], bins=bins, weights=w[side], color=colour)
         axis.axvline(centre, color="black", lw=1.4)
         axis.annotate(
             f"CMM {centre:+.4f}",
@@ -143,7 +150,7 @@ def cmm_against_accuracy(
     score, worst, a = np.asarray(score), np.asarray(worst), 100 * np.asarray(accuracy)
     figure, axis = plt.subplots(figsize=figure_size(4.4))
     for mask, colour, label in ((~worst, BLUE, "other classes"), (worst, VERMILION, "worst classes")):
-        axis.scatter(score[mask], a[mask], c=colour, s=32, alpha=0.85, linewidths=0, label=label)
+        axis.scatter(score[mask], a[mask], c=colour, s=32, label=label, **EDGE)
     axis.set_ylim(-7, 104)
     ranking = "" if rho is None else f": rank correlation {rho:.2f}"
     axis.set(
@@ -176,7 +183,7 @@ def score_grid(scores: Mapping[str, Array], accuracy: Array, worst: Array, rho: 
         axis.set_axis_off()
     for axis, (name, score) in zip(axes.flat, scores.items(), strict=False):
         for mask, colour in ((~worst, BLUE), (worst, VERMILION)):
-            axis.scatter(np.asarray(score)[mask], a[mask], c=colour, s=12, alpha=0.8, linewidths=0)
+            axis.scatter(np.asarray(score)[mask], a[mask], c=colour, s=14, **EDGE)
         value = "" if rho[name] is None else f"  {rho[name]:.2f}"
         axis.set_title(display_name(name) + value, fontsize=9.5, pad=4)
         axis.tick_params(labelsize=7.5)
@@ -211,16 +218,16 @@ def worst_found(order: Array, accuracy: Array, worst: Array, k: int) -> Figure:
         among = f"The one suspect is {'' if found else 'not '}among the worst"
     figure, axis = plt.subplots(figsize=figure_size(3.6))
     rank = np.arange(1, len(a) + 1)
-    axis.axvspan(0.5, k + 0.5, color=VERMILION, alpha=0.10, lw=0)
-    room = 430 / len(a)  # points of the page for one class
-    for mask, colour, label in ((~w, "#7FA9CB", "other classes"), (w, VERMILION, "worst classes")):
-        axis.vlines(rank[mask], 0, a[mask], color=colour, lw=min(1.6, 0.4 * room), alpha=0.6)
-        size = np.clip(1.2 * room, 2.4, 7) ** 2
+    axis.axvspan(0.5, k + 0.5, color=VERMILION, **BAND)
+    room = (200 if is_narrow() else 430) / len(a)  # points of the axes for one class
+    for mask, colour, label in ((~w, BLUE, "other classes"), (w, VERMILION, "worst classes")):
+        axis.vlines(rank[mask], 0, a[mask], color=colour, lw=min(1.4, 0.5 * room))
+        size = np.clip(1.2 * room, 3, 7) ** 2
         axis.scatter(rank[mask], a[mask], c=colour, s=size, label=label, linewidths=0, zorder=3, clip_on=False)
-    axis.annotate(f"the {counted(k, 'suspect')}", (0.7, 107), va="center", fontsize=9, color=VERMILION)
+    axis.annotate(f"the {counted(k, 'suspect')}", (0.7, 110), va="center", fontsize=9, color=VERMILION)
     axis.set(
         xlim=(0.2, len(a) + 0.8),
-        ylim=(0, 112),
+        ylim=(0, 116),
         yticks=range(0, 101, 20),
         xlabel="class, in the order in which CMM suspects it",
         ylabel="accuracy (%)",
@@ -242,7 +249,7 @@ def prompt_scores(prompts: pd.DataFrame) -> Figure:
     scores = [prompts[column].to_numpy(float) for column in ("cmm_mean", "cmm_mean_scale_free")]
     figure, axes = panels(2, 3.6, sharey=True)
     for axis, score, title in zip(axes, scores, ("plain", "scale-free"), strict=True):
-        axis.scatter(score, 100 * overall, c=BLUE, s=34, alpha=0.85, linewidths=0)
+        axis.scatter(score, 100 * overall, c=BLUE, s=34, **EDGE)
         axis.margins(0.25, 0.12)
         extremes = [*np.argsort(overall)[:2], *np.argsort(overall)[-2:]] if len(overall) > 4 else range(len(overall))
         for p in dict.fromkeys(extremes):

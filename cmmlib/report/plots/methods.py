@@ -76,7 +76,7 @@ def _kind(row: Mapping[str, Any], given: str | None) -> str:
 def _dots(axis: Axes, values: np.ndarray, labels: Sequence[str]) -> None:
     """Points of `values` [R, 3] (value, low and high end of its line; percent), the base prompt's as a reference."""
     rows = np.arange(len(values))
-    axis.hlines(rows, values[:, 1], values[:, 2], color=[MARKS[label][0] for label in labels], lw=2.2, alpha=0.45)
+    axis.hlines(rows, values[:, 1], values[:, 2], color=[MARKS[label][0] for label in labels], lw=1.6)
     for kind, (colour, marker) in MARKS.items():
         here = np.array([label == kind for label in labels])
         if here.any():

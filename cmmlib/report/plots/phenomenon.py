@@ -13,8 +13,12 @@ from PIL import Image
 
 from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, legend_within
 from cmmlib.report.plots.style import (
+    BAND,
     BLUE,
+    EDGE,
+    GREY,
     PAPER,
+    REST,
     SKY,
     VERMILION,
     described,
@@ -34,10 +38,11 @@ def class_accuracy_curve(accuracy: np.ndarray, intervals: np.ndarray, overall: f
     worst = 100 * float(accuracy[order][:worst_k].mean())
     finding = "The average hides a tail" if worst < 75 * overall else "Accuracy of every class"
     figure, axis = plt.subplots(figsize=figure_size(4.0))
-    axis.axvspan(0.5, worst_k + 0.5, color=VERMILION, alpha=0.10, lw=0)
-    axis.vlines(rank, low, high, color=SKY, lw=max(0.6, min(3.0, 160 / len(a))), alpha=0.55)
+    axis.axvspan(0.5, worst_k + 0.5, color=VERMILION, **BAND)
+    room = (200 if is_narrow() else 430) / len(a)  # points of the axes for one class
+    axis.vlines(rank, low, high, color=SKY, lw=max(0.4, min(3.0, 0.5 * room)))
     colours = np.where(rank <= worst_k, VERMILION, BLUE)
-    axis.scatter(rank, a, c=colours, s=max(4, min(26, 1600 / len(a))), zorder=3, linewidths=0)
+    axis.scatter(rank, a, c=colours, s=max(4, min(26, 4 * room)), zorder=3, linewidths=0)
     axis.axhline(100 * overall, color="black", lw=1, ls=(0, (4, 3)))
     axis.annotate(
         f"overall {100 * overall:.1f} %", (len(a), 100 * overall), (0, 5), textcoords="offset points", ha="right"
@@ -79,9 +84,10 @@ def worst_confusions(frame: pd.DataFrame) -> Figure:
         ("own", BLUE, "recognised"),
         ("other", VERMILION, f"taken for the class {'behind the arrow' if is_narrow() else 'named on the bar'}"),
     )
-    for column, colour, label in (*parts, ("rest", "#D9D9D9", "taken for any other class")):
+    for column, colour, label in (*parts, ("rest", REST, "taken for any other class")):
         width = 100 * frame[column].to_numpy()
-        axis.barh(y, width, left=left, color=colour, height=0.72, label=label)
+        edge = GREY if colour == REST else colour
+        axis.barh(y, width, left=left, color=colour, edgecolor=edge, height=0.72, label=label)
         left += width
     for row, (own, other, name) in enumerate(zip(frame["own"], frame["other"], frame["taken_for"], strict=True)):
         inside = other > 0.32
@@ -134,7 +140,7 @@ def prediction_mass(predicted: np.ndarray, actual: np.ndarray, accuracy: np.ndar
     figure, axis = plt.subplots(figsize=figure_size(4.0))
     axis.axvline(1, color="black", lw=1, ls=(0, (4, 3)), label="as many predictions as images")
     for mask, colour, label in ((~w, BLUE, "other classes"), (w, VERMILION, "worst classes")):
-        axis.scatter(ratio[mask], a[mask], c=colour, s=30, alpha=0.8, linewidths=0, label=label)
+        axis.scatter(ratio[mask], a[mask], c=colour, s=30, label=label, **EDGE)
     percent_axis(axis)
     axis.set(
         xlim=(-0.05 * most, 1.05 * most),
@@ -156,7 +162,7 @@ def worst_bracket(ks: Sequence[int], naive: Sequence[float | None], split_half: 
     """worst@k for every k: the naive value, the split-half value, and the band between; None where undefined."""
     low, high = 100 * np.asarray(naive, float), 100 * np.asarray(split_half, float)
     figure, axis = plt.subplots(figsize=figure_size(3.6))
-    axis.fill_between(ks, low, high, color=SKY, alpha=0.35, lw=0, label="in expectation, the truth lies here")
+    axis.fill_between(ks, low, high, color=SKY, **BAND, label="in expectation, the truth lies here")
     axis.plot(ks, low, color=VERMILION, marker="o", ms=4, label="naive: chosen and measured on the same images")
     axis.plot(ks, high, color=BLUE, marker="o", ms=4, label="split half: chosen on one half, measured on the other")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from cmmlib.report.plots.layout import figure_size, legend_below, legend_within, panels
 from cmmlib.report.plots.style import (
+    BAND,
     BLUE,
+    EDGE,
     GREEN,
     GREY,
     ORANGE,
@@ -39,16 +43,14 @@ def two_curves_of_classes(real: pd.DataFrame, model: str, own: np.ndarray | None
     figure, axes = panels(len(curves), 3.1, sharey=True)
     said = []
     for axis, (title, share, accuracy) in zip(axes, curves, strict=True):
-        axis.fill_between(share, 0, accuracy, color=BLUE, alpha=0.15, lw=0)
+        axis.axvspan(0, 10, color=VERMILION, label="the worst tenth of the classes", **BAND)
         axis.plot(share, accuracy, color=BLUE, lw=2)
-        low = share <= 10
-        tenth = {"color": VERMILION, "alpha": 0.6, "lw": 0, "label": "the worst tenth of the classes"}
-        axis.fill_between(share[low], 0, np.maximum(accuracy[low], 1), **tenth)
         axis.axhline(accuracy.mean(), color="black", lw=0.8, ls=(0, (2, 2)))
         axis.text(100, accuracy.mean() + 2, f"mean {accuracy.mean():.0f} %", ha="right", va="bottom", fontsize=9)
         axis.set(title=title, xlabel="share of the classes (%), the worst first", ylim=(0, 104), xlim=(0, 100))
         axis.title.set_fontsize(10)
-        said.append(f"{title}: mean {accuracy.mean():.0f} %, the lowest tenth below {accuracy[low][-1]:.0f} %")
+        tenth = accuracy[share <= 10].max()
+        said.append(f"{title}: mean {accuracy.mean():.0f} %, the worst tenth at or below {tenth:.0f} %")
     for axis in axes:
         axis.set_ylabel("accuracy of a class (%)")
         axis.label_outer()
@@ -67,8 +69,8 @@ def overall_and_worst(models: pd.DataFrame, own: tuple[str, float, float] | None
     figure, axis = plt.subplots(figsize=figure_size(4.2))
     x, y = 100 * models["overall"], 100 * models["worst_share"]
     chosen = (models["data"] == "imagenet").to_numpy()
-    axis.scatter(x[~chosen], y[~chosen], s=14, color=GREY, alpha=0.55, lw=0, label="18 other data sets")
-    axis.scatter(x[chosen], y[chosen], s=26, color=BLUE, lw=0, label="ImageNet")
+    axis.scatter(x[~chosen], y[~chosen], s=16, color=GREY, label="18 other data sets", **EDGE)
+    axis.scatter(x[chosen], y[chosen], s=26, color=BLUE, label="ImageNet", **EDGE)
     if own is not None:
         name, overall, worst = own
         axis.scatter(
@@ -109,13 +111,21 @@ def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
             axis.plot(part["parameters"], 100 * part[column], color=colour, marker="o", ms=4, lw=1.2, label=name)
         axis.set(xscale="log", xlabel="parameters (millions)", ylabel=f"accuracy (%),\n{label}")
         axis.set_ylim(-0.02 * axis.get_ylim()[1], 1.1 * axis.get_ylim()[1])  # each its own: the worst lie far lower
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())  # its powers of ten are too small for a phone
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     legend_below(figure, 4, handles.values(), handles.keys())
     best = models.loc[models["overall"].idxmax()]
     title = f"The best overall has {100 * best['overall']:.0f} %, and {100 * best[f'worst_{k}']:.0f} % in its worst {k}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return described(figure, f"Accuracy over the size of the model, overall and of the worst {k} classes. {title}.")
+
+
+def _heights(rows: Sized) -> tuple[float, float]:
+    """Of a figure with a line for each row, and on a phone, where title, legend and label take more lines."""
+    height = 0.9 + 0.25 * len(rows)
+    return height, max(3.0, height)
 
 
 @styled
@@ -128,8 +138,8 @@ def better_prompts(changes: pd.DataFrame) -> Figure:
     """
     table = changes.sort_values("overall", kind="stable").reset_index(drop=True)
     rows = np.arange(len(table))
-    figure, axis = plt.subplots(figsize=figure_size(0.9 + 0.25 * len(table)))
-    axis.hlines(rows, 100 * table["overall"], 100 * table["worst"], color=GREY, lw=1, alpha=0.6)
+    figure, axis = plt.subplots(figsize=figure_size(*_heights(table)))
+    axis.hlines(rows, 100 * table["overall"], 100 * table["worst"], color=GREY, lw=1)
     axis.scatter(100 * table["overall"], rows, color=BLUE, s=26, label="overall", zorder=3)
     axis.scatter(100 * table["worst"], rows, color=VERMILION, s=26, label="worst twentieth of the classes", zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
@@ -156,8 +166,8 @@ def agreement(table: pd.DataFrame) -> Figure:
     """Rank correlations of the class accuracies of two models: the median over all pairs, and their range."""
     table = table.sort_values("median", kind="stable").reset_index(drop=True)
     rows = np.arange(len(table))
-    figure, axis = plt.subplots(figsize=figure_size(0.9 + 0.25 * len(table)))
-    axis.hlines(rows, table["lowest"], table["highest"], color=SKY, lw=2.2, alpha=0.6)
+    figure, axis = plt.subplots(figsize=figure_size(*_heights(table)))
+    axis.hlines(rows, table["lowest"], table["highest"], color=SKY, lw=2.2)
     axis.scatter(table["median"], rows, color=BLUE, s=26, zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
     axis.set_yticks(rows, _names(table))
@@ -184,8 +194,8 @@ def name_frequency(table: pd.DataFrame, own: tuple[str, float, float, float] | N
     names, *values = zip(*rows, strict=True)
     value, low, high = map(np.array, values)
     colours = [BLUE] * len(table) + [ORANGE] * (len(rows) - len(table))
-    figure, axis = plt.subplots(figsize=figure_size(0.9 + 0.25 * len(rows)))
-    axis.hlines(at, low, high, color=colours, lw=2.2, alpha=0.5)
+    figure, axis = plt.subplots(figsize=figure_size(*_heights(rows)))
+    axis.hlines(at, low, high, color=colours, lw=1.6)
     axis.scatter(value, at, color=colours, s=26, zorder=3)
     axis.axvline(0, color="black", lw=0.8, ls=(0, (2, 2)))
     axis.set_yticks(at, names)

@@ -11,8 +11,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cmmlib.evaluation.evaluation import gains_and_losses
+from cmmlib.evaluation.evaluation import gains_and_losses, most_lost
 from cmmlib.report.formatting import counted
+from cmmlib.report.plots.labels import name_points
 from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, panels
 from cmmlib.report.plots.style import (
     BLUE,
@@ -22,7 +23,6 @@ from cmmlib.report.plots.style import (
     ORANGE,
     VERMILION,
     described,
-    name_points,
     percent_axis,
     plain,
     styled,
@@ -41,7 +41,7 @@ def described_classes(effects: pd.DataFrame) -> Figure:
     kinds = ((a > b, GREEN, "gain"), (a < b, VERMILION, "loss"), (a == b, BLUE, "no change"))
     up, down = int((a > b).sum()), int((a < b).sum())
     figure, axis = plt.subplots(figsize=figure_size(1.2 + 0.2 * len(order), 1.6 + 0.3 * len(order)))
-    axis.hlines(y, b, a, color=np.where(a >= b, GREEN, VERMILION), lw=2, alpha=0.6)
+    axis.hlines(y, b, a, color=np.where(a >= b, GREEN, VERMILION), lw=1.6)
     axis.scatter(b, y, color=GREY, s=24, zorder=3, label="by name")
     for mask, colour, change in kinds:
         if mask.any():
@@ -105,7 +105,8 @@ def who_gains(
 ) -> Figure:
     """Accuracy of every class before and after, [C] each, in the order of before; a mask and losers coloured.
 
-    `marks` says what classes in the mask are, and the others. The six largest losses are named.
+    `marks` says what classes in the mask are, and the others; the legend counts all of either kind, and which of them
+    lose. The six largest losses are named.
     """
     b, a = 100 * before, 100 * after
     order = np.lexsort((a, b))
@@ -115,14 +116,14 @@ def who_gains(
     place = np.arange(len(order))
     figure, axis = plt.subplots(figsize=figure_size(4.6))
     kinds = (
-        (~asked & ~lost, "#9AA5B1", marks[1]),
-        (asked & ~lost, GREEN, marks[0]),
-        (lost, VERMILION, "loses more than 5 points"),
+        (~asked & ~lost, GREY, f"{marks[1]} ({(~asked).sum()})"),
+        (asked & ~lost, GREEN, f"{marks[0]} ({asked.sum()})"),
+        (lost, VERMILION, f"of both: loses more than 5 points ({lost.sum()})"),
     )
     size = float(np.clip(2400 / max(len(order), 1), 3, 22))  # of a point: smaller where there are many
     for mask, colour, text in kinds:
-        axis.vlines(place[mask], b[mask], a[mask], color=colour, lw=1.2, alpha=0.6)
-        axis.scatter(place[mask], a[mask], s=size, color=colour, zorder=3, label=f"{text} ({int(mask.sum())})")
+        axis.vlines(place[mask], b[mask], a[mask], color=colour, lw=1.2)
+        axis.scatter(place[mask], a[mask], s=size, color=colour, zorder=3, label=text)
     axis.step(place, b, where="mid", color="black", lw=1.4, label="base prompt", zorder=4)
     percent_axis(axis)
     gained = int(up.sum())
@@ -132,7 +133,7 @@ def who_gains(
         title=f"More than 5 points gained: {gained} class{'es' if gained != 1 else ''}; lost: {int(lost.sum())}",
     )
     legend_below(figure, 2)
-    name_points(axis, place.astype(float), a, in_order, np.flatnonzero(lost)[np.argsort((a - b)[lost])][:6].tolist())
+    name_points(axis, place.astype(float), a, in_order, [c for c in most_lost(b, a, in_order) if lost[c]][:6])
     return described(
         figure,
         f"""

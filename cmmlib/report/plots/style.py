@@ -1,7 +1,8 @@
 """What the figures share: colours, a style, alt text, and class names that are safe to draw.
 
-Colours are from Okabe and Ito's palette, which colour-blind readers can tell apart; worst classes are vermilion, the
-rest is blue, wherever they appear.
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart, so dark that each stands out from white,
+and from the ground of the dark theme, which turns light and dark about; so no mark lets the ground shine through. Worst
+classes are vermilion, the rest is blue, wherever they appear.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from adjustText import adjust_text
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.text import Text
 from PIL import Image, ImageOps
 
 from cmmlib.report.captions import NARROW
 from cmmlib.report.plots import layout
 from cmmlib.storage.cache import whole_file
 
-BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
+BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0069A6", "#C44A00", "#009E73", "#C48800", "#3D9AD6", "#8A8A8A"
+REST = "#D9D9D9"  # what is left over, and lines that lead the eye: ground, not data
+BAND = {"alpha": 0.2, "lw": 0}  # an area behind the data
+EDGE = {"edgecolors": "white", "linewidths": 0.4}  # keeps points apart that overlap
 OF_METHOD = {"prior matching": GREEN, "prior matching, half strength": SKY, "prototypes": BLUE}  # in every figure
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind text that crosses a drawing
 STYLE: dict[Any, Any] = {
@@ -131,48 +133,6 @@ def plain(name: str, width: int = 34) -> str:
     """A class name as matplotlib shows it: no mathematics, and no longer than a label can be."""
     name = name if len(name) <= width else name[: width - 1] + "…"
     return name.replace("$", r"\$")
-
-
-def name_points(axis: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], chosen: Sequence[int]) -> None:
-    """Names beside points, moved apart; one that still covers another name or a point, or leaves the axes, is left out.
-
-    Comes last, when everything that takes room in the figure is there: names are placed in the final layout.
-
-    Args:
-        x, y: [C]; NaN where a point has no place.
-        chosen: indices of the points to name, the most important first.
-    """
-    chosen = [c for c in chosen if np.isfinite(x[c]) and np.isfinite(y[c])]
-    if not chosen:
-        return
-    figure = axis.get_figure(root=True)
-    assert figure is not None
-    if layout.is_narrow():
-        layout.fit(figure)  # titles take more lines there
-    figure.draw_without_rendering()
-    longest = min(30, layout.room_for(axis.get_window_extent().width, layout.letters(8), figure.dpi) * 2 // 3)
-    labels = [axis.text(x[c], y[c], plain(names[c], longest), fontsize=layout.letters(8)) for c in chosen]
-    for label in labels:
-        label.set_in_layout(False)  # one that begins near an edge would take room from the axes
-    line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
-    known = np.isfinite(x) & np.isfinite(y)
-    # a limit of rounds, not of time: a busy machine draws the same figure
-    adjust_text(labels, x[known], y[known], ax=axis, expand=(1.15, 1.5), arrowprops=line, iter_lim=300)
-    _drop_collisions(axis, labels, axis.transData.transform(np.stack([x[known], y[known]], 1)))
-
-
-def _drop_collisions(axis: Axes, labels: Sequence[Text], points: np.ndarray) -> None:
-    """Remove labels, with their lines, that overlap an earlier label or a point, [P, 2] pixels, or leave the axes."""
-    room, kept = axis.get_window_extent(), []
-    for label in labels:
-        box = label.get_window_extent().padded(1)
-        inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
-        if inside and not box.count_overlaps(kept) and not box.count_contains(points):
-            kept.append(box)
-            continue
-        for patch in [patch for patch in axis.patches if getattr(patch, "patchA", None) is label]:
-            patch.remove()
-        label.remove()
 
 
 def percent_axis(axis: Axes, which: str = "y", low: float = 0, high: float = 100) -> None:

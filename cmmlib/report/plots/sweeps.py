@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from cmmlib.report.plots.backbones import RUNS
 from cmmlib.report.plots.layout import figure_size, is_narrow
 from cmmlib.report.plots.style import (
+    EDGE,
     GREY,
     described,
     percent_axis,
@@ -35,7 +36,7 @@ def overall_and_worst(runs: pd.DataFrame, group: str, k: int) -> Figure:
     styles = cycle((colour, marker) for marker in MARKERS for colour in RUNS)
     for (value, own), (colour, marker) in zip(runs.groupby(group, sort=False), styles, strict=False):
         points = 100 * own["overall"], 100 * own["worst"]
-        axis.scatter(*points, color=colour, marker=marker, s=36, alpha=0.85, lw=0, label=plain(str(value), 40))
+        axis.scatter(*points, color=colour, marker=marker, s=36, **EDGE, label=plain(str(value), 40))
     percent_axis(axis)
     percent_axis(axis, "x")
     axis.set(xlabel="overall accuracy (%)", ylabel=f"accuracy of the worst {k} classes (%)")

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from cmmlib.report.plots.layout import figure_size, is_narrow, legend_below, panels
 from cmmlib.report.plots.style import (
     BLUE,
+    EDGE,
     GREEN,
     GREY,
     OF_METHOD,
@@ -46,7 +47,7 @@ def hub_and_under_predicted(
     if own is not None:
         kinds = [(~own, GREY, "other images"), (own, GREEN, f"images of {plain(names[1], 24)}")]
     for mask, colour, label in kinds:
-        axis.scatter(hub[mask], under_predicted[mask], color=colour, s=16, alpha=0.7, label=label, linewidths=0)
+        axis.scatter(hub[mask], under_predicted[mask], color=colour, s=18, label=label, **EDGE)
     ends = np.array([min(hub.min(), under_predicted.min()), max(hub.max(), under_predicted.max())])
     axis.plot(ends, ends, color="black", lw=1.2, label="boundary of the plain classifier")
     axis.plot(ends, ends - shift, color=VERMILION, lw=1.6, ls=(0, (5, 2)), label="boundary with the bias")
@@ -98,9 +99,8 @@ def cost_of_imbalance(draws: pd.DataFrame) -> Figure:
     kinds, methods = list(dict.fromkeys(shown["kind"])), list(dict.fromkeys(shown["method"]))
     colours = [OF_METHOD.get(method, colour) for method, colour in zip(methods, COLOURS, strict=False)]
     order = {"order": kinds, "hue_order": methods, "palette": colours}
-    sns.stripplot(
-        shown, x="kind", y="change", hue="method", dodge=True, jitter=0.2, size=3, alpha=0.5, ax=axis, **order
-    )
+    points = {"dodge": True, "jitter": 0.2, "size": 3.5, "edgecolor": "white", "linewidth": 0.3}
+    sns.stripplot(shown, x="kind", y="change", hue="method", ax=axis, **order, **points)
     axis.axhline(0, color="black", lw=0.8)
     groups = shown.groupby(["kind", "method"])["change"]
     means: dict[Any, float] = {key: part.to_numpy(float).mean() for key, part in groups}
@@ -143,11 +143,11 @@ def risk_over_coverage(
         axes[0].plot(x[start:], 100 * curve[start:], color=colour, lw=1.8, label=name)
     axes[0].set(xlabel="images answered (%)", ylabel="wrong answers (%)", title="All classes")
     for mask, colour, width, label in (
-        (~worst, "#9AA5B1", 0.7, "other classes"),
+        (~worst, GREY, 0.7, "other classes"),
         (worst, VERMILION, 1.2, "worst at 100 %"),
     ):
         for c in np.flatnonzero(mask).tolist():
-            axes[1].plot(100 * np.asarray(coverages), 100 * classes[:, c], color=colour, lw=width, alpha=0.7)
+            axes[1].plot(100 * np.asarray(coverages), 100 * classes[:, c], color=colour, lw=width)
         axes[1].plot([], [], color=colour, lw=width, label=label)
     percent_axis(axes[1])
     axes[1].set(xlabel="images answered (%)", ylabel="wrong answers (%)", title="Each predicted class")

@@ -13,6 +13,7 @@ import torch
 from cmmlib.evaluation import run_comparison
 from cmmlib.evaluation.run_comparison import RunSummary
 from cmmlib.report.findings import backbones as findings
+from cmmlib.report.titles import title_of
 
 
 def side(name: str, accuracy: list[float] | None, backbone: str | None = None, overall: float = 0.5) -> RunSummary:
@@ -155,9 +156,12 @@ def test_gains_stand_beside_each_other_where_a_page_has_room():
     rows = [("a", "zpe", None, 0.02), ("b", "zpe", 0.1, 0.01), ("b", "carprt", 0.2, 0.0)]
     table = findings.gains(gains(*BASE, *rows))
     assert table["method"].tolist() == ["base", "ZPE", "CARPRT"]
-    assert table["worst 10 (points): a"].fillna("missing").tolist() == ["0.0", "n/a", "missing"]
-    assert table["worst 10 (points): b"].tolist() == ["0.0", "+10.0", "+20.0"]
-    assert table.columns[:3].tolist() == ["method", "overall (points): a", "overall (points): b"]
+    assert table["gain in the worst 10 (points): a"].fillna("missing").tolist() == ["0.0", "n/a", "missing"]
+    assert table["gain in the worst 10 (points): b"].tolist() == ["0.0", "+10.0", "+20.0"]
+    assert table.columns[:3].tolist() == ["method", "gain overall (points): a", "gain overall (points): b"]
+    assert all("gain" in head or "accuracy" in head for head in table.columns[1:])
+    assert "gains" in (title_of(table) or "")
+    assert "accuracy" in (title_of(table) or "")
     many = findings.gains(gains(*((run, "zpe", 0.1, 0.0) for run in "abcd")))
     assert many["run"].tolist() == list("abcd")
 
