@@ -104,7 +104,9 @@ def _taken_for(run: Path) -> Table | None:
         return None
     pairs = zip(worst["class_name"], worst["taken_for"], strict=True)
     heads = [f"{escape(name)}<span> taken for </span>{escape(other)}" for name, other in pairs]
-    return Table(_html(["", "recognised", "taken for it"], heads, worst[SHARES].to_numpy().tolist()))
+    return Table(
+        _html(["", "recognised", "taken for it"], heads, list(zip(*(worst[share] for share in SHARES), strict=True)))
+    )
 
 
 def _html(columns: Iterable[str], heads: Iterable[str], cells: Iterable[Sequence[float]]) -> str:
