@@ -71,7 +71,7 @@ WRITES = {
     "report/web_pages.py:finish": (["write_text"], OWN),
     "report/web_pages.py:_add_narrow": (["copyfile"], OWN),
     "report/sweep_pages.py:write": (["write_text", "write_text"], OWN),
-    "report/classroom.py:write": (["whole_file"], f"{OWN}, of the notebooks"),
+    "report/classroom.py:_pack": (["whole_file"], f"{OWN}, of the notebooks"),
     "report/slides.py:place": (["write_text"], OWN),
     "report/slides.py:write": (["write_text"], OWN),
     "report/student_notebooks.py:_zip": (["whole_file"], OWN),
