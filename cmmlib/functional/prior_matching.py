@@ -208,7 +208,7 @@ def class_shares(prior: Float[Tensor, "C"] | Int[Tensor, "C"], n_classes: int) -
     return prior.double() / prior.double().sum()
 
 
-# ---------------------------------------------------------------- prototypes
+# ---------------------------------------------------------------- a corrected classifier
 
 
 @dataclass(frozen=True)
