@@ -139,14 +139,19 @@ def by_ending(names: Iterable[str]) -> list[str]:
     return [f"files left out, no images that are read here: {listed}{remedy}"]
 
 
-def of_several_pictures(images: Iterable[Path]) -> list[str]:
-    """A line on files of which the first picture alone is read: animations, TIFF of several pages; or none."""
-    several = [path.name for path in images if path.suffix.lower() in PAGED and _n_pictures(path) > 1]
+def may_have_several(name: str | Path) -> bool:
+    """Whether a file of this ending may hold several pictures: animations, TIFF of several pages."""
+    return os.path.splitext(name)[1].lower() in PAGED
+
+
+def of_several_pictures(images: Iterable[tuple[str, Path | BytesIO]]) -> list[str]:
+    """A line on files of several pictures, of which the first alone is read; or none. `images` are names and files."""
+    several = sorted(name for name, file in images if may_have_several(name) and _n_pictures(file) > 1)
     line = f"files of several pictures, of which the first is read, {len(several)}: {some(several)}"
     return [line] if several else []
 
 
-def _n_pictures(file: Path) -> int:
+def _n_pictures(file: Path | BytesIO) -> int:
     with suppress(Exception), Image.open(file, formats=formats()) as image:  # a damaged one is told when it is read
         return getattr(image, "n_frames", 1)
     return 1

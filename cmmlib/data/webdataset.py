@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from cmmlib.data.image_files import by_ending, decode
+from cmmlib.data.image_files import by_ending, decode, may_have_several, of_several_pictures
 from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.data.labels import RULE, outside
 from cmmlib.data.reading import reading
@@ -42,9 +42,18 @@ class TarImages(ImageSet):
 
     def read(self, index: int) -> Image.Image:
         shard, sample = self.samples[index]
+        return decode(self._content(index), f"{sample.member} of {self.root / shard}")
+
+    def _content(self, index: int) -> io.BytesIO:
+        shard, sample = self.samples[index]
         with reading(self.root / shard), open(self.root / shard, "rb") as file:
             file.seek(sample.offset)
-            return decode(io.BytesIO(file.read(sample.size)), f"{sample.member} of {self.root / shard}")
+            return io.BytesIO(file.read(sample.size))
+
+    def remarks_on_pictures(self) -> list[str]:
+        """A line on members of several pictures, or none."""
+        names = [(i, sample.member) for i, (_, sample) in enumerate(self.samples) if may_have_several(sample.member)]
+        return of_several_pictures((name, self._content(i)) for i, name in names)
 
     def pick(self, rows: Sequence[int]) -> TarImages:
         return replace(super().pick(rows), samples=[self.samples[i] for i in rows])
@@ -98,7 +107,8 @@ def _of_folder(root: Path, split: str | None, names: list[str] | None, labelled:
         "templates": _templates(root),
         "remarks": _remarks(labels, labelled, rest) + _beside(root / str(split)) + (doubts if labelled else []),
     }
-    return TarImages(root.name, classnames, labels, digests, root, samples, **more)
+    data = TarImages(root.name, classnames, labels, digests, root, samples, **more)
+    return replace(data, remarks=data.remarks + data.remarks_on_pictures())
 
 
 def _check_kind(root: Path) -> None:

@@ -16,6 +16,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from data_sets import png, shard, text, web_data_set
+from PIL import Image
 
 from cmmlib.data import shards, webdataset
 from cmmlib.data.load import load_dataset
@@ -280,6 +281,13 @@ def test_a_shard_in_place_of_its_folder_is_named_and_no_hub_is_asked(root, hub_c
 def test_a_shard_that_is_there_compressed_is_named(ending, root):
     (root / "test" / "0.tar").rename(root / "test" / f"0.tar.{ending}")
     assert f"lacks 0.tar: nshards.txt says 2 shards; unpack 0.tar.{ending}: shards are read" in refusal(root)
+
+
+def test_members_of_several_pictures_are_told(root):
+    frames, content = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")], io.BytesIO()
+    frames[0].save(content, "gif", save_all=True, append_images=frames[1:])
+    shard(root / "test" / "1.tar", {"a.gif": content.getvalue(), "a.cls": b"0", "b.png": png(0, 0, 9), "b.cls": b"1"})
+    assert "files of several pictures, of which the first is read, 1: a.gif" in load(root).remarks
 
 
 def test_shards_that_are_numbered_with_zeros_are_named(root):
