@@ -16,7 +16,7 @@ from torch import Tensor
 from cmmlib.errors import InputError
 
 UNIT = 0.05  # how far the length of a row may be from 1; that of float16 and bfloat16 is within 0.01
-ROWS = 1024  # of each array, whose lengths are looked at
+ROWS = 8192  # whose lengths are looked at together
 
 
 @cache
@@ -131,7 +131,7 @@ def refuse_masked(value: Any, what: str) -> None:
 
 
 def require_unit_rows(x: Tensor, what: str) -> None:
-    """Refuse embeddings whose first rows are not of unit length: their similarities are no cosines.
+    """Refuse embeddings with rows that are not of unit length: their similarities are no cosines.
 
     Rows that have no length at all are left to `check_embeddings`.
 
@@ -140,11 +140,13 @@ def require_unit_rows(x: Tensor, what: str) -> None:
     """
     if x.is_meta:  # has no values
         return
-    length = torch.linalg.vector_norm(x.reshape(-1, x.shape[-1])[:ROWS].float(), dim=-1) if x.numel() else x[:0]
-    off = ((length - 1).abs() > UNIT) & length.isfinite() & (length > 0)
-    if bool(off.any()):
-        row = int(off.nonzero()[0, 0])
-        raise InputError(
-            f"{what} row {row} has length {float(length[row]):.3g}, expected 1: "
-            "pass torch.nn.functional.normalize(x, dim=-1)"
-        )
+    rows = x.reshape(-1, x.shape[-1]) if x.numel() else x[:0]
+    for start in range(0, len(rows), ROWS):
+        length = torch.linalg.vector_norm(rows[start : start + ROWS].float(), dim=-1)
+        off = ((length - 1).abs() > UNIT) & length.isfinite() & (length > 0)
+        if bool(off.any()):
+            row = int(off.nonzero()[0, 0])
+            raise InputError(
+                f"{what} row {start + row} has length {float(length[row]):.3g}, expected 1: "
+                "pass torch.nn.functional.normalize(x, dim=-1)"
+            )

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional._arguments import refuse_masked, require_type, require_unit_rows, type_hints
+from cmmlib.functional._ranges import require_ranges, require_same_axes
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 UNIT_ROWS = {"image_features", "text_features"}  # what is compared by its angles
+NO_COSINES = {"duplicate_classes", "fit_linear_probe", "linear_probe_accuracy", "visual_confusability"}
+SMALL_INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32}
 ON_ANY_DEVICE = frozenset(
     {
         *("similarity_pass", "class_matching_margin", "scale_free_cmm", "predicted_count", "mean_top_probability"),
@@ -51,17 +54,27 @@ def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters
     def prepare(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             refuse_masked(value, function.__name__)
-            return torch.from_numpy(np.require(value, requirements=["C", "W"]))  # torch warns of read-only memory
+            value = _as_tensor(value, function.__name__)
         if isinstance(value, Tensor) and value.device.type != "cpu" and function.__name__ not in ON_ANY_DEVICE:
             raise InputError(f"{function.__name__} runs on the processor, got a tensor on {value.device}: pass x.cpu()")
+        if isinstance(value, Tensor) and value.dtype in SMALL_INTEGERS:
+            return value.long()  # as an index, torch takes uint8 for a mask
         return value
 
     def check(arguments: dict[str, Any]) -> None:
         hints = type_hints(function)
         for name, value in arguments.items():
             require_type(value, hints.get(name), f"{function.__name__}: {name}")
-        if arguments.keys() >= UNIT_ROWS:
-            for name in sorted(UNIT_ROWS):
-                require_unit_rows(arguments[name], f"{function.__name__}: {name}")
+        require_ranges(arguments, function.__name__)
+        require_same_axes(arguments, hints, function.__name__)
+        for name in sorted(UNIT_ROWS & arguments.keys()) if function.__name__ not in NO_COSINES else ():
+            require_unit_rows(arguments[name], f"{function.__name__}: {name}")
 
     return call
+
+
+def _as_tensor(array: np.ndarray, what: str) -> Tensor:
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
+        raise InputError(f"{what}: an array is of {array.dtype}: pass numbers of 8 to 64 bits, as x.astype('float32')")
+    # torch takes neither foreign byte order nor negative strides, and warns of arrays that are read-only
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))

@@ -124,7 +124,13 @@ def mean_top_probability(passed: SimilarityPass) -> Float[Tensor, "P C"]:
 
 
 def nearest_text_distance(text_features: Float[Tensor, "C D"]) -> Float[Tensor, "C"]:
-    """Cosine distance from each class text to the nearest other one: a baseline that looks at no image."""
+    """Cosine distance from each class text to the nearest other one: a baseline that looks at no image.
+
+    Raises:
+        InputError: one text alone.
+    """
+    if len(text_features) < 2:
+        raise InputError(f"nearest_text_distance: text_features {list(text_features.shape)}: expected two or more")
     return (1 - _nearest_text(text_features)[0].double()).clamp_min(0)  # rounding may put a copy's similarity above 1
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_labels
 from cmmlib.functional.accuracy import ClassAccuracy
 
 
@@ -41,9 +42,10 @@ def bootstrap_interval(
     Not for "the k worst of this sample": drawing them again in every resample doubles their bias.
 
     Raises:
-        InputError: a level outside (0, 1), or no draw.
+        InputError: a level outside (0, 1), no draw, or classes that are none.
     """
     _check_level(level)
+    require_labels(classes, len(accuracy.value), "bootstrap_interval: classes")
     if draws < 1:
         raise InputError(f"draws must be 1 or more, got {draws}")
     count, value = accuracy.count[classes].numpy(), accuracy.value[classes].numpy()

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_labels, require_one_or_more
 
 LONG_TAIL = 50.0  # frequency of the most frequent class over that of the rarest
 
@@ -24,6 +25,7 @@ def few_per_class(labels: Int[Tensor, "N"], n: int, seed: int = 0) -> Int[Tensor
     """
     if n < 1:
         raise InputError(f"few_a_class: n must be 1 or more, got {n}")
+    require_one_or_more(len(labels), "few_per_class: number of labels")
     return _draw(labels, np.full(int(labels.max()) + 1, n), np.random.default_rng(seed))
 
 
@@ -44,7 +46,11 @@ def with_frequencies(labels: Int[Tensor, "N"], frequencies: Float[Tensor, "C"], 
 
     A class gets its frequency times N / 3 images, rounded at random so that the mean is exact, drawn without
     replacement, and never more than it has: a frequency above three times a balanced one is cut there.
+
+    Raises:
+        InputError: a label without a frequency.
     """
+    require_labels(labels, len(frequencies), "with_frequencies: labels")
     random, y = np.random.default_rng(seed), labels.numpy()
     wanted, of_images = frequencies.numpy() * len(y) / 3, random.random(len(y))
     up = np.zeros(len(wanted))

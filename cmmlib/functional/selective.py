@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_one_or_more
 
 
 class ConfidentPredictions(NamedTuple):
@@ -25,7 +26,13 @@ class ConfidentPredictions(NamedTuple):
 
 
 def predict_with_confidence(logits: Float[Tensor, "N C"]) -> ConfidentPredictions:
-    """Prediction (ties to the lowest index), its probability, and the margin in logits."""
+    """Prediction (ties to the lowest index), its probability, and the margin in logits.
+
+    Raises:
+        InputError: fewer than two classes.
+    """
+    if logits.shape[1] < 2:
+        raise InputError(f"predict_with_confidence: logits {list(logits.shape)}: expected two or more classes")
     top = logits.topk(2, 1).values
     return ConfidentPredictions(logits.argmax(1), logits.softmax(1).amax(1), top[:, 0] - top[:, 1])
 
@@ -64,7 +71,11 @@ def coverage_for_risk(probability: Float[Tensor, "N"], risk: float) -> float:
     """The largest coverage whose expected risk is no higher than asked: a label-free threshold. 0 where none is.
 
     The expected risk is 1 - the mean probability of the answers: right only where probabilities are calibrated.
+
+    Raises:
+        InputError: no image.
     """
+    require_one_or_more(len(probability), "coverage_for_risk: number of images")
     expected = 1 - probability.double().sort(descending=True).values.cumsum(0) / _ranks(probability)
     return float((expected <= risk).double().mean())  # expected risk grows with coverage
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cmmlib.errors import InputError
 from cmmlib.functional._blocks import BLOCK_ROWS
 from cmmlib.functional.checks import check_embeddings
 from cmmlib.functional.equal_texts import copies_of_texts
@@ -35,8 +36,10 @@ def predict(image_features: Float[Tensor, "N D"], classifier: Float[Tensor, "C D
     """The class of highest similarity for every image, ties to the lowest index.
 
     Raises:
-        InputError: NaN, Inf or a row without length, whose similarities say nothing.
+        InputError: no class; NaN, Inf or a row without length, whose similarities say nothing.
     """
+    if not len(classifier):
+        raise InputError("predict: classifier has no class")
     check_embeddings(image_features, "predict: image_features")
     check_embeddings(classifier, "predict: classifier")
     return torch.cat([similarity.argmax(1) for similarity in similarities(image_features, classifier)])

@@ -16,7 +16,9 @@ SECONDS = 3
 REPOSITORY = "CMM_REPOSITORY_URL"
 BOOK = "CMM_BOOK_URL"
 EXAMPLES = {REPOSITORY: "https://github.com/OWNER/NAME", BOOK: "https://example.org/book/"}
-_PLAIN = re.compile(r"[^\s\"'`<>()\[\]{}\\|^]+")  # what ends no text of code, no link of Markdown and no attribute
+_PLAIN = re.compile(
+    r"https?://(?:\[[\da-fA-F:.]+\])?[^\s\"'`<>()\[\]{}\\|^]*"
+)  # ends no text of code, link or attribute
 _ON_GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 
 

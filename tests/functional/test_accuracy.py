@@ -150,7 +150,7 @@ def test_ties_make_the_true_worst_set_larger_than_k():
 def test_equal_shares_of_unequal_counts_tie():
     labels = torch.tensor([0] * 3 + [1] * 60 + [2] * 7)
     prediction = torch.where(
-        torch.tensor([i == 0 for i in range(3)] + [i < 20 for i in range(60)] + [True] * 7), labels, 9
+        torch.tensor([i == 0 for i in range(3)] + [i < 20 for i in range(60)] + [True] * 7), labels, (labels + 1) % 3
     )
     accuracy = F.class_accuracy(prediction, labels, 3).value
     assert F.true_worst(accuracy, 1).tolist() == [True, True, False]
@@ -274,7 +274,9 @@ def simulated() -> dict[str, np.ndarray]:
             truth = random.beta(4, 2, CLASSES)
             true_worst = [np.sort(truth)[:k].mean() for k in KS]
             correct = torch.from_numpy(random.random((CLASSES, IMAGES)) < truth[:, None])
-            accuracy = F.class_accuracy(torch.where(correct.flatten(), labels, -1), labels, CLASSES).value
+            accuracy = F.class_accuracy(
+                torch.where(correct.flatten(), labels, (labels + 1) % CLASSES), labels, CLASSES
+            ).value
             drawn = np.sort(random.binomial(IMAGES, accuracy.numpy(), (20, CLASSES)) / IMAGES, 1)
             estimates = {
                 "naive": [F.worst_at_k(accuracy, k) for k in KS],

@@ -255,3 +255,68 @@ def test_shares_are_of_every_class():
     assert class_shares(torch.tensor([3.0, 1.0]), 2).tolist() == [0.75, 0.25]
     with pytest.raises(InputError, match=r"^prior: 5 positive frequencies are needed, one a class$"):
         class_shares(torch.ones(4), 5)
+
+
+def test_the_length_of_every_row_is_looked_at():
+    many = unit(9000, 8, seed=1)
+    many[8999] *= 7
+    with pytest.raises(InputError, match="row 8999 has length 7, expected 1"):
+        F.rivals(many, unit(5, 8), 20.0)
+    for call in (lambda: F.nearest_text_distance(5 * unit(5, 8)), lambda: F.nearest_images(5 * unit(5, 8), 2)):
+        with pytest.raises(InputError, match="row 0 has length 5, expected 1"):
+            call()
+
+
+@pytest.mark.parametrize("scale", [0.0, -5.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["rivals", "top_rivals", "zpe", "autoclip", "transclip", "similarity_pass"])
+def test_no_function_takes_a_scale_that_is_none(name, scale):
+    texts = unit(10, 8).reshape(2, 5, 8) if name in ("zpe", "autoclip") else unit(5, 8)
+    with pytest.raises(InputError, match="logit_scale"):
+        getattr(F, name)(unit(30, 8, seed=1), texts, scale)
+
+
+def test_arrays_of_another_byte_order_are_read_and_others_than_numbers_refused():
+    images, texts = unit(30, 8, seed=1), unit(5, 8)
+    assert torch.equal(F.predict(images.numpy().astype(">f4"), texts), F.predict(images, texts))
+    for kind in (object, np.longdouble, str):
+        with pytest.raises(InputError, match="predict: an array is of"):
+            F.predict(images.numpy().astype(kind), texts)
+
+
+def test_small_integers_are_indices_and_no_mask():
+    prediction, labels = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2])
+    for kind in (torch.uint8, torch.int8, torch.int32):
+        assert torch.equal(
+            F.taken_for(prediction.to(kind), labels.to(kind), 3)[0], F.taken_for(prediction, labels, 3)[0]
+        )
+
+
+WRONG = {
+    "width": (lambda: F.predict(unit(6, 8), unit(5, 4)), r"image_features \[6, 8\] and classifier \[5, 4\] do not fit"),
+    "no class": (lambda: F.predict(unit(6, 8), unit(5, 8)[:0]), "classifier has no class"),
+    "block": (lambda: F.rivals(unit(6, 8), unit(5, 8), 20.0, block=0), "block must be 1 or more"),
+    "a class too many": (lambda: F.taken_for(torch.tensor([3]), torch.tensor([0]), 3), "prediction run from 3 to 3"),
+    "no label": (lambda: F.taken_for(torch.tensor([0]), torch.tensor([-1]), 3), "labels run from -1"),
+    "lengths": (lambda: F.spearman(torch.rand(4).double(), torch.rand(5).double()), "do not fit: axis n has 4 and 5"),
+    "classes": (
+        lambda: F.bootstrap_interval(F.class_accuracy(ZEROS, ZEROS, 1), torch.tensor([9])),
+        "classes run from 9 to 9, outside 0..0",
+    ),
+    "empty": (lambda: F.few_per_class(ZEROS[:0], 2), "number of labels must be 1 or more"),
+    "concentration": (lambda: F.dirichlet_frequencies(5, -1.0), "concentration must be positive"),
+    "frequencies": (lambda: F.with_frequencies(ZEROS + 4, torch.ones(3) / 3), "labels run from 4 to 4, outside 0..2"),
+    "NaN frequencies": (lambda: F.with_frequencies(ZEROS, torch.tensor([float("nan")])), "frequencies holds nan"),
+    "one class": (lambda: F.predict_with_confidence(torch.zeros(4, 1)), "expected two or more classes"),
+    "NaN": (lambda: F.predict_with_confidence(torch.full((4, 2), float("nan"))), "logits 0 is NaN"),
+    "percent": (lambda: F.coverage_for_risk(torch.tensor([98.0]), 0.1), "holds 98: expected fractions"),
+    "no image": (lambda: F.coverage_for_risk(torch.ones(0), 0.1), "number of images must be 1 or more"),
+    "negative": (lambda: F.harmonic_mean(torch.tensor([-0.5]).double()), "holds -0.5: expected fractions"),
+    "one text": (lambda: F.nearest_text_distance(unit(1, 8)), "expected two or more"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_values_that_mean_nothing_are_refused(case):
+    call, said = WRONG[case]
+    with pytest.raises(InputError, match=said):
+        call()

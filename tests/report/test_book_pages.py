@@ -171,7 +171,6 @@ def test_sources_are_found_beside_the_package_or_said_to_be_missing(tmp_path, mo
         ("https://github.com/us/book/", "us/book"),
         ("", None),
         ("https://example.org/us/book", None),
-        ("https://github.com/us/book) [x](javascript:alert(1)", None),
     ],
 )
 def test_a_chapter_opens_elsewhere_where_its_repository_is_known(address, repository, monkeypatch):

@@ -43,7 +43,13 @@ def test_the_address_of_a_book_is_told_or_follows_from_github(repository, book, 
 
 @pytest.mark.parametrize(
     "address",
-    ['https://github.com/a/b";print(1)', "javascript:alert(1)", "github.com/a/b", "https://a.b/c)", "https://a.b/<i>"],
+    [
+        'https://github.com/a/b";print(1)',
+        "javascript:alert(1)",
+        "github.com/a/b",
+        "https://github.com/us/book) [x](javascript:alert(1)",
+        "https://a.b/<i>",
+    ],
 )
 def test_what_is_no_address_of_a_repository_becomes_no_code_and_no_link(address, monkeypatch):
     monkeypatch.setenv("CMM_REPOSITORY_URL", address)
