@@ -127,12 +127,18 @@ def _tell_what_is_left_out(weights: Path, stored: Any) -> None:
 
 
 def _has_tensors(stored: Mapping) -> bool:
-    return any(isinstance(value, Tensor) for value in stored.values())
+    """Whether there are tensors, directly or where programs put them."""
+    within = (stored[key] for key in PLACES if isinstance(stored.get(key), Mapping))
+    return any(isinstance(value, Tensor) for value in stored.values()) or any(map(_has_tensors, within))
 
 
 def _place(stored: Mapping) -> str | None:
-    """Under which name a checkpoint has its weights; None where they are not nested."""
-    return next((key for key in PLACES if isinstance(stored.get(key), Mapping)), None)
+    """Under which name a checkpoint has its weights; None where they are not nested.
+
+    What holds none, as the settings of an average (`ema`), stands back behind what does.
+    """
+    places = [key for key in PLACES if isinstance(stored.get(key), Mapping)]
+    return next((key for key in places if _has_tensors(stored[key])), next(iter(places), None))
 
 
 def _require_floats(matrices: Iterable[tuple[str, str, int]]) -> None:

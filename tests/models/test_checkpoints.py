@@ -828,6 +828,7 @@ NESTED = {
     "numpy number beside": lambda w: {"accuracy": np.float64(0.3), "state_dict": w},
     "model": lambda w: {"model": w},
     "model_state_dict": lambda w: {"model_state_dict": w, "epoch": torch.tensor(1)},
+    "settings of an average": lambda w: {"state_dict": w, "ema": {"decay": 0.999, "shadow_params": [*w.values()]}},
     "averaged": lambda w: {"state_dict": {k: v * 0 for k, v in w.items()}, "state_dict_ema": w},
     "Lightning": lambda w: {"state_dict": prefixed("model.", w), "loops": {}},
     "compiled": lambda w: prefixed("_orig_mod.", w),
