@@ -77,7 +77,9 @@ def _sorted(name: str, root: Path, names: list[str] | None, split: str | None) -
     others = [path for path in beside if path.name not in loose]
     remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
-    remarks += _folders_within(root, folders, paths) + of_several_pictures((path.name, path) for path in paths)
+    remarks += _folders_within(root, folders, paths) + of_several_pictures(
+        [path.name for path in paths], paths.__getitem__
+    )
     remarks += _of_hidden([path for path in sorted(root.iterdir()) if path.name.startswith(".") and path.is_dir()])
     remarks += _of_made([path for path in sorted(root.iterdir()) if _is_made(path)])
     spoken = [folder.name.replace("_", " ") for folder in folders]
@@ -154,7 +156,7 @@ def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None)
             "name the classes with --class-names FILE, or sort the images into a folder a class"
         )
     check_utf8(images)
-    remarks = left_out(rest) + of_several_pictures((path.name, path) for path in images)
+    remarks = left_out(rest) + of_several_pictures([path.name for path in images], images.__getitem__)
     return ImageFolder(name, names, None, image_digests(root, images), root, images, split=split, remarks=remarks)
 
 
@@ -172,7 +174,7 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
         known = ", ".join(sorted(suffixes()))
         raise InputError("; ".join([f"folder {folder.name} holds no image ({known})", *left_out(rest)]))
     digests = image_digests(folder, paths)
-    remarks = left_out(rest) + _of_made(made) + of_several_pictures((path.name, path) for path in paths)
+    remarks = left_out(rest) + _of_made(made) + of_several_pictures([path.name for path in paths], paths.__getitem__)
     return ImageFolder(root.name, [], None, digests, folder, paths, split=split, remarks=remarks)
 
 

@@ -10,7 +10,7 @@ import codecs
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -30,6 +30,7 @@ FORMATS = (
 JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
 HEIF = {".heic", ".heif", ".hif"}  # read where pillow-heif is installed
 PAGED = {".gif", ".tif", ".tiff", ".webp", ".apng"}  # a file may hold several pictures
+MOST_OPENED = 500  # of these
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 STARTS = (  # of files that take an image's place, as a download that failed leaves them
     (b"version https://git-lfs", "a pointer of Git LFS: fetch the image with git lfs pull"),
@@ -139,15 +140,19 @@ def by_ending(names: Iterable[str]) -> list[str]:
     return [f"files left out, no images that are read here: {listed}{remedy}"]
 
 
-def may_have_several(name: str | Path) -> bool:
-    """Whether a file of this ending may hold several pictures: animations, TIFF of several pages."""
-    return os.path.splitext(name)[1].lower() in PAGED
+def of_several_pictures(names: Sequence[str], content: Callable[[int], Path | BytesIO]) -> list[str]:
+    """A line on files of several pictures (animations, TIFF of several pages), of which the first is read; or none.
 
+    Every study opens its data, so that of many such files no more than `MOST_OPENED` are looked at, evenly spread.
 
-def of_several_pictures(images: Iterable[tuple[str, Path | BytesIO]]) -> list[str]:
-    """A line on files of several pictures, of which the first alone is read; or none. `images` are names and files."""
-    several = sorted(name for name, file in images if may_have_several(name) and _n_pictures(file) > 1)
-    line = f"files of several pictures, of which the first is read, {len(several)}: {some(several)}"
+    Args:
+        content: a file by its place among the names.
+    """
+    paged = [i for i, name in enumerate(names) if os.path.splitext(name)[1].lower() in PAGED]
+    opened = paged[:: -(-len(paged) // MOST_OPENED) or 1]
+    several = sorted(names[i] for i in opened if _n_pictures(content(i)) > 1)
+    many = f" of {len(opened)} that were looked at" if len(opened) < len(paged) else ""
+    line = f"files of several pictures, of which the first is read, {len(several)}{many}: {some(several)}"
     return [line] if several else []
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from cmmlib.data.image_files import by_ending, decode, may_have_several, of_several_pictures
+from cmmlib.data.image_files import by_ending, decode, of_several_pictures
 from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.data.labels import RULE, outside
 from cmmlib.data.reading import reading
@@ -52,8 +52,7 @@ class TarImages(ImageSet):
 
     def remarks_on_pictures(self) -> list[str]:
         """A line on members of several pictures, or none."""
-        names = [(i, sample.member) for i, (_, sample) in enumerate(self.samples) if may_have_several(sample.member)]
-        return of_several_pictures((name, self._content(i)) for i, name in names)
+        return of_several_pictures([sample.member for _, sample in self.samples], self._content)
 
     def pick(self, rows: Sequence[int]) -> TarImages:
         return replace(super().pick(rows), samples=[self.samples[i] for i in rows])

@@ -79,8 +79,9 @@ def remarks(sides: Sequence[RunSummary], k: int) -> list[str]:
 
 
 def _images(data: Mapping[str, Any]) -> str:
-    """`1,880 of dtd test`, of a manifest's `data`."""
-    return " ".join(filter(None, (f"{data['n_images']:,} of {data['name']}", data["split"])))
+    """`1,880 of dtd test`, of a manifest's `data`; an edited one may lack the number."""
+    number = f"{data['n_images']:,} of" if data.get("n_images") else ""
+    return " ".join(filter(None, (number, data["name"], data.get("split"))))
 
 
 def unfinished(sides: Sequence[RunSummary]) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-import torch
 from jaxtyping import AbstractArray
 from torch import Tensor
 
@@ -40,8 +39,10 @@ def require_ranges(arguments: Mapping[str, Any], what: str) -> None:
         if isinstance(x := arguments.get(name), Tensor) and bool(x.isnan().any()):
             raise InputError(f"{what}: {name} {int(x.isnan().reshape(-1).nonzero()[0, 0])} is NaN: leave it out")
     for name in CLASSES:
-        if isinstance(x := arguments.get(name), Tensor):
-            require_labels(x, int(arguments.get("n_classes", torch.iinfo(torch.int64).max)), f"{what}: {name}")
+        if isinstance(x := arguments.get(name), Tensor) and "n_classes" in arguments:
+            require_labels(x, int(arguments["n_classes"]), f"{what}: {name}")
+        elif isinstance(x, Tensor) and bool((x < 0).any()):
+            raise InputError(f"{what}: {name} holds {int(x.min())}: classes are counted from 0")
 
 
 def _require_fractions(x: Tensor, name: str, what: str) -> None:

@@ -98,12 +98,15 @@ def fit_both(
     return {"prior_matching": matched, "prototypes": fit_prototypes(*given, strength=strength, start=matched)}
 
 
-def _begin(start: Correction | None, image_features: Tensor, text_features: Tensor, *settings: Any) -> Correction:
+def _begin(
+    start: Correction | None, image_features: Tensor, text_features: Tensor, logit_scale: float, *settings: Any
+) -> Correction:
     """Prior matching, fitted here where no start is given."""
     if start is None:
-        return fit_prior_matching(image_features, text_features, *settings)
-    if not torch.equal(start.text_features, text_features) or bool(start.prototypes.any()):
-        raise InputError("start: expected prior matching of the same texts (fit_prior_matching)")
+        return fit_prior_matching(image_features, text_features, logit_scale, *settings)
+    same = torch.equal(start.text_features, text_features) and start.text_scale == logit_scale
+    if not same or bool(start.prototypes.any()):
+        raise InputError("start: expected prior matching of the same texts and logit_scale (fit_prior_matching)")
     return start
 
 

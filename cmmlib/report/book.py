@@ -61,7 +61,7 @@ def build(runs: Sequence[Path], out: Path = Path("_build"), flag: str = "--out")
         note("book: up to date")
         return index
     if index.exists():
-        note(f"book: the one in {out} is of other runs, or older than its run: a new one takes its place")
+        note(f"book: the one in {out} was made of other runs, files or settings: a new one takes its place")
     for part in PARTS:
         own_folders.require_ours(out / part)  # before anything is made
     staged = out / "book"

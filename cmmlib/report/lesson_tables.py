@@ -98,7 +98,8 @@ def _taken_for(run: Path) -> Table | None:
     if classes is None or not {"class_name", "taken_for", *SHARES} <= {*classes}:
         return None
     classes[SHARES] = classes[SHARES].apply(pd.to_numeric, errors="coerce")
-    lowest = classes.sort_values("accuracy", kind="stable")
+    order = ["accuracy", "share_taken_for", "class_name"]  # of equal accuracy the clearest; no order of classes decides
+    lowest = classes.sort_values(order, ascending=[True, False, True])
     worst = lowest[(lowest["taken_for"] != "") & lowest[SHARES].notna().all(axis=1)].head(LOWEST)
     if worst.empty:
         return None

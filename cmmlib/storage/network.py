@@ -16,9 +16,8 @@ SECONDS = 3
 REPOSITORY = "CMM_REPOSITORY_URL"
 BOOK = "CMM_BOOK_URL"
 EXAMPLES = {REPOSITORY: "https://github.com/OWNER/NAME", BOOK: "https://example.org/book/"}
-_PLAIN = re.compile(
-    r"https?://(?:\[[\da-fA-F:.]+\])?[^\s\"'`<>()\[\]{}\\|^]*"
-)  # ends no text of code, link or attribute
+# An address without what ends a text of code, a link of Markdown or an attribute; brackets are of a host in numbers.
+_PLAIN = re.compile(r"https?://(?:\[[\da-fA-F:.]+\])?[^\s\"'`<>()\[\]{}\\|^]*")
 _ON_GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import refusal
 from PIL import Image
 
+from cmmlib.data import image_files
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
 from cmmlib.data.image_files import by_ending, decode, files_below, formats, is_junk, suffixes
 from cmmlib.data.load import load_dataset, of_labels
@@ -45,6 +46,14 @@ def test_files_of_several_pictures_are_told(birds):
     line = "files of several pictures, of which the first is read, 3: moving.gif, moving.webp, pages.tiff"
     assert line in load_folder(birds).remarks
     assert line in load_unlabelled_folder(birds).remarks
+
+
+def test_of_many_files_that_may_hold_several_pictures_some_are_looked_at(birds, monkeypatch):
+    monkeypatch.setattr(image_files, "MOST_OPENED", 2)
+    for i in range(5):
+        picture().save(birds / "owl" / f"{i}.gif", save_all=True, append_images=[picture(200)])
+    told = "files of several pictures, of which the first is read, 2 of 2 that were looked at: 0.gif, 3.gif"
+    assert told in load_folder(birds).remarks
 
 
 @pytest.mark.parametrize(

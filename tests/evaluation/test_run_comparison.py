@@ -302,6 +302,8 @@ def test_classes_in_another_order_and_other_images_are_told(synthetic, labelled)
     assert "these runs have different images: a: 1,880 of dtd test; a: 1,880 of dtd test" in comparison_text.remarks(
         sides, 5
     )
+    edited = [replace(A, facts={**A.facts, "data": {"name": "d", "digest": digest}}) for digest in "xy"]
+    assert "these runs have different images: a: d; a: d" in comparison_text.remarks(edited, 5)
     run = replace(synthetic, classnames=synthetic.classnames[::-1])
     run = replace(run, study=run.study.model_copy(update={"compare_with": str(labelled)}))
     with pytest.raises(InputError, match="its classes in another order"):

@@ -297,6 +297,10 @@ WRONG = {
     "block": (lambda: F.rivals(unit(6, 8), unit(5, 8), 20.0, block=0), "block must be 1 or more"),
     "a class too many": (lambda: F.taken_for(torch.tensor([3]), torch.tensor([0]), 3), "prediction run from 3 to 3"),
     "no label": (lambda: F.taken_for(torch.tensor([0]), torch.tensor([-1]), 3), "labels run from -1"),
+    "no class of a label": (
+        lambda: F.few_per_class(torch.tensor([-1, 0]), 2),
+        "labels holds -1: classes are counted from 0",
+    ),
     "lengths": (lambda: F.spearman(torch.rand(4).double(), torch.rand(5).double()), "do not fit: axis n has 4 and 5"),
     "classes": (
         lambda: F.bootstrap_interval(F.class_accuracy(ZEROS, ZEROS, 1), torch.tensor([9])),

@@ -255,6 +255,8 @@ def test_a_start_of_other_texts_is_refused(fit):
     for start in (fit_prior_matching(images, unit(5, 6, seed=2), 20.0), fit_prototypes(images, texts, 20.0)):
         with pytest.raises(InputError, match="prior matching of the same texts"):
             fit(images, texts, 20.0, start=start)
+    with pytest.raises(InputError, match="and logit_scale"):
+        fit(images, texts, 10.0, start=fit_prior_matching(images, texts, 20.0))
 
 
 REAL = {  # plain, prior matching, prototypes: overall and worst-10, measured before the package had them
