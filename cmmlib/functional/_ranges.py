@@ -42,7 +42,7 @@ def require_ranges(arguments: Mapping[str, Any], what: str) -> None:
         if isinstance(x := arguments.get(name), Tensor) and "n_classes" in arguments:
             require_labels(x, int(arguments["n_classes"]), f"{what}: {name}")
         elif isinstance(x, Tensor) and bool((x < 0).any()):
-            raise InputError(f"{what}: {name} holds {int(x.min())}: classes are counted from 0")
+            raise InputError(f"{what}: {name} run from {int(x.min())} to {int(x.max())}: classes are counted from 0")
 
 
 def _require_fractions(x: Tensor, name: str, what: str) -> None:

@@ -299,7 +299,7 @@ WRONG = {
     "no label": (lambda: F.taken_for(torch.tensor([0]), torch.tensor([-1]), 3), "labels run from -1"),
     "no class of a label": (
         lambda: F.few_per_class(torch.tensor([-1, 0]), 2),
-        "labels holds -1: classes are counted from 0",
+        "labels run from -1 to 0: classes are counted",
     ),
     "lengths": (lambda: F.spearman(torch.rand(4).double(), torch.rand(5).double()), "do not fit: axis n has 4 and 5"),
     "classes": (
