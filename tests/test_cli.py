@@ -20,6 +20,7 @@ import pytest
 from conftest import write_images
 from finished_runs import CMM, LITTLE, cmm, small_chapter, write_embeddings
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from synthetic_embeddings import CLASSES, IMAGES, synthetic_arrays
 
 from cmmlib import Study, open_run
@@ -263,6 +264,17 @@ def test_a_dry_run_names_weights_that_are_not_read_and_refuses_what_are_none(inp
     (folder / "open_clip_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     said = cmm("run", *flags)
     assert (said.code, "pointer of Git LFS" in said.err) == (2, True)
+
+
+def test_a_dry_run_refuses_weights_of_another_architecture(inputs, tiny_clip, tmp_path):
+    folder = shutil.copytree(tiny_clip, tmp_path / "other-untrained")
+    weights = load_file(folder / "open_clip_model.safetensors")
+    save_file(
+        {**weights, "visual.proj": weights["visual.proj"][:, :-1].clone()}, folder / "open_clip_model.safetensors"
+    )
+    said = cmm("run", "--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{folder}", "--dry-run")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "shapes of another architecture (visual.proj is" in said.err
 
 
 def test_one_is_counted_as_one(tiny_clip, tmp_path):

@@ -213,6 +213,47 @@ def test_templates_and_names_in_quotation_marks_are_told(tmp_path, tiny_clip):
     assert "quotation marks" not in cmm("run", "--dataset", images, *model[:3]).out
 
 
+def test_templates_of_a_list_and_given_twice_are_told(tmp_path, tiny_clip):
+    (tmp_path / "pool.txt").write_text("1. a {}.\n- the {}\na {}\na {}\n3D {}\n")
+    images = f"folder:{write_images(tmp_path / 'images')}"
+    model = ("--backbone", f"local-dir:{tiny_clip}", "--dry-run")
+    said = cmm("run", "--dataset", images, *model, "--templates", tmp_path / "pool.txt").out
+    assert (
+        "templates that begin with the mark of a list, which is read as part of them: '1. a {}.', '- the {}'\n" in said
+    )
+    assert "templates that are there more than once, and count as often: 'a {}'\n" in said
+    usual = cmm("run", "--dataset", images, *model).out
+    assert "mark of a list" not in usual
+    assert "more than once" not in usual
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_class_names_that_are_numbers_are_told(numbers, tmp_path):
+    names = np.array([str(c) if numbers or c else "none" for c in range(CLASSES)])
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "z.npz", classnames=names), "--dry-run").out
+    assert ("class names are numbers (0, 1, 2" in said) == numbers
+    assert ("give --class-names FILE" in said) == numbers
+
+
+def test_prompts_and_image_ids_that_are_there_twice_are_told(tmp_path):
+    arrays = synthetic_arrays()
+    ids = np.arange(len(arrays["image_features"]))
+    prompts = np.array([f"p {i}" for i in range(len(arrays["text_features"]))])
+    ids[5], prompts[1] = ids[2], prompts[0]
+    said = cmm(
+        "run", "--dataset", write_embeddings(tmp_path / "y.npz", image_ids=ids, prompts=prompts), "--dry-run"
+    ).out
+    assert "image_ids that are there more than once: '2'\n" in said
+    assert "prompts that are there more than once: 'p 0'\n" in said
+
+
+def test_a_file_or_an_address_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "x.zip").write_bytes(b"PK")
+    said = cmm("run", "--dataset", f"folder:{tmp_path}/x.zip", "--dry-run").err
+    assert f"{tmp_path}/x.zip is a file: give folder:PATH" in said
+    assert "a path has no scheme before it" in cmm("run", "--dataset", f"folder:file://{tmp_path}", "--dry-run").err
+
+
 def test_a_device_is_no_file():
     with pytest.raises(OSError, match="is a device"):
         content(Path("/dev/zero"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,8 +147,20 @@ def load_embeddings(path: Path) -> EmbeddingFile:
         digest=file_digests(path, [path])[0],
         stored_as=str(image_features.dtype).removeprefix("torch."),
         assumed=[] if "logit_scale" in raw else ["logit_scale = 100"],
-        remarks=[*_of_logit_scale(raw, path), *_unused(raw)],
+        remarks=[*_of_logit_scale(raw, path), *_repeated(raw, path), *_unused(raw)],
     )
+
+
+def _repeated(raw: dict[str, Any], path: Path) -> list[str]:
+    """Lines on prompts, and on ids of images, that are there more than once."""
+    found = {key: _strings(raw, key, path) for key in ("prompts",) if key in raw}
+    found |= {"image_ids": _image_names(raw, path)} if "image_ids" in raw else {}
+    twice = {key: [text for text, n in Counter(texts).items() if n > 1] for key, texts in found.items()}
+    return [
+        f"{key} that are there more than once: {some([repr(t[:60]) for t in texts])}"
+        for key, texts in twice.items()
+        if texts
+    ]
 
 
 def _unused(raw: dict[str, Any]) -> list[str]:

@@ -40,7 +40,7 @@ def read_summaries(folders: Sequence[Path], k: int | None = None) -> list[RunSum
     if k is not None and k > smallest.n_ranked:
         most, kind = smallest.n_ranked, "classes" if smallest.accuracy is None else "classes with images"
         raise InputError(f"--worst-k: {k} is more than the {most} {kind} of {smallest.run}: give at most {most}")
-    return with_distinct_names(sides)
+    return with_distinct_names([side.in_order(sides[0].classnames) for side in sides])
 
 
 def comparison_text(sides: Sequence[RunSummary], k: int) -> str:
@@ -69,9 +69,7 @@ def remarks(sides: Sequence[RunSummary], k: int) -> list[str]:
     lines += [f"fewer than {size} classes to rank: {', '.join(names)}" for size, names in few.items() if names]
     lines += unfinished(sides)
     if not same_classes(sides):
-        same = len({tuple(sorted(side.classnames)) for side in sides}) == 1
-        what = "the same classes in another order" if same else "different classes"
-        lines.append(f"these runs have {what}, so none is compared class by class")
+        lines.append("these runs have different classes, so none is compared class by class")
     if len({side.facts["data"].get("digest") for side in sides}) > 1:
         images = "; ".join(f"{side.name}: {_images(side.facts['data'])}" for side in sides)
         lines.append(f"these runs have different images: {images}")

@@ -63,6 +63,14 @@ class RunSummary:
         """worst@k under the base prompt."""
         return None if self.accuracy is None else F.worst_at_k(self.accuracy, k)
 
+    def in_order(self, classnames: Sequence[str]) -> RunSummary:
+        """The same run with its classes in this order; itself where it has others, or one name stands for several."""
+        if sorted(self.classnames) != sorted(classnames) or len({*classnames}) < len(classnames):
+            return self
+        index = torch.tensor([self.classnames.index(name) for name in classnames])
+        accuracy = None if self.accuracy is None else self.accuracy[index]
+        return replace(self, classnames=list(classnames), suspicion=self.suspicion[index], accuracy=accuracy)
+
 
 # ---------------------------------------------------------------- where sides come from
 
@@ -124,12 +132,10 @@ def gather(run: Run, labels: Int[Tensor, "N"] | None = None) -> list[RunSummary]
     if other:
         second = open_run(other)
         sides.append(of_run(second, None if labels is None else second.labels))
-    sides += [of_folder(folder) for folder in run.study.other_runs]
+    sides += [of_folder(folder).in_order(run.classnames) for folder in run.study.other_runs]
     for side in sides:
         if side.classnames != run.classnames:
-            same = sorted(side.classnames) == sorted(run.classnames)
-            other = "its classes in another order" if same else "other classes"
-            raise InputError(f"compare_with: {side.run} has {other}: name runs on this study's data set")
+            raise InputError(f"compare_with: {side.run} has other classes: name runs on this study's data set")
         if labels is not None and side.accuracy is None:
             raise InputError(f"compare_with: {side.run} has no accuracies: run its chapter 01 with labels")
     return with_distinct_names(sides)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 BLOCK_ROWS = 8192  # images whose similarities are held at once, and whose float32 copy is
-GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 128 << 20, 1 << 16  # on a GPU, which is quick with large blocks only
+GPU_BLOCK_BYTES, GPU_BLOCK_ROWS = 256 << 20, 1 << 16  # on a GPU, which is quick with large blocks only
 TILE = 64  # images: products of other numbers of rows leave a rest that is slower
 
 

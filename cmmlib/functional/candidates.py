@@ -143,7 +143,7 @@ def _add_images(
         against = _Others.of(x @ centred.T, logit_scale)
         x = x.to(number)
         for layer in layers:  # centred anew in each block: all centred texts would take the memory of the texts
-            similarity = memory[: len(x) * len(layer.index)].view(len(x), -1)  # [B, K]
+            similarity = memory[: len(x) * len(layer.classes)].view(len(x), -1)  # [B, K]
             torch.mm(x, _centred(layer.vectors, centre).to(number).T, out=similarity)
             if assignment == "soft":
                 layer.add(similarity, against, logit_scale)
@@ -156,10 +156,14 @@ def _centred(vectors: Float[Tensor, "K D"], centre: Float[Tensor, "D"] | None) -
 
 
 def _layers(candidates: Candidates) -> list[Int[Tensor, "K"]]:
-    """Indices of candidates, at most one of each class in a layer: the first of every class, the second, and so on."""
-    order, sizes = candidates.classes.argsort(stable=True), candidates.classes.bincount(minlength=candidates.n_classes)
+    """Indices of candidates, at most one of each class in a layer: the first of every class, the second, and so on.
+
+    They are made on the processor, and lie there: a GPU would be waited for at every layer.
+    """
+    classes = candidates.classes.cpu()
+    order, sizes = classes.argsort(stable=True), classes.bincount(minlength=candidates.n_classes)
     starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    layer = torch.arange(len(order), device=order.device) - starts  # of the candidates in the order of classes
+    layer = torch.arange(len(order), device=classes.device) - starts  # of the candidates in the order of classes
     return [order[layer == k] for k in range(int(sizes.max()))]
 
 
@@ -167,14 +171,16 @@ class _Layer:
     """One candidate for each of some classes, and its sums: a block of them is as large as one of the classifier."""
 
     def __init__(self, candidates: Candidates, index: Int[Tensor, "K"], m: int) -> None:
-        self.index, self.m = index, m
-        start, n = int(index[0]), len(index)  # those of a template lie side by side: a view, no copy
-        own = slice(start, start + n) if index.equal(torch.arange(start, start + n, device=index.device)) else index
-        self.vectors, self.classes = candidates.vectors[own], candidates.classes[index]  # in the order of classes
-        self.whole = len(index) == candidates.n_classes
-        self.place = torch.full((candidates.n_classes,), -1, device=index.device)  # of a class's candidate, -1 if none
-        self.place[self.classes] = torch.arange(len(index), device=index.device)
-        self.mass, self.total = torch.zeros(2, len(index), dtype=torch.float64, device=index.device)
+        self.m, start, n, device = m, int(index[0]), len(index), candidates.classes.device
+        aside = index.equal(
+            torch.arange(start, start + n, device=index.device)
+        )  # those of a template are: a view, no copy
+        self.index = slice(start, start + n) if aside else index.to(device)
+        self.vectors, self.classes = candidates.vectors[self.index], candidates.classes[self.index]  # by class
+        self.whole = n == candidates.n_classes
+        self.place = torch.full((candidates.n_classes,), -1, device=device)  # of a class's candidate, -1 if none
+        self.place[self.classes] = torch.arange(n, device=device)
+        self.mass, self.total = torch.zeros(2, n, dtype=torch.float64, device=device)
         self.best: list[Tensor] = []  # of retrieval: similarity and margin of the images kept so far, [m, K] each
 
     def _own(self, of_classes: Float[Tensor, "B C"]) -> Float[Tensor, "B K"]:
@@ -183,12 +189,10 @@ class _Layer:
     def add(self, similarity: Float[Tensor, "B K"], others: _Others, logit_scale: float) -> None:
         """A block's share of the soft sums."""
         _add_soft_sums(similarity, others.top, self._own(others.rest), logit_scale * log2(e), self.mass, self.total)
-        place = self.place[others.winner]
-        every = torch.arange(len(place), device=place.device)
-        image = every if self.whole else every[place >= 0]  # to count them a GPU would be waited for
-        place = place[image]
-        margin = similarity[image, place] - others.second[image]
-        q = (logit_scale * margin - others.log_rest_of_winner[image]).sigmoid()
+        known = self.place[others.winner]
+        place = known.clamp_min(0)
+        margin = similarity.gather(1, place[:, None])[:, 0] - others.second
+        q = (logit_scale * margin - others.log_rest_of_winner).sigmoid() * (known >= 0)
         self.mass.index_add_(0, place, q.double())
         self.total.index_add_(0, place, (q * margin).double())
 

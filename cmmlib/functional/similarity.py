@@ -190,7 +190,8 @@ def _pass_of_prompts(
 
 def _finish(p: int, fields: dict[str, Tensor], steps: Steps, scale: float, out: SimilarityPass) -> None:
     """What can only be done after the last block of a prompt."""
-    _add_predicted(fields, scale)
+    if not steps.adds_predicted:
+        _add_predicted(fields, scale)
     value, image = steps.retrieved()
     _add_retrieved(fields, value, image)
     if out.best_similarity is not None and out.best_image is not None:
@@ -203,13 +204,18 @@ class Steps(Protocol):
 
     Made from the fields of `SimilarityPass`, which it fills; from m, the number of images to retrieve for each class;
     and from the factor of a similarity before it is the power of two: `exp2` takes a third of the time of `exp`.
+
+    Attributes:
+        adds_predicted: whether `add` adds the share of the predicted classes too, or leaves it to the end.
     """
+
+    adds_predicted: bool
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         """Fill in the block's images, and add their share to the sums.
 
         The sums take the margin of every class to be its distance to the highest; the predicted classes have another,
-        and their share comes at the end.
+        and their share comes on top.
 
         Args:
             s: similarities less an offset, float32 or bfloat16.

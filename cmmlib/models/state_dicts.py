@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from open_clip.factory import load_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cmmlib.errors import InputError, one_line, tell
@@ -34,6 +34,7 @@ NUMPY_SCALARS += [type(np.dtype(kind)) for kind in ("f8", "f4", "i8")]
 QUANTISED = ("int8", "uint8", "bool", "i8", "u8", "f8", "float8", "qint", "quint")  # number formats
 DAMAGED = "it is cut off or damaged, or no file of weights: copy or fetch it again"
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of data-parallel, compiled and Lightning models
+ALWAYS = "logit_scale"  # a weight that every model of open_clip has
 
 
 @contextmanager
@@ -93,8 +94,8 @@ def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
     _refuse_texts(weights)
     _refuse_other_ending(weights)
     if weights.suffix == ".safetensors":
-        _check_safetensors(weights)
-        return None
+        names = _check_safetensors(weights)
+        return state_dict(load_file(weights)) if any(name.startswith(PREFIXES) for name in names) else None
     if torchscript.is_archive(weights):
         return torchscript.read_weights(weights)
     try:
@@ -174,13 +175,15 @@ def _refuse_other_ending(weights: Path) -> None:
         raise InputError("it is a file of torch.save: rename it, so that its name ends in .pt")
 
 
-def _check_safetensors(weights: Path) -> None:
+def _check_safetensors(weights: Path) -> list[str]:
+    """Names of the tensors."""
     try:
         with safe_open(weights, "pt") as opened:
             parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  # it is no mapping
             _require_floats((name, part.get_dtype(), len(part.get_shape())) for name, part in parts.items())
     except SafetensorError as error:
         raise InputError(f"{DAMAGED} ({one_line(error)[:80]})") from None
+    return list(parts)
 
 
 def state_dict(stored: Any) -> dict[str, Tensor]:
@@ -200,8 +203,9 @@ def state_dict(stored: Any) -> dict[str, Tensor]:
     if 0 < sum(name.startswith(PREFIXES[0]) for name in tensors) < len(tensors):  # open_clip would cut all names
         raise InputError(f"some of its weights' names begin with {PREFIXES[0]} and others do not: save one set alone")
     for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            return state_dict({name.removeprefix(prefix): value for name, value in tensors.items()})
+        inside = [name for name in tensors if name.startswith(prefix)]
+        if len(inside) == len(tensors) or prefix + ALWAYS in inside:  # what lies beside is of the training, as a loss
+            return state_dict({name.removeprefix(prefix): tensors[name] for name in inside})
     return stored if len(tensors) == len(stored) else tensors  # type: ignore[return-value]
 
 

@@ -61,6 +61,8 @@ def plan(study: Study, only: str | None = None) -> str:
         _, templates = template_pool(study, data)
         lines += odd_texts(backbone, study, templates, data.classnames)
         n_missing = missing(backbone, data, study.storage)
+        if n_missing:
+            _ = backbone.model  # weights of another architecture are told now
         todo = counted(n_missing, "image embedding")
         lines.append(f"model {backbone.public_name}: {todo} to compute, the rest is cached")
         width = backbone.checkpoint.configuration.get("embed_dim")

@@ -104,9 +104,10 @@ def _comparisons(runs: Sequence[Path]) -> list[str]:
     groups: dict[tuple[str, ...], list[run_comparison.RunSummary]] = {}
     for run in runs:
         side = run_comparison.of_folder(run)
-        groups.setdefault(tuple(side.classnames), []).append(side)
+        group = groups.setdefault(tuple(sorted(side.classnames)), [])
+        group.append(side.in_order(group[0].classnames) if group else side)
     parts = []
-    for sides in (group for group in groups.values() if len(group) > 1 and group[0].accuracy is not None):
+    for sides in (group for group in groups.values() if _comparable(group)):
         k = min(WORST, *(side.n_ranked for side in sides))
         pairs = [value for value in run_comparison.agreement(sides, k)["spearman"] if value is not None]
         everywhere = names([sides[0].classnames[c] for c in run_comparison.worst_everywhere(sides, k)])
@@ -118,6 +119,10 @@ def _comparisons(runs: Sequence[Path]) -> list[str]:
             f"Classes among the {k} worst of every run: {everywhere or 'none'}.",
         ]
     return parts
+
+
+def _comparable(sides: Sequence[run_comparison.RunSummary]) -> bool:
+    return len(sides) > 1 and sides[0].accuracy is not None and run_comparison.same_classes(sides)
 
 
 def _run_page(run: Path) -> str:

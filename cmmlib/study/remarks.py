@@ -12,7 +12,7 @@ from cmmlib.data.labels import empty_classes
 from cmmlib.errors import some
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.study.study import Study
-from cmmlib.texts.templates import fill, is_quoted
+from cmmlib.texts.templates import fill, is_marked, is_quoted
 
 if TYPE_CHECKING:
     from cmmlib.models.backbones import Backbone
@@ -27,18 +27,28 @@ def of_model(study: Study, backbone: Backbone | None) -> list[str]:
 
 
 def odd_names(classnames: Sequence[str]) -> list[str]:
-    """Lines on names that stand for several classes, and on names in quotation marks, where there are any."""
+    """Lines on names that stand for several classes, on names in quotation marks, and on names that are numbers."""
     counts = Counter(unicodedata.normalize("NFC", name).casefold().strip() for name in classnames)
     shared = [repr(name) for name, n in counts.items() if n > 1]
     lines = [f"names that stand for more than one class: {some(shared)}"] if shared else []
+    if all(name.strip().isdecimal() for name in classnames):
+        lines.append(
+            f"class names are numbers ({some(classnames)}): where they stand for names, give --class-names FILE"
+        )
     return [*lines, *_quoted("class names", classnames)]
 
 
 def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:
-    """Lines on templates in quotation marks, and on texts that are longer than the text tower reads."""
+    """Lines on templates in quotation marks, with the mark of a list or given twice, and on texts that are longer than
+    the text tower reads.
+    """
     shortest = min(classnames, key=len)
     long = [text for text in (study.base_template, *templates) if not backbone.fits_context(fill(text, shortest))]
-    lines = _quoted("templates", (study.base_template, *templates))
+    lines = _quoted("templates", (study.base_template, *templates)) + repeated("templates", templates)
+    marked = [text for text in (study.base_template, *templates) if is_marked(text)]
+    lines += [f"templates that begin with the mark of a list, which is read as part of them: {_begun(marked)}"] * bool(
+        marked
+    )
     lines += [f"templates longer than the text tower reads, and cut there: {_begun(long)}"] if long else []
     if study.base_template in long:
         return lines
@@ -49,6 +59,12 @@ def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classn
 def _quoted(what: str, texts: Sequence[str]) -> list[str]:
     quoted = [text for text in dict.fromkeys(texts) if is_quoted(text)]
     return [f"{what} in quotation marks, which are read as part of them: {_begun(quoted)}"] if quoted else []
+
+
+def repeated(what: str, texts: Sequence[str]) -> list[str]:
+    """A line on texts that are there more than once, where there are any."""
+    twice = [text for text, n in Counter(texts).items() if n > 1]
+    return [f"{what} that are there more than once, and count as often: {_begun(twice)}"] if twice else []
 
 
 def _begun(texts: Sequence[str]) -> str:

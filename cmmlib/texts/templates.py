@@ -14,6 +14,8 @@ SLOT = "{}"
 QUOTED = re.compile(  # as in JSON or a program, or by a word processor
     r"""(["'`])(?:\\.|(?!\1)[^\\])*\1,?|\u201c[^\u201d]*\u201d,?|\u2018[^\u2019]*\u2019,?|\u00ab[^\u00bb]*\u00bb,?"""
 )
+LISTED = re.compile(r"""\[\s*["'].*["']\s*,?\s*\],?""")  # of JSON or a program, on one line
+MARKED = re.compile(r"(?:[-*\u2022]|\d+[.)])\s")  # the item of a list in a text
 BASE_TEMPLATE = "a photo of a {}."  # of a study that names no other
 
 
@@ -46,11 +48,14 @@ def fill(template: str, name: str) -> str:
 
 
 def flaw(template: str) -> str | None:
-    """What keeps a text from being a template: no slot, or braces that are none and would be read by the model.
+    """What keeps a text from being a template: no slot, or braces that are none and would be read by the model; or
+    that it is a list of templates.
 
     >>> flaw("a photo of a {}."), flaw("a photo of a {class}.")
     (None, 'has no {} for the class name')
     """
+    if LISTED.fullmatch(template.strip()):
+        return "is a list: write one template a line, without brackets and quotation marks"
     rest = template.replace(SLOT, "")
     if rest == template:
         return f"has no {SLOT} for the class name"
@@ -66,13 +71,22 @@ def is_quoted(text: str) -> bool:
     return QUOTED.fullmatch(text.strip()) is not None
 
 
+def is_marked(text: str) -> bool:
+    """Whether a text begins with the mark of an item of a list.
+
+    >>> is_marked("1. a photo of a {}."), is_marked("- {}"), is_marked("2 of {}")
+    (True, True, False)
+    """
+    return MARKED.match(text) is not None
+
+
 def load_templates(name: str) -> list[str]:
     """The templates of a pool.
 
     Args:
         name: `openai-80` or `openai-7`, the templates published with CLIP for ImageNet (Radford et al. 2021, as kept
             in open_clip); `blazon-24` or `blazon-odd`, which fit the embedded world or do not; or the path of a text
-            file with one template a line (empty lines and # comments are skipped).
+            file with one template a line (empty lines, and those that begin with #, are skipped).
 
     Raises:
         InputError: an unknown name, an empty file, a template without `{}` or with other braces (its line is named).
@@ -90,7 +104,7 @@ def load_templates(name: str) -> list[str]:
         raise InputError(f"templates: unknown pool {name!r}: use {pools} or the path of a text file")
     templates = []
     for number, line in enumerate(read_lines(path, "templates"), 1):
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
         if fault := flaw(line):
             raise InputError(f"templates: line {number} of {path.name} {fault}: {line.strip()!r}")

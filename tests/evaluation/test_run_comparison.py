@@ -292,11 +292,35 @@ def test_runs_of_other_classes_are_compared_by_their_totals(labelled, twins):
     assert "these runs have different classes" in said.out
 
 
-def test_classes_in_another_order_and_other_images_are_told(synthetic, labelled):
-    again = replace(A, name="again", classnames=A.classnames[::-1])
-    lines = comparison_text.remarks([A, again], 5)
-    assert "these runs have the same classes in another order, so none is compared class by class" in lines
-    assert not any("different images" in line for line in lines)
+def test_classes_in_another_order_are_compared_by_name():
+    again = replace(A, classnames=A.classnames[::-1], suspicion=A.suspicion.flip(0), accuracy=A.accuracy.flip(0))
+    side = again.in_order(A.classnames)
+    assert side.classnames == A.classnames
+    assert torch.equal(side.suspicion, A.suspicion)
+    assert torch.equal(side.accuracy, A.accuracy)
+    assert replace(again, accuracy=None).in_order(A.classnames).accuracy is None
+    others = [
+        replace(A, classnames=["x", *A.classnames[1:]]),
+        replace(A, classnames=[A.classnames[1], *A.classnames[1:]]),
+    ]
+    assert all(other.in_order(A.classnames) is other for other in others)
+    assert others[1].in_order(others[1].classnames[::-1]) is others[1]  # one name stands for two classes
+
+
+def test_a_run_in_another_order_of_classes_is_compared_and_joins_chapter_7(synthetic, labelled, tmp_path):
+    other = another_model(labelled, tmp_path / "another-87654321")
+    before = cmm("compare", labelled, other).out
+    lines = (other / "per_class.csv").read_text().splitlines()
+    (other / "per_class.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
+    assert cmm("compare", labelled, other).out == before
+    assert "different classes" not in before
+    run = replace(synthetic, study=synthetic.study.model_copy(update={"compare_with": str(other)}))
+    sides = run_comparison.gather(run, run.labels)
+    expected = run_comparison.of_folder(labelled).accuracy.flip(0)  # the values of `another_model`
+    assert torch.equal(sides[-1].accuracy.nan_to_num(-1), expected.nan_to_num(-1))
+
+
+def test_other_images_are_told():
     data = {"name": "dtd", "split": "test", "n_images": 1880}
     sides = [replace(A, facts={**A.facts, "data": {**data, "digest": digest}}) for digest in "xy"]
     assert "these runs have different images: a: 1,880 of dtd test; a: 1,880 of dtd test" in comparison_text.remarks(
@@ -304,10 +328,6 @@ def test_classes_in_another_order_and_other_images_are_told(synthetic, labelled)
     )
     edited = [replace(A, facts={**A.facts, "data": {"name": "d", "digest": digest}}) for digest in "xy"]
     assert "these runs have different images: a: d; a: d" in comparison_text.remarks(edited, 5)
-    run = replace(synthetic, classnames=synthetic.classnames[::-1])
-    run = replace(run, study=run.study.model_copy(update={"compare_with": str(labelled)}))
-    with pytest.raises(InputError, match="its classes in another order"):
-        run_comparison.gather(run, run.labels)
 
 
 # ---------------------------------------------------------------- chapter 7

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -77,3 +80,34 @@ def test_cmm_of_candidates_is_that_of_plain_torch(data, monkeypatch):
     expected = F.candidate_cmm(x, pool, t[0], SCALE)
     monkeypatch.setattr(candidates, "has_triton", lambda device: True)
     torch.testing.assert_close(F.candidate_cmm(x, pool, t[0], SCALE), expected, rtol=1e-5, atol=1e-6)
+
+
+COMPILED = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+
+from cmmlib.functional._kernels import candidates_triton, similarity_triton
+
+F, D, I, L, N, P = "*fp32", "*fp64", "*i32", "*i64", "i32", "fp32"
+pass_tile = {"CHUNK": 512, "ROWS": 16, "CLASSES": 128}
+KERNELS = [
+    (similarity_triton._look_at_images, [F, I, I, F, F, F, F, D, D, D, P, N, N], {"TILE": 1024}),
+    (similarity_triton._sum_over_images, [F, F, F, F, F, L, P, N, N, N, N], {**pass_tile, "GROUP": 32}),
+    (similarity_triton._look_at_groups, [F, L, L, N, N, N, N], {"GROUP": 32, "NEAREST": 32}),
+    (similarity_triton._add_chunks, [D, D, D, D, N, N], {"CHUNKS": 32, "CLASSES": 32}),
+    (candidates_triton._sum_over_images, [F, F, F, P, P, N, N, N, N], pass_tile),
+]
+for kernel, types, sizes in KERNELS:
+    for similarities in (F, "*bf16"):
+        kinds = [similarities, *types, *["constexpr"] * len(sizes)]
+        source = ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), sizes)
+        print(kernel.__name__, len(compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]) > 0)
+"""
+
+
+def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
+    """The interpreter runs what Triton's compiler may refuse."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    ran = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+    assert ran.stdout.split().count("True") == 10, ran.stderr[-2000:]

@@ -831,6 +831,7 @@ NESTED = {
     "settings of an average": lambda w: {"state_dict": w, "ema": {"decay": 0.999, "shadow_params": [*w.values()]}},
     "averaged": lambda w: {"state_dict": {k: v * 0 for k, v in w.items()}, "state_dict_ema": w},
     "Lightning": lambda w: {"state_dict": prefixed("model.", w), "loops": {}},
+    "Lightning with a loss": lambda w: {"state_dict": {**prefixed("model.", w), "loss.weight": torch.ones(2)}},
     "compiled": lambda w: prefixed("_orig_mod.", w),
     "all at once": lambda w: {"model": {"state_dict": prefixed("module._orig_mod.", w)}},
 }
@@ -849,6 +850,14 @@ def test_a_nested_checkpoint_is_the_model_itself(kind, folder, tiny_clip, tiny_a
     own, nested = (load_backbone(*what, "cpu") for what in ((f"local-dir:{tiny_clip}", None), (name, pretrained)))
     tokens = own.tokenizer(["a cat"])
     assert torch.equal(nested.encode_tokens(tokens), own.encode_tokens(tokens))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_a_prefix_is_cut_from_names_in_safetensors_too(prefix, tiny_clip, tiny_architecture, tmp_path):
+    weights = load_file(tiny_clip / WEIGHTS)
+    save_file(prefixed(prefix, weights), tmp_path / "w.safetensors")
+    read = load_backbone(tiny_architecture, str(tmp_path / "w.safetensors"), "cpu").model.state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in weights.items())
 
 
 @pytest.mark.parametrize(

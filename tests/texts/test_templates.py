@@ -26,7 +26,7 @@ def test_the_small_pool_is_part_of_the_large_one():
 
 def test_a_file_of_templates_keeps_its_order_and_skips_comments_and_empty_lines(tmp_path):
     file = tmp_path / "pool.txt"
-    file.write_text("# mine\n\na {} texture.\n   \n  {} up close  \n# end\n{} and {}\n", encoding="utf-8")
+    file.write_text("# mine\n\na {} texture.\n   \n  {} up close  \n  # the {}\n{} and {}\n", encoding="utf-8")
     assert load_templates(str(file)) == ["a {} texture.", "{} up close", "{} and {}"]
 
 
@@ -62,6 +62,15 @@ def test_braces_that_would_be_read_are_refused(template, tmp_path):
     assert f"line 2 of pool.txt has other braces than {{}}, the only ones that are filled: '{template}'" in str(
         error.value
     )
+
+
+@pytest.mark.parametrize("line", ['["a {}.", "the {}"]', "['{}'],", ' [ "a {}", ] '])
+def test_a_list_on_one_line_is_no_template(line, tmp_path):
+    (tmp_path / "pool.txt").write_text(f"{line}\n")
+    with pytest.raises(InputError) as error:
+        load_templates(str(tmp_path / "pool.txt"))
+    assert "line 1 of pool.txt is a list: write one template a line" in one_line(error)
+    assert flaw("[a {}]") is None
 
 
 def test_every_pool_of_the_package_is_without_flaw():

@@ -18,15 +18,17 @@ NEGATIVE_ZERO = -(1 << 31)  # its bits, as those of an int32
 class TorchSteps:
     """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
 
+    adds_predicted = False
+
     def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
         self.fields, self.m, self.power = fields, m, power
         n_classes, device = len(fields["soft_mass"]), fields["soft_mass"].device
-        self.best = torch.full((n_classes, m), NO_KEY, device=device)  # keys of each class's most similar images
+        self.best = torch.empty((n_classes, 0), dtype=torch.int64, device=device)  # keys of the most similar images
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         d = s + offset[:, None]
         fields, image = self.fields, torch.arange(start, start + len(d), device=d.device)
-        self.best = torch.cat([self.best, rank_key(d.T, image)], 1).topk(self.m, 1, sorted=False).values
+        self.keep(rank_key(d.T, image))
         first, second, top, runner_up = top_two(d)
         d.sub_(top[:, None])
         square = torch.linalg.vector_norm(d, dim=1).square_().div_(d.shape[1])
@@ -42,6 +44,11 @@ class TorchSteps:
         fields["soft_margin"] += margin
         fields["soft_scaled_margin"] += scaled
         fields["soft_probability_margin"] += q_top.square() @ q.square_() - with_top
+
+    def keep(self, keys: Int[Tensor, "C K"]) -> None:
+        """Of these and of those kept so far, each class's m highest keys."""
+        keys = torch.cat([self.best, keys], 1) if self.best.shape[1] else keys
+        self.best = keys.topk(min(self.m, keys.shape[1]), 1, sorted=False).values
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
         return value_and_image(self.best)

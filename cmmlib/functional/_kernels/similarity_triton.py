@@ -1,4 +1,4 @@
-"""What the pass does with a block of similarities besides making them, in two kernels of Triton: for NVIDIA's GPUs.
+"""What the pass does with a block of similarities besides making them, in four kernels of Triton: for NVIDIA's GPUs.
 
 `cmmlib.functional._kernels.similarity_torch` has the same steps, each a pass over the block of its own.
 """
@@ -11,36 +11,43 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.functional._kernels.similarity_torch import NO_KEY, TorchSteps, rank_key, value_and_image
+from cmmlib.functional._kernels.similarity_torch import LOW_BITS, NEGATIVE_ZERO, NO_KEY, TorchSteps, rank_key
 
 WIDEST = 1024  # classes that a program of the first kernel looks at together
 CHUNK, ROWS, CLASSES = 512, 16, 128  # images a program of the second kernel sums up, and its tile
 GROUP = 32  # images side by side whose highest similarity with each class is kept; a multiple of ROWS
+CHUNKS, FEW_CLASSES, NEAREST = 32, 32, 32  # tiles of the last two kernels
 LOOKED_AT = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
+LOW, NONE, ZERO = tl.constexpr(LOW_BITS), tl.constexpr(NO_KEY), tl.constexpr(NEGATIVE_ZERO)
 SUMS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
 
 
 class TritonSteps(TorchSteps):
-    """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
+    """The steps of one prompt. See `cmmlib.functional.similarity.Steps`.
+
+    Few kernels: a GPU multiplies a prompt's blocks in the time that a hundred small steps take to be sent to it.
+    """
+
+    adds_predicted = True
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         (n, n_classes), rows = s.shape, slice(start, start + len(s))
-        first, second, top, margin, q_top, spread = (self.fields[key][rows] for key in LOOKED_AT)
+        per_image = tuple(self.fields[key][rows] for key in LOOKED_AT)
+        _, _, top, _, q_top, spread = per_image
+        of_class = tuple(self.fields[key] for key in SUMS)
         tile = min(WIDEST, triton.next_power_of_2(n_classes))
-        per_image = (first, second, top, margin, q_top, spread)
-        _look_at_images[(n,)](s, offset, *per_image, self.power, s.stride(0), n_classes, TILE=tile)  # type: ignore[arg-type]
+        _look_at_images[(n,)](s, offset, *per_image, *of_class[1:], self.power, s.stride(0), n_classes, TILE=tile)  # type: ignore[arg-type]
         sums = torch.empty(triton.cdiv(n, CHUNK), 4, n_classes, device=s.device)
-        highest = torch.empty(triton.cdiv(n, GROUP), n_classes, device=s.device)
-        numbers = (self.power, s.stride(0), n, n_classes, CHUNK, GROUP, ROWS, CLASSES)
+        highest = torch.empty(n_classes, triton.cdiv(n, GROUP), dtype=torch.int64, device=s.device)
+        numbers = (self.power, s.stride(0), n, n_classes, highest.shape[1], CHUNK, GROUP, ROWS, CLASSES)
         grid = triton.cdiv(n_classes, CLASSES), len(sums)
         _sum_over_images[grid](s, offset, top, q_top, spread, sums, highest, *numbers)  # type: ignore[arg-type]
-        for key, total in zip(SUMS, sums.sum(0, dtype=torch.float64), strict=True):
-            self.fields[key] += total
-        found = self._nearest(s, offset, highest, start)
-        self.best = torch.cat([self.best, found], 1).topk(self.m, 1, sorted=False).values
+        grid = triton.cdiv(n_classes, FEW_CLASSES), 4
+        _add_chunks[grid](sums, *of_class, len(sums), n_classes, CHUNKS, FEW_CLASSES)  # type: ignore[arg-type]
+        self.keep(self._nearest(s, offset, highest, start))
 
     def _nearest(
-        self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], highest: Float[Tensor, "G C"], start: int
+        self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], highest: Int[Tensor, "C G"], start: int
     ) -> Int[Tensor, "C K"]:
         """Keys of some images of the block, each class's m most similar ones among them.
 
@@ -51,20 +58,21 @@ class TritonSteps(TorchSteps):
         n, n_classes = s.shape
         if self.m * GROUP > n // 2:  # nearly all of them
             return rank_key((s + offset[:, None]).T.contiguous(), torch.arange(start, start + n, device=s.device))
-        group = torch.arange(len(highest), device=s.device)
-        nearest = value_and_image(rank_key(highest.T.contiguous(), group).topk(self.m, 1, sorted=False).values)[1]
-        image = (nearest[:, :, None] * GROUP + torch.arange(GROUP, device=s.device)).flatten(1)  # [C, m * GROUP]
-        there = image.clamp_max(n - 1)
-        similarity = s[there, torch.arange(n_classes, device=s.device)[:, None]] + offset[there]
-        return rank_key(similarity, there + start).masked_fill_(image >= n, NO_KEY)
+        nearest = highest.topk(self.m, 1, sorted=False).values
+        keys = torch.empty(n_classes, self.m * GROUP, dtype=torch.int64, device=s.device)
+        grid = n_classes, triton.cdiv(self.m, NEAREST)
+        _look_at_groups[grid](s, offset, nearest, keys, start, s.stride(0), n, self.m, GROUP, NEAREST)  # type: ignore[arg-type]
+        return keys
 
 
 @triton.jit
 def _look_at_images(
-    s, offset, prediction, rival, top_similarity, margin, top_probability, spread, power, stride, n_classes,
-    TILE: tl.constexpr,
+    s, offset, prediction, rival, top_similarity, margin, top_probability, spread,
+    soft_margin, soft_scaled_margin, soft_probability_margin, power, stride, n_classes, TILE: tl.constexpr,
 ):  # fmt: skip
-    """One image a program: its two best classes, and the sums over classes."""
+    """One image a program: its two best classes, the sums over classes, and the share of the predicted class in the
+    sums over images.
+    """
     image = tl.program_id(0).to(tl.int64)
     row, shift = s + image * stride, tl.load(offset + image)
     place = tl.arange(0, TILE)
@@ -87,21 +95,27 @@ def _look_at_images(
         square += tl.where(inside, d * d, 0.0)
         mass += tl.where(inside, tl.exp2(d * power), 0.0)
     mean = tl.sum(total, 0) / n_classes
+    width = tl.sqrt(tl.maximum(tl.sum(square, 0) / n_classes - mean * mean, 0.0))
+    ahead, q_top = top - runner_up, 1.0 / tl.sum(mass, 0)  # type: ignore[operator]
     tl.store(prediction + image, first)
     tl.store(rival + image, second)
     tl.store(top_similarity + image, top)
-    tl.store(margin + image, top - runner_up)
-    tl.store(top_probability + image, 1.0 / tl.sum(mass, 0))  # type: ignore[operator]
-    tl.store(spread + image, tl.sqrt(tl.maximum(tl.sum(square, 0) / n_classes - mean * mean, 0.0)))
+    tl.store(margin + image, ahead)
+    tl.store(top_probability + image, q_top)
+    tl.store(spread + image, width)
+    q, distance = q_top.to(tl.float64), ahead.to(tl.float64)
+    tl.atomic_add(soft_margin + first, q * distance)
+    tl.atomic_add(soft_scaled_margin + first, q * distance / tl.maximum(width, 1e-30))
+    tl.atomic_add(soft_probability_margin + first, q * q * (1.0 - tl.exp2(-distance * power)))
 
 
 @triton.jit
 def _sum_over_images(
-    s, offset, top_similarity, top_probability, spread, sums, highest, power, stride, n, n_classes,
+    s, offset, top_similarity, top_probability, spread, sums, highest, power, stride, n, n_classes, n_groups,
     CHUNK: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """Some classes and a chunk of the images a program: the soft sums, [chunks, 4, C], and the highest similarity of
-    every group of images, [groups, C].
+    """Some classes and a chunk of the images a program: the soft sums, [chunks, 4, C], and a key of every group of
+    images, [C, groups], by its highest similarity.
     """
     chunk = tl.program_id(1).to(tl.int64)
     column = tl.program_id(0) * CLASSES + tl.arange(0, CLASSES)
@@ -128,9 +142,59 @@ def _sum_over_images(
             probability += tl.sum(q * (q - q_top[:, None]), 0)
             best = tl.maximum(best, tl.max(tl.where(inside, v, -float("inf")), 0))
         if chunk * CHUNK + group < n:
-            tl.store(highest + (chunk * CHUNK + group) // GROUP * n_classes + column, best, mask=classes)
+            place = (chunk * CHUNK + group) // GROUP
+            tl.store(highest + column.to(tl.int64) * n_groups + place, _rank_key(best, place), mask=classes)
     out = sums + chunk * 4 * n_classes + column
     tl.store(out, mass, mask=classes)
     tl.store(out + n_classes, margin, mask=classes)
     tl.store(out + 2 * n_classes, scaled, mask=classes)
     tl.store(out + 3 * n_classes, probability, mask=classes)
+
+
+@triton.jit
+def _add_chunks(
+    sums, soft_mass, soft_margin, soft_scaled_margin, soft_probability_margin, n_chunks, n_classes,
+    CHUNKS: tl.constexpr, CLASSES: tl.constexpr,
+):  # fmt: skip
+    """One of the sums and some classes a program: what the chunks found, added up in float64."""
+    kind = tl.program_id(1)
+    column = tl.program_id(0) * CLASSES + tl.arange(0, CLASSES)
+    total = tl.zeros([CLASSES], tl.float64)
+    for first in range(0, n_chunks, CHUNKS):
+        chunk = first + tl.arange(0, CHUNKS)
+        inside = (chunk < n_chunks)[:, None] & (column < n_classes)[None, :]
+        part = tl.load(sums + (chunk[:, None] * 4 + kind) * n_classes + column[None, :], mask=inside, other=0.0)
+        total += tl.sum(part.to(tl.float64), 0)
+    if kind == 0:
+        out = soft_mass
+    elif kind == 1:
+        out = soft_margin
+    elif kind == 2:
+        out = soft_scaled_margin
+    else:
+        out = soft_probability_margin
+    tl.store(out + column, tl.load(out + column, mask=column < n_classes) + total, mask=column < n_classes)
+
+
+@triton.jit
+def _look_at_groups(
+    s, offset, nearest, keys, start, stride, n, m, GROUP: tl.constexpr, NEAREST: tl.constexpr
+):  # fmt: skip
+    """One class and some of the groups nearest to it a program: the keys of their images, [C, m * GROUP]."""
+    column = tl.program_id(0).to(tl.int64)
+    place = tl.program_id(1) * NEAREST + tl.arange(0, NEAREST)
+    group = -tl.load(nearest + column * m + place, mask=place < m, other=0) & LOW
+    image = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    inside = (place < m)[:, None] & (image < n)
+    v = tl.load(s + image * stride + column, mask=inside, other=0.0).to(tl.float32)
+    v = v + tl.load(offset + image, mask=inside, other=0.0)
+    key = tl.where(inside, _rank_key(v, image + start), NONE)
+    out = keys + column * m * GROUP + place[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    tl.store(out, key, mask=(place < m)[:, None] & (image >= 0))
+
+
+@triton.jit
+def _rank_key(value, image):
+    """See `cmmlib.functional._kernels.similarity_torch.rank_key`."""
+    bits = value.to(tl.int32, bitcast=True)
+    return (tl.where(bits < 0, ZERO - bits, bits).to(tl.int64) << 32) - image
