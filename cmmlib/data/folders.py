@@ -55,8 +55,7 @@ def _split_folder(root: Path, split: str | None, wanted: str) -> Path:
     if root.is_file():
         raise InputError(f"{root} is a file: give folder:PATH, {wanted}")
     if not root.is_dir():
-        address = "a path has no scheme before it; " if root.parts[:1] and root.parts[0].endswith(":") else ""
-        raise InputError(f"no folder {root}: {address}give folder:PATH, {wanted}")
+        raise InputError(f"no folder {root}: give folder:PATH, {wanted}")
     if split and not Path(os.path.normpath(root / split)).is_relative_to(Path(os.path.normpath(root))):
         raise InputError(f"split: {split} leads out of {root.name}: name a folder in it")
     if not split or (root / split).is_dir():

@@ -172,10 +172,8 @@ class _Layer:
 
     def __init__(self, candidates: Candidates, index: Int[Tensor, "K"], m: int) -> None:
         self.m, start, n, device = m, int(index[0]), len(index), candidates.classes.device
-        aside = index.equal(
-            torch.arange(start, start + n, device=index.device)
-        )  # those of a template are: a view, no copy
-        self.index = slice(start, start + n) if aside else index.to(device)
+        in_line = index.equal(torch.arange(start, start + n, device=index.device))
+        self.index = slice(start, start + n) if in_line else index.to(device)  # a template's: views, no copies
         self.vectors, self.classes = candidates.vectors[self.index], candidates.classes[self.index]  # by class
         self.whole = n == candidates.n_classes
         self.place = torch.full((candidates.n_classes,), -1, device=device)  # of a class's candidate, -1 if none

@@ -33,7 +33,7 @@ def odd_names(classnames: Sequence[str]) -> list[str]:
     lines = [f"names that stand for more than one class: {some(shared)}"] if shared else []
     if all(name.strip().isdecimal() for name in classnames):
         lines.append(
-            f"class names are numbers ({some(classnames)}): where they stand for names, give --class-names FILE"
+            f"class names are numbers ({some(list(classnames))}): where they stand for names, give --class-names FILE"
         )
     return [*lines, *_quoted("class names", classnames)]
 

@@ -1,6 +1,7 @@
 """What the pass does with a block of similarities besides making them, in four kernels of Triton: for NVIDIA's GPUs.
 
-`cmmlib.functional._kernels.similarity_torch` has the same steps, each a pass over the block of its own.
+`cmmlib.functional._kernels.similarity_torch` has the same steps, each a pass over the block of its own. Signatures have
+no shapes: what checks them in the tests wraps the kernels too, and Triton's interpreter cannot look through that.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.functional._kernels.similarity_torch import LOW_BITS, NEGATIVE_ZERO, NO_KEY, TorchSteps, rank_key
@@ -30,7 +30,7 @@ class TritonSteps(TorchSteps):
 
     adds_predicted = True
 
-    def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
+    def add(self, s: Tensor, offset: Tensor, start: int) -> None:
         (n, n_classes), rows = s.shape, slice(start, start + len(s))
         per_image = tuple(self.fields[key][rows] for key in LOOKED_AT)
         _, _, top, _, q_top, spread = per_image
@@ -46,10 +46,8 @@ class TritonSteps(TorchSteps):
         _add_chunks[grid](sums, *of_class, len(sums), n_classes, CHUNKS, FEW_CLASSES)  # type: ignore[arg-type]
         self.keep(self._nearest(s, offset, highest, start))
 
-    def _nearest(
-        self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], highest: Int[Tensor, "C G"], start: int
-    ) -> Int[Tensor, "C K"]:
-        """Keys of some images of the block, each class's m most similar ones among them.
+    def _nearest(self, s: Tensor, offset: Tensor, highest: Tensor, start: int) -> Tensor:
+        """Keys of some images of the block, [C, K], each class's m most similar ones among them; `highest` is [C, G].
 
         These lie in the m groups whose highest similarity with the class is highest: every group that is left out has
         m groups before it, each with an image that comes before all of its own. Of equal groups the first has the
@@ -63,6 +61,13 @@ class TritonSteps(TorchSteps):
         grid = n_classes, triton.cdiv(self.m, NEAREST)
         _look_at_groups[grid](s, offset, nearest, keys, start, s.stride(0), n, self.m, GROUP, NEAREST)  # type: ignore[arg-type]
         return keys
+
+
+@triton.jit
+def _rank_key(value, image):
+    """See `cmmlib.functional._kernels.similarity_torch.rank_key`."""
+    bits = value.to(tl.int32, bitcast=True)
+    return (tl.where(bits < 0, ZERO - bits, bits).to(tl.int64) << 32) - image
 
 
 @triton.jit
@@ -103,7 +108,7 @@ def _look_at_images(
     tl.store(margin + image, ahead)
     tl.store(top_probability + image, q_top)
     tl.store(spread + image, width)
-    q, distance = q_top.to(tl.float64), ahead.to(tl.float64)
+    q, distance = q_top.to(tl.float64), ahead.to(tl.float64)  # type: ignore[union-attr]
     tl.atomic_add(soft_margin + first, q * distance)
     tl.atomic_add(soft_scaled_margin + first, q * distance / tl.maximum(width, 1e-30))
     tl.atomic_add(soft_probability_margin + first, q * q * (1.0 - tl.exp2(-distance * power)))
@@ -191,10 +196,3 @@ def _look_at_groups(
     key = tl.where(inside, _rank_key(v, image + start), NONE)
     out = keys + column * m * GROUP + place[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     tl.store(out, key, mask=(place < m)[:, None] & (image >= 0))
-
-
-@triton.jit
-def _rank_key(value, image):
-    """See `cmmlib.functional._kernels.similarity_torch.rank_key`."""
-    bits = value.to(tl.int32, bitcast=True)
-    return (tl.where(bits < 0, ZERO - bits, bits).to(tl.int64) << 32) - image
