@@ -45,11 +45,16 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "block", "widest"),
-    [("fp32", None, 1024), ("fp32", 90, 16), ("bf16", 101, 1024)],
+    ("precision", "block", "sizes"),
+    [
+        ("fp32", None, {"GROUP": 16}),  # images of the nearest groups
+        ("fp32", 90, {"GROUP": 8, "ROWS": 8, "NEAREST": 2, "CHUNKS": 1, "FEW_CLASSES": 16}),  # in two blocks
+        ("fp32", 90, {"GROUP": 16, "WIDEST": 16}),  # groups would be nearly all images
+        ("bf16", 101, {"GROUP": 16}),
+    ],
 )
-def test_the_pass_is_that_of_plain_torch(precision, block, widest, steps, data, monkeypatch):
-    for name, size in {"WIDEST": widest, "GROUP": 16, "CHUNK": 64}.items():
+def test_the_pass_is_that_of_plain_torch(precision, block, sizes, steps, data, monkeypatch):
+    for name, size in {"CHUNK": 64, **sizes}.items():
         monkeypatch.setattr(steps, name, size)
     passes = []
     for kind in (TorchSteps, steps.TritonSteps):
