@@ -426,7 +426,7 @@ def test_what_has_no_splits_says_so(npz):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     assert "no folder" in refusal(f"folder:{tmp_path / 'absent'}")
     (tmp_path / "file").write_text("")
-    assert "no folder" in refusal(f"folder:{tmp_path / 'file'}")
+    assert f"{tmp_path / 'file'} is a file" in refusal(f"folder:{tmp_path / 'file'}")
 
 
 def test_an_image_that_vanishes_is_told_by_its_path(image_folder, monkeypatch):
