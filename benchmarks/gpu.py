@@ -108,7 +108,7 @@ def rounded(value: float | str) -> float | str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("images", 50_000), ("classes", 1000), ("heads", 8), ("width", 512), ("rounds", 5)):
+    for name, default in (("images", 50_000), ("classes", 1000), ("heads", 80), ("width", 512), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()

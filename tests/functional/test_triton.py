@@ -69,6 +69,16 @@ def test_the_pass_is_that_of_plain_torch(precision, block, sizes, steps, data, m
         assert torch.equal(getattr(found, key).sort().values, getattr(expected, key).sort().values), key
 
 
+@pytest.mark.parametrize("n", [1, 5, 64, 200])
+def test_the_highest_keys_are_found_bit_by_bit(n, steps):
+    keys = torch.randint(-(1 << 62), 1 << 62, (7, n), generator=torch.Generator().manual_seed(n))
+    keys[0, :3], keys[1] = -(1 << 63), torch.arange(n) - n // 2
+    keys[2, -1] = (1 << 63) - 1
+    kind = steps.TritonSteps({"soft_mass": torch.zeros(7)}, 3, 1.0)
+    for k in {1, min(3, n), n}:
+        assert torch.equal(kind.highest(keys, k).sort().values, keys.topk(k, 1).values.sort().values)
+
+
 def test_images_of_few_classes_are_looked_at_all(steps, data, monkeypatch):
     found = []
     for kind in (TorchSteps, steps.TritonSteps):
@@ -93,18 +103,19 @@ from triton.compiler import ASTSource, compile
 
 from cmmlib.functional._kernels import candidates_triton, similarity_triton
 
-F, D, I, L, N, P = "*fp32", "*fp64", "*i32", "*i64", "i32", "fp32"
+S, F, D, I, L, N, P = "similarities", "*fp32", "*fp64", "*i32", "*i64", "i32", "fp32"
 pass_tile = {"CHUNK": 512, "ROWS": 16, "CLASSES": 128}
 KERNELS = [
-    (similarity_triton._look_at_images, [F, I, I, F, F, F, F, D, D, D, P, N, N], {"TILE": 1024}),
-    (similarity_triton._sum_over_images, [F, F, F, F, F, L, P, N, N, N, N], {**pass_tile, "GROUP": 32}),
-    (similarity_triton._look_at_groups, [F, L, L, N, N, N, N], {"GROUP": 32, "NEAREST": 32}),
-    (similarity_triton._add_chunks, [D, D, D, D, N, N], {"CHUNKS": 32, "CLASSES": 32}),
-    (candidates_triton._sum_over_images, [F, F, F, P, P, N, N, N, N], pass_tile),
+    (similarity_triton._look_at_images, [S, F, I, I, F, F, F, F, D, D, D, P, N, N], {"TILE": 1024}),
+    (similarity_triton._sum_over_images, [S, F, F, F, F, F, L, P, N, N, N, N], {**pass_tile, "GROUP": 32}),
+    (similarity_triton._look_at_groups, [S, F, L, L, N, N, N, N], {"GROUP": 32, "NEAREST": 32}),
+    (similarity_triton._highest, [L, L, N, N], {"TILE": 2048}),
+    (similarity_triton._add_chunks, [F, D, D, D, D, N, N], {"CHUNKS": 32, "CLASSES": 32}),
+    (candidates_triton._sum_over_images, [S, F, F, F, P, P, N, N, N, N], pass_tile),
 ]
 for kernel, types, sizes in KERNELS:
     for similarities in (F, "*bf16"):
-        kinds = [similarities, *types, *["constexpr"] * len(sizes)]
+        kinds = [similarities if kind == S else kind for kind in types] + ["constexpr"] * len(sizes)
         source = ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), sizes)
         print(kernel.__name__, len(compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]) > 0)
 """
@@ -115,4 +126,4 @@ def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
     ran = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
-    assert ran.stdout.split().count("True") == 10, ran.stderr[-2000:]
+    assert ran.stdout.split().count("True") == 12, ran.stderr[-2000:]

@@ -48,7 +48,11 @@ class TorchSteps:
     def keep(self, keys: Int[Tensor, "C K"]) -> None:
         """Of these and of those kept so far, each class's m highest keys."""
         keys = torch.cat([self.best, keys], 1) if self.best.shape[1] else keys
-        self.best = keys.topk(min(self.m, keys.shape[1]), 1, sorted=False).values
+        self.best = self.highest(keys, min(self.m, keys.shape[1]))
+
+    def highest(self, keys: Int[Tensor, "C K"], k: int) -> Int[Tensor, "C k"]:
+        """Each class's k highest keys, in any order."""
+        return keys.topk(k, 1, sorted=False).values
 
     def retrieved(self) -> tuple[Float[Tensor, "C m"], Int[Tensor, "C m"]]:
         return value_and_image(self.best)

@@ -1,4 +1,4 @@
-"""What the pass does with a block of similarities besides making them, in four kernels of Triton: for NVIDIA's GPUs.
+"""What the pass does with a block of similarities besides making them, in five kernels of Triton: for NVIDIA's GPUs.
 
 `cmmlib.functional._kernels.similarity_torch` has the same steps, each a pass over the block of its own. Signatures have
 no shapes: what checks them in the tests wraps the kernels too, and Triton's interpreter cannot look through that.
@@ -16,7 +16,8 @@ from cmmlib.functional._kernels.similarity_torch import LOW_BITS, NEGATIVE_ZERO,
 WIDEST = 1024  # classes that a program of the first kernel looks at together
 CHUNK, ROWS, CLASSES = 512, 16, 128  # images a program of the second kernel sums up, and its tile
 GROUP = 32  # images side by side whose highest similarity with each class is kept; a multiple of ROWS
-CHUNKS, FEW_CLASSES, NEAREST = 32, 32, 32  # tiles of the last two kernels
+CHUNKS, FEW_CLASSES, NEAREST = 32, 32, 32  # tiles of the third and fourth kernel
+LONGEST = 1 << 13  # keys of a class that a program of the last kernel looks at together
 LOOKED_AT = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 LOW, NONE, ZERO = tl.constexpr(LOW_BITS), tl.constexpr(NO_KEY), tl.constexpr(NEGATIVE_ZERO)
 SUMS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
@@ -56,11 +57,20 @@ class TritonSteps(TorchSteps):
         n, n_classes = s.shape
         if self.m * GROUP > n // 2:  # nearly all of them
             return rank_key((s + offset[:, None]).T.contiguous(), torch.arange(start, start + n, device=s.device))
-        nearest = highest.topk(self.m, 1, sorted=False).values
+        nearest = self.highest(highest, self.m)
         keys = torch.empty(n_classes, self.m * GROUP, dtype=torch.int64, device=s.device)
         grid = n_classes, triton.cdiv(self.m, NEAREST)
         _look_at_groups[grid](s, offset, nearest, keys, start, s.stride(0), n, self.m, GROUP, NEAREST)  # type: ignore[arg-type]
         return keys
+
+    def highest(self, keys: Tensor, k: int) -> Tensor:
+        """Each class's k highest keys, in any order."""
+        n_classes, n = keys.shape
+        if n > LONGEST:
+            return super().highest(keys, k)  # fifty small steps
+        found = torch.empty(n_classes, k, dtype=torch.int64, device=keys.device)
+        _highest[(n_classes,)](keys, found, n, k, triton.next_power_of_2(n))  # type: ignore[arg-type]
+        return found
 
 
 @triton.jit
@@ -196,3 +206,18 @@ def _look_at_groups(
     key = tl.where(inside, _rank_key(v, image + start), NONE)
     out = keys + column * m * GROUP + place[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     tl.store(out, key, mask=(place < m)[:, None] & (image >= 0))
+
+
+@triton.jit
+def _highest(keys, found, n, k, TILE: tl.constexpr):
+    """One class a program: its k highest keys. The lowest of these is found bit by bit, from the highest bit on."""
+    row, place = tl.program_id(0).to(tl.int64), tl.arange(0, TILE)
+    key = tl.load(keys + row * n + place, mask=place < n, other=NONE)
+    lowest = tl.full([], NONE, tl.int64)
+    for step in range(64):
+        one = tl.full([], 1, tl.int64) << (63 - step)  # of the sign, which is added, it makes 0 of the lowest number
+        higher = lowest + one
+        lowest = tl.where(tl.sum((key >= higher).to(tl.int32), 0) >= k, higher, lowest)
+    above, equal = (key > lowest).to(tl.int32), (key == lowest).to(tl.int32)
+    out = tl.where(above == 1, tl.cumsum(above, 0), tl.sum(above, 0) + tl.cumsum(equal, 0)) - 1
+    tl.store(found + row * k + out, key, mask=(key >= lowest) & (out < k))
