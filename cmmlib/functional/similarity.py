@@ -190,10 +190,10 @@ def _pass_of_prompts(
 
 def _finish(p: int, fields: dict[str, Tensor], steps: Steps, scale: float, out: SimilarityPass) -> None:
     """What can only be done after the last block of a prompt."""
-    if not steps.adds_predicted:
-        _add_predicted(fields, scale)
     value, image = steps.retrieved()
-    _add_retrieved(fields, value, image)
+    if not steps.is_complete:
+        _add_predicted(fields, scale)
+        _add_retrieved(fields, value, image)
     if out.best_similarity is not None and out.best_image is not None:
         out.best_similarity[p], out.best_image[p] = value, image
     fields["spread"].masked_fill_(fields["spread"] == 0, 1)
@@ -206,10 +206,10 @@ class Steps(Protocol):
     and from the factor of a similarity before it is the power of two: `exp2` takes a third of the time of `exp`.
 
     Attributes:
-        adds_predicted: whether `add` adds the share of the predicted classes too, or leaves it to the end.
+        is_complete: whether `add` adds the share of the predicted classes too, and `retrieved` the sum of its margins.
     """
 
-    adds_predicted: bool
+    is_complete: bool
 
     def add(self, s: Float[Tensor, "B C"], offset: Float[Tensor, "B"], start: int) -> None:
         """Fill in the block's images, and add their share to the sums.

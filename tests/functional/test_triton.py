@@ -109,6 +109,7 @@ KERNELS = [
     (similarity_triton._look_at_images, [S, F, I, I, F, F, F, F, D, D, D, P, N, N], {"TILE": 1024}),
     (similarity_triton._sum_over_images, [S, F, F, F, F, F, L, P, N, N, N, N], {**pass_tile, "GROUP": 32}),
     (similarity_triton._look_at_groups, [S, F, L, L, N, N, N, N], {"GROUP": 32, "NEAREST": 32}),
+    (similarity_triton._add_retrieved, [L, F, L, I, F, F, D, N], {"TILE": 64}),
     (similarity_triton._highest, [L, L, N, N], {"TILE": 2048}),
     (similarity_triton._add_chunks, [F, D, D, D, D, N, N], {"CHUNKS": 32, "CLASSES": 32}),
     (candidates_triton._sum_over_images, [S, F, F, F, P, P, N, N, N, N], pass_tile),
@@ -126,4 +127,4 @@ def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
     ran = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
-    assert ran.stdout.split().count("True") == 12, ran.stderr[-2000:]
+    assert ran.stdout.split().count("True") == 14, ran.stderr[-2000:]

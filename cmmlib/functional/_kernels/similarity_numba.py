@@ -29,7 +29,7 @@ TINY = np.float32(1e-30)
 class CompiledSteps:
     """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
 
-    adds_predicted = False
+    is_complete = False
 
     def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
         keys = ("prediction", "rival", "top_similarity", "margin", "spread", "top_probability")

@@ -18,7 +18,7 @@ NEGATIVE_ZERO = -(1 << 31)  # its bits, as those of an int32
 class TorchSteps:
     """The steps of one prompt. See `cmmlib.functional.similarity.Steps`."""
 
-    adds_predicted = False
+    is_complete = False
 
     def __init__(self, fields: dict[str, Tensor], m: int, power: float) -> None:
         self.fields, self.m, self.power = fields, m, power

@@ -1,4 +1,4 @@
-"""What the pass does with a block of similarities besides making them, in five kernels of Triton: for NVIDIA's GPUs.
+"""What the pass does with a block of similarities besides making them, in six kernels of Triton: for NVIDIA's GPUs.
 
 `cmmlib.functional._kernels.similarity_torch` has the same steps, each a pass over the block of its own. Signatures have
 no shapes: what checks them in the tests wraps the kernels too, and Triton's interpreter cannot look through that.
@@ -29,7 +29,7 @@ class TritonSteps(TorchSteps):
     Few kernels: a GPU multiplies a prompt's blocks in the time that a hundred small steps take to be sent to it.
     """
 
-    adds_predicted = True
+    is_complete = True
 
     def add(self, s: Tensor, offset: Tensor, start: int) -> None:
         (n, n_classes), rows = s.shape, slice(start, start + len(s))
@@ -62,6 +62,14 @@ class TritonSteps(TorchSteps):
         grid = n_classes, triton.cdiv(self.m, NEAREST)
         _look_at_groups[grid](s, offset, nearest, keys, start, s.stride(0), n, self.m, GROUP, NEAREST)  # type: ignore[arg-type]
         return keys
+
+    def retrieved(self) -> tuple[Tensor, Tensor]:
+        fields, (n_classes, m), device = self.fields, self.best.shape, self.best.device
+        value, image = torch.empty(n_classes, m, device=device), torch.empty_like(self.best)
+        of_images = fields["prediction"], fields["top_similarity"], fields["margin"]
+        tile = min(WIDEST, triton.next_power_of_2(m))
+        _add_retrieved[(n_classes,)](self.best, value, image, *of_images, fields["retrieval_margin"], m, tile)  # type: ignore[arg-type]
+        return value, image
 
     def highest(self, keys: Tensor, k: int) -> Tensor:
         """Each class's k highest keys, in any order."""
@@ -221,3 +229,26 @@ def _highest(keys, found, n, k, TILE: tl.constexpr):
     above, equal = (key > lowest).to(tl.int32), (key == lowest).to(tl.int32)
     out = tl.where(above == 1, tl.cumsum(above, 0), tl.sum(above, 0) + tl.cumsum(equal, 0)) - 1
     tl.store(found + row * k + out, key, mask=(key >= lowest) & (out < k))
+
+
+@triton.jit
+def _add_retrieved(
+    keys, value, image, prediction, top_similarity, margin, retrieval_margin, m, TILE: tl.constexpr
+):  # fmt: skip
+    """One class a program: similarities and places of its m most similar images, and the sum of their margins."""
+    row, total = tl.program_id(0), tl.zeros([TILE], tl.float64)
+    begin = row.to(tl.int64) * m
+    for start in range(0, m, TILE):
+        place = start + tl.arange(0, TILE)
+        inside = place < m
+        key = tl.load(keys + begin + place, mask=inside, other=0)
+        i = -key & LOW
+        bits = ((key + i) >> 32).to(tl.int32)
+        v = tl.where(bits < 0, ZERO - bits, bits).to(tl.float32, bitcast=True)
+        behind = v - tl.load(top_similarity + i, mask=inside, other=0.0)
+        ahead = tl.load(margin + i, mask=inside, other=0.0)
+        is_first = tl.load(prediction + i, mask=inside, other=-1) == row
+        total += tl.where(inside, tl.where(is_first, ahead, behind), 0.0).to(tl.float64)
+        tl.store(value + begin + place, v, mask=inside)
+        tl.store(image + begin + place, i, mask=inside)
+    tl.store(retrieval_margin + row, tl.load(retrieval_margin + row) + tl.sum(total, 0))
