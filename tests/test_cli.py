@@ -17,6 +17,7 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+import torch
 from conftest import write_images
 from finished_runs import CMM, LITTLE, cmm, small_chapter, write_embeddings
 from PIL import Image
@@ -275,6 +276,26 @@ def test_a_dry_run_refuses_weights_of_another_architecture(inputs, tiny_clip, tm
     said = cmm("run", "--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{folder}", "--dry-run")
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert "shapes of another architecture (visual.proj is" in said.err
+
+
+@pytest.mark.parametrize(("scale", "told"), [(-5.0, True), (0.07, True), (2.66, False), (4.6, False)])
+def test_a_scale_unlike_a_trained_models_is_told(scale, told, inputs, tiny_clip, tmp_path):
+    folder = shutil.copytree(tiny_clip, tmp_path / "other-untrained")
+    weights = load_file(folder / "open_clip_model.safetensors")
+    save_file({**weights, "logit_scale": torch.tensor(scale)}, folder / "open_clip_model.safetensors")
+    flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{folder}"]
+    assert ("trained ones about 10 to 120: are" in cmm("run", *flags, "--dry-run").out) == told
+    run = open_run(Study(dataset=f"folder:{inputs}/images", backbone=f"local-dir:{folder}"))
+    assert any("trained ones about 10 to 120" in line for line in run.facts["data"]["remarks"]) == told
+
+
+def test_of_several_sets_of_weights_a_dry_run_says_once_which_it_reads(inputs, tiny_clip, tmp_path):
+    folder = shutil.copytree(tiny_clip, tmp_path / "two-untrained")
+    weights = load_file(folder / "open_clip_model.safetensors")
+    (folder / "open_clip_model.safetensors").unlink()
+    torch.save({"state_dict": weights, "ema_state_dict": weights}, folder / "open_clip_pytorch_model.bin")
+    flags = ["--dataset", f"folder:{inputs}/images", "--backbone", f"local-dir:{folder}", "--dry-run"]
+    assert cmm("run", *flags).err.count("several sets of weights") == 1
 
 
 def test_one_is_counted_as_one(tiny_clip, tmp_path):

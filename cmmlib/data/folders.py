@@ -136,10 +136,12 @@ def _of_hidden(folders: Sequence[Path]) -> list[str]:
 
 
 def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
-    """Which name the first folders get; or that their own names say nothing to a model."""
+    """Which name the first folders get, those first whose own is another; or that their own say nothing to a model."""
     if names:
-        pairs = (f"{folder.name} = {name}" for folder, name in zip(folders[:SHOWN], names, strict=False))
-        return [f"class folders and names, in order: {', '.join(pairs)}{', ...' if len(folders) > SHOWN else ''}"]
+        pairs = [(folder.name, name) for folder, name in zip(folders, names, strict=False)]
+        pairs.sort(key=lambda pair: pair[0].replace("_", " ").casefold() == pair[1].replace("_", " ").casefold())
+        told = ", ".join(f"{folder} = {name}" for folder, name in pairs[:SHOWN])
+        return [f"class folders and names, in order: {told}{', ...' if len(pairs) > SHOWN else ''}"]
     if _are_splits(folders):
         return [f"class folders are called {some([f.name for f in folders])}: if these are splits, give --split NAME"]
     if all(WORDNET_ID.fullmatch(folder.name) for folder in folders):

@@ -29,7 +29,7 @@ FORMATS = (
 )
 JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
 HEIF = {".heic", ".heif", ".hif"}  # read where pillow-heif is installed
-PAGED = {".gif", ".tif", ".tiff", ".webp", ".apng"}  # a file may hold several pictures
+PAGED = {".gif", ".tif", ".tiff", ".webp", ".apng", ".mpo"}  # a file may hold several pictures
 MOST_OPENED = 500  # of these
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 STARTS = (  # of files that take an image's place, as a download that failed leaves them
@@ -59,7 +59,8 @@ def formats() -> tuple[str, ...]:
 @cache
 def suffixes() -> frozenset[str]:
     """Endings of the files that Pillow reads here, in lower case, as `.png`."""
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in formats())
+    known = {*formats(), *({"MPO"} if "JPEG" in formats() else ())}  # several JPEGs, which Pillow opens as one
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in known)
 
 
 def is_image(path: str | Path) -> bool:
@@ -142,6 +143,8 @@ def by_ending(names: Iterable[str]) -> list[str]:
 
 def of_several_pictures(names: Sequence[str], content: Callable[[int], Path | BytesIO]) -> list[str]:
     """A line on files of several pictures (animations, TIFF of several pages), of which the first is read; or none.
+
+    Files are told by their endings: a .png or .jpg that holds several is not.
 
     Every study opens its data, so that of many such files no more than `MOST_OPENED` are looked at, evenly spread.
 

@@ -248,6 +248,10 @@ def reason(error: Exception, weights: Path | None = None, model: torch.nn.Module
     text = str(error)
     if "trust_remote_code" in text:
         return "it needs Python code that it brings, and that is not run: use another model"
+    if "'NoneType' object has no attribute 'ndim'" in text:  # of open_clip
+        return (
+            "its weights have a logit_bias, as SigLIP's, and the model has none: set init_logit_bias in its model_cfg"
+        )
     names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
     if names and "Missing key(s)" in text:
         return f"its weights have other names than open_clip's, as {names[1]}: convert it"

@@ -19,7 +19,7 @@ from cmmlib.study.open_run import (
     study_data,
     template_pool,
 )
-from cmmlib.study.remarks import odd_names, odd_texts, of_model
+from cmmlib.study.remarks import odd_names, odd_scale, odd_texts, of_model
 from cmmlib.study.run import fits_browser, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import Study
@@ -57,12 +57,13 @@ def plan(study: Study, only: str | None = None) -> str:
 
         backbone = study_backbone(study)
         lines += of_model(study, backbone)
-        backbone.check_weights()
-        _, templates = template_pool(study, data)
-        lines += odd_texts(backbone, study, templates, data.classnames)
         n_missing = missing(backbone, data, study.storage)
         if n_missing:
-            _ = backbone.model  # weights of another architecture are told now
+            lines += odd_scale(backbone.logit_scale)  # and weights of another architecture are told now
+        else:
+            backbone.check_weights()
+        _, templates = template_pool(study, data)
+        lines += odd_texts(backbone, study, templates, data.classnames)
         todo = counted(n_missing, "image embedding")
         lines.append(f"model {backbone.public_name}: {todo} to compute, the rest is cached")
         width = backbone.checkpoint.configuration.get("embed_dim")

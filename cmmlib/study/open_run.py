@@ -18,7 +18,7 @@ from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.errors import InputError, is_seen
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.study.remarks import emptied_classes, odd_names, odd_texts
+from cmmlib.study.remarks import emptied_classes, odd_names, odd_scale, odd_texts
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import FETCH, Study
@@ -176,7 +176,7 @@ def _open_images(study: Study, data: ImageSet) -> Run:
     text_features = _text_features(backbone, data.classnames, [*templates, study.base_template], study.batch_size)
     run_id = _images_id(study, backbone, data, templates)
     remarks = [*data.remarks, *emptied, *odd_names(data.classnames)]
-    remarks += odd_texts(backbone, study, templates, data.classnames)
+    remarks += odd_texts(backbone, study, templates, data.classnames) + odd_scale(backbone.logit_scale)
     data_facts = _data_facts(data.name, data.digest, len(image_features), study.storage, data.split, broken, remarks)
     return Run(
         study=study,

@@ -14,6 +14,8 @@ from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.study.study import Study
 from cmmlib.texts.templates import fill, is_marked, is_quoted
 
+USUAL_SCALES = (5.0, 200.0)  # of trained models, and room
+
 if TYPE_CHECKING:
     from cmmlib.models.backbones import Backbone
 
@@ -24,6 +26,15 @@ def of_model(study: Study, backbone: Backbone | None) -> list[str]:
         return []
     slow = study.precision == "bf16" and backbone.device.type == "cpu" and not has_native_bf16()
     return [*backbone.checkpoint.remarks, *([f"precision: {NO_BF16}"] if slow else [])]
+
+
+def odd_scale(logit_scale: float) -> list[str]:
+    """A line on a logit scale unlike those of trained models, where it is one."""
+    low, high = USUAL_SCALES
+    if low <= logit_scale <= high:
+        return []
+    told = f"the model's logit scale is {logit_scale:.3g}, and that of trained ones about 10 to 120"
+    return [f"{told}: are its weights whole?"]
 
 
 def odd_names(classnames: Sequence[str]) -> list[str]:

@@ -91,7 +91,8 @@ def load_transcript(path: Path) -> Transcript:
         except (ValueError, TypeError, KeyError):
             reason = _why_left_out(line)
             if reason is None:
-                raise InputError(f"transcript: line {number} of {path.name} is no record of an answer") from None
+                fault = f"line {number} of {path.name} is no record of an answer"
+                raise InputError(f"transcript: {fault}: delete it, the other lines stay") from None
             left_out[reason] += reason != CUT or number != numbered[-1][0]
             continue
         records.append(record)

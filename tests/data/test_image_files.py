@@ -40,10 +40,10 @@ def refused(*arguments, **more) -> str:
 
 
 def test_files_of_several_pictures_are_told(birds):
-    for name in ("moving.gif", "pages.tiff", "moving.webp"):
+    for name in ("moving.gif", "pages.tiff", "moving.webp", "two.mpo"):
         picture().save(birds / "owl" / name, save_all=True, append_images=[picture(200)])
     picture().save(birds / "owl" / "still.gif")
-    line = "files of several pictures, of which the first is read, 3: moving.gif, moving.webp, pages.tiff"
+    line = "files of several pictures, of which the first is read, 4: moving.gif, moving.webp, pages.tiff and 1 more"
     assert line in load_folder(birds).remarks
     assert line in load_unlabelled_folder(birds).remarks
 

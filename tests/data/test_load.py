@@ -429,6 +429,28 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
     assert f"{tmp_path / 'file'} is a file" in refusal(f"folder:{tmp_path / 'file'}")
 
 
+def test_names_of_the_data_itself_in_another_order_are_refused(image_folder, tmp_path):
+    own = sorted(path.name for path in image_folder.iterdir() if path.is_dir())
+    other = [*own[:-2], own[-1], own[-2].upper()]
+    (tmp_path / "names.txt").write_text("\n".join(other))
+    said = refusal(f"folder:{image_folder}", class_names=str(tmp_path / "names.txt"))
+    c = len(own) - 1
+    assert f"names.txt has the data set's own names in another order: class {c} is {own[-2]} in the data and" in said
+    (tmp_path / "names.txt").write_text("\n".join(name.upper() for name in own))
+    assert load_dataset(f"folder:{image_folder}", str(tmp_path / "names.txt")).classnames == [n.upper() for n in own]
+
+
+def test_folders_whose_names_differ_from_the_given_ones_are_shown_first(image_folder, tmp_path):
+    own = sorted(path.name for path in image_folder.iterdir() if path.is_dir())
+    (tmp_path / "names.txt").write_text("\n".join([*own[:-1], "another"]))
+    (line,) = [
+        line
+        for line in load_dataset(f"folder:{image_folder}", str(tmp_path / "names.txt")).remarks
+        if line.startswith("class folders and names")
+    ]
+    assert line.startswith(f"class folders and names, in order: {own[-1]} = another, {own[0]} = {own[0]}")
+
+
 def test_an_image_that_vanishes_is_told_by_its_path(image_folder, monkeypatch):
     def gone(root, files):
         raise PermissionError(13, "Permission denied", str(image_folder / "noise" / "0.png"))

@@ -951,6 +951,12 @@ def test_of_several_sets_of_weights_the_line_says_which_is_read(
     assert capsys.readouterr().err == said
 
 
+def test_a_bias_that_the_configuration_lacks_is_told_with_the_remedy(tiny_clip, tiny_architecture, tmp_path):
+    torch.save({**load_file(tiny_clip / WEIGHTS), "logit_bias": torch.tensor(-10.0)}, tmp_path / "w.pt")
+    message = refused_model(tiny_architecture, str(tmp_path / "w.pt"))
+    assert "have a logit_bias, as SigLIP's, and the model has none: set init_logit_bias" in message
+
+
 def test_one_set_of_weights_needs_no_line(tiny_clip, tiny_architecture, tmp_path, capsys):
     torch.save({"state_dict": load_file(tiny_clip / WEIGHTS), "epoch": 1, "arguments": {"lr": 1}}, tmp_path / "w.pt")
     _ = load_backbone(tiny_architecture, str(tmp_path / "w.pt")).model

@@ -254,7 +254,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path, bad, after):
     path = tmp_path / "t.jsonl"
     bad = bad if isinstance(bad, bytes) else bad.encode()
     path.write_bytes(record().line().encode() + b"\n\n" + bad + after.encode())
-    with pytest.raises(InputError, match=r"^transcript: line 3 of t\.jsonl is no record of an answer$"):
+    with pytest.raises(InputError, match=r"^transcript: line 3 of t\.jsonl is no record of an answer: delete it, "):
         load_transcript(path)
 
 

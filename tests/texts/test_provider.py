@@ -136,6 +136,17 @@ def test_a_server_that_refuses_whatever_it_is_asked_is_asked_twice(server):
     assert server.requests["lion"] == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(402, "status 402, Payment Required"), (418, "status 418, I'm a Teapot"), (200, "it sent an error in place of")],
+)
+def test_an_error_without_a_name_says_its_status_and_nothing_of_the_message(server, status, says):
+    server.always = failure(status, "Insufficient credits")
+    with pytest.raises(Unanswered, match=f"^the provider failed: {says}") as error:
+        Provider(MODEL, server.url).ask(QUESTION, Counted())
+    assert "credits" not in str(error.value)
+
+
 # ---------------------------------------------------------------- what is said
 
 
