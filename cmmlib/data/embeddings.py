@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from cmmlib.data.labels import RULE, outside
 from cmmlib.errors import InputError, is_seen, some
 from cmmlib.functional.checks import LOGIT_SCALES, cancelling_classes, check_embeddings
 from cmmlib.storage.cache import digest, file_digests
+from cmmlib.storage.text_files import repeated
 
 KEYS = (
     *("image_features", "text_features", "classnames", "labels", "prompts", "logit_scale"),
@@ -153,13 +153,10 @@ def load_embeddings(path: Path) -> EmbeddingFile:
 
 def _repeated(raw: dict[str, Any], path: Path) -> list[str]:
     """Lines on prompts, and on ids of images, that are there more than once."""
-    found = {key: _strings(raw, key, path) for key in ("prompts",) if key in raw}
-    found |= {"image_ids": _image_names(raw, path)} if "image_ids" in raw else {}
-    twice = {key: [text for text, n in Counter(texts).items() if n > 1] for key, texts in found.items()}
+    read = {"prompts": lambda: _strings(raw, "prompts", path), "image_ids": lambda: _image_names(raw, path)}
+    twice = {key: repeated(texts()) for key, texts in read.items() if key in raw}
     return [
-        f"{key} that are there more than once: {some([repr(t[:60]) for t in texts])}"
-        for key, texts in twice.items()
-        if texts
+        f"{key} that are there more than once: {some([*map(repr, texts)])}" for key, texts in twice.items() if texts
     ]
 
 

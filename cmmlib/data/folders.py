@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -139,7 +140,7 @@ def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
     """Which name the first folders get, those first whose own is another; or that their own say nothing to a model."""
     if names:
         pairs = [(folder.name, name) for folder, name in zip(folders, names, strict=False)]
-        pairs.sort(key=lambda pair: pair[0].replace("_", " ").casefold() == pair[1].replace("_", " ").casefold())
+        pairs.sort(key=lambda pair: comparable(pair[0]) == comparable(pair[1]))
         told = ", ".join(f"{folder} = {name}" for folder, name in pairs[:SHOWN])
         return [f"class folders and names, in order: {told}{', ...' if len(pairs) > SHOWN else ''}"]
     if _are_splits(folders):
@@ -147,6 +148,11 @@ def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
     if all(WORDNET_ID.fullmatch(folder.name) for folder in folders):
         return [f"{NO_NAMES} ({folders[0].name}): give --class-names FILE, a name a line in this order"]
     return []
+
+
+def comparable(name: str) -> str:
+    """A class name without what folders and lists write differently: case, underscores, accents, space around it."""
+    return unicodedata.normalize("NFC", name).casefold().replace("_", " ").strip()
 
 
 def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None) -> ImageFolder:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cmmlib.blazon.heraldry import Arms, blazon
 from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
-from cmmlib.data.folders import load_folder, load_unlabelled_folder
+from cmmlib.data.folders import comparable, load_folder, load_unlabelled_folder
 from cmmlib.data.imagenet import load_imagenet
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.data.labels import in_several_classes, without_images
@@ -140,7 +140,7 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
 
 def _require_order(names: Sequence[str], own: Sequence[str], file: str) -> None:
     """Refuse names that are the data set's own in another order, which would give images the names of other classes."""
-    given, there = ([_composed(name).casefold().replace("_", " ").strip() for name in part] for part in (names, own))
+    given, there = ([comparable(name) for name in part] for part in (names, own))
     if given == there or sorted(given) != sorted(there):
         return
     c = next(c for c in range(len(given)) if given[c] != there[c])

@@ -10,6 +10,7 @@ import re
 import stat
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,15 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def repeated(texts: Iterable[str]) -> list[str]:
+    """Texts that are there more than once, in the order of their first places.
+
+    >>> repeated(["a", "b", "a", "b", "c"])
+    ['a', 'b']
+    """
+    return [text for text, n in Counter(texts).items() if n > 1]
+
+
 def keys_twice(text: str | bytes) -> list[str]:
     """Keys that an object of a JSON text has twice, of which readers would take one without a word; none of no JSON.
 
@@ -85,7 +95,7 @@ def keys_twice(text: str | bytes) -> list[str]:
     twice: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice.extend(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        twice.extend(repeated(name for name, _ in pairs))
         return dict(pairs)
 
     with suppress(ValueError, RecursionError):  # whoever reads it says what is wrong

@@ -11,13 +11,14 @@ from cmmlib.data.images import ImageSet
 from cmmlib.data.labels import empty_classes
 from cmmlib.errors import some
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
+from cmmlib.storage.text_files import repeated
 from cmmlib.study.study import Study
 from cmmlib.texts.templates import fill, is_marked, is_quoted
 
-USUAL_SCALES = (5.0, 200.0)  # of trained models, and room
-
 if TYPE_CHECKING:
     from cmmlib.models.backbones import Backbone
+
+USUAL_SCALES = (5.0, 200.0)  # of trained models, and room
 
 
 def of_model(study: Study, backbone: Backbone | None) -> list[str]:
@@ -55,11 +56,12 @@ def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classn
     """
     shortest = min(classnames, key=len)
     long = [text for text in (study.base_template, *templates) if not backbone.fits_context(fill(text, shortest))]
-    lines = _quoted("templates", (study.base_template, *templates)) + repeated("templates", templates)
-    marked = [text for text in (study.base_template, *templates) if is_marked(text)]
-    lines += [f"templates that begin with the mark of a list, which is read as part of them: {_begun(marked)}"] * bool(
-        marked
-    )
+    pool = (study.base_template, *templates)
+    lines = _quoted("templates", pool)
+    if twice := repeated(templates):
+        lines.append(f"templates that are there more than once, and count as often: {_begun(twice)}")
+    if marked := [text for text in pool if is_marked(text)]:
+        lines.append(f"templates that begin with the mark of a list, which is read as part of them: {_begun(marked)}")
     lines += [f"templates longer than the text tower reads, and cut there: {_begun(long)}"] if long else []
     if study.base_template in long:
         return lines
@@ -70,12 +72,6 @@ def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classn
 def _quoted(what: str, texts: Sequence[str]) -> list[str]:
     quoted = [text for text in dict.fromkeys(texts) if is_quoted(text)]
     return [f"{what} in quotation marks, which are read as part of them: {_begun(quoted)}"] if quoted else []
-
-
-def repeated(what: str, texts: Sequence[str]) -> list[str]:
-    """A line on texts that are there more than once, where there are any."""
-    twice = [text for text, n in Counter(texts).items() if n > 1]
-    return [f"{what} that are there more than once, and count as often: {_begun(twice)}"] if twice else []
 
 
 def _begun(texts: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import responses
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -176,7 +175,7 @@ class Provider:
             raise NoText("the answer came whole and is no text") from None
         if kind in PASSING or status in (408, 409, 429, 500, 502, 503, 504):
             raise Passing(_passing_reason(error, sending), _asked_wait(error)) from None
-        raise Unanswered(f"the provider failed: {_shown_kind(kind, sending)}") from None
+        raise Unanswered(f"the provider failed: {sending.failed(kind)}") from None
 
     def _lacks_version(self) -> bool:
         """Whether the address is one of OpenAI's kind without a `/v1`."""
@@ -193,16 +192,6 @@ def _kind(error: BaseException) -> str:
     kind = type(error).__name__
     no_key = kind == "InternalServerError" and "_API_KEY" in str(error)  # of OpenAI's client, which found none
     return "AuthenticationError" if no_key else kind
-
-
-def _shown_kind(kind: str, sending: Sending) -> str:
-    """Litellm's name of an error; of one that it has no name for, what the status says. A message may quote the key."""
-    if kind != "APIError" or sending.last is None:
-        return kind
-    if sending.last.is_success:
-        return "it sent an error in place of an answer"
-    status = sending.last.status_code
-    return f"status {status}, {responses.get(status, 'unknown')}"
 
 
 def _passing_reason(error: Exception, sending: Sending) -> str:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -49,6 +50,14 @@ class Sending:
             return parse_json(self.last.content)
         except Exception:  # httpx: not read to its end, or not decoded
             return None
+
+    def failed(self, kind: str) -> str:
+        """Litellm's name of an error, or of one that it has no name for the status. A message may quote the key."""
+        if kind != "APIError" or self.last is None:
+            return kind
+        status = self.last.status_code
+        sent_as_answer = "it sent an error in place of an answer"
+        return sent_as_answer if self.last.is_success else f"status {status}, {responses.get(status, 'unknown')}"
 
     def saw(self, response: httpx.Response) -> None:
         """Note a response; a redirect is followed within its host, a few times.
