@@ -192,6 +192,15 @@ def test_what_an_embeddings_file_has_and_nobody_reads_is_told(tmp_path):
     assert "names that stand for more than one class: 'fox'" in said
 
 
+@pytest.mark.parametrize("twin", ["f\u200box", "fox\ufeff", "\u200efox", "f\u00adox", "f\u200dox"])
+def test_names_that_differ_by_what_nobody_sees_are_told(twin, tmp_path):
+    names = np.array(["fox", twin, "polar  bear", "polar bear", *map(str, range(CLASSES - 4))])
+    said = cmm("run", "--dataset", write_embeddings(tmp_path / "x.npz", classnames=names), "--dry-run").out
+    assert "names that stand for more than one class: 'fox', 'polar bear'" in said
+    told = f"class names with characters that nobody sees, which are read as part of them: {twin!a}"
+    assert (told in said) == ("\u200d" not in twin)  # some scripts need this one
+
+
 def test_templates_that_are_cut_are_told(tmp_path, tiny_clip):
     (tmp_path / "pool.txt").write_text("a {}\n" + "word " * 100 + "{}\n")
     images = f"folder:{write_images(tmp_path / 'images')}"

@@ -105,6 +105,7 @@ def load_reference(path: Path) -> pd.DataFrame:
         table = pd.read_csv(BytesIO(content(path)), keep_default_na=False, dtype=str)
     except (OSError, ValueError, KeyError) as error:
         cause = why(error) if isinstance(error, OSError) else one_line(error)
+        cause = "it is empty" if isinstance(error, pd.errors.EmptyDataError) else cause
         raise InputError(f"--reference: {name} cannot be read as reference figures: {cause}") from None
     twice = [name for name in table if re.sub(r"\.\d+$", "", name) in {*table} - {name}]  # pandas calls it `value.1`
     if twice:

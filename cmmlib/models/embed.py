@@ -30,6 +30,10 @@ IMAGE_SHARD = 512  # images a cache file: what a kill can cost
 TEXT_SHARD = 4096
 
 
+class OneTooMany(InputError):
+    """An image that cannot be read, after as many as are let pass."""
+
+
 class _Decoded(TorchDataset):
     """Preprocessed images of a shard. An image that cannot be read gives the error that names it.
 
@@ -78,6 +82,17 @@ def embed_images(
         InputError: an unreadable image too many, named by its path; a model that gives no finite embedding of an image
             that can be read; a process that was ended from outside.
     """
+    try:
+        parts = _embed_shards(backbone, data, batch_size, workers, storage, max_broken)
+    except OneTooMany as error:
+        limit = f"max_broken lets {max_broken} pass, and this is one more" if max_broken else "or set max_broken"
+        raise InputError(f"{error} ({limit})") from None
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+
+
+def _embed_shards(
+    backbone: Backbone, data: ImageSet, batch_size: int, workers: int, storage: str, max_broken: int
+) -> list[Tensor]:
     shards = list(_shards(backbone, data, storage))
     if len(backbone.devices) > 1:
         new = [shard for shard in shards if not shard[1].exists()]
@@ -93,7 +108,7 @@ def embed_images(
             x = compute()["x"]
         left -= _n_broken(x)
         parts.append(x.float())
-    return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    return parts
 
 
 def _shards(backbone: Backbone, data: ImageSet, storage: str) -> Iterator[tuple[range, Path]]:
@@ -117,8 +132,10 @@ def _encode_shard(
             break  # to raise in the loop would keep its worker processes alive as long as the traceback
         if pixels is not None:
             parts.append(backbone.encode_images(pixels))
-    if len(failures) > max_broken or not parts:  # where every image of a shard is broken, more than images is
-        raise list(failures.values())[min(max_broken, len(failures) - 1)]
+    if len(failures) > max_broken:
+        raise OneTooMany(str(list(failures.values())[max_broken]))
+    if not parts:  # where every image of a shard is broken, more than images is
+        raise list(failures.values())[-1]
     whole = torch.tensor([i not in failures for i in range(len(rows))])
     x = torch.full((len(rows), parts[0].shape[1]), torch.nan)
     x[whole] = torch.cat(parts)

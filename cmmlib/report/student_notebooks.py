@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 
 from cmmlib.data.image_files import is_junk
-from cmmlib.errors import InputError, why
+from cmmlib.errors import InputError, some, why
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
 from cmmlib.report.chapters import executed_chapters, read_notebook, source, tell_missing
@@ -109,9 +109,8 @@ def _copies(fields: Mapping[str, Any], data: Sequence[Path]) -> dict[str, Path]:
             raise InputError(f"--data: {path} does not exist: give the place of a file or folder that the study reads")
         if given[path.name] != path:
             raise InputError(f"--data: {path} and {given[path.name]} have one name: give the one that the study reads")
-    for name, file in wanted.items():
-        if file not in given:
-            raise InputError(f"--data: the study's {name} is {file}: give its path, and every other's that it reads")
+    if missing := [f"its {name} is {file}" for name, file in wanted.items() if file not in given]:
+        raise InputError(f"--data: of what the study reads, {some(missing)}: give the path, a --data for each")
     foreign = [name for name in given if name not in wanted.values()]
     if foreign:
         raise InputError(f"--data: the study does not read {foreign[0]}: leave it out")

@@ -40,7 +40,10 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     if not path.is_file():  # a device has no end, and a pipe may have no beginning
         raise FileNotFoundError(errno.ENOENT, "is no file", str(path))
     how: dict[str, Any] = {"keep_default_na": False, **options}
-    return _each_text(pd.read_csv(path, **how), unquoted)
+    try:
+        return _each_text(pd.read_csv(path, **how), unquoted)
+    except pd.errors.EmptyDataError:
+        raise ValueError("it is empty") from None
 
 
 def quoted(text: str) -> str:

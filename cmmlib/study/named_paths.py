@@ -51,6 +51,25 @@ def looks_like_a_path(value: str) -> bool:
     return Path(value).suffix in FILES or value.startswith(("/", "./", "../", "~"))
 
 
+def path_fault(value: str) -> str | None:
+    """Why a value names no path, though it may seem to; None where it can be one, or a name.
+
+    A kind without a path would be the folder that one is in, and an address a folder named `file:`.
+
+    >>> [path_fault(value) for value in ("folder:birds", "folder:")]
+    [None, 'no path after folder:: write one behind it, as in folder:PATH']
+    """
+    prefix = prefix_of(value)
+    rest = value[len(prefix) :]
+    if prefix and not rest.strip():
+        return f"no path after {prefix}: write one behind it, as in {prefix}PATH"
+    if re.match(r"[a-z][a-z0-9+.-]+://", rest, re.IGNORECASE):
+        return (
+            "this is an address: give a path of this machine, and fetch first what lies elsewhere"  # it may hold a key
+        )
+    return None
+
+
 def is_file_here(value: str) -> bool:
     """Whether a value that could be a name is a file: names of weights and pools have no ending and no slash."""
     return bool(Path(value).suffix or "/" in value) and Path(value).is_file()

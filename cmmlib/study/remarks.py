@@ -18,6 +18,7 @@ from cmmlib.texts.templates import fill, is_marked, is_quoted
 if TYPE_CHECKING:
     from cmmlib.models.backbones import Backbone
 
+JOINERS = "\u200c\u200d"
 USUAL_SCALES = (5.0, 200.0)  # of trained models, and room
 
 
@@ -39,15 +40,30 @@ def odd_scale(logit_scale: float) -> list[str]:
 
 
 def odd_names(classnames: Sequence[str]) -> list[str]:
-    """Lines on names that stand for several classes, on names in quotation marks, and on names that are numbers."""
-    counts = Counter(unicodedata.normalize("NFC", name).casefold().strip() for name in classnames)
+    """Lines on names that stand for several classes, on names with characters that nobody sees, on names in quotation
+    marks, and on names that are numbers.
+    """
+    counts = Counter(_as_read(name) for name in classnames)
     shared = [repr(name) for name, n in counts.items() if n > 1]
     lines = [f"names that stand for more than one class: {some(shared)}"] if shared else []
+    if unseen := [ascii(name) for name in classnames if any(map(_is_unseen, name))]:
+        lines.append(f"class names with characters that nobody sees, which are read as part of them: {some(unseen)}")
     if all(name.strip().isdecimal() for name in classnames):
         lines.append(
             f"class names are numbers ({some(list(classnames))}): where they stand for names, give --class-names FILE"
         )
     return [*lines, *_quoted("class names", classnames)]
+
+
+def _as_read(name: str) -> str:
+    """A name as a reader takes it: without case, without what is not seen, one space for several."""
+    plain = unicodedata.normalize("NFC", name).casefold()
+    return " ".join("".join(letter for letter in plain if unicodedata.category(letter) != "Cf").split())
+
+
+def _is_unseen(letter: str) -> bool:
+    """Whether a character is not seen and no script needs it, as several need the two joiners of letters."""
+    return unicodedata.category(letter) == "Cf" and letter not in JOINERS
 
 
 def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:

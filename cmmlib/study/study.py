@@ -26,6 +26,7 @@ from cmmlib.study.named_paths import (
     folder_with_comma,
     is_file_here,
     looks_like_a_path,
+    path_fault,
     prefix_of,
     resolved,
     slugify,
@@ -157,7 +158,7 @@ class Study(BaseModel):
     def _of_machine_size(cls, value: Any) -> Any:
         """No machine counts so far, and Python writes no integers of thousands of digits; no field is yes or no."""
         if isinstance(value, bool):
-            raise ValueError(f"expected a number or a text, got {value}")
+            raise ValueError(f"expected a number or a text, got {value}; in YAML, write no, yes, off or on in quotes")
         if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
             raise ValueError(f"the number is above {LARGEST}")
         return value
@@ -170,13 +171,11 @@ class Study(BaseModel):
             raise ValueError(f"the text {value!r} is empty: write one, or leave it out")
         return value
 
-    @field_validator("dataset", "backbone", mode="before")
+    @field_validator("dataset", "backbone", "pretrained", "templates", "published", *PATHS, mode="before")
     @classmethod
     def _names_a_path(cls, value: Any) -> Any:
-        """A kind without a path would be the folder that one is in."""
-        prefix = prefix_of(value) if isinstance(value, str) else ""
-        if prefix and not value[len(prefix) :].strip():
-            raise ValueError(f"no path after {prefix}: write one behind it, as in {prefix}PATH")
+        if isinstance(value, str) and (fault := path_fault(value)):
+            raise ValueError(fault)
         return value
 
     @field_validator("llm")
@@ -296,4 +295,5 @@ def _one_line(error: Mapping[str, Any]) -> str:
         return f"unknown parameter {field!r}: the study's parameters are {', '.join(Study.model_fields)}"
     message = error["msg"].removeprefix("Value error, ")
     got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    got += ": write it in quotes" if error["type"] == "string_type" else ""
     return f"{field}: {message[0].lower()}{message[1:]}{got}"

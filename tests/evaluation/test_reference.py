@@ -231,6 +231,12 @@ def test_missing_columns_are_named(head, tmp_path):
         load_reference(tmp_path / "mine.csv")
 
 
+def test_an_empty_file_is_told_in_plain_words(tmp_path):
+    (tmp_path / "mine.csv").touch()
+    with pytest.raises(InputError, match=r"mine\.csv cannot be read as reference figures: it is empty$"):
+        load_reference(tmp_path / "mine.csv")
+
+
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     (tmp_path / "mine.csv").write_text(f"{HEAD},value\nm,t,d,test,base,accuracy,0.5,0.1,,me,x,0.7\n")
     with pytest.raises(InputError, match="has the column value twice: keep one"):

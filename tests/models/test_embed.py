@@ -338,7 +338,7 @@ def test_an_unreadable_image_is_told_by_its_path_and_leaves_the_cache_clean(
     with pytest.raises(InputError) as error:
         embed_images(backbone, load_folder(image_folder), workers=workers)
     assert str(error.value).startswith(f"cannot read image {path}: ")
-    assert str(error.value).endswith("; repair or remove it")
+    assert str(error.value).endswith("; repair or remove it (or set max_broken)")
     assert "\n" not in str(error.value)
     assert len(entries(own_cache, "images")) == 1  # the first shard is kept
     path.unlink()
@@ -356,6 +356,7 @@ def test_broken_images_are_let_pass_up_to_a_number(backbone, image_folder, own_c
     with pytest.raises(InputError) as error:
         embed_images(backbone, data, workers=workers, max_broken=2, batch_size=2)
     assert str(error.value).startswith(f"cannot read image {broken[2]}: ")
+    assert str(error.value).endswith("repair or remove it (max_broken lets 2 pass, and this is one more)")
     assert len(entries(own_cache, "images")) == 2  # the whole set and the first shard
     found = embed_images(backbone, data, workers=workers, max_broken=3, batch_size=2)
     assert found.isnan().any(1).nonzero()[:, 0].tolist() == [1, 5, 6]
@@ -378,7 +379,9 @@ def test_an_entry_with_broken_images_serves_only_who_lets_them_pass(backbone, im
 def test_a_set_without_one_whole_image_is_refused(backbone, image_folder):
     for path in load_folder(image_folder).paths:
         path.write_text("no image")
-    with pytest.raises(InputError, match=r"cannot read image .*see_through_glass/c\.tif"):
+    with pytest.raises(
+        InputError, match=r"cannot read image .*see_through_glass/c\.tif: not an image; repair or remove it$"
+    ):
         embed_images(backbone, load_folder(image_folder), max_broken=99)
 
 

@@ -21,6 +21,7 @@ from finished_runs import cmm, write_embeddings
 from synthetic_embeddings import CLASSES, synthetic_arrays
 
 from cmmlib import Study
+from cmmlib.errors import InputError
 from cmmlib.report import exercises, plots, student_notebooks
 from cmmlib.report.book_cells import tags
 from cmmlib.storage import own_folders
@@ -139,7 +140,7 @@ def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(
     namesake.parent.mkdir()
     namesake.write_text("")
     for given, said in (
-        ([], "dataset is synthetic.npz: give its path"),
+        ([], "of what the study reads, its dataset is synthetic.npz: give the path, a --data for each"),
         ([other], "dataset is synthetic.npz"),
         ([tmp_path / "nosuch"], f"--data: {tmp_path / 'nosuch'} does not exist"),
         ([other, namesake], f"--data: {other} and {namesake} have one name"),
@@ -156,6 +157,13 @@ def test_data_that_is_missing_or_not_the_study_s_is_refused_and_nothing_written(
     assert cmm("notebooks", labelled, "--out", mine.parent, "--data", data).code == 2
     assert not (tmp_path / "course").exists()
     assert mine.read_text() == "mine"
+
+
+def test_everything_that_is_missing_is_asked_for_at_once(tmp_path):
+    fields = {"dataset": "folder:birds", "class_names": "names.txt", "templates": "mine.txt"}  # as manifests have them
+    with pytest.raises(InputError) as error:
+        student_notebooks._copies(fields, [tmp_path.parent])
+    assert "its dataset is birds, its class_names is names.txt, its templates is mine.txt: give" in str(error.value)
 
 
 def test_data_that_the_run_did_not_read_are_refused(labelled, tmp_path):

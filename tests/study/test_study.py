@@ -391,6 +391,31 @@ def test_a_kind_of_data_without_a_path_is_refused(fields, said):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dataset", "folder:file:///a/birds"),
+        ("dataset", "https://user:SECRET@a.org/birds"),
+        ("dataset", "wds:https://a.org/shards?key=SECRET"),
+        ("backbone", "local-dir:file:///a/model"),
+        ("pretrained", "https://a.org/weights.pt?token=SECRET"),
+        ("templates", "file:///a/pool.txt"),
+        ("class_names", "FILE:///a/names.txt"),
+        ("out", "s3://bucket/runs"),
+        ("published", "https://a.org/tables"),
+    ],
+)
+def test_an_address_in_place_of_a_path_is_refused_and_not_repeated(name, value):
+    with pytest.raises(InputError, match=f"^{name}: this is an address: give a path of this machine") as error:
+        Study.of({name: value})
+    assert "SECRET" not in str(error.value)
+
+
+def test_a_number_in_place_of_a_text_is_told_to_need_quotes():
+    with pytest.raises(InputError, match=r"^split: input should be a valid string, got 2024: write it in quotes$"):
+        Study.of({"split": 2024})
+
+
+@pytest.mark.parametrize(
     "key", ["sk-SECRETKEY1234567890abcdefXYZ", "0123456789abcdef" * 2, "openai/of-the-environment"]
 )
 def test_a_key_is_no_model_and_is_not_repeated(key, monkeypatch):

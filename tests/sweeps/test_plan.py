@@ -109,9 +109,11 @@ def test_a_key_that_is_there_twice_is_refused(text, key, tmp_path):
         read(tmp_path, text)
 
 
-@pytest.mark.parametrize("field", ["seed: yes", "limit: true", "max_broken: off", "dataset: no"])
+@pytest.mark.parametrize("field", ["seed: yes", "limit: true", "max_broken: off", "dataset: no", "split: no"])
 def test_a_yes_is_no_number(field, tmp_path):
-    with pytest.raises(InputError, match=r"study 1: .*expected a number or a text, got (True|False)"):
+    with pytest.raises(
+        InputError, match=r"study 1: .*expected a number or a text, got (True|False); in YAML, .* in quotes"
+    ):
         read(tmp_path, f"studies: [{{{field}}}]")
 
 
