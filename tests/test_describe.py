@@ -15,6 +15,8 @@ from conftest import write_images
 from finished_runs import cmm
 from forked_commands import COMMAND
 
+from cmmlib.study.run_files import read_object
+
 CLASSES = {"grey ramp", "noise", "palette", "see through glass"}
 
 
@@ -43,6 +45,29 @@ def test_every_class_is_asked_once_and_a_second_call_asks_nothing(flags, server)
         said = cmm("describe", *flags)
         assert (said.code, said.out.splitlines()) == (0, ["4 of 4 classes described", flags[-1]])
         assert server.requests == Counter(CLASSES)
+
+
+def test_a_run_asks_before_its_chapters_and_a_second_one_asks_nothing(flags, server, tmp_path):
+    study = [flag for flag in flags if flag != "--every-class"]
+    runs = []
+    for _ in range(2):
+        said = cmm("run", *study, "--only", "03,04", "--n-described", "2", "--out", tmp_path / "runs")
+        assert (said.code, server.requests.total()) == (0, 2), said.err
+        assert set(server.requests) < CLASSES
+        runs.append(Path(said.out.strip()))
+    assert runs[0] == runs[1]
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [runs[0].name]
+    assert "03_enrichment: up to date" in said.err
+    assert len(read_object(runs[0] / "results.json")["enrichment"]["classes"]) == 2
+
+
+def test_a_run_whose_model_gives_no_answer_stops_before_its_chapters(flags, server, tmp_path):
+    server.always = failure(400)
+    study = [flag for flag in flags if flag != "--every-class"]
+    said = cmm("run", *study, "--only", "03,04", "--n-described", "2", "--out", tmp_path / "runs")
+    assert (said.code, said.out) == (1, "")
+    assert last_line(said.err) == f"cmm: llm: {MODEL} described no class: the provider failed: BadRequestError"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_where_no_class_was_described_the_exit_code_is_1_and_the_reason_is_said(flags, server):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 from cmmlib import process
 from cmmlib.cli import blazon, cache
 from cmmlib.cli.study_flags import given_study, study_flags
-from cmmlib.errors import InputError, ProviderError, counted, tell, visible
+from cmmlib.errors import InputError, tell, visible
 from cmmlib.study.study import LARGEST, Study
 
 app = typer.Typer(
@@ -87,16 +86,9 @@ def describe(
     run = open_run(study)
     if run.backbone is None:
         raise InputError("describe: an embeddings: study has no text tower that could read descriptions")
-    enrichment = enrich.enrich(run.blind, list(range(run.n_classes)) if every_class else None)
-    for c, reason in enrichment.failed.items():
-        tell(f"{run.classnames[c]}: {reason}")
-    if enrichment.spent:
-        cost = f"{enrichment.spent.cost:.4f} US dollars" if enrichment.spent.priced else "at an unknown cost"
-        tell(f"{counted(enrichment.spent.requests, 'request')}, {counted(enrichment.spent.tokens, 'token')}, {cost}")
+    enrichment = enrich.ask(run.blind, list(range(run.n_classes)) if every_class else None)
     print(f"{enrichment.requests} of {len(enrichment.asked)} classes described")
-    if enrichment.failed and not enrichment.descriptions:
-        reason = Counter(enrichment.failed.values()).most_common(1)[0][0]
-        raise ProviderError(f"llm: {study.llm} described no class: {reason}")
+    enrich.require_described(enrichment, study.llm)
     print(study.transcript or own_transcript_path())
 
 

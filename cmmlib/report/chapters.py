@@ -15,6 +15,7 @@ from cmmlib.storage.text_files import content, listed
 from cmmlib.study.made_files import Made, drop_left_behind
 from cmmlib.study.run_files import MANIFEST, RUNNING, SCHEMA_VERSION, read_manifest, read_object, read_run
 from cmmlib.study.study import Study
+from cmmlib.texts.enrichment import RECORDED
 
 if TYPE_CHECKING:
     from cmmlib.study.run import Run
@@ -32,6 +33,7 @@ elif importlib.util.find_spec("cmmlib") is None:
     command = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.check_call([*command, f"cmmlib[book] @ git+{repository}"])"""
 PACKAGE = Path(__file__).parents[1]
+WITH_ANSWERS = ("03", "04", "05", "06", "07", "08")  # chapters that read a language model's answers
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters
 CODE = (".py", ".js", ".css", ".html", ".json", ".toml", ".csv")
 
@@ -133,10 +135,15 @@ def run_study(study: Study, only: str | None = None) -> Path:
 def _run_chapters(study: Study, wanted: list[Path], kernels: type) -> Path:
     from cmmlib.report.cost import Cost
     from cmmlib.report.kernels import end_orphans
+    from cmmlib.study.enrich import ask, require_described
     from cmmlib.study.open_run import open_run
     from cmmlib.study.remarks import of_model
 
     run = open_run(study)
+    if study.llm != RECORDED and run.backbone is not None and any(path.stem[:2] in WITH_ANSWERS for path in wanted):
+        answers = ask(run.blind)
+        require_described(answers, study.llm)
+        run = open_run(study) if answers.spent else run  # which is another run: answers are part of what it is
     short_of_memory = Cost.of(run.image_features, run.text_features).warning() if wanted == chapters() else None
     for remark in (
         *of_model(study, run.backbone),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cmmlib.data.load import ImageSet
 from cmmlib.errors import counted
-from cmmlib.report.chapters import belonging, chapters
+from cmmlib.report.chapters import WITH_ANSWERS, belonging, chapters
 from cmmlib.report.cost import Cost
 from cmmlib.storage.cache import fix_cache_folder
 from cmmlib.storage.text_files import require_writable
@@ -80,7 +80,7 @@ def plan(study: Study, only: str | None = None) -> str:
 
 def _check_answers(study: Study, wanted: Sequence[Path]) -> None:
     """Refuse a transcript that cannot be read or added to, and a language model of no provider, as chapter 3 would."""
-    if study.kind == "embeddings" or not any("03" <= path.stem[:2] <= "07" for path in wanted):
+    if study.kind == "embeddings" or not any(path.stem[:2] in WITH_ANSWERS for path in wanted):
         return
     records = known_answers(study.transcript).records
     if study.llm != RECORDED and not any(record.model == study.llm for record in records):

@@ -4,6 +4,8 @@ All of it is label-free, and takes `run.blind`, a run without its labels."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cmmlib import functional as F
+from cmmlib.errors import ProviderError, counted, tell
+from cmmlib.study.open_run import OPENED
 from cmmlib.study.run import Run, label_free
 from cmmlib.texts.enrichment import RECORDED, Enrichment, replay
 from cmmlib.texts.questions import N_RIVALS, Question, ask_about
@@ -39,6 +43,8 @@ def questions(run: Run, classes: list[int]) -> dict[int, Question]:
 def enrich(run: Run, classes: list[int] | None = None) -> Enrichment:
     """Descriptions of the suspects or of other classes: recorded ones, or live answers where the study names a model.
 
+    A chapter of `cmm run` asks nothing: answers are part of what a run is, so the run asks before its chapters.
+
     Raises:
         InputError: the study has no text tower, or the model refuses.
         ProviderError: the model gives no answer to several classes in a row.
@@ -50,7 +56,7 @@ def enrich(run: Run, classes: list[int] | None = None) -> Enrichment:
         return replay(asked, transcript, fits_context)
     recorded = replay(asked, transcript, fits_context, run.study.llm)
     todo = {c: asked[c] for c in (*recorded.missing, *recorded.failed)}
-    if not todo:
+    if not todo or OPENED in os.environ:
         return recorded
     from cmmlib.texts import llm
 
@@ -63,6 +69,34 @@ def enrich(run: Run, classes: list[int] | None = None) -> Enrichment:
     answered.failed.update(failed)
     answered.missing[:] = [c for c in answered.missing if c not in failed]
     return replace(answered, spent=spent)
+
+
+@label_free
+def ask(run: Run, classes: list[int] | None = None) -> Enrichment:
+    """As `enrich`, and lines on what failed and what it cost.
+
+    Raises:
+        InputError: as `enrich`.
+        ProviderError: as `enrich`.
+    """
+    enrichment = enrich(run, classes)
+    for c, reason in enrichment.failed.items():
+        tell(f"{run.classnames[c]}: {reason}")
+    if spent := enrichment.spent:
+        cost = f"{spent.cost:.4f} US dollars" if spent.priced else "at an unknown cost"
+        tell(f"{counted(spent.requests, 'request')}, {counted(spent.tokens, 'token')}, {cost}")
+    return enrichment
+
+
+def require_described(enrichment: Enrichment, model: str) -> None:
+    """Refuse to go on where a language model was asked in vain.
+
+    Raises:
+        ProviderError: no class has a description, and some answers failed.
+    """
+    if enrichment.failed and not enrichment.descriptions:
+        reason = Counter(enrichment.failed.values()).most_common(1)[0][0]
+        raise ProviderError(f"llm: {model} described no class: {reason}")
 
 
 @label_free

@@ -156,7 +156,7 @@ def _embeddings_id(study: Study, data: EmbeddingFile) -> str:
 
 def _images_id(study: Study, backbone: Backbone, data: ImageSet, templates: list[str]) -> str:
     digests = {"data": data.digest, "weights": backbone.digest, "templates": templates, "classnames": data.classnames}
-    digests |= {"answers": answers_digest(study.transcript), **published_digests(study)}
+    digests |= {"answers": answers_digest(data.classnames, study.transcript), **published_digests(study)}
     return study.run_id(f"{Path(backbone.public_name.split(':')[-1]).name} {data.name}", digests)
 
 

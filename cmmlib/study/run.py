@@ -97,8 +97,9 @@ class Run:
 
     @cached_property
     def blind(self) -> Run:
-        """The same run without its labels: what label-free steps are given."""
-        return replace(self, labels=None)
+        """The same run without its labels, and its pictures without theirs: what label-free steps are given."""
+        pictures = None if self.pictures is None else replace(self.pictures, labels=None)
+        return replace(self, labels=None, pictures=pictures)
 
     @property
     def n_described(self) -> int:

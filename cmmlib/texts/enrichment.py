@@ -47,15 +47,6 @@ class Enrichment:
         return len(self.descriptions)
 
 
-# ---------------------------------------------------------------- questions
-
-
-# ---------------------------------------------------------------- answers
-
-
-# ---------------------------------------------------------------- answers from a transcript
-
-
 def replay(
     questions: dict[int, Question],
     transcript: Transcript,

@@ -147,12 +147,14 @@ def known_answers(path: str | None = None) -> Transcript:
     return all_records
 
 
-def answers_digest(path: str | None = None) -> str:
-    """Changes whenever `known_answers` could."""
+def answers_digest(classnames: Sequence[str], path: str | None = None) -> str:
+    """Changes whenever what `known_answers` has of these classes could; not with answers about others."""
     own = Path(path) if path is not None else own_transcript_path()
-    files = [own] if own.exists() else []
+    names = {name.casefold() for name in classnames}
+    records = load_transcript(own).records if own.exists() else []
+    about = [record.line() for record in records if record.class_name.casefold() in names]
     shipped = [] if path is not None else sorted(SHIPPED.glob("*.jsonl"))
-    return digest([file_digests(file.parent, [file]) for file in (*files, *shipped)])
+    return digest([*([about] if about else []), *(file_digests(file.parent, [file]) for file in shipped)])
 
 
 def find_domain(classnames: Sequence[str]) -> str:

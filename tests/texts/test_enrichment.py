@@ -311,19 +311,24 @@ def test_a_named_file_is_used_alone_and_may_be_missing(tmp_path):
     assert transcripts.known_answers(str(tmp_path / "none.jsonl")).records == []
 
 
-def test_the_digest_changes_with_each_answer_that_could_be_used(tmp_path):
-    digests = [transcripts.answers_digest()]
+def test_the_digest_changes_with_each_answer_that_could_be_used_and_with_no_other(tmp_path):
+    def digest(path: str | None = None) -> str:
+        return transcripts.answers_digest(["Lion", "bear"], path)
+
+    digests = [digest()]
     write(transcripts.own_transcript_path(), record())
-    digests.append(transcripts.answers_digest())
+    digests.append(digest())
     write(transcripts.own_transcript_path(), record(), record("bear"))
-    digests.append(transcripts.answers_digest())
+    digests.append(digest())
+    write(transcripts.own_transcript_path(), record(), record("bear"), record("wolf"))
+    assert digest() == digests[-1]  # of a class that the study does not have
     named = str(tmp_path / "t.jsonl")
-    digests.append(transcripts.answers_digest(named))
+    digests.append(digest(named))
     write(tmp_path / "t.jsonl", record())
-    digests.append(transcripts.answers_digest(named))
+    digests.append(digest(named))
     assert len(set(digests)) == 5
-    write(transcripts.own_transcript_path(), record("wolf"))
-    assert transcripts.answers_digest(named) == digests[-1]  # one's own answers do not matter beside a named file
+    write(transcripts.own_transcript_path(), record("bear"))
+    assert digest(named) == digests[-1]  # one's own answers do not matter beside a named file
 
 
 # ---------------------------------------------------------------- what the package brings
