@@ -14,6 +14,7 @@ from jaxtyping import AbstractArray
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional.checks import check_embeddings
 
 UNIT = 0.05  # how far the length of a row may be from 1; that of float16 and bfloat16 is within 0.01
 ROWS = 8192  # whose lengths are looked at together
@@ -130,23 +131,48 @@ def refuse_masked(value: Any, what: str) -> None:
         raise InputError(f"{what}: a masked array would lose its mask: leave out the masked rows and pass x.data")
 
 
+def as_tensor(value: Any, what: str) -> Any:
+    """A numpy array as a tensor; anything else as it is.
+
+    Raises:
+        InputError: an array that is masked, or of no numbers that torch knows; `what` begins the line.
+    """
+    if not isinstance(value, np.ndarray):
+        return value
+    refuse_masked(value, what)
+    if value.dtype.kind not in "biufc" or value.dtype.itemsize > 16 or value.dtype == np.longdouble:
+        raise InputError(f"{what}: an array is of {value.dtype}: pass numbers of 8 to 64 bits, as x.astype('float32')")
+    # torch takes neither foreign byte order nor negative strides, and warns of arrays that are read-only
+    return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
+
+
 def require_unit_rows(x: Tensor, what: str) -> None:
     """Refuse embeddings with rows that are not of unit length: their similarities are no cosines.
 
-    Rows that have no length at all are left to `check_embeddings`.
-
     Raises:
-        InputError: with the row and its length; `what` begins the line.
+        InputError: with the row and its length; as `check_embeddings`; `what` begins the line.
     """
-    if x.is_meta:  # has no values
-        return
+    check_embeddings(x, what)
     rows = x.reshape(-1, x.shape[-1]) if x.numel() else x[:0]
     for start in range(0, len(rows), ROWS):
         length = torch.linalg.vector_norm(rows[start : start + ROWS].float(), dim=-1)
-        off = ((length - 1).abs() > UNIT) & length.isfinite() & (length > 0)
+        off = (length - 1).abs() > UNIT
         if bool(off.any()):
             row = int(off.nonzero()[0, 0])
             raise InputError(
                 f"{what} row {start + row} has length {float(length[row]):.3g}, expected 1: "
                 "pass torch.nn.functional.normalize(x, dim=-1)"
             )
+
+
+def as_texts(given: Any, what: str, axes: str) -> Tensor:
+    """Unit-norm text vectors of these axes, as a tensor.
+
+    Raises:
+        InputError: another shape or kind, NaN, Inf, rows of another length; `what` begins the line.
+    """
+    texts = as_tensor(given, what)
+    _require_array(texts, [axes], what)
+    _require_numbers(texts, {"float32"}, what)
+    require_unit_rows(texts, what)
+    return texts

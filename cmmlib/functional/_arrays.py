@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.functional._arguments import refuse_masked, require_type, require_unit_rows, type_hints
+from cmmlib.functional._arguments import as_tensor, require_type, require_unit_rows, type_hints
 from cmmlib.functional._ranges import require_ranges, require_same_axes
+from cmmlib.functional.checks import check_embeddings
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-UNIT_ROWS = {"image_features", "text_features"}  # what is compared by its angles
+ROWS = {"image_features", "text_features", "classifier", "others", "base"}  # what is compared by its angles
 NO_COSINES = {"duplicate_classes", "fit_linear_probe", "linear_probe_accuracy", "visual_confusability"}
 SMALL_INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32}
 ON_ANY_DEVICE = frozenset(
@@ -42,19 +41,23 @@ def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters
     """The same function for numpy arrays too; it refuses tensors of a GPU where it could not compute with them, and
     arguments that are not what its signature says."""
     signature = inspect.signature(function)
+    numbers = {name for name, parameter in signature.parameters.items() if parameter.annotation == "float"}
 
     @wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         given = {key: prepare(value) for key, value in kwargs.items()}
         values = tuple(map(prepare, args))
-        with suppress(TypeError):  # an argument too few or too many: the function itself says so
-            check(signature.bind(*values, **given).arguments)
-        return function(*values, **given)  # type: ignore
+        try:
+            bound = signature.bind(*values, **given)
+        except TypeError:  # an argument too few or too many: the function itself says so
+            return function(*values, **given)  # type: ignore
+        check(bound.arguments)
+        for name in numbers & bound.arguments.keys():  # a model's own may be a tensor of one, with a gradient
+            bound.arguments[name] = float(bound.arguments[name])
+        return function(*bound.args, **bound.kwargs)
 
     def prepare(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            refuse_masked(value, function.__name__)
-            value = _as_tensor(value, function.__name__)
+        value = as_tensor(value, function.__name__)
         if isinstance(value, Tensor) and value.device.type != "cpu" and function.__name__ not in ON_ANY_DEVICE:
             raise InputError(f"{function.__name__} runs on the processor, got a tensor on {value.device}: pass x.cpu()")
         if isinstance(value, Tensor) and value.dtype in SMALL_INTEGERS:
@@ -67,14 +70,8 @@ def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters
             require_type(value, hints.get(name), f"{function.__name__}: {name}")
         require_ranges(arguments, function.__name__)
         require_same_axes(arguments, hints, function.__name__)
-        for name in sorted(UNIT_ROWS & arguments.keys()) if function.__name__ not in NO_COSINES else ():
-            require_unit_rows(arguments[name], f"{function.__name__}: {name}")
+        require_rows = check_embeddings if function.__name__ in NO_COSINES else require_unit_rows
+        for name in sorted(ROWS & arguments.keys()):
+            require_rows(arguments[name], f"{function.__name__}: {name}")
 
     return call
-
-
-def _as_tensor(array: np.ndarray, what: str) -> Tensor:
-    if array.dtype.kind not in "biufc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
-        raise InputError(f"{what}: an array is of {array.dtype}: pass numbers of 8 to 64 bits, as x.astype('float32')")
-    # torch takes neither foreign byte order nor negative strides, and warns of arrays that are read-only
-    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import as_texts
 from cmmlib.functional._blocks import block_rows
 from cmmlib.functional._kernels.processor import has_triton, warn_of_bf16
 from cmmlib.functional.zero_shot import top_two
@@ -44,17 +45,36 @@ class Candidates:
 
     @classmethod
     def of_templates(cls, text_features: Float[Tensor, "P C D"]) -> Candidates:
-        """Every prompt of a pool is a candidate for every class, prompt by prompt."""
+        """Every prompt of a pool is a candidate for every class, prompt by prompt.
+
+        Args:
+            text_features: unit norm, numpy or torch.
+
+        Raises:
+            InputError: another shape, NaN, Inf, rows of another length.
+        """
+        text_features = as_texts(text_features, "of_templates: text_features", "P C D")
         p, c, _ = text_features.shape
         classes = torch.arange(c, device=text_features.device).repeat(p)
         return cls(text_features.flatten(0, 1).float(), classes, torch.full_like(classes, TEMPLATE), c)
 
     def with_descriptions(self, described: Mapping[int, Float[Tensor, "K D"]]) -> Candidates:
-        """The same and, for some classes, descriptions."""
+        """The same and, for some classes, descriptions.
+
+        Args:
+            described: class index -> unit-norm text vectors, numpy or torch.
+
+        Raises:
+            InputError: no such class; as `of_templates`.
+        """
         if not described:
             return self
-        new = torch.cat([v.float() for v in described.values()]).to(self.vectors)
-        sizes = self.classes.new_tensor([len(v) for v in described.values()])
+        for c in described:
+            if c not in range(self.n_classes):
+                raise InputError(f"with_descriptions: no class {c}: classes are 0 to {self.n_classes - 1}")
+        texts = [as_texts(v, f"with_descriptions: class {c}", "K D").float() for c, v in described.items()]
+        new = torch.cat(texts).to(self.vectors)
+        sizes = self.classes.new_tensor([len(v) for v in texts])
         index = self.classes.new_tensor(list(described)).repeat_interleave(sizes)
         return Candidates(
             torch.cat([self.vectors, new]),

@@ -56,9 +56,12 @@ def scale_free_cmm(passed: SimilarityPass) -> Float[Tensor, "P C"]:
 
     A prompt whose class texts lie closer together has smaller margins at the same accuracy. Each margin is divided by
     the standard deviation of its image's similarities over classes; the result is multiplied by the pool's mean
-    deviation, so it is a cosine again.
+    deviation, so it is a cosine again. Images whose similarities are all equal have none, and are left out of it.
     """
-    scaled = passed.soft_scaled_margin / passed.soft_mass * passed.spread.double().mean()
+    spread = passed.spread.double()
+    known = spread < 1  # a pass has 1 for none, and that of cosines is less
+    spread = spread if known.all() or not known.any() else spread[known]
+    scaled = passed.soft_scaled_margin / passed.soft_mass * spread.mean()
     return torch.where(passed.soft_mass > 0, scaled, class_matching_margin(passed, "retrieval"))
 
 
@@ -69,7 +72,11 @@ def class_mean_margin(
 
     The mean similarity of the images predicted as a class with its own text, minus that of the best other class. (A
     reading of the paper's "most susceptible" class; reviews of it speak of pseudo labels.)
+
+    Raises:
+        InputError: features that the pass was not made from.
     """
+    _require_same_pass(passed, image_features, text_features, "class_mean_margin")
     n_classes, rows = passed.n_classes, []
     for classifier, prediction in zip(text_features, passed.prediction.long(), strict=True):
         sums = prediction.new_zeros(n_classes, image_features.shape[1], dtype=torch.float64)
@@ -81,6 +88,13 @@ def class_mean_margin(
     return torch.stack(rows)
 
 
+def _require_same_pass(passed: SimilarityPass, image_features: Tensor, text_features: Tensor, what: str) -> None:
+    made = [*passed.margin.shape, passed.n_classes]  # P, N, C
+    given = [len(text_features), len(image_features), text_features.shape[1]]
+    if made != given:
+        raise InputError(f"{what}: the pass is of {made} prompts, images and classes, the features of {given}")
+
+
 def cmm_by_labels(
     passed: SimilarityPass,
     image_features: Float[Tensor, "N D"],
@@ -90,10 +104,11 @@ def cmm_by_labels(
     """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images.
 
     Raises:
-        InputError: not one label an image, or one outside 0..C-1.
+        InputError: not one label an image, or one outside 0..C-1; features that the pass was not made from.
     """
     if len(labels) != len(image_features):
         raise InputError(f"{len(image_features)} images and {len(labels)} labels: expected one label an image")
+    _require_same_pass(passed, image_features, text_features, "cmm_by_labels")
     require_labels(labels, passed.n_classes, "labels")
     count = labels.bincount(minlength=passed.n_classes)
     rows = []

@@ -10,7 +10,8 @@ from scipy import stats
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.functional.worst import _check_k, true_worst
+from cmmlib.functional._arguments import require_one_or_more
+from cmmlib.functional.worst import true_worst
 
 
 def detection_scores(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k: int) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def detection_scores(score: Float[Tensor, "C"], accuracy: Float[Tensor, "C"], k:
     Args:
         score: no NaN among classes with images (see `cmmlib.functional.cmm.fill_undefined`).
     """
-    _check_k(k)
+    require_one_or_more(k, "worst_k")
     has_images = ~accuracy.isnan()
     s, a = score[has_images].double(), accuracy[has_images].double()
     if s.isnan().any():

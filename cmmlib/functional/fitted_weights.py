@@ -101,7 +101,7 @@ def _gradient(
     classifier, pull = summed / size, torch.zeros_like(summed)
     for x, wanted in zip(image_features.split(BLOCK_ROWS), assignment.split(BLOCK_ROWS), strict=True):
         x = x.float()
-        pull += ((logit_scale * (x @ classifier.T)).softmax(1) - wanted).T @ x
+        pull += ((logit_scale * (x @ classifier.T)).softmax(1) - wanted.float()).T @ x
     pull *= logit_scale / len(image_features)  # by the classifier
     along = (pull * classifier).sum(1, keepdim=True)
     by_weight = torch.einsum("cd,ckd->ck", (pull - along * classifier) / size, texts)

@@ -186,7 +186,7 @@ def _log_prior(
     first = next(iter(blocks), None)
     if first is None or not first.shape[0] or first.shape[1] < 2:
         raise InputError("prior matching needs at least one image and two classes")
-    if not all(bool(block.sum().isfinite()) for block in blocks):
+    if not all(bool(block.isfinite().all()) for block in blocks):
         raise InputError("prior matching: a similarity is NaN or Inf: recompute the embeddings")
     if not 0 < logit_scale < float("inf") or not 0 <= strength <= 1:
         raise InputError(

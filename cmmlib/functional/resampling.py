@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cmmlib.errors import InputError
 from cmmlib.functional._arguments import require_labels, require_one_or_more
 
 LONG_TAIL = 50.0  # frequency of the most frequent class over that of the rarest
@@ -23,8 +22,7 @@ def few_per_class(labels: Int[Tensor, "N"], n: int, seed: int = 0) -> Int[Tensor
     Raises:
         InputError: n below 1.
     """
-    if n < 1:
-        raise InputError(f"few_a_class: n must be 1 or more, got {n}")
+    require_one_or_more(n, "few_per_class: n")
     require_one_or_more(len(labels), "few_per_class: number of labels")
     return _draw(labels, np.full(int(labels.max()) + 1, n), np.random.default_rng(seed))
 

@@ -59,7 +59,7 @@ def most_confident(confidence: Float[Tensor, "N"], coverage: float) -> Bool[Tens
 def most_confident_by_class(
     confidence: Float[Tensor, "N"], prediction: Int[Tensor, "N"], coverage: float
 ) -> Bool[Tensor, "N"]:
-    """The given share of the images of each *predicted* class: a threshold a class, so that none falls silent."""
+    """The given share of the images of each *predicted* class: a threshold a class, so that each keeps some."""
     kept = torch.zeros_like(confidence, dtype=torch.bool)
     for c in prediction.unique():
         rows = (prediction == c).nonzero()[:, 0]
@@ -109,7 +109,12 @@ def class_risks(
 
 
 def worst_risk(risks: Float[Tensor, "C"], k: int) -> float | None:
-    """Mean of the k highest class risks, among classes that are still answered; None where these are fewer."""
+    """Mean of the k highest class risks, among classes that are still answered; None where these are fewer.
+
+    Raises:
+        InputError: k below 1.
+    """
+    require_one_or_more(k, "worst_risk: k")
     answered = risks[~risks.isnan()]
     return float(answered.sort(descending=True).values[:k].mean()) if k <= len(answered) else None
 

@@ -38,7 +38,7 @@ class SimilarityPass:
     """What one pass over the images leaves behind, for P prompts, N images and C classes.
 
     Similarities and margins are cosines (not multiplied by the logit scale); probabilities are the softmax of
-    similarity / tau over classes. Sums run over images: a block's in float32, over blocks in float64.
+    similarity / tau over classes. Sums are over images: within a block of images in float32, and of blocks in float64.
     """
 
     prediction: Int[Tensor, "P N"]  # class of the highest similarity, ties to the lowest index
@@ -53,10 +53,10 @@ class SimilarityPass:
     soft_probability_margin: Float[Tensor, "P C"]  # sum of q * (margin between probabilities)
     retrieval_margin: Float[Tensor, "P C"]  # sum of the margin over the m images most similar to the class
     n_retrieved: int  # m = max(1, round(N / C))
-    # Of a part of the images, what `merge` needs: the images most similar to each class, and m of the whole set.
+    # Of a part of the images, what `merge` needs: the images most similar to each class, and the size of the whole set.
     best_similarity: Float[Tensor, "P C m"] | None = None
     best_image: Int[Tensor, "P C m"] | None = None
-    n_wanted: int | None = None
+    n_images: int | None = None
 
     @property
     def n_classes(self) -> int:
@@ -71,20 +71,23 @@ class SimilarityPass:
         blocks, so it can differ by the rounding of float32.
 
         Raises:
-            InputError: a pass that was made without `n_images`, or passes that do not belong together.
+            InputError: a pass that was made without `n_images`, passes that do not belong together, too many images.
         """
         (value, image), (others, places) = self._best(), other._best()
-        if self.n_wanted != other.n_wanted:
+        n = self.prediction.shape[1] + other.prediction.shape[1]
+        if self.n_images is None or self.n_images != other.n_images:
             raise InputError(UNMERGED)
+        if n > self.n_images:
+            raise InputError(f"merge: the passes are of {n:,} images, more than their n_images, {self.n_images:,}")
         if self.soft_mass.shape != other.soft_mass.shape:
             shapes = f"{list(self.soft_mass.shape)} and {list(other.soft_mass.shape)}"
             raise InputError(f"merge: the passes are of {shapes} prompts and classes")
         fields = {key: torch.cat([getattr(self, key), getattr(other, key)], 1) for key in PER_IMAGE}
         sums = {key: getattr(self, key) + getattr(other, key) for key in PER_CLASS}
         value, image = torch.cat([value, others], 2), torch.cat([image, places + self.prediction.shape[1]], 2)
-        m = min(value.shape[2], self.n_wanted or 1)
+        m = min(value.shape[2], _n_retrieved(self.n_images, self.n_classes))
         value, image = value_and_image(rank_key(value, image).topk(m, 2).values)
-        merged = SimilarityPass(**fields, **sums, n_retrieved=m, n_wanted=self.n_wanted)
+        merged = SimilarityPass(**fields, **sums, n_retrieved=m, n_images=self.n_images)
         for p, margins in enumerate(merged.retrieval_margin.zero_()):
             _add_retrieved(
                 {**{key: x[p] for key, x in fields.items()}, "retrieval_margin": margins}, value[p], image[p]
@@ -131,10 +134,10 @@ def similarity_pass(
     block = min(n, block or block_rows(n_classes * number.itemsize, BLOCK_BYTES, image_features.device))
     if n_images is not None and n_images < n:
         raise InputError(f"n_images must be the number of images of the whole set, at least {n}, got {n_images}")
-    wanted = max(1, round((n_images or n) / n_classes))
+    wanted = _n_retrieved(n_images or n, n_classes)
     out = _empty_pass(n_prompts, n, n_classes, min(n, wanted), image_features.device)
     if n_images is not None:
-        out = _with_best_images(out, wanted)
+        out = _with_best_images(out, n_images)
     workers = min(n_prompts, torch.get_num_threads()) if image_features.device.type == "cpu" else 1
     shares = [range(first, n_prompts, workers) for first in range(workers)]
     arguments = (image_features, text_features, logit_scale, number, block, out)
@@ -288,8 +291,11 @@ def _empty_pass(n_prompts: int, n: int, n_classes: int, m: int, device: torch.de
     return SimilarityPass(**fields, **sums, n_retrieved=m)
 
 
-def _with_best_images(out: SimilarityPass, wanted: int) -> SimilarityPass:
+def _n_retrieved(n_images: int, n_classes: int) -> int:
+    return max(1, round(n_images / n_classes))
+
+
+def _with_best_images(out: SimilarityPass, n_images: int) -> SimilarityPass:
     shape, device = (*out.soft_mass.shape, out.n_retrieved), out.margin.device
     value, image = (torch.empty(shape, dtype=dtype, device=device) for dtype in (torch.float32, torch.int32))
-    more: dict[str, Any] = {"best_similarity": value, "best_image": image, "n_wanted": wanted}
-    return replace(out, **more)
+    return replace(out, best_similarity=value, best_image=image, n_images=n_images)

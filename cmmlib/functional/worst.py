@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_one_or_more
 
 WORST_KS = (1, 5, 10, 20)
 N_SPLITS = 50  # random halves behind a split-half estimate
@@ -23,19 +23,14 @@ def worst_at_k(accuracy: Float[Tensor, "C"], k: int) -> float | None:
     >>> worst_at_k(torch.tensor([0.75, 0.0, 0.5]), 2)
     0.25
     """
-    _check_k(k)
+    require_one_or_more(k, "worst_k")
     defined = accuracy[~accuracy.isnan()]
     return float(defined.double().sort().values[:k].mean()) if k <= len(defined) else None
 
 
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise InputError(f"worst_k must be 1 or more, got {k}")
-
-
 def worst_classes(accuracy: Float[Tensor, "C"], k: int) -> Int[Tensor, "k"]:
     """Indices of the k classes of lowest accuracy, lowest first, ties to the lowest index; only classes with images."""
-    _check_k(k)
+    require_one_or_more(k, "worst_k")
     order = accuracy.nan_to_num(nan=torch.inf).argsort(stable=True)
     return order[: min(k, int((~accuracy.isnan()).sum()))]
 
@@ -45,7 +40,7 @@ def true_worst(accuracy: Float[Tensor, "C"], k: int) -> Bool[Tensor, "C"]:
 
     Where fewer than k classes have images it holds all of them.
     """
-    _check_k(k)
+    require_one_or_more(k, "worst_k")
     lowest = accuracy[worst_classes(accuracy, k)]
     return accuracy <= lowest[-1] if len(lowest) else torch.zeros_like(accuracy, dtype=torch.bool)
 
@@ -66,7 +61,7 @@ def worst_split_half(
         One value for each k; None where fewer than k classes have two images.
     """
     for k in ks:
-        _check_k(k)
+        require_one_or_more(k, "worst_k")
     random = np.random.default_rng(seed)
     y, hit = labels.numpy(), correct.numpy().astype(np.int64)
     halved = np.flatnonzero(np.bincount(y) > 1)  # the classes with images in both halves
