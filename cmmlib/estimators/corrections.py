@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Self
 
+from sklearn.exceptions import ConvergenceWarning
+
 from cmmlib.estimators.arrays import Array
 from cmmlib.estimators.base import ZeroShotEstimator, as_prior, as_scale, one_prompt
-from cmmlib.functional.prior_matching import fit_prior_matching
+from cmmlib.functional.prior_matching import Correction, fit_prior_matching
 from cmmlib.functional.prototypes import IMAGE_WEIGHT, PROTOTYPE_ROUNDS, TEXT_WEIGHT, fit_prototypes
 
 
-class PriorMatching(ZeroShotEstimator):
+class _CorrectionEstimator(ZeroShotEstimator):
+    @property
+    def converged(self) -> bool:
+        """Whether `fit` ended because it had settled; where it did not, it warned with a ConvergenceWarning."""
+        return self.classifier.correction.converged
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of rounds of `fit`."""
+        return self.classifier.correction.rounds
+
+    def _converging(self, correction: Correction) -> Correction:
+        if not correction.converged:
+            told = f"{type(self).__name__} has not settled after {correction.rounds} rounds; its result can be used"
+            warnings.warn(told, ConvergenceWarning, stacklevel=3)
+        return correction
+
+
+class PriorMatching(_CorrectionEstimator):
     """A bias a class, such that each class's mean probability on unlabelled images is its prior.
 
     The images must follow the prior: nothing in them can tell a rare class from one that is never recognised. Where
@@ -57,10 +78,10 @@ class PriorMatching(ZeroShotEstimator):
         x, texts = self._inputs(image_features, text_features)
         prior = as_prior(self.prior, texts.shape[1])
         correction = fit_prior_matching(x, one_prompt(texts), as_scale(self.logit_scale), prior, self.strength)
-        return self._keep(correction, x, image_features)
+        return self._keep(self._converging(correction), x, image_features)
 
 
-class Prototypes(ZeroShotEstimator):
+class Prototypes(_CorrectionEstimator):
     """What unlabelled images say a class looks like, beside its text, and prior matching in every round.
 
     Its assumptions are those of `PriorMatching`, and that a class is mostly right to begin with.
@@ -112,4 +133,4 @@ class Prototypes(ZeroShotEstimator):
             image_weight=self.image_weight,
             rounds=self.rounds,
         )
-        return self._keep(found, x, image_features)
+        return self._keep(self._converging(found), x, image_features)

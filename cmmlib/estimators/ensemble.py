@@ -23,9 +23,9 @@ class CMMEnsemble(ZeroShotEstimator):
         logit_scale: 1 / tau of the model, 100 for OpenAI's CLIP.
         temperature: of the weights, in standard deviations of a class's candidate CMMs.
         cut: candidates this many standard deviations below the class's best are left out; None keeps all.
-        balanced: whether prompts and descriptions of a class have equal mass before CMM speaks.
+        balanced: whether prompts and descriptions of a class have equal mass before CMM is applied.
         rounds: in each after the first, rivals have the texts that the one before chose for them.
-        assignment: which images speak for a candidate, as in `cmmlib.functional.candidate_cmm`.
+        assignment: which images count for a candidate, as in `cmmlib.functional.candidate_cmm`.
         precision: of the products, fp32 or bf16.
         n_suspects: how many classes `suspects` names; a quarter by default.
 

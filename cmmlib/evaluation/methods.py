@@ -20,6 +20,7 @@ from cmmlib.functional.prototypes import fit_both
 from cmmlib.functional.zero_shot import predict
 from cmmlib.study.enrich import encode_descriptions, enrich_all
 from cmmlib.study.run import Run, label_free
+from cmmlib.texts.waffle import waffle_texts
 
 # ---------------------------------------------------------------- every classifier that is compared
 
@@ -82,7 +83,7 @@ def _carprt(run: Run, texts: Float[Tensor, "P C D"]) -> Float[Tensor, "C D"]:
 
 
 def _waffle_features(run: Run) -> Float[Tensor, "P C D"]:
-    waffle = F.waffle_texts(run.classnames, seed=run.study.seed)
+    waffle = waffle_texts(run.classnames, seed=run.study.seed)
     return run.encode([text for texts in waffle for text in texts]).unflatten(0, (len(waffle), run.n_classes))
 
 

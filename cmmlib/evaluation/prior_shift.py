@@ -72,6 +72,8 @@ def part_of_classes(run: Run, labels: Int[Tensor, "N"]) -> tuple[Run, Int[Tensor
         classnames=[run.classnames[c] for c in classes.tolist()],
         base_text_features=run.base_text_features[classes],
         text_features=run.text_features[:, classes],
+        pictures=None,  # which are of all images
+        disambiguated=None,
     )
     return part, place[labels[kept]]
 

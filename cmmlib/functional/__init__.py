@@ -58,7 +58,6 @@ from cmmlib.functional.prompt_baselines import (
     carprt,
     carprt_of_candidates,
     uniform_mean,
-    waffle_texts,
     zpe,
 )
 from cmmlib.functional.prototypes import fit_prototypes
@@ -72,9 +71,7 @@ from cmmlib.functional.selective import (
     most_confident,
     most_confident_by_class,
     predict_with_confidence,
-    promise_rows,
     risk_coverage,
-    risk_rows,
     worst_risk,
 )
 from cmmlib.functional.similarity import SimilarityPass, similarity_pass
@@ -160,13 +157,11 @@ __all__ = [
     "predict",
     "predict_with_confidence",
     "predicted_count",
-    "promise_rows",
     "prompt_scores",
     "random_half",
     "rank_classes",
     "replace_classes",
     "risk_coverage",
-    "risk_rows",
     "rivals",
     "scale_free_cmm",
     "similarity_pass",
@@ -178,7 +173,6 @@ __all__ = [
     "uniform_mean",
     "uniform_weights",
     "visual_confusability",
-    "waffle_texts",
     "weigh_candidates",
     "weigh_prompts",
     "wilson_interval",

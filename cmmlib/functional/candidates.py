@@ -1,7 +1,7 @@
 """Candidate texts and the CMM of each: what the weighted ensemble weighs, without labels.
 
 A candidate is one text vector for one class: a template filled with the class name, or a description. Its CMM is
-measured against the other classes as they are, one class at a time: it is good if the images that speak for its
+measured against the other classes as they are, one class at a time: it is good if the images that count for its
 class are then ahead of their rivals. Classes may have unequal numbers of candidates.
 """
 
@@ -113,7 +113,7 @@ def candidate_cmm(
         image_features: unit-norm image embeddings; no labels.
         others: text vectors that the rivals have, unit norm.
         logit_scale: 1 / tau of the soft assignment.
-        assignment: which images speak for a candidate: all, by its probability among the others (`soft`), or the N / C
+        assignment: which images count for a candidate: all, by its probability among the others (`soft`), or the N / C
             most similar to it (`retrieval`).
         precision: of the soft assignment's products. "bf16" (texts centred first) is faster where the processor has it,
             slower elsewhere, with a RuntimeWarning. Similarities err by less than 1e-3, and a candidate's CMM by less

@@ -29,7 +29,7 @@ def class_matching_margin(passed: SimilarityPass, assignment: Assignment = "soft
     """CMM of every class under every prompt, in [-2, 2]; low means confused.
 
     Args:
-        assignment: which images speak for a class.
+        assignment: which images count for a class.
             `pseudo`: those predicted as it. NaN for a class that is never predicted.
             `soft`: all, each with the probability q[n, c] that the model itself gives. The default.
             `soft_probability`: as soft, with the margin between probabilities, in [-1, 1].
@@ -66,7 +66,7 @@ def scale_free_cmm(passed: SimilarityPass) -> Float[Tensor, "P C"]:
 
 
 def class_mean_margin(
-    passed: SimilarityPass, image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "P C D"]
+    passed: SimilarityPass, image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "*P C D"]
 ) -> Float[Tensor, "P C"]:
     """CMM with one rival for a class in place of one for every image. NaN for a class that is never predicted.
 
@@ -76,6 +76,7 @@ def class_mean_margin(
     Raises:
         InputError: features that the pass was not made from.
     """
+    text_features = text_features[None] if text_features.ndim == 2 else text_features
     _require_same_pass(passed, image_features, text_features, "class_mean_margin")
     n_classes, rows = passed.n_classes, []
     for classifier, prediction in zip(text_features, passed.prediction.long(), strict=True):
@@ -98,7 +99,7 @@ def _require_same_pass(passed: SimilarityPass, image_features: Tensor, text_feat
 def cmm_by_labels(
     passed: SimilarityPass,
     image_features: Float[Tensor, "N D"],
-    text_features: Float[Tensor, "P C D"],
+    text_features: Float[Tensor, "*P C D"],
     labels: Int[Tensor, "N"],
 ) -> Float[Tensor, "P C"]:
     """CMM with the true labels as assignment: the oracle, for evaluation only. NaN for a class without images.
@@ -108,6 +109,7 @@ def cmm_by_labels(
     """
     if len(labels) != len(image_features):
         raise InputError(f"{len(image_features)} images and {len(labels)} labels: expected one label an image")
+    text_features = text_features[None] if text_features.ndim == 2 else text_features
     _require_same_pass(passed, image_features, text_features, "cmm_by_labels")
     require_labels(labels, passed.n_classes, "labels")
     count = labels.bincount(minlength=passed.n_classes)
@@ -176,20 +178,24 @@ def fill_undefined(score: Float[Tensor, "C"], fallback: Float[Tensor, "C"]) -> F
     return score.double().masked_scatter(undefined, below - below.max() - 1 + lowest)
 
 
-def rank_classes(score: Float[Tensor, "*P C"], fallback: Float[Tensor, "C"] | None = None) -> Int[Tensor, "C"]:
+def rank_classes(score: Float[Tensor, "*P C"], fallback: Float[Tensor, "*P C"] | None = None) -> Int[Tensor, "C"]:
     """Class indices, the lowest score first; undefined ones before all others, ordered by `fallback`.
 
     Args:
         score: [C], or [1, C] as a pass with one prompt gives.
+        fallback: of the same form.
 
     Raises:
-        InputError: scores of several prompts.
+        InputError: scores of several prompts; an undefined class that has no fallback.
     """
-    if score.ndim == 2:
-        if len(score) != 1:
-            raise InputError(f"rank_classes: scores of {len(score)} prompts: pass those of one, as in score[0]")
-        score = score[0]
-    return fill_undefined(score, score if fallback is None else fallback).argsort(stable=True)
+    score = _of_one_prompt(score)
+    return fill_undefined(score, score if fallback is None else _of_one_prompt(fallback)).argsort(stable=True)
+
+
+def _of_one_prompt(score: Float[Tensor, "*P C"]) -> Float[Tensor, "C"]:
+    if score.ndim == 2 and len(score) != 1:
+        raise InputError(f"rank_classes: scores of {len(score)} prompts: pass those of one, as in score[0]")
+    return score.flatten()
 
 
 def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, "P"]:
@@ -204,7 +210,7 @@ def prompt_scores(class_scores: Float[Tensor, "P C"]) -> Float[Tensor, "P"]:
 
 
 def rivals(
-    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, block: int = 1024
+    image_features: Float[Tensor, "N D"], text_features: Float[Tensor, "C D"], logit_scale: float, *, block: int = 1024
 ) -> tuple[Int[Tensor, "C"], Float[Tensor, "C"]]:
     """The rival of every class: the class that most often attains its margin's maximum, under the soft assignment.
 
@@ -223,6 +229,7 @@ def top_rivals(
     text_features: Float[Tensor, "C D"],
     logit_scale: float,
     n: int = 3,
+    *,
     block: int = 1024,
 ) -> list[list[int]]:
     """Up to n rivals of every class, the strongest first: classes that were its rival on some image, or the nearest.
@@ -260,6 +267,7 @@ def margins_of_class(
     text_features: Float[Tensor, "C D"],
     logit_scale: float,
     c: int,
+    *,
     block: int = 1024,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Margin of one class on every image and the class's probability there: what soft CMM averages, and its weights.

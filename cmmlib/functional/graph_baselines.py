@@ -26,11 +26,11 @@ Nearest = tuple[Int[Tensor, "N _"], Float[Tensor, "N _"]]  # images and their si
 def zlap(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
+    *,
     k: int = 5,
     gamma: float = 5.0,
     alpha: float = 0.3,
     rounds: int = 20,
-    *,
     nearest: Nearest | None = None,
 ) -> Int[Tensor, "N"]:
     """ZLaP (Stojnić et al. 2024): labels propagate from texts along a graph of nearest images and texts.
@@ -76,8 +76,8 @@ def transclip(
     image_features: Float[Tensor, "N D"],
     text_features: Float[Tensor, "C D"],
     logit_scale: float,
-    rounds: int = 10,
     *,
+    rounds: int = 10,
     nearest: Nearest | None = None,
 ) -> Int[Tensor, "N"]:
     """TransCLIP (Zanella et al. 2024), zero-shot: Gaussians of the images, a Laplacian, and the text's predictions.

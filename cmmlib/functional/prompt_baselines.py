@@ -5,11 +5,6 @@ Each function cites its source and says where it deviates. None of them takes la
 
 from __future__ import annotations
 
-import gzip
-import random
-from collections.abc import Sequence
-from functools import cache
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -178,26 +173,3 @@ def carprt_of_candidates(
 def _check_temperature(temperature: float) -> None:
     if not temperature > 0:
         raise InputError(f"carprt: temperature must be positive, got {temperature}")
-
-
-def waffle_texts(classnames: Sequence[str], n: int = 8, seed: int = 0) -> list[list[str]]:
-    """Texts of WaffleCLIP (Roth et al. 2023): the class name with random words, n lists of C texts.
-
-    "a photo of a {name}, which has {word} {word}." The same words go to every class. Deviation: words only, where the
-    paper mixes words and random characters; they are drawn from the whole words of CLIP's tokenizer.
-    """
-    rng = random.Random(f"waffle {seed}")
-    pairs = [rng.sample(_words(), 2) for _ in range(n)]
-    return [[f"a photo of a {name}, which has {a} {b}." for name in classnames] for a, b in pairs]
-
-
-@cache
-def _words() -> list[str]:
-    """Words of four to eight letters that CLIP's tokenizer knows whole, most frequent first."""
-    from open_clip.tokenizer import default_bpe
-
-    with gzip.open(default_bpe()) as file:
-        merges = file.read().decode("utf-8").split("\n")[1:]
-    whole = (merge.replace(" ", "") for merge in merges if merge.endswith("</w>"))
-    words = (word.removesuffix("</w>") for word in whole)
-    return [word for word in words if 4 <= len(word) <= 8 and word.isascii() and word.isalpha()][:5000]

@@ -23,7 +23,7 @@ from open_clip.pretrained import _get_safe_alternatives
 
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line, some
-from cmmlib.models import torchscript
+from cmmlib.models import WEIGHT_ENDINGS, torchscript
 from cmmlib.models.configurations import (
     CONFIG,
     model_part,
@@ -38,7 +38,6 @@ from cmmlib.storage.text_files import read_json
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 WEIGHTS = "open_clip_pytorch_model.bin"  # of a hub's repository that names no file; open_clip prefers safetensors to it
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
-ENDINGS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}  # of weights
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -109,7 +108,7 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
 
 def _other_weights(weights: Path) -> tuple[str, ...]:
     """A line where other files of weights lie beside the one that is read."""
-    others = sorted(path.name for path in weights.parent.iterdir() if path.suffix in ENDINGS and path != weights)
+    others = sorted(path.name for path in weights.parent.iterdir() if path.suffix in WEIGHT_ENDINGS and path != weights)
     return (f"weights of {weights.name} are read, others beside it are not: {some(others)}",) if others else ()
 
 

@@ -1,4 +1,4 @@
-"""Images and texts -> embeddings, each computed once: a content-addressed cache that survives kills and company.
+"""Images and texts -> embeddings, each computed once: a content-addressed cache that no kill and no race damages.
 
 The key of an entry is what it was computed from: weights, preprocessing, precision, and the data's own digests. So a
 renamed folder finds its embeddings again, a changed image does not, and two processes can share one cache.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -87,7 +88,10 @@ def embed_images(
     except OneTooMany as error:
         limit = f"max_broken lets {max_broken} pass, and this is one more" if max_broken else "or set max_broken"
         raise InputError(f"{error} ({limit})") from None
-    return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    x = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    if x.isnan().any(1).all() and isinstance(error := _Decoded(data, range(1), backbone.preprocess)[0], InputError):
+        raise error
+    return x
 
 
 def _embed_shards(
@@ -134,8 +138,8 @@ def _encode_shard(
             parts.append(backbone.encode_images(pixels))
     if len(failures) > max_broken:
         raise OneTooMany(str(list(failures.values())[max_broken]))
-    if not parts:  # where every image of a shard is broken, more than images is
-        raise list(failures.values())[-1]
+    if not parts:  # the model's width is that of any image
+        parts = [backbone.encode_images(backbone.preprocess(Image.new("RGB", (64, 64)))[None])[:0]]
     whole = torch.tensor([i not in failures for i in range(len(rows))])
     x = torch.full((len(rows), parts[0].shape[1]), torch.nan)
     x[whole] = torch.cat(parts)

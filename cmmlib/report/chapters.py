@@ -20,18 +20,6 @@ from cmmlib.texts.enrichment import RECORDED
 if TYPE_CHECKING:
     from cmmlib.study.run import Run
 
-# The first code cell of every notebook; `cmm notebooks` and the book fill in the address that CMM_REPOSITORY_URL names.
-INSTALL_CELL = """\
-import importlib.util
-import subprocess
-import sys
-
-repository = ""
-if importlib.util.find_spec("cmmlib") is None and not repository:
-    print("cmmlib is missing: install it, or write its address above")
-elif importlib.util.find_spec("cmmlib") is None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet"]
-    subprocess.check_call([*command, f"cmmlib[book] @ git+{repository}"])"""
 PACKAGE = Path(__file__).parents[1]
 WITH_ANSWERS = ("03", "04", "05", "06", "07", "08")  # chapters that read a language model's answers
 APPENDIX = "9"  # first digit of the notebooks that are cards, not chapters

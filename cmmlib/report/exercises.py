@@ -10,8 +10,10 @@ from typing import Any
 
 from cmmlib.report.chapters import chapters
 
-LEVELS = ("first steps", "practice", "challenge")
-KINDS = ("experiment", "pencil and paper")  # an exercise may be of one of them, besides its level
+KINDS = (
+    "experiment",
+    "pencil and paper",
+)  # an exercise may be of one of them, besides its level
 HEADING = re.compile(r"^### Exercise (?P<number>[\d.]+)(?: \((?P<marks>[\w, ]+)\))?: (?P<title>.+)\n+", re.M)
 LARGEST = 1e300  # of an answer: beyond, floating-point numbers end
 HINT = re.compile(r"^> \*\*Hint\*\*\n>\n(?P<hint>(?:>.*\n?)+)", re.M)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, checksummed tensors, digests of files that are not read twice."""
+"""Files that are never half-written: atomic writes, checksummed tensors, digests of files that are not read twice."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from cmmlib.data.load import load_images
 from cmmlib.errors import InputError
 from cmmlib.estimators.classifier import Classifier, Provenance
 from cmmlib.functional.zero_shot import top_two
+from cmmlib.models import WEIGHT_ENDINGS
 from cmmlib.study.open_run import leave_out_broken
 from cmmlib.study.run_files import require_table
 from cmmlib.study.study import Study
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 BLOCK = 8192  # images at a time
 EMBEDDINGS = "embeddings:"
-FILE_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors"}
 COLUMNS = ("image", "prediction", "class_index", "probability", "runner_up", "runner_up_probability", "suspected")
 MOST_NAMES = 3  # of suspected classes in a line
 
@@ -107,7 +107,7 @@ def _names(study: Study, made: Provenance) -> tuple[str, str | None]:
     pretrained = study.pretrained or (made.pretrained if same else None)
     if study.backbone is None and name.startswith("local-dir:"):
         raise InputError(f"backbone: the classifier was fitted with {name}: give its folder, --backbone local-dir:PATH")
-    if not study.pretrained and pretrained and Path(pretrained).suffix in FILE_SUFFIXES:
+    if not study.pretrained and pretrained and Path(pretrained).suffix in WEIGHT_ENDINGS:
         raise InputError(f"pretrained: the classifier was fitted with {pretrained}: give its place, --pretrained PATH")
     return name, pretrained
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cmmlib.models import WEIGHT_ENDINGS
+
 PATH_PREFIXES = ("folder:", "embeddings:", "local-dir:")
-FILES = {".pt", ".pth", ".bin", ".safetensors", ".txt"}  # endings of what a field names by its path
+FILES = {*WEIGHT_ENDINGS, ".txt"}  # endings of what a field names by its path
 WEB = "wds:"  # before a path, or before a name on the hub
 FETCH = "fetch"  # in place of a folder of published accuracies: their repository
 MOST_WORDS = 50  # of a list, between its commas, that are looked at together

@@ -235,6 +235,11 @@ MODELS = {
         [],
         "fitted with mine.pt: give its place, --pretrained PATH",
     ),
+    "Lightning's checkpoint": (
+        {"backbone": "ViT-B-32", "pretrained": "mine.ckpt"},
+        [],
+        "fitted with mine.ckpt: give its place, --pretrained PATH",
+    ),
     "a missing checkpoint": (
         {"backbone": "ViT-B-32", "pretrained": "mine.pt"},
         ["--pretrained", "./mine.pt"],

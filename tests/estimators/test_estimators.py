@@ -18,7 +18,7 @@ from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from synthetic_embeddings import CLASSES, PROMPTS, WIDTH, synthetic_arrays
 
 import cmmlib
@@ -402,3 +402,12 @@ def test_names_and_places_of_a_file_are_what_they_should_be(tmp_path):
     assert "0 is no path of a file" in refusal(fitted.save, 0)
     assert "0 is no path of a file" in refusal(cmmlib.load_classifier, 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_has_not_settled_is_told_and_can_be_asked():
+    settled = fitted(PriorMatching)
+    assert settled.converged
+    assert settled.n_iter_ == settled.classifier.correction.rounds > 0
+    with pytest.warns(ConvergenceWarning, match="Prototypes has not settled after 1 rounds; its result can be used"):
+        hasty = fitted(Prototypes, rounds=1)
+    assert (hasty.converged, hasty.n_iter_) == (False, 1)

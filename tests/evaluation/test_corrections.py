@@ -162,6 +162,7 @@ def test_the_price_of_a_large_study_is_measured_on_some_of_its_classes(synthetic
     assert labels is synthetic.labels
     monkeypatch.setattr(prior_shift, "PRICE_SIMILARITIES", n * n_classes // 3)
     part, own = prior_shift.part_of_classes(synthetic, synthetic.labels)
+    assert (part.labels, part.pictures, part.disambiguated) == (None, None, None)
     assert 2 <= part.n_classes < n_classes
     assert len(own) * part.n_classes <= n * n_classes // 3
     classes = torch.tensor([synthetic.classnames.index(name) for name in part.classnames])

@@ -24,6 +24,7 @@ from cmmlib.study.run import Run
 from cmmlib.texts import llm
 from cmmlib.texts.enrichment import Enrichment
 from cmmlib.texts.transcripts import Record
+from cmmlib.texts.waffle import waffle_texts
 
 NEED_POOL = ["uniform", "zpe", "autoclip", "carprt", "cmm_templates", "cmm_global"]
 CORRECTED = ["enriched_cmm_prior", "enriched_cmm_prototypes"]
@@ -270,7 +271,7 @@ def test_a_text_tower_adds_the_rows_that_need_one(towered):
     assert list(found) == [*WITH_TOWER, *ENRICHED]
     assert [found[name].requests for name in ENRICHED] == [2] * len(ENRICHED)
     torch.testing.assert_close(found["class_name"].classifier, run.encode(run.classnames))
-    words = F.waffle_texts(run.classnames, seed=run.study.seed)
+    words = waffle_texts(run.classnames, seed=run.study.seed)
     vectors = torch.stack([run.encode(texts) for texts in words])
     torch.testing.assert_close(found["waffle"].classifier, F.uniform_mean(vectors), rtol=0, atol=1e-5)
 

@@ -324,3 +324,99 @@ def test_values_that_mean_nothing_are_refused(case):
     call, said = WRONG[case]
     with pytest.raises(InputError, match=said):
         call()
+
+
+ROWS = {
+    "mean_centred": lambda x, t: F.mean_centred(x, t),
+    "z_scored": lambda x, t: F.z_scored(x, t),
+    "label_shift_em": lambda x, t: F.label_shift_em(x, t, 20.0),
+    "zpe": lambda x, t: F.zpe(x, t[None]),
+    "rivals": lambda x, t: F.rivals(x, t, 20.0),
+    "nearest_images": lambda x, t: F.nearest_images(x, 2),
+    "cmm_ensemble": lambda x, t: F.cmm_ensemble(x, F.Candidates.of_templates(TEXTS), t, 20.0),
+}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("function", ROWS)
+def test_a_row_that_says_nothing_is_refused_by_every_function(function, value):
+    images = IMAGES.clone()
+    images[7] = value
+    with pytest.raises(InputError, match=r"image_features row 7 has (NaN or Inf|a zero-length embedding)"):
+        ROWS[function](images, TEXTS[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda t: F.predict(IMAGES, t), "predict: classifier"),
+        (lambda t: F.candidate_cmm(IMAGES, F.Candidates.of_templates(TEXTS), t, 20.0), "candidate_cmm: others"),
+        (lambda t: F.Candidates.of_templates(t[None]), "of_templates: text_features"),
+        (lambda t: F.Candidates.of_templates(TEXTS).with_descriptions({2: t}), "with_descriptions: class 2"),
+    ],
+)
+def test_texts_are_of_unit_length_whatever_their_argument_is_called(call, name):
+    texts = TEXTS[0].clone()
+    texts[3] *= 9
+    with pytest.raises(InputError, match=f"^{name} row .*3.* has length 9, expected 1"):
+        call(texts)
+
+
+def test_candidates_are_made_of_numpy_arrays_too():
+    texts, extra = TEXTS.numpy(), {1: TEXTS[0, :2].numpy()}
+    found = F.Candidates.of_templates(texts).with_descriptions(extra)
+    expected = F.Candidates.of_templates(TEXTS).with_descriptions({1: TEXTS[0, :2]})
+    assert torch.equal(found.vectors, expected.vectors)
+    assert torch.equal(found.classes, expected.classes)
+    for wrong, said in ((texts[0], r"has shape \[5, 8\], expected \[P, C, D\]"), ([1.0], "is list")):
+        with pytest.raises(InputError, match=f"of_templates: text_features {said}"):
+            F.Candidates.of_templates(wrong)
+    with pytest.raises(InputError, match="with_descriptions: no class 5: classes are 0 to 4"):
+        expected.with_descriptions({5: TEXTS[0, :2]})
+
+
+def test_a_models_own_scale_is_a_number():
+    """As `model.logit_scale.exp()`, also of open_clip's `nonscalar_logit_scale`."""
+    scale = torch.nn.Parameter(torch.tensor([20.0]).log()).exp()
+    expected = F.similarity_pass(IMAGES, TEXTS, float(scale.detach()))
+    assert torch.equal(F.similarity_pass(IMAGES, TEXTS, scale).soft_margin, expected.soft_margin)
+    assert torch.equal(F.similarity_pass(IMAGES, TEXTS, scale.detach().numpy()).soft_margin, expected.soft_margin)
+    found = F.fit_prior_matching(IMAGES, TEXTS[0], scale)
+    assert not found.bias.requires_grad
+    assert torch.equal(found.bias, F.fit_prior_matching(IMAGES, TEXTS[0], float(scale.detach())).bias)
+
+
+def test_sums_of_float16_similarities_do_not_overflow():
+    similarity = torch.full((1000, 400), 0.2) + 0.01 * torch.rand(1000, 400, generator=torch.Generator().manual_seed(0))
+    assert not similarity.half().sum().isfinite()  # 80,000 is more than float16 holds
+    found = F.match_prior(similarity.half(), 100.0)
+    torch.testing.assert_close(found.value, F.match_prior(similarity.half().float(), 100.0).value, rtol=0, atol=1e-3)
+
+
+def test_an_assignment_of_doubles_is_fitted_as_one_of_floats():
+    candidates = F.Candidates.of_templates(TEXTS)
+    assignment = F.similarity_pass(IMAGES, TEXTS[0], 20.0).prediction[0].long()
+    wanted = torch.nn.functional.one_hot(assignment, 5)
+    found = F.fit_candidate_weights(IMAGES, candidates, wanted.double(), 20.0)
+    assert torch.equal(found, F.fit_candidate_weights(IMAGES, candidates, wanted.float(), 20.0))
+
+
+@pytest.mark.parametrize("function", [F.class_mean_margin, F.cmm_by_labels])
+def test_features_that_a_pass_was_not_made_from_are_refused(function):
+    passed, labels = F.similarity_pass(IMAGES, TEXTS, 20.0), [LABELS] if function is F.cmm_by_labels else []
+    assert function(passed, IMAGES, TEXTS, *labels).shape == (3, 5)
+    for texts, p in ((TEXTS[:2], 2), (unit(4, 5, 8), 4), (TEXTS[0], 1)):
+        with pytest.raises(InputError, match=rf"the pass is of \[3, 60, 5\] .* the features of \[{p}, 60, 5\]"):
+            function(passed, IMAGES, texts, *labels)
+    alone = F.similarity_pass(IMAGES, TEXTS[0], 20.0)
+    assert function(alone, IMAGES, TEXTS[0], *labels).equal(function(alone, IMAGES, TEXTS[:1], *labels))
+
+
+def test_a_fallback_has_the_form_of_the_score():
+    passed = F.similarity_pass(IMAGES, TEXTS[0], 20.0)
+    pseudo, soft = (F.class_matching_margin(passed, kind) for kind in ("pseudo", "soft"))
+    pseudo[0, 2] = float("nan")
+    assert F.rank_classes(pseudo, soft).equal(F.rank_classes(pseudo[0], soft[0]))
+    assert F.rank_classes(pseudo, soft)[0] == 2
+    with pytest.raises(InputError, match="neither a score nor a fallback"):
+        F.rank_classes(pseudo)

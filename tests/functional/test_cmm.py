@@ -516,3 +516,12 @@ def test_class_mean_margin_equals_loops():
         mean = (own @ texts[p].T).double().mean(0) if len(own) else torch.full((5,), NAN).double()
         others = [float(mean[j]) for j in range(5) if j != c]
         assert float(found[p, c]) == pytest.approx(float(mean[c]) - max(others), abs=1e-6, nan_ok=True)
+
+
+def test_a_prompt_that_says_the_same_of_all_classes_moves_no_other_prompts_scale():
+    """As a template that is cut before the class name: its similarities have no spread."""
+    images, heads = unit(40, 8), unit(3, 6, 8, seed=1)
+    flat = heads[:1, :1].expand(1, 6, 8)
+    alone = F.scale_free_cmm(similarity_pass(images, heads, SCALE))
+    beside = F.scale_free_cmm(similarity_pass(images, torch.cat([heads, flat]), SCALE))
+    assert_close(beside[:3], alone.numpy())

@@ -61,17 +61,7 @@ def test_confidence_by_class_follows_the_order_of_cmm_and_then_the_margin():
     assert confidence.argsort(descending=True).tolist() == [3, 0, 2, 1]
 
 
-def test_rows_equal_counting():
-    logits = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(200) % 4
-    found = F.predict_with_confidence(logits)
-    rows = F.risk_rows({"margin": (found, found.margin)}, labels, 4, 2, (1.0, 0.5))
-    wrong = (found.prediction != labels).numpy()
-    assert rows[0]["risk"] == pytest.approx(wrong.mean())
-    half = np.argsort(-found.margin.numpy(), kind="stable")[:100]
-    assert rows[1]["risk"] == pytest.approx(wrong[half].mean())
-    risks = sorted(wrong[half][found.prediction.numpy()[half] == c].mean() for c in range(4))
-    assert rows[1]["worst_risk"] == pytest.approx(np.mean(risks[2:]))
-    promises = F.promise_rows({"plain": found}, labels, (0.0, 1.0))
-    assert promises[0] == {"classifier": "plain", "asked_risk": 0.0, "coverage": 0.0, "true_risk": None}
-    assert promises[1]["true_risk"] == pytest.approx(wrong.mean())
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_number_of_classes_below_one_is_refused(k):
+    with pytest.raises(InputError, match=f"worst_risk: k must be 1 or more, got {k}"):
+        F.worst_risk(torch.tensor([0.1, 0.2]), k)

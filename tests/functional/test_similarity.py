@@ -341,6 +341,9 @@ def test_passes_that_do_not_belong_together_are_not_merged():
     ):
         with pytest.raises(InputError, match=said):
             part.merge(other)
+    whole = part.merge(similarity_pass(images[9:], heads, SCALE, n_images=20))
+    with pytest.raises(InputError, match="merge: the passes are of 29 images, more than their n_images, 20"):
+        whole.merge(part)
     with pytest.raises(InputError, match="at least 20, got 9"):
         similarity_pass(images, heads, SCALE, n_images=9)
 

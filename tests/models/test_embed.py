@@ -376,13 +376,25 @@ def test_an_entry_with_broken_images_serves_only_who_lets_them_pass(backbone, im
         embed_images(backbone, data, storage="float16")
 
 
-def test_a_set_without_one_whole_image_is_refused(backbone, image_folder):
-    for path in load_folder(image_folder).paths:
+def test_a_shard_of_broken_images_alone_is_let_pass(backbone, image_folder, own_cache, monkeypatch):
+    whole = embed_images(backbone, load_folder(image_folder))
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
+    for path in load_folder(image_folder).paths[4:8]:
         path.write_text("no image")
-    with pytest.raises(
-        InputError, match=r"cannot read image .*see_through_glass/c\.tif: not an image; repair or remove it$"
-    ):
+    found = embed_images(backbone, load_folder(image_folder), max_broken=4)
+    assert found.isnan().all(1).nonzero()[:, 0].tolist() == [4, 5, 6, 7]
+    assert torch.allclose(found[:4], whole[:4], atol=1e-5)
+    with pytest.raises(InputError, match="max_broken lets 3 pass, and this is one more"):
+        embed_images(backbone, load_folder(image_folder), max_broken=3)
+
+
+def test_a_set_without_one_whole_image_is_refused(backbone, image_folder):
+    paths = load_folder(image_folder).paths
+    for path in paths:
+        path.write_text("no image")
+    with pytest.raises(InputError) as error:
         embed_images(backbone, load_folder(image_folder), max_broken=99)
+    assert str(error.value) == f"cannot read image {paths[0]}: not an image; repair or remove it"
 
 
 def test_an_image_too_large_to_decode_is_told_by_its_path(backbone, image_folder, monkeypatch):

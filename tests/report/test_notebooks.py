@@ -18,7 +18,7 @@ from synthetic_embeddings import synthetic_arrays
 from cmmlib import Study, open_run
 from cmmlib.report import exercises
 from cmmlib.report.book_cells import tags
-from cmmlib.report.chapters import INSTALL_CELL, belongs
+from cmmlib.report.chapters import belongs
 from cmmlib.report.execution import SETUP, applies
 from cmmlib.report.placed_chapters import APPENDIX
 from cmmlib.report.questions import questions
@@ -31,6 +31,20 @@ NAMES = ("labels", "images", "pool", "blazon", "tower", "disambiguated", "others
 CONDITIONS = {f"if-{name}" for name in NAMES}
 TO_USE = ("10", "11")  # chapters that are used more than read
 every_chapter = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+# The first code cell of every notebook; `cmm notebooks` and the book fill in the address that CMM_REPOSITORY_URL names.
+INSTALL_CELL = """\
+import importlib.util
+import subprocess
+import sys
+
+repository = ""
+if importlib.util.find_spec("cmmlib") is None and not repository:
+    print("cmmlib is missing: install it, or write its address above")
+elif importlib.util.find_spec("cmmlib") is None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.check_call([*command, f"cmmlib[book] @ git+{repository}"])"""
+LEVELS = ("first steps", "practice", "challenge")
 
 
 def cells(path: Path, kind: str = "code") -> list:
@@ -195,7 +209,7 @@ def test_exercises_are_numbered_in_the_order_of_their_levels_and_have_a_hint(pat
     heads = [head for head in found if head]
     assert [head["number"] for head in heads] == [f"{int(path.stem[:2])}.{n + 1}" for n in range(len(heads))]
     marks = [head["marks"].split(", ") for head in heads]
-    levels = [exercises.LEVELS.index(level) for level, *_ in marks]
+    levels = [LEVELS.index(level) for level, *_ in marks]
     assert levels == sorted(levels)
     assert all(kind in exercises.KINDS for _, *kinds in marks for kind in kinds)
     assert all(len(exercises.hint(head["number"]) or "") > 40 for head in heads)
@@ -205,7 +219,7 @@ def test_there_are_exercises_of_every_level_and_kind():
     sources = [cell.source for path in NOTEBOOKS for cell in cells(path, "markdown")]
     marks = [found["marks"].split(", ") for found in map(exercises.HEADING.search, sources) if found]
     assert len(marks) >= 24
-    assert {level for level, *_ in marks} == {*exercises.LEVELS}
+    assert {level for level, *_ in marks} == {*LEVELS}
     assert sum("experiment" in kinds for _, *kinds in marks) >= 5
     assert sum("pencil and paper" in kinds for _, *kinds in marks) >= 2
 

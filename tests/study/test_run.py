@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import write_images
 from data_sets import web_data_set
 from finished_runs import cmm, documented, read_through, strict_json, words, write_embeddings, write_many
 from synthetic_embeddings import CLASSES, synthetic_arrays
@@ -398,3 +399,13 @@ def test_two_processes_that_record_at_once_lose_nothing(tmp_path):
     assert set(columns(tmp_path / "per_class.csv")) == names | {"class_index"}
     assert strict_json(tmp_path / "results.json").keys() == names | {"schema_version"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["per_class.csv", "results.json"]
+
+
+def test_a_blind_run_has_no_labels_in_any_place(tmp_path, tiny_clip):
+    run = opened(f"folder:{write_images(tmp_path / 'images')}", backbone=f"local-dir:{tiny_clip}")
+    assert run.labels is not None
+    assert run.pictures is not None
+    assert run.pictures.labels is not None
+    assert run.blind.pictures is not None
+    assert (run.blind.labels, run.blind.pictures.labels) == (None, None)
+    assert run.blind.pictures.read(0).tobytes() == run.pictures.read(0).tobytes()

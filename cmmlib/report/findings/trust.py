@@ -41,7 +41,7 @@ def least_risk(curves: Mapping[str, Float[np.ndarray, "N"]]) -> str:
 
 @titled("Risk by confidence and coverage")
 def risk_table(rows: Sequence[Mapping[str, Any]], k: int) -> pd.DataFrame:
-    """Rows of `F.risk_rows` in percent."""
+    """Rows of `risks_at_coverages` in percent."""
     return pd.DataFrame(
         {
             "confidence": row["confidence"],
@@ -74,7 +74,7 @@ def worst_risks(rows: Sequence[Mapping[str, Any]], k: int, confidence: str = "co
 
 @titled("Thresholds without labels: the risk asked for and the true one")
 def promise_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of `F.promise_rows` in percent."""
+    """Rows of `risks_of_thresholds` in percent."""
     return pd.DataFrame(
         {
             "classifier": row["classifier"],
