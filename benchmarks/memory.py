@@ -56,7 +56,7 @@ def calls(what: str, images: int, classes: int, width: int) -> tuple[Callable[[]
 
     def all_of(x: torch.Tensor) -> object:
         if what == "margins":
-            return F.margins_of_class(x, texts, SCALE, 0, BLOCK)
+            return F.margins_of_class(x, texts, SCALE, 0, block=BLOCK)
         return [predict(block, texts) for block in x.split(BLOCK)]
 
     return partial(all_of, x), partial(all_of, x[:8])

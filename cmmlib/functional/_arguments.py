@@ -89,6 +89,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
+def as_number(value: Any) -> float:
+    """What `is_number` is true of, as Python's own; of a model's, without the gradient.
+
+    >>> as_number(torch.ones(1, requires_grad=True) * 100)
+    100.0
+    """
+    if isinstance(value, (Tensor, np.ndarray)):
+        return float(value.reshape(-1)[0].item())
+    return float(value)
+
+
 def refuse_sparse(value: Any, what: str) -> None:
     """Sparse tensors lack most operations, and those of the meta device all numbers.
 

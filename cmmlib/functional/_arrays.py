@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.functional._arguments import as_tensor, require_type, require_unit_rows, type_hints
+from cmmlib.functional._arguments import as_number, as_tensor, require_type, require_unit_rows, type_hints
 from cmmlib.functional._ranges import require_ranges, require_same_axes
 from cmmlib.functional.checks import check_embeddings
 
@@ -52,8 +52,6 @@ def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters
         except TypeError:  # an argument too few or too many: the function itself says so
             return function(*values, **given)  # type: ignore
         check(bound.arguments)
-        for name in numbers & bound.arguments.keys():  # a model's own may be a tensor of one, with a gradient
-            bound.arguments[name] = float(bound.arguments[name])
         return function(*bound.args, **bound.kwargs)
 
     def prepare(value: Any) -> Any:
@@ -68,6 +66,8 @@ def taking_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters
         hints = type_hints(function)
         for name, value in arguments.items():
             require_type(value, hints.get(name), f"{function.__name__}: {name}")
+        for name in numbers & arguments.keys():
+            arguments[name] = as_number(arguments[name])
         require_ranges(arguments, function.__name__)
         require_same_axes(arguments, hints, function.__name__)
         require_rows = check_embeddings if function.__name__ in NO_COSINES else require_unit_rows

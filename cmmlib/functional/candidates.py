@@ -13,6 +13,7 @@ from functools import cached_property
 from math import e, log2
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -44,11 +45,11 @@ class Candidates:
     n_classes: int
 
     @classmethod
-    def of_templates(cls, text_features: Float[Tensor, "P C D"]) -> Candidates:
+    def of_templates(cls, text_features: Tensor | np.ndarray) -> Candidates:
         """Every prompt of a pool is a candidate for every class, prompt by prompt.
 
         Args:
-            text_features: unit norm, numpy or torch.
+            text_features: unit norm, [P, C, D].
 
         Raises:
             InputError: another shape, NaN, Inf, rows of another length.
@@ -58,11 +59,11 @@ class Candidates:
         classes = torch.arange(c, device=text_features.device).repeat(p)
         return cls(text_features.flatten(0, 1).float(), classes, torch.full_like(classes, TEMPLATE), c)
 
-    def with_descriptions(self, described: Mapping[int, Float[Tensor, "K D"]]) -> Candidates:
+    def with_descriptions(self, described: Mapping[int, Tensor | np.ndarray]) -> Candidates:
         """The same and, for some classes, descriptions.
 
         Args:
-            described: class index -> unit-norm text vectors, numpy or torch.
+            described: class index -> unit-norm text vectors, [K, D].
 
         Raises:
             InputError: no such class; as `of_templates`.

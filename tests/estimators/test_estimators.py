@@ -99,7 +99,8 @@ def test_prototypes_pass_their_parameters_on():
     expected = F.fit_prototypes(
         normalized(IMAGES), normalized(TEXTS[0]), SCALE, text_weight=3.0, image_weight=1.0, rounds=2
     )
-    found = Prototypes(SCALE, text_weight=3.0, image_weight=1.0, rounds=2).fit(IMAGES, TEXTS[0])
+    with pytest.warns(ConvergenceWarning):
+        found = Prototypes(SCALE, text_weight=3.0, image_weight=1.0, rounds=2).fit(IMAGES, TEXTS[0])
     assert found.classifier.correction.prototypes.equal(expected.prototypes)
 
 

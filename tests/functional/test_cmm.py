@@ -322,10 +322,10 @@ def test_a_tie_between_copies_goes_to_the_lowest_index(n_classes, block):
     """A product in blocks may give equal texts different last bits; the votes must not be split by them."""
     images, head = unit(200, 48), unit(n_classes, 48, seed=1)
     head[-1] = head[0]
-    rival, _ = F.rivals(images, head, SCALE, block)
+    rival, _ = F.rivals(images, head, SCALE, block=block)
     assert {c for c in range(n_classes) if rival[c] == n_classes - 1} <= {0}  # all others see the original first
-    margin, _ = F.margins_of_class(images, head, SCALE, n_classes - 1, block)
-    same, _ = F.margins_of_class(images, head, SCALE, 0, block)
+    margin, _ = F.margins_of_class(images, head, SCALE, n_classes - 1, block=block)
+    same, _ = F.margins_of_class(images, head, SCALE, 0, block=block)
     assert torch.equal(margin, same)
     assert (margin <= 0).all()
 
