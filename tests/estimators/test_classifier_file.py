@@ -96,6 +96,7 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of a scale beyond all models
 @pytest.mark.parametrize("scale", [2e4, 1e-5])
 def test_what_could_not_be_loaded_replaces_nothing(scale, tmp_path):
     path = tmp_path / "mine.safetensors"
