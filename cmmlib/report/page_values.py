@@ -150,9 +150,9 @@ def _evidence(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 CAUSES = {  # claim of chapter 6 -> its cause, and the measure
-    "a class fails when its weakest name was read seldom": ("name_frequency", "name frequency"),
-    "a class fails when that name was read in another sense": ("ambiguity", "ambiguity"),
-    "a class fails when a linear probe confuses it": ("visual_confusability", "visual confusability"),
+    "classes whose weakest name was read seldom are less accurate": ("name_frequency", "name frequency"),
+    "classes whose weakest name was read in another sense are less accurate": ("ambiguity", "ambiguity"),
+    "classes that a linear probe confuses are less accurate": ("visual_confusability", "visual confusability"),
 }
 INTERVENTIONS = {
     "a rare name made frequent brings its classes back": "frequent",
@@ -175,12 +175,12 @@ def _anatomy(results: Mapping[str, Any]) -> dict[str, str]:
         value, bounds = f"{points(done['change'])} points", points_interval(done["change_interval"])
         rows.append((claim, measure, value, bounds, done["held"]))
     heads = ["claim", "measure", "value", "95 % interval", "did it hold?"]
-    return {"causes": _table(pd.DataFrame(rows, columns=heads))}
+    return {"causes": _table(pd.DataFrame(rows, columns=heads)), "probe_here": percent(found.get("probe"))}
 
 
 def _model_card(results: Mapping[str, Any]) -> dict[str, str]:
     found = results["model_card"]
-    rates = {"linear_probe": percent(found["probe"]), "described": percent(found["described"])}
+    rates = {name: percent(found[name]) for name in ("by_name", "described")}
     return {**rates, "logit_scale": decimal(found["logit_scale"], 1)}
 
 
