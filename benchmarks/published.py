@@ -2,7 +2,8 @@
 
 Give a clone of the repository that `cmmlib.evaluation.published` names, at its commit, and a CSV file of CUB-200 with
 the columns `clip_standard` and `dclip_gpt3` (accuracies per class in percent of OpenAI's ViT-B/32 with class names and
-with GPT-3 descriptions: LukeHeffAI/DCLIP2, commit 3929d66). Parameters are counted on models without weights.
+with GPT-3 descriptions: LukeHeffAI/DCLIP2, commit 3929d66). Parameters and multiplications are counted on models
+without weights.
 
     python benchmarks/published.py CLONE CUB.csv
 """
@@ -15,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from cmmlib.evaluation import published
-from cmmlib.evaluation.published_files import REGISTRY, n_parameters
+from cmmlib.evaluation.published_files import REGISTRY, with_sizes
+from cmmlib.evaluation.selection import selection_table
 from cmmlib.storage.cache import file_digests, whole_file, write_text
 
 
@@ -31,14 +33,14 @@ def main() -> None:
     parser.add_argument("cub", type=Path)
     args = parser.parse_args()
     accuracies = published.read_published(args.clone)
-    models = published.model_table(accuracies)
-    models["parameters"] = models["backbone"].map({name: n_parameters(name) for name in models["backbone"].unique()})
+    models = with_sizes(published.model_table(accuracies))
     tables = {
         "models": models,
         "agreement": published.agreement_table(accuracies),
         "frequency": published.frequency_table(accuracies, published.read_counts(args.clone)),
-        "selection": published.selection_table(descriptions(args.cub)),
+        "selection": selection_table(descriptions(args.cub)),
         "curves": published.curve_table(accuracies),
+        "lowest": published.lowest_table(accuracies, published.nearest_to(models.round(4))),
     }
     for name, table in tables.items():
         file = published.TABLES / f"{name}.csv"

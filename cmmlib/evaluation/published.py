@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ COUNTS = {  # how captions were searched for the names
 }
 COUNTED = "laion400m"  # the training data whose captions were counted
 COUNT_ENDINGS = tuple(f"_{COUNTED}_{suffix}_search_counts.json" for suffix in COUNTS)
+PAPER = 0.641  # overall accuracy on ImageNet in the abstract of Shao et al., with ten classes at 0
 KS = (1, 5, 10, 20)
 SHARE = 0.05  # of the classes: a worst set that can be compared between data sets of different size
 EVERYWHERE = 0.8  # of all models and prompt sets: a class at 0 in so many fails for its name or its labels
@@ -212,32 +214,6 @@ def _key(table: Any) -> Any:
     return table["class_name"].str.replace("_", " ").str.lower()
 
 
-def selection_table(descriptions: pd.DataFrame) -> pd.DataFrame:
-    """What choosing the worst classes does to a gain: the same classes before and after, chosen by either of the two.
-
-    Args:
-        descriptions: a row a class, its accuracy `before` and `after` (fractions).
-
-    Returns:
-        A row for each of the worst 10, 20 and 50 classes and the best 50, with all classes that tie with the last:
-        `lowest_before` and `lowest_after` (worst@k or best@k, each of its own classes); `before` and `followed` of the
-        `classes` chosen before; `after` of the `classes_after` chosen after, and `traced_back`, what they had before.
-    """
-    before, after = descriptions["before"].to_numpy(float), descriptions["after"].to_numpy(float)
-    rows = []
-    for kind, k, sign in (("worst", 10, 1), ("worst", 20, 1), ("worst", 50, 1), ("best", 50, -1)):
-        if k > len(descriptions):
-            continue
-        ends = {end: np.sort(sign * values)[:k] for end, values in (("before", before), ("after", after))}
-        chosen, chosen_after = sign * before <= ends["before"][-1], sign * after <= ends["after"][-1]
-        row: dict[str, Any] = {"set": f"{kind} {k}"}
-        row |= {f"lowest_{end}": float(sign * values.mean()) for end, values in ends.items()}
-        row |= {"classes": int(chosen.sum()), "before": before[chosen].mean(), "followed": after[chosen].mean()}
-        back = {"after": after[chosen_after].mean(), "traced_back": before[chosen_after].mean()}
-        rows.append({**row, "classes_after": int(chosen_after.sum()), **back})
-    return pd.DataFrame(rows)
-
-
 def curve_table(published: pd.DataFrame, data: str = "imagenet", points: int = 51) -> pd.DataFrame:
     """The sorted class accuracies of each model with class names, as quantiles: `share` of the classes, `accuracy`."""
     at = np.linspace(0, 1, points)
@@ -250,16 +226,34 @@ def curve_table(published: pd.DataFrame, data: str = "imagenet", points: int = 5
     return pd.DataFrame(rows)
 
 
+def lowest_table(published: pd.DataFrame, model: Mapping[str, Any], k: int = 10) -> pd.DataFrame:
+    """The k lowest classes of one model with one prompt set, with all that tie with the last; the lowest first.
+
+    Args:
+        model: a row of `model_table`.
+    """
+    part: Any = of_model(published, model)
+    part = part[(part["data"] == model["data"]) & (part["prompts"] == model["prompts"])]
+    lowest = part[part["accuracy"] <= np.sort(part["accuracy"])[:k][-1]]
+    columns = ["backbone", "pretrained", "class_name", "accuracy"]
+    return lowest.sort_values(["accuracy", "class_name"])[columns].reset_index(drop=True)
+
+
+def of_model(table: Any, model: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of a table that are of one model, a row of `model_table`."""
+    return table[(table["backbone"] == model["backbone"]) & (table["pretrained"] == model["pretrained"])]
+
+
 # ---------------------------------------------------------------- as shipped
 
 
 def shipped(name: str) -> pd.DataFrame:
-    """A table that comes with the package: `models`, `agreement`, `frequency`, `selection` or `curves`."""
+    """A table that comes with the package: `models`, `agreement`, `frequency`, `selection`, `curves` or `lowest`."""
     table = pd.read_csv(TABLES / f"{name}.csv")
     return table.fillna({"names": ""}) if "names" in table else table
 
 
-def nearest_to(models: pd.DataFrame, overall: float, data: str = "imagenet") -> dict[str, Any]:
+def nearest_to(models: pd.DataFrame, overall: float = PAPER, data: str = "imagenet") -> dict[str, Any]:
     """The row of `model_table` on a data set whose overall accuracy is nearest to a figure, with class names."""
     chosen: Any = models[(models["data"] == data) & (models["prompts"] == PROMPTS["class"])]
     return min(chosen.to_dict("records"), key=lambda row: abs(row["overall"] - overall))
@@ -270,17 +264,29 @@ def prompt_changes(models: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `data`, `models`, `overall` and `worst` (the worst twentieth of each; mean differences of fractions),
-        `overall_up`, `worst_up`, `worst_down` (numbers of models).
+        `overall_up`, `worst_up`, `worst_down`, `worst_zero` (numbers of models; the last, at 0 before and after).
     """
     rows = []
     for (data,), part in _parts(models, "data"):
         overall, worst = (changes(part, column) for column in ("overall", "worst_share"))
         ups = {"overall_up": (overall > 0).sum(), "worst_up": (worst > 0).sum(), "worst_down": (worst < 0).sum()}
+        ups["worst_zero"] = stays_at_zero(part, "worst_share").sum()
         rows.append({"data": data, "models": len(overall), "overall": overall.mean(), "worst": worst.mean(), **ups})
     return pd.DataFrame(rows)
 
 
 def changes(models: Any, column: str) -> np.ndarray:
     """Of each model in a part of `model_table` with one data set: the ensemble's value minus that of one template."""
+    before, after = _before_and_after(models, column)
+    return (after - before).round(6)
+
+
+def stays_at_zero(models: Any, column: str) -> np.ndarray:
+    """Of each such model, whether the value is 0 under both prompt sets, so that it could not fall."""
+    before, after = _before_and_after(models, column)
+    return (before == 0) & (after == 0)
+
+
+def _before_and_after(models: Any, column: str) -> tuple[np.ndarray, np.ndarray]:
     wide = models.pivot(index=["backbone", "pretrained"], columns="prompts", values=column).astype(float)
-    return (wide[PROMPTS["ensemble"]] - wide[PROMPTS["simple"]]).round(6).to_numpy()
+    return wide[PROMPTS["simple"]].to_numpy(), wide[PROMPTS["ensemble"]].to_numpy()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 
 from cmmlib.errors import InputError, counted, one_line
 from cmmlib.evaluation import published
@@ -19,7 +21,8 @@ from cmmlib.study.study import FETCH
 ADDRESS = "https://raw.githubusercontent.com/bethgelab/frequency_determines_performance"
 COMMIT = "742beeff3118a5a0750352c1b875c86e5df2458b"  # the last that changed these files
 REGISTRY = published.TABLES / "registry.txt"  # a line a file: its path in the repository and its SHA-256
-COMPUTED = ("models", "agreement", "frequency", "curves")  # `selection` is of another source
+COMPUTED = ("models", "agreement", "frequency", "curves", "lowest")  # `selection` is of another source
+SIZES = ("parameters", "multiply_adds")  # what `size_of` adds to `models`
 
 
 def tables(source: str | None) -> dict[str, pd.DataFrame]:
@@ -37,14 +40,13 @@ def tables(source: str | None) -> dict[str, pd.DataFrame]:
     folder = fetch() if source == FETCH else Path(source)
     accuracies = published.read_published(folder)
     _require_all(accuracies, shipped["models"], folder)
-    models = published.model_table(accuracies)
-    known = dict(zip(shipped["models"]["backbone"], shipped["models"]["parameters"], strict=True))
-    sizes = {name: known.get(name) or n_parameters(name) for name in models["backbone"].unique()}
+    models = with_sizes(published.model_table(accuracies), shipped["models"]).round(4)
     return {
-        "models": models.assign(parameters=[sizes[name] for name in models["backbone"]]).round(4),
+        "models": models,
         "agreement": published.agreement_table(accuracies).round(4),
         "frequency": published.frequency_table(accuracies, published.read_counts(folder)).round(4),
         "curves": published.curve_table(accuracies).round(4),
+        "lowest": published.lowest_table(accuracies, published.nearest_to(models)).round(4),
         "selection": shipped["selection"],
     }
 
@@ -61,14 +63,31 @@ def _require_all(accuracies: pd.DataFrame, shipped: pd.DataFrame, folder: Path) 
         )
 
 
-def n_parameters(backbone: str) -> float | None:
-    """Parameters of both towers of an open_clip architecture, in millions; None for one that it does not have."""
+def with_sizes(models: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`model_table` with what `size_of` says of each architecture, which is taken from a table that has it already."""
+    sizes = {} if known is None else known.drop_duplicates("backbone").set_index("backbone")[list(SIZES)].T.to_dict()
+    sizes |= {name: size_of(name) for name in models["backbone"].unique() if name not in sizes}
+    return models.assign(**{column: [sizes[name][column] for name in models["backbone"]] for column in SIZES})
+
+
+def size_of(backbone: str) -> dict[str, float | None]:
+    """How large an open_clip architecture is; None for one that it does not have.
+
+    Returns:
+        `parameters` of both towers, in millions; `multiply_adds` of the image tower for one image, in billions.
+    """
     import open_clip  # only for architectures that the package's own table lacks
+    from torch.utils.flop_counter import FlopCounterMode
 
     with suppress(RuntimeError):
-        model = open_clip.create_model(backbone, device="meta")  # no weights, no memory
-        return round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
-    return None
+        model: Any = open_clip.create_model(backbone, device="meta")  # no weights, no memory
+        width = model.visual.image_size
+        height, width = (width, width) if isinstance(width, int) else width
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.encode_image(torch.empty(1, 3, height, width, device="meta"))
+        parameters = sum(p.numel() for p in model.parameters())
+        return dict(zip(SIZES, (round(parameters / 1e6, 1), round(counter.get_total_flops() / 2e9, 1)), strict=True))
+    return dict.fromkeys(SIZES)
 
 
 def fetch() -> Path:

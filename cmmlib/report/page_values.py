@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 
 from cmmlib.errors import ChapterError
-from cmmlib.report.formatting import counted, decimal, percent, points, points_interval
+from cmmlib.report.findings.real_clip import lowest_classes
+from cmmlib.report.formatting import counted, decimal, join_names, percent, points, points_interval
 from cmmlib.report.pages import evidence_table, table_html
 
 _NAME = re.compile(r"\{\{ (\w+) \}\}")
@@ -65,10 +66,11 @@ def _table(frame: pd.DataFrame) -> str:
 
 
 def _real_clip(results: Mapping[str, Any]) -> dict[str, str]:
-    """The published model on ImageNet that is nearest to the paper's overall accuracy."""
-    row = results["real_clip"]["nearest"]
+    """The published model on ImageNet that is nearest to the paper's overall accuracy, and its lowest classes."""
+    row, lowest = results["real_clip"]["nearest"], results["real_clip"].get("lowest")
     shown = {f"real_{name}": percent(row[key]) for name, key in (("overall", "overall"), ("worst", "worst_10"))}
     zero = counted(row["zero_classes"], "class", "classes")
+    shown["real_lowest"] = _table(lowest_classes(pd.DataFrame(lowest))) if lowest else ""
     return {"real_model": f"{row['backbone']} {row['pretrained']}", "real_zero": zero, **shown}
 
 
@@ -79,9 +81,18 @@ def _accuracy(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _cmm(results: Mapping[str, Any]) -> dict[str, str]:
-    soft = results["cmm"]["soft"]
+    soft, k = results["cmm"]["soft"], results["worst_k"]
     shares = {"precision": percent(soft["precision_at_k"], 0), "chance": percent(soft["chance"], 0)}
-    return {"spearman": decimal(soft["spearman"]), **shares}
+    n = soft["n_true"] or k
+    ties = f" ({k}, and those that tie with the last)" if n > k else ""
+    worst_set = f"{counted(n, 'class', 'classes')} of lowest accuracy{ties}"
+    return {"spearman": decimal(soft["spearman"]), "worst_set": worst_set, **shares}
+
+
+WITHOUT_CMM = {  # our ensemble -> the same texts without weights by CMM, and what these are called
+    "enriched_cmm": ("enriched_balanced", "The same texts with balanced equal weights, without CMM,"),
+    "cmm_templates": ("uniform", "The same templates with equal weights, without CMM,"),
+}
 
 
 def _ensembles(results: Mapping[str, Any]) -> dict[str, str]:
@@ -90,22 +101,48 @@ def _ensembles(results: Mapping[str, Any]) -> dict[str, str]:
     base, ours = rows["base"], rows.get("enriched_cmm") or rows.get("cmm_templates")
     if ours is None:
         return {"repair": "This study has one prompt, so there is nothing to weigh."}
-    before, after = (
-        {"overall": row["overall"], "followed": row["base_worst"]["10"], "other": row["base_worst_split_half"]["10"]}
-        for row in (base, ours)
-    )
-    steps = {key: f"from {percent(before[key])} to {percent(after[key])}" for key in before}
-    followed = counted(base["base_worst_count"]["10"], "class", "classes")
-    left = counted(ours["zero_classes"], "class", "classes")
-    n = ours["requests"]
+    n, left = ours["requests"], counted(ours["zero_classes"], "class", "classes")
     suspected = "the most suspected class" if n == 1 else f"the {n:,} most suspected classes"
     asked = f"A language model described {suspected}. " if n else ""
+    overall = f"overall accuracy goes from {percent(base['overall'])} to {percent(ours['overall'])}"
     said = (
-        f"Where each text of a class counts by its own CMM, overall accuracy goes {steps['overall']}, and that of the "
-        f"{followed} of lowest accuracy {steps['followed']} (chosen on half of the images and measured on the others, "
-        f"so that chance is no gain: {steps['other']}). It leaves {left} at zero; before, {base['zero_classes']}."
+        f"{asked}Where each text of a class counts by its own CMM, {overall}{_followed(base, ours)}. It leaves {left} "
+        f"at zero; before, {base['zero_classes']}."
     )
-    return {"repair": asked + said}
+    return {"repair": f"{said}{_without_cmm(rows, ours, results.get('ensemble_steps') or ())}"}
+
+
+def _followed(base: Mapping[str, Any], ours: Mapping[str, Any], k: str = "10") -> str:
+    """The base prompt's worst k, on the images that they were chosen on and on others; empty where they are too few."""
+    n = base["base_worst_count"][k]
+    if not n:
+        return ""
+    same, other = (
+        f"from {percent(base[key][k])} to {percent(ours[key][k])}" for key in ("base_worst", "base_worst_split_half")
+    )
+    ties = f" ({n} classes, because of ties at the last place)" if n > int(k) else ""
+    return (
+        f", and that of the {k} classes of lowest accuracy{ties} {same} (chosen on half of the images and measured on "
+        f"the others, so that luck in choosing does not count as gain: {other})"
+    )
+
+
+def _without_cmm(rows: Mapping[str, Any], ours: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
+    """What the same texts reach without CMM, and what CMM adds to that: the gain is not all CMM's."""
+    plain, texts = WITHOUT_CMM[ours["name"]]
+    step = next((step for step in steps if (step["before"], step["after"]) == (plain, ours["name"])), None)
+    if plain not in rows or step is None:
+        return ""
+    places = [("overall", rows[plain]["overall"], step["overall"])]
+    if step["base_worst_10"]["value"] is not None:
+        places.append(("in these classes", rows[plain]["base_worst_split_half"]["10"], step["base_worst_10"]))
+    reached = join_names([f"{percent(value)} {where}" for where, value, _ in places])
+    added = [
+        f"{points(change['value'])} points {where} (95 % interval {points_interval((change['low'], change['high']))})"
+        for where, _, change in places
+    ]
+    other = ", where these were chosen on other images" if len(places) > 1 else ""
+    return f" {texts} reach {reached}; what CMM adds to that is {join_names(added)}{other}."
 
 
 def _evidence(results: Mapping[str, Any]) -> dict[str, str]:
@@ -113,9 +150,9 @@ def _evidence(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 CAUSES = {  # claim of chapter 6 -> its cause, and the measure
-    "a class fails when its weakest name was read seldom": ("name_frequency", "name frequency"),
-    "a class fails when that name was read in another sense": ("ambiguity", "ambiguity"),
-    "a class fails when a linear probe confuses it": ("visual_confusability", "visual confusability"),
+    "classes whose weakest name was read seldom are less accurate": ("name_frequency", "name frequency"),
+    "classes whose weakest name was read in another sense are less accurate": ("ambiguity", "ambiguity"),
+    "classes that a linear probe confuses are less accurate": ("visual_confusability", "visual confusability"),
 }
 INTERVENTIONS = {
     "a rare name made frequent brings its classes back": "frequent",
@@ -138,12 +175,12 @@ def _anatomy(results: Mapping[str, Any]) -> dict[str, str]:
         value, bounds = f"{points(done['change'])} points", points_interval(done["change_interval"])
         rows.append((claim, measure, value, bounds, done["held"]))
     heads = ["claim", "measure", "value", "95 % interval", "did it hold?"]
-    return {"causes": _table(pd.DataFrame(rows, columns=heads))}
+    return {"causes": _table(pd.DataFrame(rows, columns=heads)), "probe_here": percent(found.get("probe"))}
 
 
 def _model_card(results: Mapping[str, Any]) -> dict[str, str]:
     found = results["model_card"]
-    rates = {"linear_probe": percent(found["probe"]), "described": percent(found["described"])}
+    rates = {name: percent(found[name]) for name in ("by_name", "described")}
     return {**rates, "logit_scale": decimal(found["logit_scale"], 1)}
 
 

@@ -42,6 +42,7 @@ def finish(pages: Path, figures: Iterable[Path] = ()) -> None:
         _drop_scripts(page, is_search=path.stem == "search")
         _name(page)
         _describe(page)
+        _keep_together(page)
         _let_scroll(page)
         _add_narrow(page, path.parent, narrow)
         _tell_drawings(page, path.parent)
@@ -93,6 +94,16 @@ def _describe(page: BeautifulSoup) -> None:
             for tag in page.select('meta[name="description"], meta[property="og:description"]'):
                 tag["content"] = shorten(text, most, placeholder=" ...")
             return
+
+
+_PERCENT = re.compile(r"(?<=\d) (?=%)")
+
+
+def _keep_together(page: BeautifulSoup) -> None:
+    """A number and its percent sign stay on one line; in code a blank is a blank."""
+    for text in page.find_all(string=_PERCENT):
+        if not text.find_parent(["script", "style", "pre", "code", "title"]):
+            text.replace_with(_PERCENT.sub("\u00a0", text))
 
 
 # The theme's script takes those that do not scroll out of the keyboard's way.

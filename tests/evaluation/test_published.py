@@ -10,6 +10,7 @@ import pytest
 
 from cmmlib.errors import InputError
 from cmmlib.evaluation import published
+from cmmlib.evaluation.selection import selection_table
 from cmmlib.report import plots
 from cmmlib.report.findings import real_clip as findings
 
@@ -49,6 +50,18 @@ def test_figures_of_a_model_are_those_of_its_classes(tmp_path):
     assert row["template_worst_10"] == pytest.approx(followed.mean())
 
 
+def test_the_lowest_classes_of_a_model_are_with_all_that_tie(tmp_path):
+    write(tmp_path)
+    accuracies = published.read_published(tmp_path)
+    models = published.model_table(accuracies)
+    row = models[(models["prompts"] == "class name") & (models["backbone"] == "RN50")].to_dict("records")[0]
+    lowest = published.lowest_table(accuracies, row, 3)
+    chosen = accuracies[(accuracies["prompts"] == "class name") & (accuracies["backbone"] == "RN50")]
+    third = np.sort(chosen["accuracy"])[2]
+    assert set(lowest["class_name"]) == set(chosen["class_name"][chosen["accuracy"] <= third])
+    assert (lowest["accuracy"].is_monotonic_increasing, lowest["accuracy"].iloc[-1]) == (True, third)
+
+
 def test_fewer_classes_than_asked_for_are_no_worst_set():
     assert published._worst(pd.Series([0.1, 0.2]), 3) is None
     assert published._followed(pd.Series([0.1, 0.2]), pd.Series([0.3, 0.4]), 2) is None
@@ -70,7 +83,7 @@ def test_a_change_by_chance_alone_depends_on_who_is_chosen():
     random = np.random.default_rng(0)
     true = random.uniform(0.2, 0.8, 300)
     before, after = (random.binomial(30, true) / 30 for _ in range(2))  # nothing changes but the images
-    rows = published.selection_table(pd.DataFrame({"before": before, "after": after})).set_index("set")
+    rows = selection_table(pd.DataFrame({"before": before, "after": after})).set_index("set")
     worst = rows.loc["worst 20"]
     assert worst["followed"] > worst["before"] + 0.02
     assert worst["traced_back"] > worst["after"] + 0.02
@@ -143,8 +156,18 @@ def test_sentences_of_the_shipped_tables(models):
     assert "ViT-bigG-14 laion2b, has 80.1 % overall and 8.8 % in its worst 10" in findings.far_below(ensemble)
     assert "21 of 21 models have a class at 0" in findings.far_below(ensemble)
     assert "raise overall accuracy in 21 of 21 models" in findings.prompts(published.prompt_changes(models))
-    assert "rise in 4 of 21 models, fall in 8 and stay as they are in 9; in 9 models" in findings.worst_ten(models)
-    assert "ViT-B-32 laion2b: 64.2 % overall" in findings.near_the_paper(published.nearest_to(models, findings.PAPER))
+    assert "rise in 4 of 21 models, fall in 8 and stay at 0 in 9, where they could not" in findings.worst_ten(models)
+    assert "rises in 151, falls in 70, has the same value above 0 in 3 and stays at 0 in 175." in findings.prompts(
+        published.prompt_changes(models)
+    )
+    imagenet = ensemble[ensemble["data"] == "imagenet"]
+    assert "the worst 10 rise in 7, fall in 2 and stay at 0 in 4." in findings.scale(imagenet)
+    near = published.nearest_to(models)
+    assert "ViT-B-32 laion2b: 64.2 % overall" in findings.near_the_paper(near)
+    lowest = published.shipped("lowest")
+    assert published.of_model(lowest, near).equals(lowest)
+    assert lowest["accuracy"].head(10).mean() == pytest.approx(near["worst_10"])
+    assert lowest["accuracy"].is_monotonic_increasing
     flowers = ensemble[(ensemble["data"] == "flowers102") & (ensemble["backbone"] == "ViT-bigG-14")].iloc[0]
     assert (round(flowers["overall"], 3), round(flowers["worst_10"], 3)) == (0.820, 0.036)
     assert findings.selection(published.shipped("selection")).count("points") == 3
@@ -160,7 +183,7 @@ def test_every_figure_has_a_text(models):
         plots.two_curves_of_classes(curve, "a model", None, "none"),
         plots.overall_and_worst(ensemble, ("x", 0.5, 0.1)),
         plots.overall_and_worst(ensemble),
-        plots.accuracy_over_size(ensemble[ensemble["data"] == "imagenet"]),
+        plots.accuracy_over_computation(ensemble[ensemble["data"] == "imagenet"]),
         plots.better_prompts(published.prompt_changes(models)),
         plots.agreement(published.shipped("agreement")),
         plots.name_frequency(counts, ("the miniature world", 0.5, 0.3, 0.6)),
@@ -180,11 +203,12 @@ def test_the_shipped_tables_are_what_the_published_files_give(real_data, models)
     made = {
         "models": published.model_table(accuracies),
         "agreement": published.agreement_table(accuracies),
-        "selection": published.selection_table((birds.iloc[:, 1:] / 100).set_axis(["before", "after"], axis=1)),
+        "selection": selection_table((birds.iloc[:, 1:] / 100).set_axis(["before", "after"], axis=1)),
         "curves": published.curve_table(accuracies),
+        "lowest": published.lowest_table(accuracies, published.nearest_to(models)),
     }
     for name, table in made.items():
-        kept = published.shipped(name).drop(columns="parameters", errors="ignore")
+        kept = published.shipped(name).drop(columns=["parameters", "multiply_adds"], errors="ignore")
         pd.testing.assert_frame_equal(table, kept.fillna({"names": ""}), atol=1e-4, rtol=0, check_dtype=False)
     counts = published.read_counts(folder)
     one = counts["data"] == "imagenet"

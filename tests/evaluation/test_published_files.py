@@ -90,7 +90,7 @@ def test_a_folder_gives_the_tables_of_its_files(clone):
     assert set(found) == set(tables(None))
     accuracies = published.read_published(clone)
     expected = published.model_table(accuracies).round(4)
-    pd.testing.assert_frame_equal(found["models"].drop(columns="parameters"), expected)
+    pd.testing.assert_frame_equal(found["models"].drop(columns=[*published_files.SIZES]), expected)
     known = published.shipped("models").set_index("backbone")["parameters"]["RN50"].iloc[0]
     sizes = found["models"].set_index("backbone")["parameters"]
     assert (sizes["RN50"] == known).all()
@@ -99,9 +99,11 @@ def test_a_folder_gives_the_tables_of_its_files(clone):
         assert list(table) == list(published.shipped(name)), name
 
 
-def test_parameters_are_those_of_the_architecture():
-    known = published.shipped("models").set_index("backbone")["parameters"]["ViT-B-32"].iloc[0]
-    assert published_files.n_parameters("ViT-B-32") == known
+@pytest.mark.parametrize("backbone", ["ViT-B-32", "RN50"])
+def test_sizes_are_those_of_the_architecture(backbone):
+    known = published.shipped("models").set_index("backbone").loc[backbone].iloc[0]
+    found = published_files.size_of(backbone)
+    assert found == {size: known[size] for size in published_files.SIZES}
 
 
 @pytest.mark.usefixtures("few_draws")  # of intervals, whose values nothing here looks at

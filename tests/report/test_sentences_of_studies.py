@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from finished_runs import read_through, strict_json, write_embeddings
@@ -36,6 +37,17 @@ def prompts_better(found: re.Match[str], results: dict[str, Any]) -> bool:
     ranks = [decimal(spearman(score, overall)) for score in (plain, scale_free)]
     better = "plain" if float(ranks[0]) > float(ranks[1]) else "scale-free"
     return found[1] == better and ranks[0] != ranks[1]
+
+
+def by_chance(found: re.Match[str], results: dict[str, Any]) -> bool:
+    """CMM finds more than chance: more than as many classes at random would in 95 % of draws."""
+    soft, k, accuracy = results["cmm"]["soft"], results["worst_k"], results["accuracy"]
+    n = results["n_classes"] - len(results["empty_classes"])
+    assert accuracy["worst"][str(k)] is not None
+    random = np.random.default_rng(0).hypergeometric(soft["n_true"], n - soft["n_true"], k, 20_000)
+    hits = soft["precision_at_k"] * k
+    low, high = (random < hits).mean() > 0.975, (random > hits).mean() > 0.975
+    return found[1] == ("more" if low else "fewer" if high else "no more")
 
 
 def spearman(x: list[float], y: list[float]) -> float | None:
@@ -108,10 +120,7 @@ RULES: list[tuple[str, Check]] = [
         r"rank correlation of CMM and accuracy is (-?[\d.]+)\. ",
         lambda m, r: m[1] == decimal(r["cmm"]["soft"]["spearman"]),
     ),
-    (
-        r"CMM finds (more|fewer)",
-        lambda m, r: (r["cmm"]["soft"]["precision_at_k"] > r["cmm"]["soft"]["chance"]) == (m[1] == "more"),
-    ),
+    (r"CMM finds (more|fewer|no more) than chance", by_chance),
     (r"the (plain|scale-free) form ranks them better", prompts_better),
     (r"\*([\w ]+)\*, with[^(]* has ([\d.]+) % \(([\d.]+) points (more|less) than the base prompt\) overall", of_base),
     (r"Of the methods without labels, the highest overall accuracy is that of \*([\w ]+)\*", highest),

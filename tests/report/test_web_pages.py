@@ -41,6 +41,13 @@ def test_scripts_that_nobody_uses_are_gone_and_others_stay(tmp_path):
     ]
 
 
+def test_a_number_keeps_its_percent_sign_and_code_its_blanks(tmp_path):
+    page = finished(tmp_path, "<p>from 1.9 % to <b>20 %</b>, 5 points</p><pre>7 % 2</pre><p>see <code>7 % 2</code></p>")
+    assert [part.get_text() for part in page("p")] == ["from 1.9\u00a0% to 20\u00a0%, 5 points", "see 7 % 2"]
+    assert page.pre is not None
+    assert page.pre.get_text() == "7 % 2"
+
+
 def test_what_may_be_too_wide_scrolls_with_the_keyboard_and_is_named(tmp_path):
     wrapped = f'<div class="{web_pages.SCROLLS}"><table id="b"></table></div>'
     page = finished(tmp_path, rf'<table id="a"></table>{wrapped}<pre>x</pre><div class="math">\[x\]</div>')

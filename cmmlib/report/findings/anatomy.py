@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +16,6 @@ from cmmlib.blazon.anatomy import Explained
 from cmmlib.blazon.language.plain_english import glosses
 from cmmlib.evaluation import claims
 from cmmlib.report.display_names import display_name
-from cmmlib.report.findings.repairs import reach
 from cmmlib.report.formatting import (
     counted,
     decimal,
@@ -133,14 +133,14 @@ def of_sight(of_accuracy: Explained, probe: float | None, n: int) -> str:
     table, shares = of_accuracy.coefficients, _values(of_accuracy.shares)
     told = f"the linear probe is right on {percent(probe)} of the images. "
     if "visual_confusability" not in table.index or n < FEW_CLASSES:
-        return told + "That visual confusability lowers accuracy cannot be judged here."
+        return told + "Whether visual confusability goes with lower accuracy cannot be judged here."
     low, high = (_values(table, end)["visual_confusability"] for end in ("low", "high"))
     own = shares.pop("visual_confusability")
-    changes = f"changes accuracy by {points_interval((low, high))} points"
+    changes = f"goes with a change of accuracy of {points_interval((low, high))} points"
     meaning = {
         "held": "so what the embeddings do not separate fails more often",
-        "did not hold": "so it does not lower accuracy",
-        "undecided": "so whether it lowers accuracy is undecided",
+        "did not hold": "so it does not go with lower accuracy",
+        "undecided": "so whether it goes with lower accuracy is undecided",
     }
     return (
         f"{told}Visual confusability explains {percent(own)} of the variance of accuracy, "
@@ -150,7 +150,7 @@ def of_sight(of_accuracy: Explained, probe: float | None, n: int) -> str:
 
 
 def verdicts(of_accuracy: Explained, n: int) -> dict[str, str]:
-    """For each cause with a claim: whether it held that it lowers accuracy (or, for name frequency, raises it)."""
+    """For each cause with a claim: whether it held that it goes with lower accuracy (name frequency: higher)."""
     table = of_accuracy.coefficients
     bounds = {cause: table.loc[cause, ["low", "high"]].tolist() for cause in CLAIMS if cause in table.index}
     return {cause: verdict(bounds[cause], n, CLAIMS[cause]) if cause in bounds else "undefined" for cause in CLAIMS}
@@ -203,6 +203,47 @@ def cmm_follows(ranks: Mapping[str, Mapping[str, float | None]], agreement: floa
     )
 
 
+HARDLY = 0.1  # a rank correlation this near to zero
+
+
+def without_rank(
+    of_accuracy: Explained,
+    causes: pd.DataFrame,
+    accuracy: Float[Tensor, "C"],
+    ranks: Mapping[str, Mapping[str, float | None]],
+    n: int,
+) -> str:
+    """Causes whose effect differs from zero and whose rank correlation with accuracy is next to none, and why.
+
+    Args:
+        n: weakest names; fewer than `FEW_CLASSES` decide nothing.
+    """
+    table = of_accuracy.coefficients
+    if n < FEW_CLASSES:
+        return ""
+    values, low, high = (_values(table, column) for column in ("value", "low", "high"))
+    clear = [cause for cause in values if low[cause] > 0 or high[cause] < 0]
+    told = []
+    for cause in clear:
+        rank = ranks[cause]["accuracy"]
+        if rank is not None and abs(rank) < HARDLY:
+            told.append(_without_rank(cause, rank, causes[cause].to_numpy(float), accuracy, values[cause]))
+    return " ".join(told)
+
+
+def _without_rank(cause: str, rank: float, values: Float[np.ndarray, "C"], accuracy: Tensor, effect: float) -> str:
+    plain = float(np.corrcoef(values, accuracy.numpy())[0, 1])  # Pearson's
+    told = f"{_cause(cause)} has an effect that differs from zero, and a rank correlation of only {decimal(rank)}."
+    if abs(plain) < 2 * HARDLY or plain * effect < 0:
+        return f"{told} The effect is that with the other causes held fixed; by itself it hardly goes with accuracy."
+    return (
+        f"{told} The correlation of the values themselves (Pearson's) is {decimal(plain)}: ranks count a small "
+        f"difference as much as a large one, and the values are unevenly spread, with a median of "
+        f"{decimal(float(np.median(values)))}, a mean of {decimal(float(values.mean()))} and a maximum of "
+        f"{decimal(float(values.max()))}."
+    )
+
+
 def one_number(alone: float | None, both: float | None) -> str:
     """Whether readings times the share in their own sense rank the classes better than readings alone."""
     told = (
@@ -210,32 +251,30 @@ def one_number(alone: float | None, both: float | None) -> str:
     )
     if alone is None or both is None:
         return f"{told}: it is undefined where all classes are alike."
-    if round(alone, 2) == round(both, 2):
-        return f"{told}: the share in the name's own sense adds nothing."
+    if abs(alone - both) < HARDLY:
+        return f"{told}: they differ by less than {HARDLY:g}, too little to count on."
     return f"{told}: the share in the name's own sense {'adds to it' if both > alone else 'takes away from it'}."
 
 
 # ---------------------------------------------------------------- the chapter's end
 
 
-def what_it_means(of_accuracy: Explained, n: int, failing: pd.DataFrame) -> str:
-    """Which causes lower accuracy by these intervals, and whether the two repairs reach different classes."""
+def what_it_means(of_accuracy: Explained, n: int) -> str:
+    """Which causes go with lower accuracy by these intervals."""
     held = verdicts(of_accuracy, n)
     if n < FEW_CLASSES:
         return "too few classes to say which cause matters."
     said = {
-        "name_frequency": "how seldom a name was read",
-        "ambiguity": "in which sense it was read",
-        "visual_confusability": "what a linear probe confuses",
+        "name_frequency": "a name that was read seldom",
+        "ambiguity": "a name that was read in another sense",
+        "visual_confusability": "pictures that a linear probe confuses",
     }
     by = {key: [said[cause] for cause in said if held[cause] == key] for key in dict.fromkeys(held.values())}
     yes, no = by.get("held", []), [text for key, texts in by.items() if key != "held" for text in texts]
     if not yes:
-        told = f"of {join_names(no)} none is shown to lower accuracy."
-    else:
-        told = f"{join_names(yes)} lower{'s' if len(yes) == 1 else ''} accuracy"
-        told += f"; for {join_names(no)} that is not shown." if no else "."
-    return f"{told} {reach(failing)}".strip()
+        return f"of {join_names(no)} none is shown to go with lower accuracy."
+    told = f"{join_names(yes)} {'goes' if len(yes) == 1 else 'go'} with lower accuracy"
+    return told + (f"; for {join_names(no)} that is not shown." if no else ".")
 
 
 def section(of_accuracy: Explained, of_cmm: Explained, n: int, fates: pd.DataFrame) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,11 @@ from cmmlib.study.run import Run
 
 SHOWN = 20  # names in one sentence, at most
 MOST_BESIDE = 3  # runs that a table has beside each other
-GAIN_OVERALL, GAIN_WORST = "gain overall (points)", "gain in the worst 10 (points)"
+GAIN_OVERALL, GAIN_WORST = "gain overall (points)", "gain in its own worst 10 (points)"
 OTHER_HALF = "accuracy in the base prompt's worst 10, chosen on other images"
 FEW_CLASSES = 10  # of which no share is told from chance
+LEAD = 0.02  # by which one run must be ahead of the next to be called the best
+SMALL = 0.1  # a difference of rank correlations that chance makes easily
 
 
 # ---------------------------------------------------------------- the runs
@@ -64,30 +66,38 @@ def average_and_tail(table: pd.DataFrame, k: int) -> str:
     Args:
         table: `run_comparison.overview`.
     """
-    told, best = [], {}
+    told, highest, level = [], {}, []
     for column, label in (("overall", "overall accuracy"), ("worst", f"worst@{k}")):
         values = table[column].to_numpy(float)
         if np.isnan(values).any():
             return f"worst@{k} is not defined for every run, so the tails are not compared."
-        lowest, highest = percent(float(values.min())), percent(float(values.max()))
-        best[column] = [run for run, value in zip(table["run"], values, strict=True) if percent(value) == highest]
-        if lowest == highest:
-            told.append(f"{label} is {highest} in every run")
-        else:
-            told.append(f"{label} runs from {lowest} to {highest}, the highest being that of {names(best[column])}")
+        second, first = np.sort(values)[-2:]
+        highest[column] = str(table["run"].iloc[int(values.argmax())])
+        level += [label] if round(first - second, 9) < LEAD else []
+        told.append(_range(label, list(table["run"]), values))
     gaps = (table["overall"] - table["worst"]).to_numpy(float)
     least, most = (points(float(gap)).lstrip("+") for gap in (gaps.min(), gaps.max()))
     gap = f"is {least} points in every run" if least == most else f"runs from {least} to {most} points"
-    return f"{'; '.join(told)}; the gap between the two {gap}. {_together(len(table), best)}"
+    return f"{'; '.join(told)}; the gap between the two {gap}. {_together(highest, level)}"
 
 
-def _together(n: int, best: dict[str, list[str]]) -> str:
-    same = [runs for runs in best.values() if len(runs) == n]
-    if same:
+def _range(label: str, runs: Sequence[str], values: np.ndarray) -> str:
+    lowest, highest = percent(float(values.min())), percent(float(values.max()))
+    if lowest == highest:
+        return f"{label} is {highest} in every run"
+    best = [run for run, value in zip(runs, values, strict=True) if percent(value) == highest]
+    return f"{label} runs from {lowest} to {highest}, the highest being that of {names(best)}"
+
+
+def _together(highest: Mapping[str, str], level: Sequence[str]) -> str:
+    """Whether the run of the best average has the best tail, where neither lead is too small to say."""
+    if level:
+        verb = "does" if len(level) == 1 else "do"
         return (
-            "So neither tells the runs apart." if len(same) == 2 else "So one of the two does not tell the runs apart."
+            f"A lead of less than {100 * LEAD:.0f} points is too little to count on, so {join_names(list(level))} "
+            f"{verb} not say which run is best."
         )
-    if set(best["overall"]) & set(best["worst"]):
+    if highest["overall"] == highest["worst"]:
         return "So the best average has the best tail too."
     return "So the best average does not have the best tail."
 
@@ -210,7 +220,7 @@ def carries_over(table: pd.DataFrame) -> str:
     return f"every method counts by its smallest gain over the runs. By that, {told}."
 
 
-MEASURES = (("gain_worst_10", "in the worst 10 classes"), ("gain_overall", "overall"))
+MEASURES = (("gain_worst_10", "in its own worst 10 classes"), ("gain_overall", "overall"))
 
 
 def _carries_over(table: pd.DataFrame, column: str, of: str) -> str:
@@ -244,8 +254,8 @@ def noise_ceiling(ceiling: float | None, pairs: pd.DataFrame) -> str:
     told = f"two halves of this run have rank correlation {decimal(ceiling)}, this run and the next {decimal(other)}"
     if ceiling is None or other is None or other != other:
         return f"{told}: where classes do not differ, none is defined."
-    if round(other, 2) == round(ceiling, 2):
-        return f"{told}: the two models differ no more than two halves of the images do."
+    if abs(other - ceiling) < SMALL:
+        return f"{told}: they differ by less than {SMALL:g}, too little to count on."
     less = "more" if other < ceiling else "less"
     return f"{told}: the two models differ {less} than two halves of the images do."
 

@@ -58,6 +58,11 @@ MEASURES = {"overall": "overall", "worst_10": "in its own worst 10", "worst_20":
 FOLLOWED = {"overall": "overall", "base_worst_10": "in the base prompt's worst 10, chosen on other images"}
 
 
+CHOSEN_ON = tuple(
+    f"blazon:{n}" for n in range(1, 7)
+)  # class lists on which the settings were chosen (book/settings.md)
+
+
 VERDICTS = ("adds", "costs", "has no clear effect")
 
 
@@ -196,4 +201,23 @@ def conclusion(frame: pd.DataFrame) -> str:
         for kind, part in frame.groupby("descriptions", sort=False)
     ]
     by_kind = f" Overall, CMM after balance is {join_names(kinds)}." if len(kinds) > 1 else ""
-    return _told(part_means(frame), MEASURES) + by_kind
+    return _told(part_means(frame), MEASURES) + by_kind + _elsewhere(frame)
+
+
+def _elsewhere(frame: pd.DataFrame) -> str:
+    """The same without the studies on whose class lists the settings were chosen; empty where there are none."""
+    lists = sorted(set(frame["data"]) & set(CHOSEN_ON))
+    others: Any = frame[~frame["data"].isin(CHOSEN_ON)]
+    if not lists or not len(others):
+        return ""
+    found = part_means(others)[CMM_AFTER]
+    effects = [f"{points(row['value'])} points {MEASURES[key]}{_in_brackets(row)}" for key, row in found.items()]
+    others_are = "other study" if found["overall"]["studies"] == 1 else f"{found['overall']['studies']} other studies"
+    return (
+        f" The settings were chosen on {len(lists)} of these class lists ({join_names(lists)}), with other images. "
+        f"Over the {others_are} CMM after balance is {join_names(effects)}."
+    )
+
+
+def _in_brackets(bounds: Row) -> str:
+    return f" ({points_interval((bounds['low'], bounds['high']))})" if bounds["low"] == bounds["low"] else ""

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from PIL import Image
+from scipy.stats import hypergeom
 from torch import Tensor
 
 import cmmlib.functional as F
@@ -154,13 +155,21 @@ def _found_of_worst(found: Mapping[str, Any], k: int, n: int) -> str:
         return f"Only {counted(n, 'class', 'classes')} of the data set have images: there is no worst set of {k}."
     if n_true == n:
         return f"No class is better than the worst {k}, ties included: there is nothing to find."
-    chance, ties = found["chance"], f", which are more than {k} because of ties" if n_true > k else ""
-    more = compared(chosen, chance, 0, "more", "fewer", "as many") if k > 1 else ""
+    ties = f", which are more than {k} because of ties" if n_true > k else ""
+    at_random = percent(found["chance"], 0) + (_by_chance(chosen * k, k, n_true, n) if k > 1 else "")
     return (
         f"{_hits(chosen, k)} to the {n_true} of lowest accuracy{ties}. At random the chance of a class to be one of "
-        f"them is {percent(chance, 0)}{more and f': CMM finds {more}'}. The probability that a class of the worst "
-        f"{n_true} has a lower CMM than another class (AUROC) is {decimal(found['auroc'])}; at random it is 0.50."
+        f"them is {at_random}. The probability that a class of the worst {n_true} has a lower CMM than another class "
+        f"(AUROC) is {decimal(found['auroc'])}; at random it is 0.50."
     )
+
+
+def _by_chance(hits: float, k: int, n_true: int, n: int) -> str:
+    """Whether k classes hold more of the n_true worst than 95 % of random choices do."""
+    usual = hypergeom(n, n_true, k)
+    low, high = int(usual.ppf(0.025)), int(usual.ppf(0.975))
+    found = "more than" if hits > high else "fewer than" if hits < low else "no more than"
+    return f", and {low} to {high} of {k} would be in 95 % of random choices: CMM finds {found} chance"
 
 
 def _hits(precision: float, k: int) -> str:
@@ -210,6 +219,24 @@ def quality_table(quality: Quality) -> pd.DataFrame:
     shown = {"spearman": decimal, "precision_at_k": percent, "auroc": decimal, "undefined": str}
     rows = [[display_name(key), *(show(found[c]) for c, show in shown.items())] for key, found in quality.items()]
     return pd.DataFrame(rows, columns=["score", *shown])
+
+
+def filled_said(scores: Mapping[str, Float[Tensor, "C"]], accuracy: Float[Tensor, "C"]) -> str:
+    """Scores that lack some classes, which the table ranks by *soft*: what they and *soft* have without these."""
+    has_images, told = ~accuracy.isnan(), []
+    for key, score in scores.items():
+        known = has_images & ~score.isnan()
+        lacking = int((has_images & score.isnan()).sum())
+        if lacking:
+            both = (F.spearman(of[known].double(), accuracy[known].double()) for of in (score, scores["soft"]))
+            own, soft = map(decimal, both)
+            told.append(f"*{display_name(key)}* lacks {counted(lacking, 'class', 'classes')} ({own}; *soft* {soft})")
+    if not told:
+        return ""
+    return (
+        "where a score has no value for a class, the table and the comparison below rank the class under all others, "
+        f"in the order of *soft*. In brackets the rank correlations over the classes with a value: {'; '.join(told)}."
+    )
 
 
 def scores_compared(quality: Quality) -> str:

@@ -127,10 +127,11 @@ def _s(verb: str, n: int) -> str:
     return f"{verb}s" if n == 1 else verb
 
 
-@titled("The described classes whose rivals gain least")
+@titled("The described classes whose rivals lose most")
 def rivals_table(frame: pd.DataFrame, n: int = 6) -> pd.DataFrame:
-    """The described classes whose rivals gain least, or lose most; changes in points."""
-    lowest = frame.dropna(subset="rival's gain").sort_values("rival's gain", kind="stable").head(n)
+    """The described classes whose rivals lose, n at most, the largest loss first; changes in points."""
+    losing: Any = frame[frame["rival's gain"].to_numpy(float).round(9) < 0]
+    lowest = losing.sort_values(["rival's gain", "class"], kind="stable").head(n)
     names = [column for column in ("class", "in plain English") if column in lowest]
     table = pd.DataFrame({column: lowest[column] for column in names})
     table["gain (points)"] = lowest["gain"].map(points)
@@ -151,7 +152,7 @@ def rivals_said(frame: pd.DataFrame) -> str:
     most = min(known, key=lambda row: row["rival's gain"])
     lost = f"{name(most['rival'])} loses {percent_number(-min(change))} points to {name(most['class'])}"
     cases = f"In {counted(losing, 'case')} it loses, in {much or 'none'} of them more than {100 * LOSS:.0f} points"
-    return f"{told} {cases}; at most, {lost}."
+    return f"{told} {cases}. The largest loss: {lost}."
 
 
 # ---------------------------------------------------------------- costs

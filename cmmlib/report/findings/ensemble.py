@@ -157,6 +157,27 @@ def headline(run: Run, rows: Sequence[Row]) -> str:
     )
 
 
+def all_described(rows: Sequence[Row]) -> str:
+    """The published recipe, descriptions of every class in the place of its name, beside the base prompt."""
+    found = next((row for row in rows if row["name"] == "describe_all"), None)
+    if found is None:
+        return ""
+    base = rows[0]
+    (low, high), (base_low, base_high) = found["overall_interval"], base["overall_interval"]
+    apart = "clearly above it" if low > base_high else "clearly below it" if high < base_low else "not clearly apart"
+    k = headline_k(rows)
+    followed = ""
+    if base["base_worst_split_half"].get("10") is not None:
+        before, after = (percent(row["base_worst_split_half"]["10"]) for row in (base, found))
+        followed = f" The base prompt's worst 10, chosen on other images, go from {before} to {after}."
+    return (
+        f"*{display_name(found['name'])}*, descriptions of every class in the place of its name, has "
+        f"{_against(found['overall'], base['overall'])} overall ({apart}, by both intervals), "
+        f"{percent(found['worst'][k])} in its {_worst(k)}, and {counted(found['zero_classes'], 'class', 'classes')} at "
+        f"zero.{followed}"
+    )
+
+
 def _worst(k: str) -> str:
     return "worst class" if k == "1" else f"worst {k} classes"
 
@@ -175,7 +196,7 @@ def _best(rows: Sequence[Row]) -> str:
     overall, worst = (_highest(blind, of) for of in (lambda row: row["overall"], lambda row: row["worst"][k]))
     said = f"Of the methods without labels, the highest overall accuracy is that of {_listed(overall)}"
     if overall == worst:
-        return f"{said}; the highest in the {_worst(k)} is the same."
+        return f"{said}; the same method is the highest in the {_worst(k)}."
     if len(worst) == len(blind):
         return f"{said}; in the {_worst(k)} all have {percent(blind[0]['worst'][k])}."
     shared = "" if overall & worst else " So the best average is not the best tail."

@@ -17,6 +17,7 @@ from cmmlib.report.formatting import (
     name,
     names,
     percent,
+    points,
     points_interval,
 )
 from cmmlib.report.titles import titled
@@ -28,7 +29,7 @@ DONE = {"frequent": "rare names made frequent", "split": "the other sense of a n
 
 
 def effects_of_interventions(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each intervention: `names` that changed, what `interventions.effect` says, and whether the claim `held`."""
+    """For each intervention: `names` in its changed captions, what `interventions.effect` says, whether it `held`."""
     classes, runs = load_classes(), record["runs"]
     control, found = np.array(runs["control"]["accuracy"]), {}
     for key in DONE:
@@ -56,23 +57,25 @@ def recipes(record: Mapping[str, Any], shipped_samples: int, seed: int) -> str:
     own = " one of them is this study's seed" if seed in seeds else " none is this study's"
     return (
         f"the three models saw {recipe['samples']:,} pairs of picture and caption each (the shipped one saw "
-        f"{shipped_samples:,}). *Frequent* changed {names(list(interventions.FREQUENT))}, *split* "
-        f"{names([interventions.SPLIT])}. Evaluation seeds: {join_names(list(map(str, seeds)))};{own}."
+        f"{shipped_samples:,}). *Frequent* changed captions about {names(list(interventions.FREQUENT))}, "
+        f"*split* those with {names([interventions.SPLIT])}. Evaluation seeds: "
+        f"{join_names(list(map(str, seeds)))};{own}."
     )
 
 
 @titled("Classes before and after a retraining")
 def interventions_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """What each intervention did to the classes whose names it changed, beside all others."""
+    """What each intervention did to the classes with a name in the changed captions, beside all others."""
     return pd.DataFrame(
         {
             "intervention": key,
-            "names changed": len(row["names"]),
+            "names in the changed captions": len(row["names"]),
             "classes": row["touched"],
             "before": percent(row["before"]),
             "after": percent(row["after"]),
-            "change (points)": points_interval(row["change_interval"]),
-            "change of all others (points)": points_interval(row["change_of_others_interval"]),
+            "change (points)": points(row["change"]),
+            "95 % interval": points_interval(row["change_interval"]),
+            "change of all others, 95 % interval": points_interval(row["change_of_others_interval"]),
             "do they recover?": row["held"],
         }
         for key, row in found.items()
@@ -86,6 +89,15 @@ def followed(found: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame) -> str:
     behind = f"gained less than {100 * GAIN:.0f} points", (after >= before) & ~(after > before + GAIN)
     named = [_named(rows["name"][mask].tolist(), what) for what, mask in (behind, ("lost", after < before))]
     return f"{'; '.join(told)}. {' '.join(named)}"
+
+
+def proved(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Whether classes recovered where a cause was taken away: that, and no regression, shows what causes what."""
+    told = [f"*{row['held']}* for {DONE[key]}" for key, row in found.items()]
+    return (
+        "A regression proves no cause. In the record of the interventions, that classes recover where it is taken "
+        f"away: {join_names(told)}."
+    )
 
 
 def _named(classes: list[str], what: str) -> str:
@@ -104,14 +116,14 @@ def _followed(done: str, row: Mapping[str, Any]) -> str:
     )
 
 
-@titled("How often the changed names were read")
+@titled("How often the names of the changed captions were read")
 def readings_table(record: Mapping[str, Any]) -> pd.DataFrame:
-    """Readings of each changed name, in its own sense and elsewhere, in the control and in its intervention."""
+    """Readings of each such name, in its own sense and elsewhere, in the control and in its intervention."""
     return interventions.readings(dict(record))
 
 
 def readings(record: Mapping[str, Any]) -> str:
-    """How often the changed names were read in the control and in the intervention, in which sense."""
+    """How often the names of changed captions were read in the control and in the intervention, in which sense."""
     before, rare, split = (record["runs"][key]["readings"] for key in ("control", *DONE))
     own = [f"{np.mean([run[term]['read'] for term in interventions.FREQUENT]):.0f}" for run in (before, rare)]
     old, new = before[interventions.SPLIT], split[interventions.SPLIT]

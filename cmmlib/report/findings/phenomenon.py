@@ -13,11 +13,11 @@ import cmmlib.functional as F
 from cmmlib.blazon.language.plain_english import glosses
 from cmmlib.functional.accuracy import ClassAccuracy
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import counted, interval, join_names, name, percent, plain
+from cmmlib.report.formatting import counted, interval, join_names, name, percent, percent_number, plain
 from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 
-FEW = 30  # images a class, below which worst@k is mostly noise
+WIDE = 0.05  # a bracket wider than this is called so
 
 
 def best_and_worst(run: Run, accuracy: ClassAccuracy, report: Mapping[str, Any]) -> str:
@@ -58,6 +58,18 @@ def low_classes(accuracy: ClassAccuracy) -> str:
     return f"{never} without one recognised image; {low} of {n} below half of the overall accuracy."
 
 
+def tied_halves(report: Mapping[str, Any]) -> str:
+    """Why split half is one number for several k, where it is: so many classes tie at zero on each half."""
+    halves, zero = report["worst_split_half"], report["zero_classes"]
+    ks = [k for k, value in halves.items() if value is not None and int(k) <= zero]
+    if len(ks) < 2:
+        return ""
+    return (
+        f"Split half is the same for k = {join_names(ks)}: {zero} classes are at zero on each half of the images, and "
+        "of classes that tie each counts in part."
+    )
+
+
 def names_told_apart(run: Run, published: Mapping[str, Any], told_apart: Mapping[str, Any]) -> str:
     """Which names were shared, what stands in their place, and the classes at zero under both lists."""
     assert run.disambiguated is not None
@@ -94,14 +106,15 @@ def rarely_predicted(predicted: Int[Tensor, "C"]) -> str:
 def bracket(
     accuracy: ClassAccuracy, ks: Sequence[int], naive: Sequence[float | None], halves: Sequence[float | None], k: int
 ) -> str:
-    """Images a class, whether they are many, and the bracket of worst@k."""
+    """Images a class, the bracket of worst@k, and how wide it is."""
     index = min(k, len(ks)) - 1
-    images = int(accuracy.count[accuracy.count > 0].double().median())
-    advice = "enough for a narrow bracket" if images >= FEW else "few, so expect a wide bracket"
-    return (
-        f"a class has {counted(images, 'image')} (median), {advice}; the bracket of worst@{ks[index]} is "
-        f"{interval((naive[index], halves[index]))}."
-    )
+    images, low, high = int(accuracy.count[accuracy.count > 0].double().median()), naive[index], halves[index]
+    told = f"a class has {counted(images, 'image')} (median); the bracket of worst@{ks[index]} is"
+    if low is None or high is None:
+        return f"{told} {interval((low, high))}: there are too few images or classes for one."
+    width = high - low
+    more = f", more than {100 * WIDE:.0f}: more images a class would narrow it" if width > WIDE else ""
+    return f"{told} {interval((low, high))}, {percent_number(width)} points wide{more}."
 
 
 def fixed_set(accuracies: Float[Tensor, "n"], k: int, bootstrap: Sequence[float | None] | None) -> str:

@@ -88,7 +88,17 @@ def _of_law(ways: Mapping[str, np.ndarray]) -> str:
     kinds = {"gain": [way for way in sure if mean[way] > 0], "lose": [way for way in sure if mean[way] < 0]}
     told = [f"{kind}: {join_names([f'{w} ({points(mean[w])})' for w in some])}" for kind, some in kinds.items() if some]
     best = max(kinds["gain"], key=lambda way: mean[way], default="the classifier as it is")
-    return f"{'; '.join(told) or 'no way gains or loses clearly'}. Highest: {best}."
+    level = _level_with(best, ways)
+    near = f", not clearly above {join_names(level)}" if level else ""
+    return f"{'; '.join(told) or 'no way gains or loses clearly'}. Highest: {best}{near}."
+
+
+def _level_with(best: str, ways: Mapping[str, np.ndarray]) -> list[str]:
+    """The ways that are not clearly below the best one, by their differences on the same draws."""
+    if best not in ways:
+        return []
+    apart = {way: ways[best] - values for way, values in ways.items() if way != best}
+    return [way for way, lead in apart.items() if lead.mean() <= CLEAR * _standard_error(lead)]
 
 
 def _standard_error(values: np.ndarray) -> float:
@@ -128,7 +138,11 @@ def enough_images(rows: Sequence[Mapping[str, Any]], base: tuple[float | None, f
     sizes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     images = "image" if counts == [1] else "images"
     said = f"with {sizes} reference {images} per class, higher than the plain classifier: {'; '.join(told)}."
-    return said if len(counts) == 1 else f"{said} The highest accuracy is at so many: {_highest(rows, 'count', k)}."
+    return (
+        said
+        if len(counts) == 1
+        else f"{said} With so many images per class each is highest: {_highest(rows, 'count', k)}."
+    )
 
 
 def _by_method(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Mapping[str, Any]]]:

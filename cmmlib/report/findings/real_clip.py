@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from cmmlib.evaluation import published
+from cmmlib.evaluation.published import PAPER as PAPER
 from cmmlib.report.formatting import counted, decimal, join_names, names, percent, plain, points
 from cmmlib.report.titles import titled
 from cmmlib.study.run import Run
 from cmmlib.study.study import FETCH
 
-PAPER = 0.641  # overall accuracy on ImageNet in the abstract of Shao et al., with ten classes at 0
 SOURCE = "In the published numbers"  # how a sentence begins that is not of this run
 SHOWN = 5  # rows of the first table
+MOST = 20  # names of lowest classes in a cell
 Row = Mapping[str, Any]
 
 
@@ -39,7 +40,8 @@ def where(models: pd.DataFrame, source: str | None) -> str:
 
 def title(run: Run) -> str:
     """The run's data and model, as a figure calls them."""
-    return f"{run.study.public()['dataset']}, {run.facts['model']['backbone'] or 'embeddings'}"
+    data = f"{'drawn shields: ' if run.conditions['blazon'] else ''}{run.study.public()['dataset']}"
+    return f"{data}, {run.facts['model']['backbone'] or 'embeddings'}"
 
 
 @titled("Some of the published models, overall and in the tail")
@@ -61,6 +63,11 @@ def some_rows(models: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _computation(row: Row) -> float:
+    """Multiplications for an image, in billions; an architecture that open_clip does not have counts as the least."""
+    return row["multiply_adds"] if row["multiply_adds"] == row["multiply_adds"] else 0.0
+
+
 def _size(row: Row) -> float:
     """Parameters in millions; an architecture that open_clip does not have counts as the smallest."""
     return row["parameters"] if row["parameters"] == row["parameters"] else 0.0
@@ -73,6 +80,31 @@ def near_the_paper(row: Row) -> str:
         f"the paper reports {percent(PAPER)} overall on ImageNet and ten classes at 0. Of the published models, "
         f"prompted with the bare class name, the nearest is {model_name(row)}: {percent(row['overall'])} overall, "
         f"{percent(row['worst_10'])} in its worst 10 classes, {zero} at 0."
+    )
+
+
+@titled("The classes of lowest accuracy of this model")
+def lowest_classes(table: pd.DataFrame) -> pd.DataFrame:
+    """`published.lowest_table`, a row an accuracy: the names of the classes that have it, at most `MOST`."""
+    by_accuracy: dict[str, list[str]] = {}
+    for row in table.to_dict("records"):
+        by_accuracy.setdefault(percent(row["accuracy"]), []).append(row["class_name"])
+    rows = [{"accuracy": value, "classes": _listed(classes)} for value, classes in by_accuracy.items()]
+    return pd.DataFrame(rows)
+
+
+def _listed(classes: Sequence[str]) -> str:
+    more = f" and {len(classes) - MOST} more" if len(classes) > MOST else ""
+    return ", ".join(classes[:MOST]) + more
+
+
+def lowest_said(table: pd.DataFrame, k: int = 10) -> str:
+    """How many classes have the lowest accuracies, and what is not known of them."""
+    ties = f" ({k}, and those that tie with the last)" if len(table) > k else ""
+    highest = percent(table["accuracy"].to_numpy(float).max())
+    return (
+        f"{counted(len(table), 'class has', 'classes have')} an accuracy of {highest} or less{ties}. The published "
+        "files do not say what their images are taken for."
     )
 
 
@@ -92,19 +124,23 @@ def far_below(models: pd.DataFrame) -> str:
 
 
 def scale(models: pd.DataFrame) -> str:
-    """Does scale repair the tail? With the same training data, the smallest model and the largest; then more data."""
+    """Does scale repair the tail? With the same training data, from the least computation to the most; then more data.
+
+    Parameters do not order models: ViT-B-16 has about as many as ViT-B-32, and computes four times as much.
+    """
     rows: dict[str, list[Row]] = {}
-    for row in sorted(models.to_dict("records"), key=_size):
+    for row in sorted(models.to_dict("records"), key=_computation):
         rows.setdefault(row["pretrained"], []).append(row)
     large = [f"{plain(data)}, from {_ends(some, 'backbone')}" for data, some in rows.items() if len(some) > 2]
     same = [row for some in rows.values() for row in some if row["backbone"] == "ViT-B-32"]
     more = _ends(sorted(same, key=lambda row: row["overall"]), "pretrained")
-    steps = [np.diff([row["worst_10"] for row in some]) for some in rows.values()]
-    up, down = (sum(int(np.count_nonzero(sign * step > 0)) for step in steps) for sign in (1, -1))
+    steps = [step for some in rows.values() for step in pairwise(row["worst_10"] for row in some)]
+    up, down = (sum(sign * (after - before) > 0 for before, after in steps) for sign in (1, -1))
+    zero = sum(before == after == 0 for before, after in steps)
     return (
-        f"overall and in the worst 10 classes, with the same training data: {'; '.join(large)}. Over the "
-        f"{sum(map(len, steps))} steps from one size to the next, the worst 10 rise in {up} and fall in {down}. With "
-        f"ViT-B-32 and other training data: from {more}."
+        f"overall and in the worst 10 classes, with the same training data: {'; '.join(large)}. Over the {len(steps)} "
+        f"steps from one model to the next that computes more, the worst 10 rise in {up}, fall in {down} and stay at 0 "
+        f"in {zero}. With ViT-B-32 and other training data: from {more}."
     )
 
 
@@ -117,44 +153,46 @@ def prompts(changes: pd.DataFrame) -> str:
     """In how many models better prompts raise the average and the worst classes: on ImageNet and over all data sets."""
     rows = {row["data"]: row for row in changes.to_dict("records")}
     first = rows["imagenet"]
-    columns = ("models", "overall_up", "worst_up", "worst_down")
-    pairs, up, worst_up, worst_down = (sum(row[c] for row in rows.values()) for c in columns)
+    columns = ("models", "overall_up", "worst_up", "worst_down", "worst_zero")
+    pairs, up, worst_up, worst_down, zero = (sum(row[c] for row in rows.values()) for c in columns)
+    mostly_zero = sum(2 * row["worst_zero"] > row["models"] for row in rows.values())
+    same = pairs - worst_up - worst_down - zero
+    unchanged = f", has the same value above 0 in {same}" if same else ""
     return (
         f"on ImageNet, 80 templates in place of one raise overall accuracy in {first['overall_up']} of "
         f"{first['models']} models, and the worst twentieth in {first['worst_up']} (it falls in "
         f"{first['worst_down']}). Over all data sets, overall rises in {up} of {pairs} pairs of model and data set; "
-        f"the worst twentieth rises in {worst_up}, falls in {worst_down} and stays as it is in "
-        f"{pairs - worst_up - worst_down}."
+        f"the worst twentieth rises in {worst_up}, falls in {worst_down}{unchanged} and stays at 0 in {zero}. On "
+        f"{mostly_zero} of the {len(rows)} data sets it stays at 0 in more than half of the models."
     )
 
 
 def worst_ten(models: pd.DataFrame, data: str = "imagenet") -> str:
     """The same question for the worst 10 classes of one data set."""
-    change = published.changes(models[models["data"] == data], "worst_10")
+    part = models[models["data"] == data]
+    change = published.changes(part, "worst_10")
     up, down = int(np.count_nonzero(change > 0)), int(np.count_nonzero(change < 0))
-    at_zero = Counter(
-        (row["backbone"], row["pretrained"])
-        for row in models.to_dict("records")
-        if row["data"] == data and row["worst_10"] == 0
-    )
-    floor = sum(n == len(published.PROMPTS) for n in at_zero.values())
+    zero = int(published.stays_at_zero(part, "worst_10").sum())
+    same = len(change) - up - down - zero
+    unchanged = f", have the same value above 0 in {same}" if same else ""
     return (
         f"with the templates in place of one, the worst 10 classes of ImageNet rise in {up} of {len(change)} models, "
-        f"fall in {down} and stay as they are in {len(change) - up - down}; in {floor} models they are at 0 under "
-        "every prompt set."
+        f"fall in {down}{unchanged} and stay at 0 in {zero}, where they could not fall."
     )
 
 
 @titled("What the prompt ensemble changes, data set by data set")
 def changes_table(changes: pd.DataFrame) -> pd.DataFrame:
-    """`published.prompt_changes` in points."""
+    """`published.prompt_changes` in points, and in how many of the models each value rises, falls or stays at 0."""
+    numbers = {"worst_up": "worst twentieth rises in", "worst_down": "falls in", "worst_zero": "stays at 0 in"}
     return pd.DataFrame(
         {
             "data set": changes["data"],
+            "models": changes["models"],
             "overall": changes["overall"].map(points),
-            "rises in": [f"{r['overall_up']} of {r['models']}" for r in changes.to_dict("records")],
+            "overall rises in": changes["overall_up"],
             "worst twentieth": changes["worst"].map(points),
-            "rises in ": [f"{r['worst_up']} of {r['models']}" for r in changes.to_dict("records")],
+            **{head: changes[column] for column, head in numbers.items()},
         }
     )
 

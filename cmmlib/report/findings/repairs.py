@@ -83,7 +83,10 @@ def repaired(failing: pd.DataFrame, weakest: Sequence[str]) -> str:
     )
     if not n["neither"]:
         return told
-    return f"{told} The weakest names of those left: {_some(left)}; of them CMM did not suspect {unseen}."
+    of_these = counted(n["neither"], "class", "classes")
+    return (
+        f"{told} The weakest names of those left: {_some(left)}. Of the {of_these} left, CMM did not suspect {unseen}."
+    )
 
 
 def _some(terms: Sequence[str]) -> str:

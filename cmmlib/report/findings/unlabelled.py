@@ -47,7 +47,7 @@ def by_hand(bias: Float[Tensor, "C"], found: Correction, rounds: int, converged:
         return f"{took}; {which} reached the prior, so the two need not agree."
     return (
         f"{took}. Their biases differ by at most {decimal(float(apart.abs().max()), 3)} logits, and the probabilities "
-        f"that they give to an image by {percent(difference, 3)} in all, on average."
+        f"that they give to an image by {decimal(difference, 5)} in sum, on average over the images."
     )
 
 

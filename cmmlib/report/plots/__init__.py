@@ -25,7 +25,7 @@ from cmmlib.report.plots.phenomenon import (
     worst_gallery,
 )
 from cmmlib.report.plots.published import (
-    accuracy_over_size,
+    accuracy_over_computation,
     agreement,
     better_prompts,
     name_frequency,
@@ -43,7 +43,7 @@ from cmmlib.report.plots.unlabelled import (
 
 __all__ = [
     "accuracy_by_name",
-    "accuracy_over_size",
+    "accuracy_over_computation",
     "agreement",
     "better_prompts",
     "causes_of_failure",

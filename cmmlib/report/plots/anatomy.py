@@ -120,7 +120,7 @@ def recovery(rows: pd.DataFrame) -> Figure:
         _dumbbells(axis, group.sort_values(["after", "before"], kind="stable"))
     axes[-1, 0].set_xlabel("accuracy of the class (%)")
     up = int(np.sum(rows["after"] > rows["before"] + 0.05))
-    title = f"More than 5 points gained by {up} of {len(rows)} classes whose names were changed"
+    title = f"More than 5 points gained by {up} of {len(rows)} classes with a name in the changed captions"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     legend_below(figure, 2, handles, labels)

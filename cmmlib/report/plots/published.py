@@ -18,6 +18,7 @@ from cmmlib.report.plots.style import (
     GREEN,
     GREY,
     ORANGE,
+    PAPER,
     SKY,
     VERMILION,
     described,
@@ -43,19 +44,29 @@ def two_curves_of_classes(real: pd.DataFrame, model: str, own: np.ndarray | None
     figure, axes = panels(len(curves), 3.1, sharey=True)
     said = []
     for axis, (title, share, accuracy) in zip(axes, curves, strict=True):
-        axis.axvspan(0, 10, color=VERMILION, label="the worst tenth of the classes", **BAND)
+        axis.axvspan(0, 10, color=VERMILION, label="the worst tenth of the classes, and its mean", **BAND)
         axis.plot(share, accuracy, color=BLUE, lw=2)
+        tenth = _mean_up_to(share, accuracy, 10)
+        axis.hlines(tenth, 0, 10, color=VERMILION, lw=1.6)
+        axis.annotate(
+            f"{tenth:.0f} %", (10, tenth), (3, 0), textcoords="offset points", color=VERMILION, va="center", bbox=PAPER
+        )
         axis.axhline(accuracy.mean(), color="black", lw=0.8, ls=(0, (2, 2)))
         axis.text(100, accuracy.mean() + 2, f"mean {accuracy.mean():.0f} %", ha="right", va="bottom", fontsize=9)
         axis.set(title=title, xlabel="share of the classes (%), the worst first", ylim=(0, 104), xlim=(0, 100))
         axis.title.set_fontsize(10)
-        tenth = accuracy[share <= 10].max()
-        said.append(f"{title}: mean {accuracy.mean():.0f} %, the worst tenth at or below {tenth:.0f} %")
+        said.append(f"{title}: mean {accuracy.mean():.0f} %, of the worst tenth {tenth:.0f} %")
     for axis in axes:
         axis.set_ylabel("accuracy of a class (%)")
         axis.label_outer()
     legend_below(figure, 1, *axes[0].get_legend_handles_labels())
     return described(figure, "Accuracy of every class, from the worst to the best. " + "; ".join(said) + ".")
+
+
+def _mean_up_to(share: np.ndarray, accuracy: np.ndarray, end: float) -> float:
+    """The mean height of a curve from the first class to a share of them."""
+    at = np.linspace(0, end, 101)
+    return float(np.interp(at, share, accuracy).mean())
 
 
 @styled
@@ -98,18 +109,18 @@ def _far(models: pd.DataFrame) -> int:
 
 
 @styled
-def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
-    """Overall accuracy and worst@k on one data set over the parameters of the model; a line joins one training set."""
+def accuracy_over_computation(models: pd.DataFrame, k: int = 10) -> Figure:
+    """Overall accuracy and worst@k on one data set over what a model computes; a line joins one training set."""
     figure, axes = panels(2, 3.4, sharex=True)
     for axis, column, label in zip(
         axes, ("overall", f"worst_{k}"), ("overall", f"worst {k} classes, own scale"), strict=True
     ):
         for trained, part in models.groupby("pretrained", sort=False):
-            part = part.sort_values("parameters")
+            part = part.sort_values("multiply_adds")
             colour = COLOURS.get(str(trained), GREY)
             name = str(trained) if trained in COLOURS else "smaller training sets"
-            axis.plot(part["parameters"], 100 * part[column], color=colour, marker="o", ms=4, lw=1.2, label=name)
-        axis.set(xscale="log", xlabel="parameters (millions)", ylabel=f"accuracy (%),\n{label}")
+            axis.plot(part["multiply_adds"], 100 * part[column], color=colour, marker="o", ms=4, lw=1.2, label=name)
+        axis.set(xscale="log", xlabel="multiplications for an image (billions)", ylabel=f"accuracy (%),\n{label}")
         axis.set_ylim(-0.02 * axis.get_ylim()[1], 1.1 * axis.get_ylim()[1])  # each its own: the worst lie far lower
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -119,7 +130,8 @@ def accuracy_over_size(models: pd.DataFrame, k: int = 10) -> Figure:
     best = models.loc[models["overall"].idxmax()]
     title = f"The best overall has {100 * best['overall']:.0f} %, and {100 * best[f'worst_{k}']:.0f} % in its worst {k}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    return described(figure, f"Accuracy over the size of the model, overall and of the worst {k} classes. {title}.")
+    what = f"Accuracy over what the model computes for an image, overall and of the worst {k} classes"
+    return described(figure, f"{what}. {title}.")
 
 
 def _heights(rows: Sized) -> tuple[float, float]:

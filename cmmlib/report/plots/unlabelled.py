@@ -70,7 +70,7 @@ def hub_and_under_predicted(
 
 @styled
 def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> Figure:
-    """How many images are predicted as each class, [C] each, sorted; `expected` is the prior's count."""
+    """How many images are predicted as each class, [C] each, sorted; `expected` is an even share."""
     figure, axis = plt.subplots(figsize=figure_size(3.6))
     for counts, colour, label in ((before, GREY, "plain classifier"), (after, GREEN, "prior matching")):
         axis.step(np.arange(1, len(counts) + 1), np.sort(counts), color=colour, lw=2, where="mid", label=label)
@@ -86,8 +86,8 @@ def predicted_counts(before: np.ndarray, after: np.ndarray, expected: float) -> 
         figure,
         f"""
         Sorted counts of predictions of {len(before)} classes. Before, they run from {before.min():.0f} to
-        {before.max():.0f}; after prior matching from {after.min():.0f} to {after.max():.0f}; the prior asks for
-        {expected:.0f} each.""",
+        {before.max():.0f}; after prior matching from {after.min():.0f} to {after.max():.0f}; an even share is
+        {expected:.0f}.""",
     )
 
 

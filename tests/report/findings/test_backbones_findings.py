@@ -40,9 +40,14 @@ def overview(*rows: tuple[str, float, float | None]) -> pd.DataFrame:
     [
         ([("a", 0.6, 0.2), ("b", 0.5, 0.1)], "So the best average has the best tail too."),
         ([("a", 0.6, 0.1), ("b", 0.5, 0.2)], "So the best average does not have the best tail."),
-        ([("a", 0.6, 0.0), ("b", 0.5, 0.0)], "So one of the two does not tell the runs apart."),
-        ([("a", 0.6, 0.0), ("b", 0.6, 0.0)], "So neither tells the runs apart."),
-        ([("a", 0.6, 0.2), ("b", 0.6, 0.1), ("c", 0.1, 0.0)], "So the best average has the best tail too."),
+        ([("a", 0.6, 0.0), ("b", 0.5, 0.0)], "to count on, so worst@5 does not say which run is best."),
+        (
+            [("a", 0.6, 0.02), ("b", 0.5, 0.005)],
+            "less than 2 points is too little to count on, so worst@5 does not say which run is best.",
+        ),
+        ([("a", 0.6, 0.0), ("b", 0.6, 0.0)], "so overall accuracy and worst@5 do not say which run is best."),
+        ([("a", 0.6, 0.2), ("b", 0.6, 0.1), ("c", 0.1, 0.0)], "so overall accuracy does not say which run is best."),
+        ([("a", 0.6, 0.22), ("b", 0.58, 0.2)], "So the best average has the best tail too."),
         ([("a", 0.6, None), ("b", 0.5, 0.1)], "worst@5 is not defined for every run, so the tails are not compared."),
     ],
 )
@@ -117,17 +122,17 @@ BASE = [("a", "base", 0.0, 0.0), ("b", "base", 0.0, 0.0)]
     [
         (
             [("a", "zpe", 0.1, 0.02), ("b", "zpe", 0.05, 0.01)],
-            "By that, *ZPE* gains most in the worst 10 classes, at least 5.0 points in every run",
+            "By that, *ZPE* gains most in its own worst 10 classes, at least 5.0 points in every run",
         ),
         (
             [("a", "zpe", 0.1, 0.0), ("b", "zpe", -0.05, 0.0)],
-            "no method gains in the worst 10 classes in every run (up in one",
+            "no method gains in its own worst 10 classes in every run (up in one",
         ),
         (
             [("a", "zpe", 0.0, 0.0), ("b", "zpe", 0.0, 0.0)],
-            "no method gains in the worst 10 classes in every run; no method",
+            "no method gains in its own worst 10 classes in every run; no method",
         ),
-        ([("a", "zpe", 0.1, 0.0)], "no method has a known change in the worst 10 classes in every run"),
+        ([("a", "zpe", 0.1, 0.0)], "no method has a known change in its own worst 10 classes in every run"),
         (
             [("a", "zpe", None, 0.1), ("b", "zpe", None, 0.1)],
             "*ZPE* gains most overall, at least 10.0 points in every run",
@@ -156,8 +161,8 @@ def test_gains_stand_beside_each_other_where_a_page_has_room():
     rows = [("a", "zpe", None, 0.02), ("b", "zpe", 0.1, 0.01), ("b", "carprt", 0.2, 0.0)]
     table = findings.gains(gains(*BASE, *rows))
     assert table["method"].tolist() == ["base", "ZPE", "CARPRT"]
-    assert table["gain in the worst 10 (points): a"].fillna("missing").tolist() == ["0.0", "n/a", "missing"]
-    assert table["gain in the worst 10 (points): b"].tolist() == ["0.0", "+10.0", "+20.0"]
+    assert table["gain in its own worst 10 (points): a"].fillna("missing").tolist() == ["0.0", "n/a", "missing"]
+    assert table["gain in its own worst 10 (points): b"].tolist() == ["0.0", "+10.0", "+20.0"]
     assert table.columns[:3].tolist() == ["method", "gain overall (points): a", "gain overall (points): b"]
     assert all("gain" in head or "accuracy" in head for head in table.columns[1:])
     assert "gains" in (title_of(table) or "")
@@ -171,7 +176,7 @@ def test_gains_stand_beside_each_other_where_a_page_has_room():
     [
         (0.9, 0.7, "differ more"),
         (0.7, 0.9, "differ less"),
-        (0.7, 0.701, "no more than two"),
+        (0.7, 0.75, "less than 0.1, too little to count on"),
         (None, 0.7, "none is defined"),
     ],
 )

@@ -100,10 +100,11 @@ def test_one_suspect_has_no_other():
             "17 of the 20 classes of lowest CMM (85 %) belong to the 25 of lowest",
         ),
         (scored(0.79, 0.85, 25, 0.21, 0.96), 20, "more than 20 because of ties. At random"),
-        (scored(0.79, 0.85, 25, 0.21, 0.96), 20, "is 21 %: CMM finds more."),
+        (scored(0.79, 0.85, 25, 0.5, 0.96), 20, "is 50 %, and 7 to 13 of 20 would be in 95 % of random choices: CMM"),
+        (scored(0.79, 0.75, 25, 0.5, 0.96), 20, "CMM finds more than chance. The probability"),
+        (scored(0.79, 0.65, 25, 0.5, 0.96), 20, "CMM finds no more than chance."),  # 13 of 20, and 10 on average
+        (scored(0.79, 0.25, 25, 0.5, 0.96), 20, "CMM finds fewer than chance."),
         (scored(-0.3, 0.05, 20, 0.2, 0.4), 20, "1 of the 20 classes of lowest CMM (5 %) belongs to the 20 of lowest"),
-        (scored(-0.3, 0.05, 20, 0.2, 0.4), 20, "is 20 %: CMM finds fewer."),
-        (scored(0.1, 0.2, 20, 0.2), 20, "CMM finds as many."),
         (scored(0.1, 0.125, 4, 0.4), 4, "0.5 of the 4 classes of lowest CMM (12 %; a mean, since classes tie in CMM)"),
         (scored(0.1, 1.0, 1, 0.2), 1, "The class of lowest CMM belongs to the 1 of lowest accuracy."),
         (
@@ -146,6 +147,14 @@ def test_the_class_that_is_missed_most_is_named_with_what_is_predicted_as_it():
 
 def quality(**rho: float | None) -> dict[str, dict[str, Any]]:
     return {name: {"spearman": value, "precision_at_k": None, "auroc": None} for name, value in rho.items()}
+
+
+def test_scores_that_lack_a_class_are_compared_without_it():
+    accuracy = torch.tensor([0.0, 0.5, 0.7, 1.0, NAN])
+    given = {"soft": torch.tensor([0.0, 0.2, 0.1, 0.3, 0.4]), "pseudo": torch.tensor([NAN, 0.1, 0.2, 0.3, NAN])}
+    told = findings.filled_said(given, accuracy)
+    assert told.endswith("over the classes with a value: *pseudo* lacks 1 class (1.00; *soft* 0.50).")
+    assert findings.filled_said({"soft": given["soft"]}, accuracy) == ""
 
 
 @pytest.mark.parametrize(

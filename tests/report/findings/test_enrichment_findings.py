@@ -144,12 +144,12 @@ def test_gains_and_losses_are_counted(changes, said):
         ([(0.1, 0.4, 0.5, 0.7)], "by +20.0 points on average of 1 description. No rival loses."),
         (
             [(0.1, 0.4, 0.5, 0.45)],
-            "In 1 case it loses, in none of them more than 5 points; at most, *c1* loses 5.0 points to",
+            "In 1 case it loses, in none of them more than 5 points. The largest loss: *c1* loses 5.0",
         ),
         (
             [(0.1, 0.4, 0.5, 0.49), (0.1, 0.4, 0.9, 0.3), (0.1, 0.4, NAN, NAN)],
-            "by -30.5 points on average of 2 descriptions. In 2 cases it loses, in 1 of them more than 5 points; at "
-            "most, *c2* loses 60.0 points to *c1*.",
+            "by -30.5 points on average of 2 descriptions. In 2 cases it loses, in 1 of them more than 5 points. The "
+            "largest loss: *c2* loses 60.0 points to *c1*.",
         ),
     ],
 )
@@ -157,10 +157,12 @@ def test_rivals_lose_or_not(changes, said):
     assert said in findings.rivals_said(effects(*changes))
 
 
-def test_the_rivals_that_fare_worst_come_first():
-    table = findings.rivals_table(effects((0.1, 0.4, 0.5, 0.5), (0.1, 0.0, 0.9, 0.3), (0.1, 0.4, NAN, NAN)))
+def test_the_rivals_that_lose_most_come_first_and_those_that_do_not_lose_are_left_out():
+    changes = [(0.1, 0.4, 0.5, 0.5), (0.1, 0.0, 0.9, 0.3), (0.1, 0.4, 0.5, 0.4), (0.1, 0.4, NAN, NAN)]
+    table = findings.rivals_table(effects(*changes, (0.1, 0.4, 0.5, 0.6)))
     assert list(table) == ["class", "gain (points)", "rival", "rival's gain (points)"]
-    assert table.values.tolist() == [["c1", "-10.0", "c2", "-60.0"], ["c0", "+30.0", "c1", "0.0"]]
+    assert table.values.tolist() == [["c1", "-10.0", "c2", "-60.0"], ["c2", "+30.0", "c3", "-10.0"]]
+    assert not len(findings.rivals_table(effects(changes[0])))
     assert not len(findings.rivals_table(effects()))
 
 

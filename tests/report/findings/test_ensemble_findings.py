@@ -130,13 +130,28 @@ def test_the_best_average_and_the_best_tail():
     assert "the best average is not the best tail" in findings.headline(run(), two)
     level = [BASE, row("cmm_templates", 0.7, {"10": 0.5})]
     assert "is that of *CMM templates*; in the worst 10 classes all have 50.0 %." in findings.headline(run(), level)
-    assert "worst 10 classes is the same" in findings.headline(run(), [BASE, row("cmm_templates", 0.7)])
+    assert "the same method is the highest in the worst 10 classes." in findings.headline(
+        run(), [BASE, row("cmm_templates", 0.7)]
+    )
     tied = [low, row("zpe", 0.8, {"10": 0.1}), row("cmm_templates", 0.8, {"10": 0.2})]
     told = findings.headline(run(), tied)
     assert "not the best tail" not in told
     assert "*CMM templates* and *ZPE*" in told
     oracle = row("best_template", 0.9, label_free=False)
     assert "best template" not in findings.headline(run(), [BASE, row("cmm_templates", 0.7), oracle])
+
+
+def test_descriptions_of_every_class_are_held_against_the_base_prompt():
+    assert findings.all_described([BASE, row("cmm_templates", 0.9)]) == ""
+    for overall, word in ((0.6, "clearly above it"), (0.4, "clearly below it"), (0.51, "not clearly apart")):
+        told = findings.all_described([BASE, row("describe_all", overall, {"10": 0.2}, zero_classes=3)])
+        assert (
+            f"overall ({word}, by both intervals), 20.0 % in its worst 10 classes, and 3 classes at zero. The" in told
+        )
+        assert told.endswith(f"worst 10, chosen on other images, go from 50.0 % to {100 * overall:.1f} %.")
+    few = {"base_worst_split_half": {"10": None, "20": None}}
+    told = findings.all_described([row("base", 0.5, **few), row("describe_all", 0.5, **few)])
+    assert "other images" not in told
 
 
 def test_followed_sets_say_their_number():
@@ -232,6 +247,18 @@ def test_the_conclusion_follows_the_table():
     assert means["value"] == pytest.approx(0.102)
     assert (means["up"], means["studies"]) == (5, 5)
     assert means["low"] == pytest.approx(0.102 - 2.7764 * np.std([0, 1, 2, 3, 4], ddof=1) / 1000 / 5**0.5, abs=1e-6)
+
+
+def test_studies_of_lists_that_the_settings_were_chosen_on_are_told_apart():
+    said = balance_or_cmm.conclusion(studies(5, 0.1))  # blazon:0 to blazon:4
+    assert "chosen on 4 of these class lists (blazon:1, blazon:2, blazon:3 and blazon:4), with" in said
+    same = "+10.0 points overall, +10.0 points in its own worst 10 and +10.0 points in its own worst 20."
+    assert said.endswith(f"Over the other study CMM after balance is {same}")
+    assert "settings" not in balance_or_cmm.conclusion(studies(1, 0.1))
+    whole = balance_or_cmm.conclusion(evaluation.balance_or_cmm())
+    assert (
+        "3 of these class lists (blazon:1, blazon:2 and blazon:3), with other images. Over the 7 other studies" in whole
+    )
 
 
 def test_the_committed_table_is_whole_and_is_concluded_from():

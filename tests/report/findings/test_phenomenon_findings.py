@@ -61,6 +61,13 @@ def test_low_classes_are_counted(values, expected):
     assert expected in said.low_classes(accuracy_of(values))
 
 
+def test_a_split_half_that_is_one_number_for_several_k_is_explained():
+    tied = report_of(accuracy_of([0.0] * 6 + [0.25, 1.0, 1.0, 1.0]), 3)
+    assert said.tied_halves(tied).startswith("Split half is the same for k = 1, 3 and 5: 6 classes are at zero")
+    assert len({round(tied["worst_split_half"][k], 9) for k in ("1", "3", "5")}) == 1
+    assert said.tied_halves(report_of(accuracy_of([0.0, 0.5, 1.0]), 2)) == ""
+
+
 def test_names_are_no_markup():
     fates = pd.DataFrame({"own": [0.1], "other": [0.9], "rest": [0.0], "name": ["<b>*x*</b>"], "taken_for": ["$y$"]})
     text = said.swallowed_and_scattered(fates)
@@ -81,12 +88,17 @@ def test_classes_that_are_hardly_predicted_are_counted(predicted, expected):
     assert expected in said.rarely_predicted(torch.tensor(predicted))
 
 
-def test_the_bracket_says_whether_images_are_many():
-    few, many = accuracy_of([0.5, 1.0], 4), accuracy_of([0.5, 1.0], 40)
-    assert "few, so expect a wide bracket; the bracket of worst@1 is 50.0 to 60.0 %" in said.bracket(
-        few, [1, 2], [0.5, 0.75], [0.6, 0.75], 1
+def test_the_bracket_says_how_wide_it_is():
+    few = accuracy_of([0.5, 1.0], 4)
+    wide = said.bracket(few, [1, 2], [0.5, 0.75], [0.6, 0.75], 1)
+    assert wide.startswith(
+        "a class has 4 images (median); the bracket of worst@1 is 50.0 to 60.0 %, 10.0 points wide, more"
     )
-    assert "enough for a narrow bracket" in said.bracket(many, [1, 2], [0.5, 0.75], [None, None], 5)
+    assert wide.endswith("more than 5: more images a class would narrow it.")
+    narrow = said.bracket(few, [1, 2], [0.5, 0.75], [0.6, 0.76], 2)
+    assert narrow.endswith("the bracket of worst@2 is 75.0 to 76.0 %, 1.0 points wide.")
+    none = said.bracket(few, [1, 2], [0.5, 0.75], [None, None], 5)
+    assert none.endswith("the bracket of worst@2 is n/a: there are too few images or classes for one.")
 
 
 def test_a_fixed_set_has_its_size():
