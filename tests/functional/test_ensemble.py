@@ -166,7 +166,7 @@ def test_blocks_do_not_matter(name, rows):
 
 
 def around_one_direction() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and texts around one direction, as CLIP's; text 4 is opposite to it, so no image speaks for it."""
+    """Images and texts around one direction, as CLIP's; text 4 is opposite to it, so no image counts for it."""
     images, head = unit(30, 12), unit(5, 12, seed=1)
     images[:, 0] = images[:, 0].abs() + 2
     head[:, 0] = head[:, 0].abs()

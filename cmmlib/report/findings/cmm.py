@@ -47,7 +47,7 @@ def one_image(run: Run, passed: SimilarityPass, image: int) -> str:
 def lowest_and_highest(run: Run, soft: Float[Tensor, "C"], ends: Int[Tensor, "2"]) -> str:
     """The class of lowest CMM and that of highest, and how far they are ahead of their rivals or behind."""
     low, high = (f"{name(run.classnames[c])} is {_lead(float(soft[c]))}" for c in ends.tolist())
-    return f"on average over the images that speak for it, {low} the best other class; {high} it. No label was used."
+    return f"on average over the images that count for it, {low} the best other class; {high} it. No label was used."
 
 
 def _lead(cmm: float) -> str:

@@ -59,7 +59,7 @@ def behind_their_rivals(cmm: Float[Tensor, "C"], classes: Sequence[int], rival: 
     mutual = f"{counted(len(pairs), 'pair')} of suspects {are}" if pairs else "No two suspects are"
     return (
         f"{behind} of {counted(len(classes), 'suspect')} and {int((cmm < 0).sum())} of all {len(cmm)} classes have a "
-        "negative CMM: on the images that speak for them, they are behind their best rival on average. "
+        "negative CMM: on the images that count for them, they are behind their best rival on average. "
         f"{mutual} each other's rival."
     )
 

@@ -107,7 +107,7 @@ def class_margins(names: Sequence[str], margins: Array, weights: Array, cmm: Arr
         axis.axvline(0, color=GREY, lw=0.8, ls=(0, (2, 2)))
         axis.set(ylabel="images,\nweighted", yticks=[])
         axis.set_title(plain(name, 60), fontsize=10.5, weight="bold", pad=4)
-    figure.suptitle("CMM is the mean margin of the images that speak for a class", x=0.01, ha="left", fontsize=12)
+    figure.suptitle("CMM is the mean margin of the images that count for a class", x=0.01, ha="left", fontsize=12)
     axes[-1].set_xlabel("margin of the class on an image: ahead of all others (green) or not (orange)")
     return described(
         figure,
