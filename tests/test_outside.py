@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,7 @@ def test_what_an_embeddings_file_has_and_nobody_reads_is_told(tmp_path):
     assert "names that stand for more than one class: 'fox'" in said
 
 
-@pytest.mark.parametrize("twin", ["f\u200box", "fox\ufeff", "\u200efox", "f\u00adox", "f\u200dox"])
+@pytest.mark.parametrize("twin", ["f\u200box", "fox\ufeff", "\u200efox", "f\u00adox", "\x1bfox", "fo\0x", "f\u200dox"])
 def test_names_that_differ_by_what_nobody_sees_are_told(twin, tmp_path):
     names = np.array(["fox", twin, "polar  bear", "polar bear", *map(str, range(CLASSES - 4))])
     said = cmm("run", "--dataset", write_embeddings(tmp_path / "x.npz", classnames=names), "--dry-run").out
@@ -498,3 +499,28 @@ def test_a_remark_about_files_has_no_escape_sequences(tmp_path):
     assert said.code == 0
     assert "1 .txt" in said.out
     assert said.out.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("key", ["image_features", "text_features", "labels", "classnames", "image_ids", "backbone"])
+@pytest.mark.parametrize("held", [b"", b"a,b\n1,2\n"])
+def test_a_member_that_is_no_array_is_refused(held, key, tmp_path):
+    arrays = {
+        **synthetic_arrays(),
+        "backbone": np.array("ViT-B-32"),
+        "image_ids": np.arange(len(synthetic_arrays()["image_features"])),
+    }
+    np.savez(tmp_path / "x.npz", **{name: array for name, array in arrays.items() if name != key})
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr(f"{key}.npy", held)
+    refused = cmm("run", "--dataset", f"embeddings:{tmp_path / 'x.npz'}", "--dry-run")
+    assert (refused.code, refused.err) == (
+        2,
+        f"cmm: x.npz: {key} is no array: save the file again with numpy.savez\n",
+    )
+
+
+def test_two_backbones_in_a_file_are_refused(tmp_path):
+    data = write_embeddings(tmp_path / "x.npz", backbone=np.array(["ViT-B-32", "ViT-L-14"]))
+    refused = cmm("run", "--dataset", data, "--dry-run")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "backbone holds 2 texts, ViT-B-32, ViT-L-14: save the one that was used" in refused.err

@@ -56,6 +56,8 @@ def _read_npz(path: Path) -> dict[str, Any]:
         for key, name in zip(keys, archive.namelist(), strict=True):
             with archive.open(name) as member:
                 arrays[key] = _read_member(member, f"{path.name}: {key}")
+                if name.endswith(".npy") and isinstance(arrays[key], bytes):
+                    raise InputError(f"{path.name}: {key} is no array: save the file again with numpy.savez")
                 if member.read(1):
                     raise InputError(f"{path.name}: {key} has bytes after its array: save one array as {key}, no more")
     return arrays

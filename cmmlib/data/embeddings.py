@@ -102,7 +102,7 @@ def load_image_embeddings(path: Path) -> ImageEmbeddings:
     check_embeddings(x, f"{path.name}: image_features")
     ids = _image_ids(raw, len(x), path) or [str(i) for i in range(len(x))]
     x = torch.nn.functional.normalize(x.float(), dim=-1)
-    return ImageEmbeddings(x, ids, _first_string(raw, "backbone", path), _first_string(raw, "pretrained", path))
+    return ImageEmbeddings(x, ids, _one_string(raw, "backbone", path), _one_string(raw, "pretrained", path))
 
 
 def load_embeddings(path: Path) -> EmbeddingFile:
@@ -141,8 +141,8 @@ def load_embeddings(path: Path) -> EmbeddingFile:
         labels=_labels(raw, len(image_features), len(classnames), path),
         prompts=prompts,
         logit_scale=_logit_scale(raw, path),
-        backbone=_first_string(raw, "backbone", path),
-        pretrained=_first_string(raw, "pretrained", path),
+        backbone=_one_string(raw, "backbone", path),
+        pretrained=_one_string(raw, "pretrained", path),
         image_ids=_image_ids(raw, len(image_features), path),
         digest=file_digests(path, [path])[0],
         stored_as=str(image_features.dtype).removeprefix("torch."),
@@ -256,8 +256,11 @@ def _image_names(raw: dict[str, Any], path: Path) -> list[str]:
     return _strings(raw, "image_ids", path)
 
 
-def _first_string(raw: dict[str, Any], key: str, path: Path) -> str | None:
-    return next(iter(_strings(raw, key, path)), None) if key in raw else None
+def _one_string(raw: dict[str, Any], key: str, path: Path) -> str | None:
+    texts = _strings(raw, key, path) if key in raw else []
+    if len(texts) > 1:
+        raise InputError(f"{path.name}: {key} holds {len(texts)} texts, {some(texts)}: save the one that was used")
+    return texts[0] if texts else None
 
 
 def _logit_scale(raw: dict[str, Any], path: Path) -> float:

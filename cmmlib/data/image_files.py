@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -175,7 +176,11 @@ def check_utf8(paths: Iterable[Path]) -> None:
         try:
             str(path).encode()
         except UnicodeEncodeError:
-            raise InputError(f"the name {os.fsencode(path.name)!r} is not UTF-8 text: rename it") from None
+            name = os.fsencode(path.name)
+            with suppress(UnicodeDecodeError):
+                told = f"Python takes file names for {sys.getfilesystemencoding()} here: set PYTHONUTF8=1"
+                raise InputError(f"the name {name.decode()!a} is UTF-8, and {told}") from None
+            raise InputError(f"the name {name!r} is not UTF-8 text: rename it") from None
 
 
 def decode(file: Path | BytesIO, called: str) -> Image.Image:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -27,6 +28,8 @@ from cmmlib.errors import InputError, counted, one_line, some
 from cmmlib.storage.network import host_responds
 from cmmlib.storage.text_files import read_lines, read_names, whole_number
 from cmmlib.texts.templates import SLOT, flaw
+
+TEMPLATES = "zeroshot_classification_templates.txt"
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,13 @@ def _of_folder(root: Path, split: str | None, names: list[str] | None, labelled:
     classnames = _instead(names, root) if names else _class_names(root) if labelled else []
     labels = _labels(samples, len(classnames)) if labelled else None
     digests = [sample.digest for _, sample in samples]
-    more = {
+    more: dict[str, Any] = {
         "split": split,
         "templates": _templates(root),
         "remarks": _remarks(labels, labelled, rest) + _beside(root / str(split)) + (doubts if labelled else []),
     }
+    if more["templates"] is None and (root / TEMPLATES).is_file():
+        more["remarks"].append(f"{TEMPLATES} holds no template, and others are used")
     data = TarImages(root.name, classnames, labels, digests, root, samples, **more)
     return replace(data, remarks=data.remarks + data.remarks_on_pictures())
 
@@ -146,7 +151,7 @@ def _beside(folder: Path) -> list[str]:
 
 def _templates(root: Path) -> list[str] | None:
     """The set's own templates; CLIP_benchmark writes `{c}` for the class."""
-    file = root / "zeroshot_classification_templates.txt"
+    file = root / TEMPLATES
     lines = read_lines(file, "wds") if file.is_file() else []
     templates = [line.strip().replace("{c}", SLOT) for line in lines if line.strip()]
     for template in templates:

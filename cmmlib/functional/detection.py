@@ -66,6 +66,8 @@ def auroc(score: Float[Tensor, "C"], worst: Bool[Tensor, "C"]) -> float | None:
     """Probability that a worst class scores below another one, ties counted half (Mann-Whitney); None where all or none
     are worst.
     """
+    if score.isnan().any():
+        raise InputError("auroc needs defined scores, got NaN: give them a value with `fill_undefined` first")
     if worst.all() or not worst.any():
         return None
     others, n_worst = stats.rankdata(score.numpy())[~worst.numpy()], int(worst.sum())

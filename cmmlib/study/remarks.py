@@ -18,6 +18,7 @@ from cmmlib.texts.templates import fill, is_marked, is_quoted
 if TYPE_CHECKING:
     from cmmlib.models.backbones import Backbone
 
+UNSEEN = ("Cf", "Cc")  # Unicode's kinds of characters: format and control
 JOINERS = "\u200c\u200d"
 USUAL_SCALES = (5.0, 200.0)  # of trained models, and room
 
@@ -58,12 +59,13 @@ def odd_names(classnames: Sequence[str]) -> list[str]:
 def _as_read(name: str) -> str:
     """A name as a reader takes it: without case, without what is not seen, one space for several."""
     plain = unicodedata.normalize("NFC", name).casefold()
-    return " ".join("".join(letter for letter in plain if unicodedata.category(letter) != "Cf").split())
+    seen = (" " if x.isspace() else x for x in plain if x.isspace() or unicodedata.category(x) not in UNSEEN)
+    return " ".join("".join(seen).split())
 
 
 def _is_unseen(letter: str) -> bool:
     """Whether a character is not seen and no script needs it, as several need the two joiners of letters."""
-    return unicodedata.category(letter) == "Cf" and letter not in JOINERS
+    return unicodedata.category(letter) in UNSEEN and letter not in JOINERS
 
 
 def odd_texts(backbone: Backbone, study: Study, templates: Sequence[str], classnames: Sequence[str]) -> list[str]:

@@ -6,9 +6,9 @@ waits for its own. A worker that dies is replaced, and its task repeated.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from cmmlib.errors import ChapterError, InputError, one_line
 from cmmlib.storage.cache import digest
-from cmmlib.storage.yaml_files import read_mapping
 from cmmlib.sweeps import task
+from cmmlib.sweeps.job_queue import MISSING, job_queue
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,16 +32,6 @@ IMAGES = (
     *("dataset", "split", "backbone", "pretrained", "classes", "limit", "precision", "storage", "data_root"),
     *("max_broken", "class_names"),
 )
-KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
-PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}  # that send a job
-# What a cluster file may set, as dask-jobqueue names it.
-SETTINGS = (
-    *("cores", "memory", "processes", "queue", "project", "account", "walltime", "interface", "local_directory"),
-    *("job_extra_directives", "job_script_prologue", "log_directory", "worker_extra_args", "death_timeout"),
-)
-# Keys of the cluster's own, in the folder where the command runs, which the jobs see.
-SECURE: dict[str, Any] = {"security": True, "protocol": "tls://", "shared_temp_directory": "."}
-MISSING = "sweep: dask is missing: pip install 'cmmlib[sweep]'"
 LOST = "sweep: the scheduler is gone; what is done is kept, run the same command to go on"
 
 
@@ -68,8 +58,9 @@ def connected(workers: int, scheduler: str | None = None, cluster: Path | None =
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in a line
         if scheduler:
             try:
+                asyncio.run(_answers(scheduler))
                 client = Client(scheduler, timeout=CONNECT)
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, MemoryError) as error:  # what another server sends may be any size
                 raise InputError(
                     f"--scheduler: nothing answers at {scheduler}: {one_line(error)}; start one with dask scheduler"
                 ) from None
@@ -77,7 +68,7 @@ def connected(workers: int, scheduler: str | None = None, cluster: Path | None =
                 yield client
             return
         try:
-            own = _queue(cluster, workers) if cluster else _local(workers)
+            own = job_queue(cluster, workers) if cluster else _local(workers)
         except ImportError:  # of cryptography
             raise InputError(MISSING) from None
         with own, Client(own) as client:
@@ -99,27 +90,13 @@ def _local(workers: int) -> Any:
     )
 
 
-def _queue(file: Path, workers: int) -> Any:
-    """A cluster of jobs, as a file describes it: `type`, and settings of dask-jobqueue."""
-    found = read_mapping(file, "--cluster")
-    kind = str(found.pop("type", ""))
-    if kind not in KINDS:
-        raise InputError(f"--cluster: {file.name} has type {kind!r}: there are {', '.join(KINDS)}")
-    for key in found:
-        if key not in SETTINGS:
-            raise InputError(f"--cluster: {file.name} has {key!r}: what can be set is {', '.join(SETTINGS)}")
-    if shutil.which(PROGRAMS[kind]) is None:
-        raise InputError(f"--cluster: {PROGRAMS[kind]} is not on this machine: run the sweep where jobs are sent from")
-    try:
-        import dask_jobqueue
-    except ImportError:
-        raise InputError(MISSING) from None
-    try:
-        cluster = getattr(dask_jobqueue, KINDS[kind])(**SECURE, **found)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--cluster: {file.name}: {one_line(error)}") from None
-    cluster.scale(workers)
-    return cluster
+async def _answers(scheduler: str) -> None:
+    """Whether a Dask scheduler is there: another server that sends something now and then would be waited for."""
+    from dask.utils import parse_timedelta
+    from distributed.comm.core import connect
+
+    comm = await asyncio.wait_for(connect(scheduler), parse_timedelta(CONNECT) + 1)
+    await comm.close()
 
 
 def submitted(client: Client, studies: Sequence[Study], out: Path, only: str | None = None) -> dict[Any, Study]:

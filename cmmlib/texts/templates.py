@@ -15,6 +15,7 @@ QUOTED = re.compile(  # as in JSON or a program, or by a word processor
     r"""(["'`])(?:\\.|(?!\1)[^\\])*\1,?|\u201c[^\u201d]*\u201d,?|\u2018[^\u2019]*\u2019,?|\u00ab[^\u00bb]*\u00bb,?"""
 )
 LISTED = re.compile(r"""\[\s*["'].*["']\s*,?\s*\],?""")  # of JSON or a program, on one line
+PROGRAM = re.compile(r"lambda\s+\w+\s*:")  # as open_clip and CLIP_benchmark keep theirs
 MARKED = re.compile(r"(?:[-*\u2022]|\d+[.)])\s")  # the item of a list in a text
 BASE_TEMPLATE = "a photo of a {}."  # of a study that names no other
 
@@ -56,6 +57,8 @@ def flaw(template: str) -> str | None:
     """
     if LISTED.fullmatch(template.strip()):
         return "is a list: write one template a line, without brackets and quotation marks"
+    if PROGRAM.match(template.strip()):
+        return "is a line of a program: write the text alone"
     rest = template.replace(SLOT, "")
     if rest == template:
         return f"has no {SLOT} for the class name"

@@ -83,6 +83,8 @@ def load_transcript(path: Path) -> Transcript:
         lines = content(path).split(b"\n")  # bytes, since a kill may cut a character, and JSON may hold U+2028
     except OSError as error:
         raise InputError(f"transcript: cannot read {path.name}: {why(error)}") from None
+    if any(b"\0" in line for line in lines):  # two bytes a letter
+        raise InputError(f"transcript: {path.name} holds a NUL character, as UTF-16 does: save it as UTF-8")
     records, left_out = [], Counter()
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     for number, line in numbered:
@@ -91,8 +93,10 @@ def load_transcript(path: Path) -> Transcript:
         except (ValueError, TypeError, KeyError):
             reason = _why_left_out(line)
             if reason is None:
-                fault = f"line {number} of {path.name} is no record of an answer"
-                raise InputError(f"transcript: {fault}: delete it, the other lines stay") from None
+                fault = f"transcript: line {number} of {path.name} is"
+                if line.replace(b" ", b"").startswith(b"[{"):
+                    raise InputError(f"{fault} a list: write each record on a line of its own, no list") from None
+                raise InputError(f"{fault} no record of an answer: delete it, the other lines stay") from None
             left_out[reason] += reason != CUT or number != numbered[-1][0]
             continue
         records.append(record)

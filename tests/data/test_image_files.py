@@ -13,7 +13,7 @@ from PIL import Image
 
 from cmmlib.data import image_files
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
-from cmmlib.data.image_files import by_ending, decode, files_below, formats, is_junk, suffixes
+from cmmlib.data.image_files import by_ending, check_utf8, decode, files_below, formats, is_junk, suffixes
 from cmmlib.data.load import load_dataset, of_labels
 from cmmlib.errors import InputError
 
@@ -176,6 +176,13 @@ def test_a_name_that_is_not_utf_8_is_named_as_bytes(birds):
     picture().save(os.fsdecode(os.fsencode(birds) + b"/caf\xe9/0.png"))
     assert r"the name b'caf\xe9' is not UTF-8 text: rename it" in refused(f"folder:{birds}")
     assert files_below(birds)
+
+
+def test_a_name_that_only_the_locale_cannot_read_is_told_so():
+    """As under LC_ALL=C without UTF-8 mode, where Python takes the bytes of UTF-8 for ASCII."""
+    path = Path("owl", "café".encode().decode("ascii", "surrogateescape"))
+    with pytest.raises(InputError, match=r"the name 'caf\\xe9' is UTF-8, and .* set PYTHONUTF8=1"):
+        check_utf8([path])
 
 
 # ---------------------------------------------------------------- number formats

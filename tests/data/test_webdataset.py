@@ -183,12 +183,25 @@ def damage(root: Path, file: str, content: bytes | None) -> Path:
         ("classnames.txt", b"cat\ndog\n", "s0000002.png of test/0.tar has label 2, outside 0..1"),
         ("zeroshot_classification_templates.txt", b"a photo\n", "has no {c} for the class name: 'a photo'"),
         ("zeroshot_classification_templates.txt", b"a {c} {x}\n", "has other braces than {c}, the only ones"),
+        (
+            "zeroshot_classification_templates.txt",
+            b'lambda c: f"a {c}"\n',
+            "is a line of a program: write the text alone",
+        ),
         ("dataset_type.txt", b"retrieval\n", "is a retrieval set"),
     ],
     ids=str,
 )
 def test_another_layout_is_refused_by_name(root, file, content, expected):
     assert expected in refusal(damage(root, file, content))
+
+
+@pytest.mark.parametrize("held", ["", "\n \n"])
+def test_a_file_without_a_template_is_told(held, root):
+    (root / "zeroshot_classification_templates.txt").write_text(held)
+    data = load_webdataset(str(root), "test")
+    assert data.templates is None
+    assert "zeroshot_classification_templates.txt holds no template, and others are used" in data.remarks
 
 
 def test_a_shard_that_is_cut_short_is_refused(root):

@@ -531,3 +531,11 @@ def test_an_undefined_score_is_refused():
 def test_spearman_by_hand(pairs):
     x, y = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
     assert F.spearman(x, y) == pytest.approx(spearman_by_hand(x.tolist(), y.tolist()))
+
+
+def test_a_rank_of_nan_is_refused():
+    score = torch.tensor([0.1, NAN, 0.3]).double()
+    with pytest.raises(InputError, match="auroc needs defined scores, got NaN"):
+        F.auroc(score, torch.tensor([True, False, False]))
+    with pytest.raises(InputError, match="needs defined values on both sides, got NaN"):
+        F.spearman(score, torch.ones(3).double())

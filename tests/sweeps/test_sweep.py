@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -196,6 +197,7 @@ def test_a_scheduler_that_is_lost_is_one_line_and_the_sweep_goes_on_later(tmp_pa
         (("--scheduler", ""), "--scheduler: the address is empty: write one, or leave the flag out"),
         (("--scheduler", " "), "--scheduler: the address is empty"),
         (("--cluster", "key.yaml", "--scheduler", "tcp://a:1"), "name two clusters: leave one out"),
+        (("--scheduler", "inproc://x"), "--scheduler: nothing answers at inproc://x"),
     ],
 )
 def test_a_flag_that_cannot_be_is_one_line_and_nothing_is_made(arguments, said, tmp_path, monkeypatch):
@@ -219,14 +221,75 @@ setsid sh job.sh >job.log 2>&1 </dev/null &
 """
 
 
+def write_commands(folder: Path, **texts: str) -> Path:
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+REFUSING = """#!/bin/sh
+echo "sbatch: error: invalid partition specified: gpux" >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "sbatch did not take the job: sbatch: error: invalid partition specified: gpux; correct slurm.yaml"),
+        ({"interface": "ib77"}, "interface: this machine has no network 'ib77': it has lo"),
+        ({"cores": -1, "processes": 0}, "cores: input should be greater than or equal to 1, got -1"),
+        ({"cores": 1, "processes": 4}, "processes: more than cores: each process needs one"),
+        ({"cores": 1.5}, "cores: input should be a valid integer, got 1.5"),
+        ({"cores": None}, "cores: input should be a valid integer, got None"),
+        ({"memory": 4}, "memory: input should be a valid string, got 4"),
+        ({"memory": "much"}, "memory: 'much' is no size: write one as in 16GB"),
+        ({"job_extra_directives": "--gres=gpu:1"}, "job_extra_directives is no list: write it as in job_extra_dir"),
+        ({"job_script_prologue": "module load cuda"}, "job_script_prologue is no list"),
+        ({"project": ["a"]}, "project: input should be a valid string, got ['a']"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_one_line(settings, said, tmp_path, monkeypatch):
+    write_sweep(tmp_path, studies=[{}])
+    commands = write_commands(tmp_path / "bin", sbatch=REFUSING, scancel="#!/bin/sh\n")
+    cluster = {"type": "slurm", "cores": 1, "memory": "1GB", "interface": "lo", **settings}
+    (tmp_path / "slurm.yaml").write_text(json.dumps(cluster))
+    monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
+    with start(tmp_path, "--cluster", "slurm.yaml", "--workers", 1) as sweep:
+        out, err = sweep.communicate(timeout=PATIENCE)
+    assert (sweep.returncode, out, err.count("\n")) == (2, "", 1), err
+    assert said in err
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_another_server_in_the_place_of_a_scheduler_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cmmlib.sweeps.scheduling.CONNECT", "1s")
+    write_sweep(tmp_path, studies=[{}])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, ended = server.getsockname()[1], threading.Event()
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                while not ended.wait(0.1):
+                    connection.send(b"H")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        done = cmm("sweep", "studies.yaml", "--scheduler", f"tcp://127.0.0.1:{port}")
+        ended.set()
+        thread.join()
+    assert (done.code, done.err.count("\n")) == (2, 1), done
+    assert f"--scheduler: nothing answers at tcp://127.0.0.1:{port}" in done.err
+
+
 def test_a_sweep_runs_as_jobs_of_a_queue(tmp_path, monkeypatch):
     write_data(tmp_path)
     write_sweep(tmp_path, studies=[{"dataset": "embeddings:two.npz"}])
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    for name, text in {"sbatch": SBATCH, "scancel": "#!/bin/sh\n"}.items():
-        (commands / name).write_text(text)
-        (commands / name).chmod(0o755)
+    commands = write_commands(tmp_path / "bin", sbatch=SBATCH, scancel="#!/bin/sh\n")
     (tmp_path / "slurm.yaml").write_text("{type: slurm, cores: 1, processes: 1, memory: 2GB, interface: lo}")
     monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
     monkeypatch.setenv("CMM_CACHE", str(tmp_path / "cache"))

@@ -305,6 +305,23 @@ def test_own_answers_are_used_only_where_the_package_has_none(own_cache):
     assert known.find(Question("lion", "shields")) == mine[1]
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            f"[{record().line()}]".encode(),
+            LIST,
+        ),
+        (record().line().encode("utf-16"), "t.jsonl holds a NUL character, as UTF-16 does: save it as UTF-8"),
+    ],
+)
+def test_a_transcript_in_another_form_is_not_to_be_deleted(content, said, tmp_path):
+    (tmp_path / "t.jsonl").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        transcripts.load_transcript(tmp_path / "t.jsonl")
+    assert str(error.value) == f"transcript: {said}"
+
+
 def test_a_named_file_is_used_alone_and_may_be_missing(tmp_path):
     write(transcripts.own_transcript_path(), record("bear"))
     assert transcripts.known_answers(str(write(tmp_path / "t.jsonl", record()))).records == [record()]
