@@ -163,13 +163,15 @@ def require_unit_rows(x: Tensor, what: str) -> None:
     Raises:
         InputError: with the row and its length; as `check_embeddings`; `what` begins the line.
     """
-    check_embeddings(x, what)
-    rows = x.reshape(-1, x.shape[-1]) if x.numel() else x[:0]
+    if not x.numel():
+        return check_embeddings(x, what)
+    rows = x.reshape(-1, x.shape[-1])
     for start in range(0, len(rows), ROWS):
         length = torch.linalg.vector_norm(rows[start : start + ROWS].float(), dim=-1)
-        off = (length - 1).abs() > UNIT
-        if bool(off.any()):
-            row = int(off.nonzero()[0, 0])
+        is_unit = (length - 1).abs() <= UNIT  # not where it is NaN
+        if not bool(is_unit.all()):
+            check_embeddings(x, what)  # a row without numbers or length has a line of its own
+            row = int((~is_unit).nonzero()[0, 0])
             raise InputError(
                 f"{what} row {start + row} has length {float(length[row]):.3g}, expected 1: "
                 "pass torch.nn.functional.normalize(x, dim=-1)"
