@@ -32,7 +32,6 @@ __all__ = ["Dataset", "EmbeddingFile", "ImageFolder", "ImageSet", "RenderedShiel
 class RenderedShields(PixelArray):
     """The embedded world's evaluation images; `arms` says what each class shows."""
 
-    labels: Int[Tensor, "N"]
     arms: list[Arms]
 
     def with_classes(self, classes: Sequence[int], labels: Int[Tensor, "N"] | None) -> RenderedShields:

@@ -55,11 +55,14 @@ def measure(weights: Path, seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
     embedded = {seed: embed_images(backbone, data) for seed, data in images.items()}
     rows = []
     for seed, data in images.items():
+        assert data.labels is not None
         row = {"seed": seed, **zero_shot(embedded[seed], base, data.labels, backbone.logit_scale)}
         plain = zero_shot(embedded[seed], described, data.labels, backbone.logit_scale)
         rows.append({**row, "described_overall": plain["overall"], "described_worst_10": plain["worst_10"]})
     fitted = load_blazon(seed=PROBE_SEED)
     first = images[seeds[0]]
+    assert fitted.labels is not None
+    assert first.labels is not None
     probe = linear_probe_accuracy(embed_images(backbone, fitted), fitted.labels, embedded[seeds[0]], first.labels)
     return {"logit_scale": backbone.logit_scale, "linear_probe": probe, "by_seed": rows}
 

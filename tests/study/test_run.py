@@ -401,8 +401,11 @@ def test_two_processes_that_record_at_once_lose_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["per_class.csv", "results.json"]
 
 
-def test_a_blind_run_has_no_labels_in_any_place(tmp_path, tiny_clip):
-    run = opened(f"folder:{write_images(tmp_path / 'images')}", backbone=f"local-dir:{tiny_clip}")
+@pytest.mark.parametrize("dataset", ["folder", "blazon"])
+def test_a_blind_run_has_no_labels_in_any_place(dataset, tmp_path, tiny_clip):
+    data = f"folder:{write_images(tmp_path / 'images')}" if dataset == "folder" else "blazon"
+    model = {"backbone": f"local-dir:{tiny_clip}"} if dataset == "folder" else {"limit": 1}
+    run = opened(data, **model)
     assert run.labels is not None
     assert run.pictures is not None
     assert run.pictures.labels is not None
