@@ -176,11 +176,16 @@ def check_utf8(paths: Iterable[Path]) -> None:
         try:
             str(path).encode()
         except UnicodeEncodeError:
-            name = os.fsencode(path.name)
+            name = next(os.fsencode(part) for part in path.parts if not _is_text(part))
             with suppress(UnicodeDecodeError):
                 told = f"Python takes file names for {sys.getfilesystemencoding()} here: set PYTHONUTF8=1"
                 raise InputError(f"the name {name.decode()!a} is UTF-8, and {told}") from None
             raise InputError(f"the name {name!r} is not UTF-8 text: rename it") from None
+
+
+def _is_text(part: str) -> bool:
+    """Whether a part of a path is text; bytes that Python could not read stand in it as halves of a character."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in part)
 
 
 def decode(file: Path | BytesIO, called: str) -> Image.Image:

@@ -292,4 +292,4 @@ def test_a_label_that_no_class_has_is_refused(root, monkeypatch):
 def test_a_name_that_is_no_text_is_refused(root, monkeypatch):
     WRITERS["eurosat"](root, monkeypatch)
     image(root / "eurosat" / "2750" / os.fsdecode(b"caf\xe9") / "caf\xe9_1.jpg")
-    assert "is not UTF-8 text" in refusal("eurosat", root)
+    assert r"the name b'caf\xe9' is not UTF-8 text: rename it" in refusal("eurosat", root)

@@ -165,7 +165,7 @@ def test_the_base_row_predicts_as_chapter_1_does(tmp_path):
 
 
 STEPS = {
-    enrich: ["suspects", "questions", "enrich", "enrich_all", "encode_descriptions"],
+    enrich: ["suspects", "questions", "enrich", "ask", "enrich_all", "encode_descriptions"],
     methods: ["compare_methods", "record_classifiers", "weighted_ensemble"],
 }
 

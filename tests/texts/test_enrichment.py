@@ -310,7 +310,7 @@ def test_own_answers_are_used_only_where_the_package_has_none(own_cache):
     [
         (
             f"[{record().line()}]".encode(),
-            LIST,
+            "line 1 of t.jsonl is a list: write each record on a line of its own, no list",
         ),
         (record().line().encode("utf-16"), "t.jsonl holds a NUL character, as UTF-16 does: save it as UTF-8"),
     ],

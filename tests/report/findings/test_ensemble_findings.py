@@ -91,9 +91,9 @@ def test_the_share_of_descriptions_chooses_its_word():
 
 
 def test_weights_of_unequal_classes_fill_a_grid():
-    described = {2: torch.zeros(2, 4), 0: torch.zeros(1, 4)}
+    described = {2: torch.eye(4)[:2], 0: torch.eye(4)[:1]}
     own = run(n_classes=3, prompts=2)
-    candidates = Candidates.of_templates(own.text_features).with_descriptions(described)
+    candidates = Candidates.of_templates(torch.eye(4)[:3].expand(2, 3, 4)).with_descriptions(described)
     weights = torch.arange(len(candidates.classes)).double()
     grid, names, n = findings.weight_grid(own, candidates, weights, described)
     assert (names, n) == (["class 2", "class 0"], 2)
