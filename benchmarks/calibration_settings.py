@@ -33,7 +33,8 @@ from cmmlib.functional import prior_matching, prototypes
 from cmmlib.functional.prior_matching import SimilarityBlocks
 from cmmlib.functional.resampling import few_per_class
 from cmmlib.models.backbones import load_backbone
-from cmmlib.models.embed import embed_images, embed_texts
+from cmmlib.models.embed import embed_images
+from cmmlib.models.embed_texts import embed_texts
 from cmmlib.storage.cache import whole_file
 
 BASE = "a photo of a {}."

@@ -28,7 +28,8 @@ from cmmlib.functional.prompt_baselines import uniform_mean
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.functional.zero_shot import predict
 from cmmlib.models.backbones import Backbone, load_backbone
-from cmmlib.models.embed import embed_images, embed_texts
+from cmmlib.models.embed import embed_images
+from cmmlib.models.embed_texts import embed_texts
 from cmmlib.texts.questions import default_n_described
 from cmmlib.texts.templates import BLAZON_TEMPLATES, PromptBank
 

@@ -27,7 +27,8 @@ from cmmlib.blazon.training.pretrain import pretrain
 from cmmlib.data.load import load_blazon
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.models.backbones import Backbone, load_backbone
-from cmmlib.models.embed import embed_images, embed_texts
+from cmmlib.models.embed import embed_images
+from cmmlib.models.embed_texts import embed_texts
 from cmmlib.storage.cache import write_text
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 

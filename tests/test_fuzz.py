@@ -37,7 +37,7 @@ from cmmlib.evaluation.reference import verify
 from cmmlib.evaluation.run_comparison import of_folder
 from cmmlib.functional.prior_matching import Correction
 from cmmlib.models.backbones import load_backbone
-from cmmlib.models.embed import encode_texts
+from cmmlib.models.embed_texts import encode_texts
 from cmmlib.report.book import _quoted
 from cmmlib.report.chapters import read_notebook
 from cmmlib.storage.cache import digest, file_digests, load_tensors, read_memo, save_tensors

@@ -54,7 +54,7 @@ WRITES = {
     "blazon/training/pretrain.py:write_frequencies": (["whole_file"], TRAINING),
     "process.py:_open_streams": (["open"], "the null device"),
     "estimators/classifier_file.py:save_classifier": (["save_tensors"], "over nothing but a classifier"),
-    "models/embed.py:embed_texts": (["save_tensors"], CACHE),
+    "models/embed_texts.py:embed_texts": (["save_tensors"], CACHE),
     "models/backbones.py:_opened": (["copyfile"], TEMPORARY),
     "models/state_dicts.py:readable": (["save_file"], TEMPORARY),
     "report/book.py:_claim": (["mark"], "a folder that an earlier version made, or an empty one"),

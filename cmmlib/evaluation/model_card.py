@@ -23,7 +23,8 @@ from cmmlib.functional.ensemble import replace_classes
 from cmmlib.functional.linear_probe import linear_probe_accuracy
 from cmmlib.functional.similarity import similarity_pass
 from cmmlib.models.backbones import load_backbone
-from cmmlib.models.embed import embed_images, embed_texts
+from cmmlib.models.embed import embed_images
+from cmmlib.models.embed_texts import embed_texts
 from cmmlib.texts.templates import BASE_TEMPLATE, fill
 
 WORST_K = 20

@@ -74,10 +74,9 @@ class SimilarityPass:
             InputError: a pass that was made without `n_images`, passes that do not belong together, too many images.
         """
         (value, image), (others, places) = self._best(), other._best()
-        n = self.prediction.shape[1] + other.prediction.shape[1]
         if self.n_images is None or self.n_images != other.n_images:
             raise InputError(UNMERGED)
-        if n > self.n_images:
+        if (n := self.prediction.shape[1] + other.prediction.shape[1]) > self.n_images:
             raise InputError(f"merge: the passes are of {n:,} images, more than their n_images, {self.n_images:,}")
         if self.soft_mass.shape != other.soft_mass.shape:
             shapes = f"{list(self.soft_mass.shape)} and {list(other.soft_mass.shape)}"

@@ -1,4 +1,4 @@
-"""Images and texts -> embeddings, each computed once: a content-addressed cache that no kill and no race damages.
+"""Images -> embeddings, each computed once: a content-addressed cache that no kill and no race damages.
 
 The key of an entry is what it was computed from: weights, preprocessing, precision, and the data's own digests. So a
 renamed folder finds its embeddings again, a changed image does not, and two processes can share one cache.
@@ -6,10 +6,9 @@ renamed folder finds its embeddings again, a changed image does not, and two pro
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,10 +24,9 @@ from tqdm import tqdm
 from cmmlib.data.images import ImageSet
 from cmmlib.errors import InputError, one_line
 from cmmlib.models.backbones import Backbone, load_backbone
-from cmmlib.storage.cache import cache_folder, cached, digest, is_entry, load_tensors, save_tensors
+from cmmlib.storage.cache import cache_folder, cached, digest
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost
-TEXT_SHARD = 4096
 
 
 class OneTooMany(InputError):
@@ -143,19 +141,20 @@ def _encode_shard(
     whole = torch.tensor([i not in failures for i in range(len(rows))])
     x = torch.full((len(rows), parts[0].shape[1]), torch.nan)
     x[whole] = torch.cat(parts)
-    lost = whole & ~_is_embedding(x)
+    lost = whole & ~is_embedding(x)
     if lost.any():  # NaN in the cache means an image that cannot be read, and these can
         image = data.image_ids[rows[int(lost.nonzero()[0])]]
-        raise _no_numbers(backbone, image)
+        raise no_numbers(backbone, image)
     return x.to(getattr(torch, storage))
 
 
-def _is_embedding(x: Float[Tensor, "N D"]) -> Bool[Tensor, "N"]:
+def is_embedding(x: Float[Tensor, "N D"]) -> Bool[Tensor, "N"]:
     """Whether rows are finite and have a direction."""
     return x.isfinite().all(1) & (x != 0).any(1)
 
 
-def _no_numbers(backbone: Backbone, what: str) -> InputError:
+def no_numbers(backbone: Backbone, what: str) -> InputError:
+    """The refusal of a model that gives NaN, Inf or zeros for an image or a text, which is named."""
     model = f"backbone: {backbone.public_name} in {backbone.precision}"
     remedy = "use other weights" if backbone.precision == "fp32" else "use --precision fp32, or other weights"
     return InputError(f"{model} gives no finite embedding of {what}: {remedy}")
@@ -228,76 +227,6 @@ def _begin(devices, threads: int, model: tuple[str, str | None, str], data: Imag
 def _embed_shard(rows: range, path: Path, batch_size: int, workers: int, storage: str, max_broken: int) -> None:
     backbone, data = _own
     cached(path, lambda: {"x": _encode_shard(backbone, data, rows, batch_size, workers, storage, max_broken)})
-
-
-# ---------------------------------------------------------------- texts
-
-
-def embed_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:
-    """Unit-norm embeddings of texts, in their order, through the cache; equal texts are encoded once.
-
-    Returns:
-        [T, D], float32.
-
-    Raises:
-        InputError: a model that gives no finite embedding of a text.
-    """
-    folder = cache_folder() / "texts" / digest("text", backbone.digest, backbone.precision)
-    unique = {_text_key(text): text for text in texts}
-    vectors_by_key = _known_texts(folder, set(unique))
-    missing = sorted(set(unique) - vectors_by_key.keys())
-    for start in range(0, len(missing), TEXT_SHARD):
-        keys = missing[start : start + TEXT_SHARD]
-        vectors = encode_texts(backbone, [unique[key] for key in keys], batch_size=batch_size)
-        lost = (~_is_embedding(vectors)).nonzero()
-        if len(lost):
-            text = unique[keys[int(lost[0])]]
-            raise _no_numbers(backbone, f"the text {text[:80]!r}")
-        names = torch.tensor([list(bytes.fromhex(key)) for key in keys], dtype=torch.uint8)  # [T, 32]
-        save_tensors(folder / f"{digest(keys)}.safetensors", {"key": names, "x": vectors})
-        vectors_by_key.update(zip(keys, vectors, strict=True))
-    return torch.stack([vectors_by_key[_text_key(text)] for text in texts])
-
-
-def _text_key(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _known_texts(folder: Path, wanted: set[str]) -> dict[str, Tensor]:
-    vectors_by_key: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        shard = load_tensors(path) if is_entry(path, cache_folder()) else None
-        if shard is not None:
-            keys = (bytes(row).hex() for row in shard["key"].tolist())
-            vectors_by_key.update({key: x for key, x in zip(keys, shard["x"], strict=True) if key in wanted})
-    return vectors_by_key
-
-
-def encode_texts(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "T D"]:
-    """Unit-norm embeddings of texts without the cache: texts of equal length go together, without padding.
-
-    Prompts fill about 10 of a CLIP text tower's 77 positions; a causal tower gives the same vectors without the rest.
-    `batch_size` is meant for full contexts: shorter texts go in larger batches of the same number of tokens.
-    """
-    tokens = torch.cat([backbone.tokenizer(list(texts[i : i + 1024])) for i in range(0, len(texts), 1024)])
-    lengths = backbone.text_lengths(tokens)
-    out: Tensor | None = None
-    progress = tqdm(total=len(texts), desc="text embeddings", unit="text", disable=None)
-    for rows, length in _length_batches(lengths, batch_size * tokens.shape[1]):
-        vectors = backbone.encode_tokens(tokens[rows, :length])
-        out = vectors.new_empty(len(texts), vectors.shape[1]) if out is None else out
-        out[rows] = vectors
-        progress.update(len(rows))
-    progress.close()
-    assert out is not None
-    return out
-
-
-def _length_batches(lengths: Tensor, token_budget: int) -> Iterator[tuple[Tensor, int]]:
-    """Rows of equal length, in batches of at most `token_budget` tokens."""
-    for length in lengths.unique().tolist():
-        rows = (lengths == length).nonzero()[:, 0]
-        yield from ((part, length) for part in rows.split(max(1, token_budget // length)))
 
 
 def missing(backbone: Backbone, data: ImageSet, storage: str = "float32") -> int:

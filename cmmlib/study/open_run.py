@@ -257,7 +257,7 @@ def leave_out_broken(images: Float[Tensor, "N D"], data: ImageSet) -> tuple[Tens
 def _text_features(
     backbone: Backbone, classnames: list[str], templates: list[str], batch_size: int
 ) -> Float[Tensor, "P C D"]:
-    from cmmlib.models.embed import embed_texts
+    from cmmlib.models.embed_texts import embed_texts
 
     bank = PromptBank.of_templates(templates, classnames)
     return embed_texts(backbone, bank.texts, batch_size=batch_size).unflatten(0, (len(templates), len(classnames)))

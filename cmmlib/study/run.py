@@ -112,7 +112,7 @@ class Run:
         Raises:
             InputError: an embeddings study has no text tower.
         """
-        from cmmlib.models.embed import embed_texts
+        from cmmlib.models.embed_texts import embed_texts
 
         if self.backbone is None:
             raise InputError("an embeddings: study has no text tower: it weighs the prompts that it brought")

@@ -19,7 +19,7 @@ from cmmlib.blazon.heraldry import blazon
 from cmmlib.functional.zero_shot import predict
 from cmmlib.models.backbones import load_backbone, resolve_device, resolve_devices
 from cmmlib.models.configurations import CONFIG
-from cmmlib.models.embed import encode_texts
+from cmmlib.models.embed_texts import encode_texts
 
 
 def refused_model(*args) -> str:

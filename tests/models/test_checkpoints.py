@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from cmmlib.models import checkpoints, configurations, torchscript
 from cmmlib.models.backbones import load_backbone
 from cmmlib.models.configurations import CONFIG
-from cmmlib.models.embed import encode_texts
+from cmmlib.models.embed_texts import encode_texts
 
 WEIGHTS = "open_clip_model.safetensors"
 TEXTS = ["a photo of a cat.", "a very small dog", "the cat"]

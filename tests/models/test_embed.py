@@ -20,8 +20,10 @@ from cmmlib.data.folders import load_folder
 from cmmlib.data.images import ImageFolder
 from cmmlib.errors import InputError
 from cmmlib.models import embed
+from cmmlib.models import embed_texts as embed_texts_file
 from cmmlib.models.backbones import Backbone, load_backbone
-from cmmlib.models.embed import embed_images, embed_texts, encode_texts
+from cmmlib.models.embed import embed_images
+from cmmlib.models.embed_texts import embed_texts, encode_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
@@ -166,7 +168,7 @@ def test_a_class_name_longer_than_the_context_keeps_its_end_of_text(backbone, ti
 
 def test_length_batches_cover_every_row_once_within_the_budget():
     lengths = torch.tensor([3, 7, 3, 3, 77, 7, 3])
-    batches = list(embed._length_batches(lengths, 10))
+    batches = list(embed_texts_file._length_batches(lengths, 10))
     assert sorted(int(row) for rows, _ in batches for row in rows) == list(range(7))
     assert all((lengths[rows] <= length).all() for rows, length in batches)
     assert all(len(rows) == 1 or len(rows) * length <= 10 for rows, length in batches)
@@ -260,8 +262,8 @@ def test_a_kill_costs_one_shard(backbone, image_folder, own_cache, monkeypatch, 
 
 
 def test_killed_texts_are_resumed_too(backbone, monkeypatch, counted):
-    monkeypatch.setattr(embed, "TEXT_SHARD", 2)
-    original, calls = embed.encode_texts, []
+    monkeypatch.setattr(embed_texts_file, "TEXT_SHARD", 2)
+    original, calls = embed_texts_file.encode_texts, []
 
     def killed_at_the_third(*args, **kwargs):
         calls.append(args)
@@ -269,7 +271,7 @@ def test_killed_texts_are_resumed_too(backbone, monkeypatch, counted):
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(embed, "encode_texts", killed_at_the_third)
+    monkeypatch.setattr(embed_texts_file, "encode_texts", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         embed_texts(backbone, TEXTS)
     assert sum(counted["texts"]) == 4
@@ -433,7 +435,7 @@ PROCESS = """
 import sys, warnings
 from pathlib import Path
 import torch
-from cmmlib.models import embed
+from cmmlib.models import embed, embed_texts
 from cmmlib.models.backbones import load_backbone
 from cmmlib.data.folders import load_folder
 warnings.simplefilter("error")
@@ -444,7 +446,7 @@ data = load_folder(Path(folder))
 print("ready", flush=True)
 sys.stdin.readline()
 texts = [f"a photo of {i} {'very ' * (i % 9)}small cats" for i in range(60)]
-torch.save((embed.embed_images(backbone, data), embed.embed_texts(backbone, texts)), out)
+torch.save((embed.embed_images(backbone, data), embed_texts.embed_texts(backbone, texts)), out)
 """
 
 

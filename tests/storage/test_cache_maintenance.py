@@ -25,6 +25,7 @@ from cmmlib.data.load import load_dataset
 from cmmlib.evaluation import published_files
 from cmmlib.models import embed
 from cmmlib.models.backbones import load_backbone
+from cmmlib.models.embed_texts import embed_texts
 from cmmlib.storage.cache import KINDS, cached, digest, is_unfinished, save_tensors, whole_file, write_memo
 from cmmlib.storage.cache_maintenance import (
     LEFT_BEHIND,
@@ -234,7 +235,7 @@ def test_everything_that_is_written_into_the_cache_is_known(own_cache, tiny_clip
     with torch.inference_mode():
         backbone = load_backbone(f"local-dir:{tiny_clip}", None, "cpu")
         embed.embed_images(backbone, load_dataset(f"folder:{write_images(tmp_path / 'images')}"))
-        embed.embed_texts(backbone, ["a cat", "a dog"])
+        embed_texts(backbone, ["a cat", "a dog"])
     load_dataset(f"wds:{web_data_set(tmp_path / 'wds')}")
     load_dataset("blazon")
     blazon_mini.register.__wrapped__()
@@ -355,10 +356,10 @@ def test_folders_and_pipes_with_an_entrys_name_are_no_entries(own_cache):
 
 def test_texts_are_embedded_beside_what_somebody_else_put_there(own_cache, tiny_clip):
     backbone = load_backbone(f"local-dir:{tiny_clip}", None, "cpu")
-    first = embed.embed_texts(backbone, ["a cat"])
+    first = embed_texts(backbone, ["a cat"])
     ((folder,),) = [list((own_cache / "texts").iterdir())]
     foreign = write(folder / "mine.safetensors")
-    assert torch.equal(embed.embed_texts(backbone, ["a cat"]), first)
+    assert torch.equal(embed_texts(backbone, ["a cat"]), first)
     assert foreign.exists()
 
 
