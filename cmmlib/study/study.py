@@ -295,5 +295,6 @@ def _one_line(error: Mapping[str, Any]) -> str:
         return f"unknown parameter {field!r}: the study's parameters are {', '.join(Study.model_fields)}"
     message = error["msg"].removeprefix("Value error, ")
     got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
-    got += ": write it in quotes" if error["type"] == "string_type" else ""
+    is_number = error["type"] == "string_type" and isinstance(error["input"], int | float)
+    got += ": write it in quotes" if is_number else ""
     return f"{field}: {message[0].lower()}{message[1:]}{got}"

@@ -413,6 +413,8 @@ def test_an_address_in_place_of_a_path_is_refused_and_not_repeated(name, value):
 def test_a_number_in_place_of_a_text_is_told_to_need_quotes():
     with pytest.raises(InputError, match=r"^split: input should be a valid string, got 2024: write it in quotes$"):
         Study.of({"split": 2024})
+    with pytest.raises(InputError, match=r"^split: input should be a valid string, got \['val'\]$"):
+        Study.of({"split": ["val"]})
 
 
 @pytest.mark.parametrize(
