@@ -18,6 +18,8 @@ from cmmlib.study.study import Study
 from cmmlib.texts.enrichment import RECORDED
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from cmmlib.study.run import Run
 
 PACKAGE = Path(__file__).parents[1]
@@ -104,8 +106,12 @@ def belonging(wanted: Sequence[Path], conditions: dict[str, bool]) -> list[Path]
 # ---------------------------------------------------------------- running the chapters
 
 
-def run_study(study: Study, only: str | None = None) -> Path:
+def run_study(study: Study, only: str | None = None, forks: Connection | None = None) -> Path:
     """Execute the chapters of a study and return the run's folder. A chapter that is up to date is left alone.
+
+    Args:
+        only: numbers or names of chapters; all by default.
+        forks: a process that forks kernels (`kernels.serve`); by default one that ends with the run.
 
     Raises:
         InputError: whatever is wrong with the study's inputs.
@@ -115,6 +121,8 @@ def run_study(study: Study, only: str | None = None) -> Path:
 
     wanted = chapters(only)
     fix_cache_folder()
+    if forks:
+        return _run_chapters(study, wanted, kernels.forked_by(forks))
     imports = kernels.IMPORTS if study.dataset.startswith("embeddings:") else kernels.WITH_MODEL
     with kernels.forked(imports) as kind:  # they are imported while the study opens
         return _run_chapters(study, wanted, kind)

@@ -19,7 +19,7 @@ from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import psutil
 from ipykernel.kernelspec import get_kernel_dict
@@ -33,6 +33,7 @@ IMPORTS = (
     *("cmmlib.functional._kernels.similarity_numba", "cmmlib.functional._kernels.candidates_numba"),
 )
 WITH_MODEL = (*IMPORTS, "cmmlib.evaluation.model_card")  # open_clip and torchvision: as much again
+FORKING = ("cmmlib.report.kernels", "cmmlib.sweeps.study_server")  # what kernels are forked off
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",  # threads that wait sleep: where others use the processor, their loops cost the most
 }
@@ -67,7 +68,7 @@ def forked(imports: Sequence[str]) -> Iterator[type[Kernel]]:
         yield Kernel
         return
     ours, theirs = Pipe()
-    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(os.getpid()), *imports]
+    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *imports]
     with theirs:
         server = subprocess.Popen(
             command,
@@ -77,17 +78,23 @@ def forked(imports: Sequence[str]) -> Iterator[type[Kernel]]:
             start_new_session=True,  # Ctrl-C is for the run, which then ends this process
         )
     try:
-        yield type("ForkedKernel", (_ForkedKernel,), {"server": ours})
+        yield forked_by(ours)
     finally:
         ours.close()
         server.kill()
         server.wait()
 
 
+def forked_by(server: Connection) -> type[Kernel]:
+    """Kernels that a process forks off itself: one that serves (`serve`) the other end of this connection."""
+    return type("ForkedKernel", (_ForkedKernel,), {"server": server})
+
+
 def end_orphans(folder: Path) -> None:
     """End the kernels that work in a run's folder and whose run was killed; others are left to themselves.
 
-    Forked kernels are known by their command, which names the run's process, and by their working folder.
+    Forked kernels are known by their command, which is also that of the process that they were forked off and that
+    ends with the run, and by their working folder.
     """
     orphans = [process for process in psutil.process_iter() if _is_orphan(process, folder.resolve())]
     for process in orphans:
@@ -99,18 +106,15 @@ def end_orphans(folder: Path) -> None:
 
 def _is_orphan(process: psutil.Process, folder: Path) -> bool:
     try:
-        _, _, flag, module, _, run, *_ = process.cmdline()
-        ours = (flag, module) == ("-m", __name__) and Path(process.cwd()) == folder
-        return ours and not _is_older(int(run), process)
-    except (psutil.Error, OSError, ValueError):  # another user's, one that has just ended, or another program
-        return False
-
-
-def _is_older(pid: int, process: psutil.Process) -> bool:
-    """Whether the process that started another one still runs; a later one may have its number."""
-    try:
-        return psutil.Process(pid).create_time() <= process.create_time()
-    except psutil.NoSuchProcess:
+        command, parent = process.cmdline(), process.parent()
+        return (
+            len(command) > 3
+            and command[2] == "-m"
+            and command[3] in FORKING
+            and Path(process.cwd()) == folder
+            and (parent is None or parent.cmdline() != command)
+        )
+    except (psutil.Error, OSError):  # another user's, or one that has just ended
         return False
 
 
@@ -152,9 +156,8 @@ class _Process(psutil.Process):
 # ---------------------------------------------------------------- in the process that is forked
 
 
-def _serve(connection: Connection, imports: Sequence[str]) -> None:
-    """Import, then fork a kernel for each request; returns in the kernel."""
-    os.environ["JPY_PARENT_PID"] = str(os.getpid())  # a kernel ends when this process does
+def serve(connection: Connection, imports: Sequence[str] = ()) -> NoReturn:
+    """Import, then fork a kernel for each request, until the other end is closed."""
     for name in imports:
         import_module(name)
     gc.freeze()  # no collection in a kernel goes through what was imported
@@ -163,7 +166,7 @@ def _serve(connection: Connection, imports: Sequence[str]) -> None:
         try:
             arguments, environment, folder = connection.recv()
         except EOFError:
-            sys.exit()
+            os._exit(0)
         pid = os.fork()
         if not pid:
             break
@@ -174,7 +177,10 @@ def _serve(connection: Connection, imports: Sequence[str]) -> None:
     os.environ.clear()
     os.environ.update({**SETTINGS, **environment, **DRAWING})
     os.chdir(folder)
-    sys.argv[1:] = arguments
+    ends_with = f"--IPKernelApp.parent_handle={os.getppid()}"  # which is read from the environment on import only
+    sys.argv[1:] = [*arguments, ends_with]
+    import_module("ipykernel.kernelapp").launch_new_instance()
+    sys.exit()
 
 
 def _collect(*_: object) -> None:
@@ -185,5 +191,4 @@ def _collect(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])), sys.argv[3:])  # the second names the run's process, for `end_orphans`
-    import_module("ipykernel.kernelapp").launch_new_instance()
+    serve(Connection(int(sys.argv[1])), sys.argv[2:])

@@ -1,7 +1,7 @@
 """A sweep's studies as tasks of Dask's scheduler, here or on a cluster.
 
-Images of studies that share them are embedded once, by a worker with the resource GPU where there is one; every study
-waits for its own. A worker that dies is replaced, and its task repeated.
+Images that several studies read are embedded once, before them; where a worker has the resource GPU, it embeds those of
+every study. A worker that dies is replaced, and its task repeated.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,18 +102,17 @@ async def _answers(scheduler: str) -> None:
 
 def submitted(client: Client, studies: Sequence[Study], out: Path, only: str | None = None) -> dict[Any, Study]:
     """Every study's task: future -> study."""
+    gpu = any(GPU in worker.get("resources", {}) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+    images = [digest(_images(study)) for study in studies]
+    readers = Counter(images)
     embedded: dict[str, Any] = {}
     futures = {}
-    gpu = any(GPU in worker.get("resources", {}) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
-    for study in studies:
+    for study, of in zip(studies, images, strict=True):
         fields = {**study.model_dump(exclude_unset=True), "out": str(out)}
-        after = []
-        if study.kind != "embeddings":
-            images = digest(_images(study))
-            if images not in embedded:
-                where = {"resources": {GPU: 1} if gpu else None, "pure": False}
-                embedded[images] = client.submit(task.in_process, "embed", fields, **where)
-            after = [embedded[images]]
+        if study.kind != "embeddings" and of not in embedded and (gpu or readers[of] > 1):
+            where = {"resources": {GPU: 1} if gpu else None, "pure": False}
+            embedded[of] = client.submit(task.in_process, "embed", fields, **where)
+        after = [embedded[of]] if of in embedded else []
         futures[client.submit(task.in_process, "run", fields, only, *after, pure=False)] = study
     return futures
 

@@ -29,11 +29,11 @@ PATIENCE = 180.0  # seconds
 
 
 def processes(of: int) -> list[psutil.Process]:
-    """The studies' own processes below one."""
+    """The studies' own processes below one, what they are forked off included."""
     found = []
     for child in psutil.Process(of).children(recursive=True):
         try:
-            if "cmmlib.sweeps.task" in child.cmdline():
+            if "cmmlib.sweeps.study_server" in child.cmdline():
                 found.append(child)
         except psutil.Error:  # ended meanwhile
             continue
@@ -96,11 +96,11 @@ def swept(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
         with start(folder, only=CHAPTERS) as sweep:
             runs = folder / "sweeps"
             wait_for(lambda: any(runs.glob("*/runs/one-*/manifest.json")), "no run began")
-            study = next(p for p in processes(sweep.pid) if p.is_running())
-            worker = study.parent()
-            assert worker is not None
+            worker = next(worker for worker in psutil.Process(sweep.pid).children() if processes(worker.pid))
+            studies = processes(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
-            wait_for(lambda: not study.is_running() or study.status() == psutil.STATUS_ZOMBIE, "the study outlived it")
+            _, alive = psutil.wait_procs(studies, timeout=PATIENCE)
+            assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE], "studies outlived their worker"
             out, err = sweep.communicate(timeout=PATIENCE)
     return folder, subprocess.CompletedProcess([], sweep.returncode, out, err)
 
