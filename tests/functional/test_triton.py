@@ -54,7 +54,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
     ],
 )
 def test_the_pass_is_that_of_plain_torch(precision, block, sizes, steps, data, monkeypatch):
-    for name, size in {"CHUNK": 64, **sizes}.items():
+    for name, size in {"CHUNK": 64, "ROWS": 16, **sizes}.items():
         monkeypatch.setattr(steps, name, size)
     passes = []
     for kind in (TorchSteps, steps.TritonSteps):

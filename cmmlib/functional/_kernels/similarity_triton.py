@@ -14,12 +14,13 @@ from torch import Tensor
 from cmmlib.functional._kernels.similarity_torch import LOW_BITS, NEGATIVE_ZERO, NO_KEY, TorchSteps, rank_key
 
 WIDEST = 1024  # classes that a program of the first kernel looks at together
-CHUNK, ROWS, CLASSES = 512, 16, 128  # images a program of the second kernel sums up, and its tile
+CHUNK, ROWS, CLASSES = 256, 32, 128  # images a program of the second kernel sums up, and its tile
 GROUP = 32  # images side by side whose highest similarity with each class is kept; a multiple of ROWS
 CHUNKS, FEW_CLASSES, NEAREST = 32, 32, 32  # tiles of the third and fourth kernel
 LONGEST = 1 << 13  # keys of a class that a program of the last kernel looks at together
 LOOKED_AT = ("prediction", "rival", "top_similarity", "margin", "top_probability", "spread")
 LOW, NONE, ZERO = tl.constexpr(LOW_BITS), tl.constexpr(NO_KEY), tl.constexpr(NEGATIVE_ZERO)
+LAST = tl.constexpr((1 << 31) - 1)  # a class after all others
 SUMS = ("soft_mass", "soft_margin", "soft_scaled_margin", "soft_probability_margin")
 
 
@@ -37,7 +38,9 @@ class TritonSteps(TorchSteps):
         _, _, top, _, q_top, spread = per_image
         of_class = tuple(self.fields[key] for key in SUMS)
         tile = min(WIDEST, triton.next_power_of_2(n_classes))
-        _look_at_images[(n,)](s, offset, *per_image, *of_class[1:], self.power, s.stride(0), n_classes, TILE=tile)  # type: ignore[arg-type]
+        numbers = (self.power, s.stride(0), n_classes, tile)
+        # one warp: with more, each of the many sums over a row waits for all of them
+        _look_at_images[(n,)](s, offset, *per_image, *of_class[1:], *numbers, num_warps=1)  # type: ignore[arg-type]
         sums = torch.empty(triton.cdiv(n, CHUNK), 4, n_classes, device=s.device)
         highest = torch.empty(n_classes, triton.cdiv(n, GROUP), dtype=torch.int64, device=s.device)
         numbers = (self.power, s.stride(0), n, n_classes, highest.shape[1], CHUNK, GROUP, ROWS, CLASSES)
@@ -96,37 +99,42 @@ def _look_at_images(
     """One image a program: its two best classes, the sums over classes, and the share of the predicted class in the
     sums over images.
     """
-    image = tl.program_id(0).to(tl.int64)
-    row, shift = s + image * stride, tl.load(offset + image)
-    place = tl.arange(0, TILE)
-    top, runner_up = -float("inf"), -float("inf")
-    first, second = 0, 0
+    image = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)  # a tile of one row: faster than a vector
+    row, shift = s + image[:, None] * stride, tl.load(offset + image)[:, None]
+    place = tl.arange(0, TILE)[None, :]
+    top, runner_up = tl.full([1], -float("inf"), tl.float32), tl.full([1], -float("inf"), tl.float32)
+    first, second = tl.zeros([1], tl.int32), tl.zeros([1], tl.int32)
     for start in range(0, n_classes, TILE):
-        v = tl.load(row + start + place, mask=start + place < n_classes, other=-float("inf")).to(tl.float32) + shift
-        highest, i = tl.max(v, 0, return_indices=True)
-        next_highest, j = tl.max(tl.where(place == i, -float("inf"), v), 0, return_indices=True)
-        ahead = highest > top
+        column = start + place
+        v = tl.load(row + column, mask=column < n_classes, other=-float("inf")).to(tl.float32) + shift
+        highest = tl.max(v, 1)
+        i = tl.min(tl.where(v == highest[:, None], column, LAST), 1)  # type: ignore[index]
+        v = tl.where(column == i[:, None], -float("inf"), v)  # type: ignore[index]
+        next_highest = tl.max(v, 1)
+        j = tl.min(tl.where(v == next_highest[:, None], column, LAST), 1)  # type: ignore[index]
+        ahead = highest > top  # type: ignore[operator]
         earlier, later = tl.where(ahead, top, runner_up), tl.where(ahead, next_highest, highest)
-        earlier_class, later_class = tl.where(ahead, first, second), start + tl.where(ahead, j, i)
+        earlier_class, later_class = tl.where(ahead, first, second), tl.where(ahead, j, i)
         runner_up, second = tl.maximum(earlier, later), tl.where(earlier >= later, earlier_class, later_class)
-        top, first = tl.maximum(top, highest), tl.where(ahead, start + i, first)
-    total, square, mass = tl.zeros([TILE], tl.float32), tl.zeros([TILE], tl.float32), tl.zeros([TILE], tl.float32)
+        top, first = tl.maximum(top, highest), tl.where(ahead, i, first)
+    total, square, mass = tl.zeros([1], tl.float32), tl.zeros([1], tl.float32), tl.zeros([1], tl.float32)
     for start in range(0, n_classes, TILE):
         inside = start + place < n_classes
-        d = tl.load(row + start + place, mask=inside, other=0.0).to(tl.float32) + shift - top
-        total += tl.where(inside, d, 0.0)
-        square += tl.where(inside, d * d, 0.0)
-        mass += tl.where(inside, tl.exp2(d * power), 0.0)
-    mean = tl.sum(total, 0) / n_classes
-    width = tl.sqrt(tl.maximum(tl.sum(square, 0) / n_classes - mean * mean, 0.0))
-    ahead, q_top = top - runner_up, 1.0 / tl.sum(mass, 0)  # type: ignore[operator]
+        d = tl.load(row + start + place, mask=inside, other=0.0).to(tl.float32) + shift - top[:, None]
+        d = tl.where(inside, d, 0.0)
+        total += tl.sum(d, 1)
+        square += tl.sum(d * d, 1)
+        mass += tl.sum(tl.where(inside, tl.exp2(d * power), 0.0), 1)
+    mean = total / n_classes
+    width = tl.sqrt(tl.maximum(square / n_classes - mean * mean, 0.0))
+    ahead, q_top = top - runner_up, 1.0 / mass
     tl.store(prediction + image, first)
     tl.store(rival + image, second)
     tl.store(top_similarity + image, top)
     tl.store(margin + image, ahead)
     tl.store(top_probability + image, q_top)
     tl.store(spread + image, width)
-    q, distance = q_top.to(tl.float64), ahead.to(tl.float64)  # type: ignore[union-attr]
+    q, distance = q_top.to(tl.float64), ahead.to(tl.float64)
     tl.atomic_add(soft_margin + first, q * distance)
     tl.atomic_add(soft_scaled_margin + first, q * distance / tl.maximum(width, 1e-30))
     tl.atomic_add(soft_probability_margin + first, q * q * (1.0 - tl.exp2(-distance * power)))
