@@ -18,6 +18,8 @@ ELSEWHERE = "choose another place (--out, CMM_CACHE)"
 UNWRITABLE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space or {ELSEWHERE}"),
     **dict.fromkeys((errno.EACCES, errno.EROFS, errno.EPERM), f"allow access there or {ELSEWHERE}"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+    errno.EFBIG: f"allow larger files (ulimit -f) or {ELSEWHERE}",
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"something else lies there: move it, or {ELSEWHERE}"),
 }
 

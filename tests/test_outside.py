@@ -292,7 +292,8 @@ def test_a_book_is_built_in_no_such_place(place, tmp_path):
 
 
 ERRORS = [
-    getattr(errno, name) for name in ("ENAMETOOLONG", "ELOOP", "EIO", "ESTALE", "EMFILE", "EISDIR", "ENODEV", "EACCES")
+    getattr(errno, name)
+    for name in ("ENAMETOOLONG", "ELOOP", "EIO", "ESTALE", "EMFILE", "EISDIR", "ENODEV", "EACCES", "EFBIG")
 ]
 
 

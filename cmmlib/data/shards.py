@@ -129,7 +129,7 @@ def _doubts(shard: str, labels: dict[str, dict[str, int | None]], images: Collec
 
 
 def _label_of_text(content: bytes) -> tuple[int, bool]:
-    word = content.decode().strip()
+    word = content.decode(errors="replace").strip()
     number = whole_number(word.removeprefix("-"))
     if number is None:
         raise ValueError(f"a label is {content[:20]!r}, not a whole number: {RULE}")

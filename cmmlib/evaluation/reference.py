@@ -106,6 +106,7 @@ def load_reference(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         cause = why(error) if isinstance(error, OSError) else one_line(error)
         cause = "it is empty" if isinstance(error, pd.errors.EmptyDataError) else cause
+        cause = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else cause
         raise InputError(f"--reference: {name} cannot be read as reference figures: {cause}") from None
     twice = [name for name in table if re.sub(r"\.\d+$", "", name) in {*table} - {name}]  # pandas calls it `value.1`
     if twice:

@@ -16,7 +16,7 @@ from cmmlib.functional._arguments import require_labels
 FRACTIONS = ("accuracy", "probability", "frequencies")  # tensors of shares; NaN is "undefined" in the first alone
 MEANS = ("harmonic_mean", "geometric_mean")  # of accuracies; others may take changes of accuracy, which may be negative
 ORDERED = ("confidence", "logits")  # what is sorted, in which NaN has no place
-POSITIVE = ("logit_scale", "concentration")
+POSITIVE = ("logit_scale", "concentration", "weight_decay")
 CLASSES = ("prediction", "labels")
 
 
@@ -32,6 +32,8 @@ def require_ranges(arguments: Mapping[str, Any], what: str) -> None:
             raise InputError(f"{what}: {name} must be positive and finite, got {float(arguments[name]):g}")
     if arguments.get("block") is not None and arguments["block"] < 1:
         raise InputError(f"{what}: block must be 1 or more, got {arguments['block']}")
+    if arguments.get("seed", 0) < 0:
+        raise InputError(f"{what}: seed must be 0 or more, got {arguments['seed']}")
     for name in FRACTIONS:
         if isinstance(x := arguments.get(name), Tensor) and (name != "accuracy" or what in MEANS):
             _require_fractions(x, name, f"{what}: {name}")

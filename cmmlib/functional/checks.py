@@ -64,7 +64,13 @@ def duplicate_classes(classnames: Sequence[str], text_features: Float[Tensor, "C
 
     Returns:
         One entry a group: `classes` (indices), `names`, and `by`, "name" or "text".
+
+    Raises:
+        InputError: another number of names than of texts.
     """
+    if len(classnames) != len(text_features):
+        n = f"{len(classnames):,} names, and text_features has {len(text_features):,} rows"
+        raise InputError(f"duplicate_classes: classnames has {n}: give one name a row")
     groups: dict[tuple[str, Any], list[int]] = {}
     _, same_text = torch.unique(text_features, dim=0, return_inverse=True)
     for c, (name, text) in enumerate(zip(classnames, same_text.tolist(), strict=True)):

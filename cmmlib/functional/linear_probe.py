@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from cmmlib.errors import InputError
+
 
 def linear_probe_accuracy(
     image_features: Float[Tensor, "M D"],
@@ -23,7 +25,13 @@ def linear_probe_accuracy(
 def fit_linear_probe(
     image_features: Float[Tensor, "M D"], labels: Int[Tensor, "M"], weight_decay: float = 1e-5
 ) -> LogisticRegression:
-    """The logistic regression of least mean cross-entropy + weight_decay * the squared norm of its weights."""
+    """The logistic regression of least mean cross-entropy + weight_decay * the squared norm of its weights.
+
+    Raises:
+        InputError: images of one class alone.
+    """
+    if len(labels.unique()) < 2:
+        raise InputError("fit_linear_probe: labels: a probe tells classes apart: give images of at least two")
     return LogisticRegression(C=1 / (2 * weight_decay * len(labels)), max_iter=300).fit(image_features, labels)
 
 

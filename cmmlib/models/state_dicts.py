@@ -32,6 +32,7 @@ PLACES = (*AVERAGED, "state_dict", "model_state_dict", "model", "module")
 NUMPY_SCALARS: list[Any] = [np.float64(0).__reduce__()[0], np.dtype]
 NUMPY_SCALARS += [type(np.dtype(kind)) for kind in ("f8", "f4", "i8")]
 QUANTISED = ("int8", "uint8", "bool", "i8", "u8", "f8", "float8", "qint", "quint")  # number formats
+COMPLEX = ("complex", "c64")
 DAMAGED = "it is cut off or damaged, or no file of weights: copy or fetch it again"
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of data-parallel, compiled and Lightning models
 ALWAYS = "logit_scale"  # a weight that every model of open_clip has
@@ -111,6 +112,9 @@ def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
         raise InputError(f"{DAMAGED} ({one_line(error)[:80]})") from None
     _tell_what_is_left_out(weights, stored)
     found = state_dict(stored)
+    for name, tensor in found.items():
+        if kind := "meta" if tensor.is_meta else "" if tensor.layout is torch.strided else "sparse":
+            raise InputError(f"{name} is a {kind} tensor: save the weights as plain ones, on the processor")
     _require_floats((name, str(tensor.dtype), tensor.ndim) for name, tensor in found.items())
     return None if found is stored else found
 
@@ -143,8 +147,11 @@ def _place(stored: Mapping) -> str | None:
 
 
 def _require_floats(matrices: Iterable[tuple[str, str, int]]) -> None:
-    """Refuse quantised weights, whose scales a plain load would not apply: names, number formats, dimensions."""
+    """Refuse quantised weights, whose scales a plain load would not apply, and complex ones, of which it would take the
+    real part: names, number formats, dimensions."""
     for name, number, n_dimensions in matrices:
+        if number.lower().removeprefix("torch.").startswith(COMPLEX):
+            raise InputError(f"{name} holds {number}: complex weights are not read, save them in float16 or float32")
         if n_dimensions > 1 and number.lower().removeprefix("torch.").startswith(QUANTISED):
             raise InputError(f"{name} holds {number}: quantised weights are not read, save them in float16 or float32")
 

@@ -141,6 +141,7 @@ def _json_values(text: str) -> list[Any]:
 def _plain(sentence: str) -> str:
     """Without HTML, Markdown's marks, control characters and spare space."""
     text = re.sub(r"<(script|style)\b.*?(</\1\s*>|$)|<[^<>]*>", " ", sentence, flags=re.S | re.I)
+    text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", " ", text)  # a terminal's colours
     text = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
     text = re.sub(r"[*_`#|<>\[\]{}\\$]+", " ", text)
     return " ".join(re.sub(r"^\s*(?:(?:[-\u2022]|\d+[.)])\s+)+", "", text).split())

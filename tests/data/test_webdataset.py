@@ -220,6 +220,7 @@ def test_a_shard_that_is_cut_short_is_refused(root):
     [
         ({"a.png": png(1, 1, 1)}, "a.png of test/1.tar has no label beside it"),
         ({"a.png": png(1, 1, 1), "a.cls": b"cat"}, "1.tar: a.cls: a label is b'cat', not a whole number"),
+        ({"a.png": png(1, 1, 1), "a.cls": b"\xff\x01"}, r"1.tar: a.cls: a label is b'\xff\x01', not a whole number"),
         ({"a.png": png(1, 1, 1), "a.cls": b"-1"}, "has label -1, outside 0..2"),
     ],
 )

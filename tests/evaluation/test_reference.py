@@ -231,6 +231,13 @@ def test_missing_columns_are_named(head, tmp_path):
         load_reference(tmp_path / "mine.csv")
 
 
+def test_reference_figures_of_another_encoding_are_told_so(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("name,value\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"mine\.csv cannot be read as reference figures: it is not UTF-8 text$"):
+        load_reference(file)
+
+
 def test_an_empty_file_is_told_in_plain_words(tmp_path):
     (tmp_path / "mine.csv").touch()
     with pytest.raises(InputError, match=r"mine\.csv cannot be read as reference figures: it is empty$"):

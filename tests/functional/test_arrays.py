@@ -315,6 +315,11 @@ WRONG = {
     "percent": (lambda: F.coverage_for_risk(torch.tensor([98.0]), 0.1), "holds 98: expected fractions"),
     "no image": (lambda: F.coverage_for_risk(torch.ones(0), 0.1), "number of images must be 1 or more"),
     "negative": (lambda: F.harmonic_mean(torch.tensor([-0.5]).double()), "holds -0.5: expected fractions"),
+    "seed": (lambda: F.few_per_class(ZEROS, 2, seed=-1), "seed must be 0 or more, got -1"),
+    "seed of bootstrap": (lambda: F.random_half(ZEROS, seed=-3), "seed must be 0 or more, got -3"),
+    "probe of one class": (lambda: F.fit_linear_probe(unit(6, 8), torch.zeros(6).long()), "images of at least two"),
+    "no decay": (lambda: F.fit_linear_probe(unit(6, 8), torch.arange(6), 0.0), "weight_decay must be positive"),
+    "names": (lambda: F.duplicate_classes(["a"], unit(5, 8)), "1 names, and text_features has 5 rows"),
     "one text": (lambda: F.nearest_text_distance(unit(1, 8)), "expected two or more"),
 }
 

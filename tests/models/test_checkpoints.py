@@ -984,6 +984,26 @@ def test_quantised_weights_are_not_taken_for_floats(number, name, tiny_clip, tin
     assert "quantised weights are not read" in said
 
 
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_complex_weights_are_not_halved(name, tiny_clip, tiny_architecture, tmp_path):
+    weights = load_file(tiny_clip / WEIGHTS)
+    weights["visual.proj"] = weights["visual.proj"].to(torch.complex64)
+    file = tmp_path / name
+    torch.save(weights, file) if name == "w.pt" else save_file(weights, file)
+    assert "visual.proj holds" in (said := refused_model(tiny_architecture, str(file)))
+    assert "complex weights are not read" in said
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_weights_without_plain_numbers_are_refused(kind, tiny_clip, tiny_architecture, tmp_path):
+    weights = load_file(tiny_clip / WEIGHTS)
+    tensor = weights["visual.proj"]
+    weights["visual.proj"] = tensor.to_sparse() if kind == "sparse" else tensor.to("meta")
+    torch.save(weights, tmp_path / "w.pt")
+    said = refused_model(tiny_architecture, str(tmp_path / "w.pt"))
+    assert f"visual.proj is a {kind} tensor" in said, said
+
+
 def test_half_precision_and_counters_are_no_quantised_weights(tiny_clip, tiny_architecture, tmp_path):
     weights = {name: tensor.half() for name, tensor in load_file(tiny_clip / WEIGHTS).items()}
     torch.save({"state_dict": weights, "steps": torch.ones(1, dtype=torch.uint8)}, tmp_path / "w.pt")
