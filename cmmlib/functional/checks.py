@@ -59,6 +59,23 @@ def _fault(row: Float[Tensor, "D"]) -> str:
     return f"{'NaN or Inf' if largest else 'a zero-length embedding'}: remove or recompute it"
 
 
+def require_images_and_texts(image_features: Tensor, text_features: Tensor, logit_scale: float) -> None:
+    """Refuse images and texts that no classifier can be fitted to.
+
+    Raises:
+        InputError: shapes that do not fit, NaN, Inf, a row of zeros, or a scale that is not positive.
+    """
+    if not 0 < logit_scale < float("inf"):
+        raise InputError(f"logit_scale must be positive and finite, got {logit_scale}")
+    if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
+        raise InputError(
+            f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)} do not fit: "
+            "expected [N, D] and [C, D]"
+        )
+    check_embeddings(image_features, "image_features")
+    check_embeddings(text_features, "text_features")
+
+
 def duplicate_classes(classnames: Sequence[str], text_features: Float[Tensor, "C D"]) -> list[dict[str, Any]]:
     """Groups of classes that no classifier could tell apart: the same name (case ignored), or the same text embedding.
 

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional._blocks import BLOCK_ROWS
+from cmmlib.functional.checks import require_images_and_texts
 from cmmlib.functional.equal_texts import first_with_equal_texts
 from cmmlib.functional.prior_matching import (
     Correction,
     SimilarityBlocks,
-    _check,
     apply_bias,
     match_prior,
 )
-from cmmlib.functional.prototypes import SETTLED, _begin, _deviation, _moments
+from cmmlib.functional.prototypes import SETTLED, deviation, first_correction, moments
 
 GAUSSIAN_TEXT_WEIGHT, GAUSSIAN_IMAGE_WEIGHT = 4.0, 4.0  # of text similarities and discriminants, in deviations
 RIDGE = 5.0  # added to the covariance's diagonal, in units of its mean: see `benchmarks/correction_variants.py`
@@ -67,7 +67,7 @@ def fit_gaussians(
     Raises:
         InputError: as `fit_prototypes`, and for a ridge that is not positive.
     """
-    _check(image_features, text_features, logit_scale)
+    require_images_and_texts(image_features, text_features, logit_scale)
     if rounds < 1 or not all(value > 0 for value in (text_weight, image_weight, ridge)):
         raise InputError(
             "gaussians: rounds, weights and ridge must be positive, "
@@ -75,15 +75,15 @@ def fit_gaussians(
         )
     texts, before = text_features.float(), None
     first = first_with_equal_texts(texts)  # copies of a text share a Gaussian, to the last bit
-    correction = _begin(start, image_features, text_features, logit_scale, prior, strength)
+    correction = first_correction(start, image_features, text_features, logit_scale, prior, strength)
     images = torch.nn.functional.pad(image_features.float(), (0, 1), value=1.0)  # a constant is one more dimension
-    moments = _moments(images)
-    square = moments[1][:-1, :-1]
-    text_scale = text_weight / _deviation(moments, torch.nn.functional.pad(texts, (0, 1)))
+    of_images = moments(images)
+    square = of_images[1][:-1, :-1]
+    text_scale = text_weight / deviation(of_images, torch.nn.functional.pad(texts, (0, 1)))
     bias = None
     for done in range(1, rounds + 1):
         found = _discriminants(image_features, square, correction, ridge)[first]
-        found = image_weight / _deviation(moments, found) * found
+        found = image_weight / deviation(of_images, found) * found
         vectors = found + torch.nn.functional.pad(text_scale * texts, (0, 1))
         blocks = SimilarityBlocks(images, vectors)
         bias = match_prior(blocks, 1.0, prior, strength, start=bias)

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
-from cmmlib.functional.checks import check_embeddings
+from cmmlib.functional.checks import require_images_and_texts
 from cmmlib.functional.zero_shot import similarities
 
 TOLERANCE = 1e-4  # of the log of mean probability over prior, from the highest class to the lowest
@@ -268,19 +268,7 @@ def fit_prior_matching(
     Raises:
         InputError: as `match_prior`, and for NaN, Inf or zero-length embeddings.
     """
-    _check(image_features, text_features, logit_scale)
+    require_images_and_texts(image_features, text_features, logit_scale)
     bias = match_prior(SimilarityBlocks(image_features, text_features), logit_scale, prior, strength)
     none = torch.zeros_like(text_features.float())
     return Correction(text_features, logit_scale, none, bias.value, bias.converged, bias.rounds)
-
-
-def _check(image_features: Tensor, text_features: Tensor, logit_scale: float) -> None:
-    if not 0 < logit_scale < float("inf"):
-        raise InputError(f"logit_scale must be positive and finite, got {logit_scale}")
-    if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
-        raise InputError(
-            f"image_features {list(image_features.shape)} and text_features {list(text_features.shape)} do not fit: "
-            "expected [N, D] and [C, D]"
-        )
-    check_embeddings(image_features, "image_features")
-    check_embeddings(text_features, "text_features")

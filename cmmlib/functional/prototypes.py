@@ -11,12 +11,12 @@ from torch import Tensor
 
 from cmmlib.errors import InputError
 from cmmlib.functional._blocks import BLOCK_ROWS
+from cmmlib.functional.checks import require_images_and_texts
 from cmmlib.functional.equal_texts import first_with_equal_texts
 from cmmlib.functional.prior_matching import (
     Bias,
     Correction,
     SimilarityBlocks,
-    _check,
     apply_bias,
     fit_prior_matching,
     match_prior,
@@ -64,20 +64,20 @@ def fit_prototypes(
         InputError: as `fit_prior_matching`, for no round or weights that are not positive, and for a start that was
             fitted to other texts.
     """
-    _check(image_features, text_features, logit_scale)
+    require_images_and_texts(image_features, text_features, logit_scale)
     if rounds < 1 or text_weight <= 0 or image_weight <= 0:
         raise InputError(
             f"prototypes: rounds and weights must be positive, got {rounds}, {text_weight}, {image_weight}"
         )
     texts, before = text_features.float(), None
     first = first_with_equal_texts(texts)  # copies of a text share a prototype, to the last bit
-    images = _moments(image_features)
-    text_scale = text_weight / _deviation(images, texts)
-    correction = _begin(start, image_features, text_features, logit_scale, prior, strength)
+    images = moments(image_features)
+    text_scale = text_weight / deviation(images, texts)
+    correction = first_correction(start, image_features, text_features, logit_scale, prior, strength)
     blocks, bias = SimilarityBlocks(image_features, correction.vectors), None
     for done in range(1, rounds + 1):
         centres = _weighted_means(image_features, blocks, correction.bias)[first]
-        scaled = image_weight / _deviation(images, centres) * centres
+        scaled = image_weight / deviation(images, centres) * centres
         blocks = SimilarityBlocks(image_features, text_scale * texts + scaled)
         bias = match_prior(blocks, 1.0, prior, strength, start=bias or Bias(correction.bias, False, 0))
         now = torch.cat([apply_bias(block, 1.0, bias.value).argmax(1) for block in blocks])
@@ -98,7 +98,7 @@ def fit_both(
     return {"prior_matching": matched, "prototypes": fit_prototypes(*given, strength=strength, start=matched)}
 
 
-def _begin(
+def first_correction(
     start: Correction | None, image_features: Tensor, text_features: Tensor, logit_scale: float, *settings: Any
 ) -> Correction:
     """Prior matching, fitted here where no start is given."""
@@ -113,7 +113,7 @@ def _begin(
 Moments = tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]
 
 
-def _moments(vectors: Float[Tensor, "N D"]) -> Moments:
+def moments(vectors: Float[Tensor, "N D"]) -> Moments:
     """Means of x and of x x^T, float64."""
     mean = torch.zeros(vectors.shape[1], dtype=torch.float64, device=vectors.device)
     square = torch.zeros(*(2 * [vectors.shape[1]]), dtype=torch.float64, device=vectors.device)
@@ -123,12 +123,12 @@ def _moments(vectors: Float[Tensor, "N D"]) -> Moments:
     return mean / len(vectors), square / len(vectors)
 
 
-def _deviation(images: Moments, vectors: Float[Tensor, "C D"]) -> float:
+def deviation(images: Moments, vectors: Float[Tensor, "C D"]) -> float:
     """Standard deviation of the similarities over all images and classes; 1 where all are equal.
 
     The mean of squares is the trace of mean(x x^T) mean(v v^T): no similarity is computed.
     """
-    mean, square = _moments(vectors)
+    mean, square = moments(vectors)
     variance = float((images[1] * square).sum()) - float(images[0] @ mean) ** 2
     return variance**0.5 if variance > 1e-12 else 1.0
 
