@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from cmmlib.data.class_names import comparable
 from cmmlib.data.image_files import (
     check_utf8,
     images_and_rest,
@@ -148,11 +148,6 @@ def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
     if all(WORDNET_ID.fullmatch(folder.name) for folder in folders):
         return [f"{NO_NAMES} ({folders[0].name}): give --class-names FILE, a name a line in this order"]
     return []
-
-
-def comparable(name: str) -> str:
-    """A class name without what folders and lists write differently: case, underscores, accents, space around it."""
-    return unicodedata.normalize("NFC", name).casefold().replace("_", " ").strip()
 
 
 def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None) -> ImageFolder:

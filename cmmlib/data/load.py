@@ -13,13 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.blazon.heraldry import Arms, blazon
+from cmmlib.data.class_names import ONE_NAME_A_CLASS, require_order
 from cmmlib.data.embeddings import EmbeddingFile, load_embeddings
-from cmmlib.data.folders import comparable, load_folder, load_unlabelled_folder
+from cmmlib.data.folders import load_folder, load_unlabelled_folder
 from cmmlib.data.imagenet import load_imagenet
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.data.labels import in_several_classes, without_images
 from cmmlib.data.subsets import Dataset
-from cmmlib.data.torchvision import ALIASES, ONE_NAME_A_CLASS, SOURCES, load_torchvision
+from cmmlib.data.torchvision import ALIASES, SOURCES, load_torchvision
 from cmmlib.data.webdataset import TarImages, load_webdataset
 from cmmlib.errors import InputError, counted, some
 from cmmlib.storage.cache import cache_folder, cached
@@ -69,7 +70,7 @@ def load_dataset(
         file = Path(str(class_names)).name
         n_names, n_classes = counted(len(names), "name"), counted(len(data.classnames), "class", "classes")
         raise InputError(f"class_names: {file} has {n_names}, data set has {n_classes}: {ONE_NAME_A_CLASS}")
-    _require_order(names, data.classnames, Path(str(class_names)).name)
+    require_order(names, data.classnames, Path(str(class_names)).name)
     told_apart = {"disambiguated": None} if isinstance(data, ImageSet) else {}  # of the names that were replaced
     return replace(data, classnames=names, **told_apart)
 
@@ -135,18 +136,6 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
         return load_torchvision(name, root, split, names)
     names_of_sets = ", ".join(["blazon", "imagenet", *SOURCES])
     raise InputError(f"unknown data set {name!r}: use {names_of_sets}, folder:PATH, wds:PATH or embeddings:FILE")
-
-
-def _require_order(names: Sequence[str], own: Sequence[str], file: str) -> None:
-    """Refuse names that are the data set's own in another order, which would give images the names of other classes."""
-    given, there = ([comparable(name) for name in part] for part in (names, own))
-    if given == there or sorted(given) != sorted(there):
-        return
-    c = next(c for c in range(len(given)) if given[c] != there[c])
-    raise InputError(
-        f"class_names: {file} has the data set's own names in another order: class {c + 1} is {own[c]} in the data and "
-        f"{names[c]} in the file: sort the lines as the data's classes, or leave the file out"
-    )
 
 
 def _read_names(path: Path) -> list[str]:

@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
+from cmmlib.data.class_names import ONE_NAME_A_CLASS, require_order
 from cmmlib.data.folders import image_digests
 from cmmlib.data.image_files import check_utf8
 from cmmlib.data.images import ImageFolder, ImageSet, PixelArray, choose_split
 from cmmlib.data.reading import refused
-from cmmlib.errors import InputError, one_line
+from cmmlib.errors import InputError, counted, one_line
 from cmmlib.storage.network import host_responds
 from cmmlib.texts.templates import SLOT
 
@@ -65,7 +66,6 @@ SOURCES = {  # by clip-benchmark's names
         "Country211", ("test", "valid", "train"), "https://openaipublic.azureedge.net", has_names=False
     ),
 }
-ONE_NAME_A_CLASS = "give one name a class, in class order"
 ALIASES = {source.cls.lower(): name for name, source in SOURCES.items()}
 
 
@@ -124,18 +124,29 @@ def _files_and_labels(name: str, opened: Any) -> tuple[list[Path] | None, list[i
 
 
 def _class_names(name: str, source: Source, opened: Any, given: list[str] | None, words: list[str] | None) -> list[str]:
-    """Given names, else clip-benchmark's where they fit, else the set's own, with spaces for _ and /."""
+    """Given names, else clip-benchmark's where they fit, else the set's own, with spaces for _ and /.
+
+    Raises:
+        InputError: given names that are not as many as the classes, or are known ones in another order; none at all.
+    """
     own = getattr(opened, "classes", None) or getattr(opened, "categories", None)
+    own = own and [re.sub("[_/]", " ", word) for word in own]
+    words = words if words and (own is None or len(own) == len(words)) else None
     if given:
+        for known in filter(None, (own, words)):
+            if len(given) != len(known):
+                n_classes = counted(len(known), "class", "classes")
+                raise InputError(f"class_names: {len(given)} names, but {name} has {n_classes}: {ONE_NAME_A_CLASS}")
+            require_order(given, known)
         return given
-    if words and (own is None or len(own) == len(words)):
+    if words:
         return words
     if own is None or not source.has_names:
         raise InputError(
             f"class_names: {name} does not name its classes in words: "
             "give --class-names FILE, or install cmmlib[benchmark]"
         )
-    return [re.sub("[_/]", " ", word) for word in own]
+    return own
 
 
 def benchmark_words(name: str, skip: int = 0) -> tuple[list[str] | None, list[str] | None]:

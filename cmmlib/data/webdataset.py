@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from cmmlib.data.class_names import ONE_NAME_A_CLASS, require_order
 from cmmlib.data.image_files import by_ending, decode, of_several_pictures
 from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.data.labels import RULE, outside
@@ -129,11 +130,14 @@ def _class_names(root: Path) -> list[str]:
 
 
 def _instead(names: list[str], root: Path) -> list[str]:
-    """Names in the place of those of the data set, if it has any: as many, since labels count both."""
+    """Names in the place of those of the data set, if it has any: as many, since labels count both, and not the same
+    in another order.
+    """
     own = _class_names(root) if (root / "classnames.txt").is_file() else names
     if len(own) != len(names):
         counts = f"{counted(len(names), 'name')}, and classnames.txt of {root.name} {len(own)}"
-        raise InputError(f"class_names: the file has {counts}: give one name a class, in class order")
+        raise InputError(f"class_names: the file has {counts}: {ONE_NAME_A_CLASS}")
+    require_order(names, own)
     return names
 
 

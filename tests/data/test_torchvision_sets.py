@@ -126,6 +126,46 @@ def test_a_file_of_names_replaces_the_sets_own(root, names, monkeypatch):
     assert load("eurosat", root, class_names=names).classnames == ["first", "second", "third"]
 
 
+OWN_NAMES = (
+    "cifar10",
+    "cifar100",
+    "dtd",
+    "eurosat",
+    "fgvc_aircraft",
+    "flowers",
+    "pets",
+    "cars",
+    "sun397",
+    "caltech101",
+)
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_a_sets_own_names_in_another_order_are_refused(name, root, names, monkeypatch):
+    WRITERS[name](root, monkeypatch)
+    own = load(name, root).classnames
+    Path(names).write_text("\n".join([own[1].upper(), own[0].replace(" ", "_"), *own[2:]]))
+    said = refusal(name, root, class_names=names)
+    assert f"in another order: class 1 is {own[0]} in the data and {own[1].upper()} in the file: sort the lines" in said
+    Path(names).write_text("\n".join(name.upper() for name in own))
+    assert load(name, root, class_names=names).classnames == [name.upper() for name in own]
+
+
+def test_given_names_are_as_many_as_a_sets_own(root, names, monkeypatch):
+    WRITERS["cifar10"](root, monkeypatch)
+    for given in (2, 4):
+        Path(names).write_text("".join(f"name {c}\n" for c in range(given)))
+        said = f"class_names: {given} names, but cifar10 has 3 classes: give one name a class, in class order"
+        assert refusal("cifar10", root, class_names=names) == said
+
+
+def test_names_with_slashes_in_another_order_are_refused(root, names, monkeypatch):
+    WRITERS["fgvc_aircraft"](root, monkeypatch)
+    (root / "fgvc-aircraft-2013b" / "data" / "variants.txt").write_text("707-320\nAn-12\nDC-3/C-47\n")
+    Path(names).write_text("707-320\nDC-3/C-47\nAn-12\n")
+    assert "class 2 is An-12 in the data and DC-3/C-47 in the file" in refusal("fgvc_aircraft", root, class_names=names)
+
+
 def test_images_are_in_one_order_however_the_file_system_lists_them(root, monkeypatch):
     WRITERS["sun397"](root, monkeypatch)
     here = load("sun397", root).image_ids
@@ -178,6 +218,17 @@ def test_clip_benchmarks_names_and_templates_are_taken_where_they_fit(
     WRITERS[name](root, monkeypatch)
     data = load(name, root)
     assert (data.classnames, data.templates) == (classnames, templates)
+
+
+def test_clip_benchmarks_names_in_another_order_are_refused(benchmark, root, names, monkeypatch):
+    WRITERS["caltech101"](root, monkeypatch)
+    WRITERS["gtsrb"](root, monkeypatch)
+    Path(names).write_text("yin and yang symbol\ncentered face\n")
+    assert "class 1 is centered face in the data" in refusal("caltech101", root, class_names=names)
+    Path(names).write_text("yin yang\nFaces_easy\n")  # the set's own, which are not used here
+    assert "class 1 is Faces easy in the data" in refusal("caltech101", root, class_names=names)
+    Path(names).write_text("20 kph\n50 kph\n30 kph\n")
+    assert "class 2 is 30 kph in the data" in refusal("gtsrb", root, class_names=names)
 
 
 # ---------------------------------------------------------------- files that are missing, or not the published ones

@@ -335,6 +335,14 @@ def test_names_in_the_place_of_a_sets_own_are_as_many(tmp_path):
             load(root, class_names=str(tmp_path / "names.txt"))
 
 
+def test_a_web_data_sets_own_names_in_another_order_are_refused(root, tmp_path):
+    text(tmp_path / "names.txt", "dog\ncat\nsea_lion\n")
+    said = refusal(root, class_names=str(tmp_path / "names.txt"))
+    assert "in another order: class 1 is cat in the data and dog in the file: sort the lines" in said
+    text(tmp_path / "names.txt", "Cat\nDog\nsea_lion\n")
+    assert load(root, class_names=str(tmp_path / "names.txt")).classnames == ["Cat", "Dog", "sea_lion"]
+
+
 def test_names_with_dots_labels_in_any_case_and_in_json_are_read(root):
     members = {"v1.0.png": png(1), "v1.0.CLS": b"1", "v1.1.tif": png(2), "v1.1.json": b'{"label": 2, "caption": "x"}'}
     members |= {"v1.2.PNG": png(3), "v1.2.json": b"0", "v1.2.txt": b"a caption", "__MACOSX/v1.3.png": b"0"}
