@@ -77,12 +77,15 @@ class EmbeddingFile:
 
 @dataclass(frozen=True)
 class ImageEmbeddings:
-    """The images of an embeddings file alone: unit norm, float32, with what each is called."""
+    """The images of an embeddings file alone: unit norm, float32, with what each is called; `remarks` are lines on what
+    in the file looks wrong.
+    """
 
     image_features: Float[Tensor, "N D"]
     image_ids: list[str]
     backbone: str | None
     pretrained: str | None
+    remarks: list[str]
 
 
 def load_image_embeddings(path: Path) -> ImageEmbeddings:
@@ -102,7 +105,8 @@ def load_image_embeddings(path: Path) -> ImageEmbeddings:
     check_embeddings(x, f"{path.name}: image_features")
     ids = _image_ids(raw, len(x), path) or [str(i) for i in range(len(x))]
     x = torch.nn.functional.normalize(x.float(), dim=-1)
-    return ImageEmbeddings(x, ids, _one_string(raw, "backbone", path), _one_string(raw, "pretrained", path))
+    backbone, pretrained = (_one_string(raw, key, path) for key in ("backbone", "pretrained"))
+    return ImageEmbeddings(x, ids, backbone, pretrained, [*_repeated(raw, path, ["image_ids"]), *_unused(raw)])
 
 
 def load_embeddings(path: Path) -> EmbeddingFile:
@@ -151,10 +155,10 @@ def load_embeddings(path: Path) -> EmbeddingFile:
     )
 
 
-def _repeated(raw: dict[str, Any], path: Path) -> list[str]:
+def _repeated(raw: dict[str, Any], path: Path, keys: Sequence[str] = ("prompts", "image_ids")) -> list[str]:
     """Lines on prompts, and on ids of images, that are there more than once."""
     read = {"prompts": lambda: _strings(raw, "prompts", path), "image_ids": lambda: _image_names(raw, path)}
-    twice = {key: repeated(texts()) for key, texts in read.items() if key in raw}
+    twice = {key: repeated(read[key]()) for key in keys if key in raw}
     return [
         f"{key} that are there more than once: {some([*map(repr, texts)])}" for key, texts in twice.items() if texts
     ]

@@ -68,10 +68,12 @@ def new_images(study: Study, classifier: Classifier) -> NewImages:
 def _of_file(path: Path, classifier: Classifier) -> NewImages:
     embeddings, made = load_image_embeddings(path), classifier.provenance
     _check_width(embeddings.image_features.shape[1], classifier, f"the embeddings of {path.name} have")
-    remarks = []
-    own = embeddings.backbone
+    remarks = [*embeddings.remarks]
+    own, weights = embeddings.backbone, embeddings.pretrained
     if own and made.backbone and own != made.backbone:
         remarks.append(f"{path.name} is of backbone {own}, the classifier was fitted with {made.backbone}")
+    if weights and made.pretrained and weights != made.pretrained:
+        remarks.append(f"{path.name} is of the weights {weights}, the classifier was fitted with {made.pretrained}")
     if not (own and made.backbone):
         silent = [what for what, name in ((path.name, own), ("the classifier", made.backbone)) if not name]
         remarks.append(f"no backbone is named by {' and '.join(silent)}: both are taken to be of one model")

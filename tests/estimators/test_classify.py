@@ -128,6 +128,28 @@ def test_embeddings_of_another_backbone_are_remarked_on(matched, work):
     assert "no backbone is named by unnamed.npz: both are taken to be of one model" in said.err
 
 
+def test_embeddings_of_other_weights_are_remarked_on(matched, work):
+    data = write_embeddings(work / "new.npz", pretrained=np.array("laion2b_s34b_b79k"))
+    said = cmm("classify", matched, "--images", data)
+    assert said.code == 0
+    assert (
+        said.err.splitlines()[0] == "new.npz is of the weights laion2b_s34b_b79k, the classifier was fitted with none"
+    )
+    assert said.err.count("\n") == 2
+    data = write_embeddings(work / "unnamed.npz", pretrained=None)
+    assert "weights" not in cmm("classify", matched, "--images", data, "--overwrite").err
+
+
+def test_what_looks_wrong_in_a_file_of_embeddings_is_told_where_it_is_classified(matched, work):
+    names = [f"photo {i // 2}" for i in range(IMAGES)]
+    more = {"image_ids": names, "image_feature": np.zeros(3), "prompts": np.zeros(7)}  # prompts are not read here
+    said = cmm("classify", matched, "--images", write_embeddings(work / "new.npz", **more), "--out", "-")
+    assert said.code == 0
+    first, second, *_ = said.err.splitlines()
+    assert first == "image_ids that are there more than once: 'photo 0', 'photo 1', 'photo 2' and 297 more"
+    assert second.startswith("arrays that are not used: image_feature; those that are: ")
+
+
 def test_a_classifier_without_names_or_suspects_answers_with_indices(work):
     texts = torch.nn.functional.normalize(torch.from_numpy(synthetic_arrays()["text_features"][0]), dim=1)
     save_classifier(Classifier("mine", plain(texts, 50.0), []), work / "mine.safetensors")
