@@ -98,7 +98,6 @@ WRITES = {
     "study/run_files.py:write_manifest": (["write_json"], RUN),
     "sweeps/results.py:draw": (["save_svg", "whole_file"], SWEEP),
     "sweeps/results.py:write_results": (["whole_file", "write_json"], SWEEP),
-    "sweeps/study_server.py:_study": (["open"], TEMPORARY),
     "texts/transcripts.py:require_appendable": (["open"], "adds nothing to a transcript that is there"),
     "texts/transcripts.py:append": (["open"], "adds to a transcript, and takes nothing out of it"),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ IMPORTS = (
     *("cmmlib.functional._kernels.similarity_numba", "cmmlib.functional._kernels.candidates_numba"),
 )
 WITH_MODEL = (*IMPORTS, "cmmlib.evaluation.model_card")  # open_clip and torchvision: as much again
-FORKING = ("cmmlib.report.kernels", "cmmlib.sweeps.study_server")  # what kernels are forked off
+OWNED = "cmm-of-{}"  # name of a forked kernel, of 15 characters at most: the run's process
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",  # threads that wait sleep: where others use the processor, their loops cost the most
 }
@@ -93,8 +94,7 @@ def forked_by(server: Connection) -> type[Kernel]:
 def end_orphans(folder: Path) -> None:
     """End the kernels that work in a run's folder and whose run was killed; others are left to themselves.
 
-    Forked kernels are known by their command, which is also that of the process that they were forked off and that
-    ends with the run, and by their working folder.
+    Forked kernels are known by their name, which holds the number of the run's process, and by their working folder.
     """
     orphans = [process for process in psutil.process_iter() if _is_orphan(process, folder.resolve())]
     for process in orphans:
@@ -106,15 +106,17 @@ def end_orphans(folder: Path) -> None:
 
 def _is_orphan(process: psutil.Process, folder: Path) -> bool:
     try:
-        command, parent = process.cmdline(), process.parent()
-        return (
-            len(command) > 3
-            and command[2] == "-m"
-            and command[3] in FORKING
-            and Path(process.cwd()) == folder
-            and (parent is None or parent.cmdline() != command)
-        )
+        owner = re.fullmatch(OWNED.format(r"(\d+)"), process.name())
+        return bool(owner) and Path(process.cwd()) == folder and not _is_older(int(owner[1]), process)
     except (psutil.Error, OSError):  # another user's, or one that has just ended
+        return False
+
+
+def _is_older(pid: int, process: psutil.Process) -> bool:
+    """Whether the process that started another one still runs; a later one may have its number."""
+    try:
+        return psutil.Process(pid).create_time() <= process.create_time()
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -132,7 +134,8 @@ class _Fork(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
         """Ask the warm process for a fork in place of starting a command."""
         try:
-            self.parent.server.send((cmd[3:], options["env"], os.fspath(options.get("cwd") or os.getcwd())))
+            where = os.fspath(options.get("cwd") or os.getcwd())
+            self.parent.server.send((cmd[3:], options["env"], where, os.getpid()))
             pid = self.parent.server.recv()
         except (EOFError, OSError):
             raise RuntimeError("no kernel: the process that kernels are forked off died") from None
@@ -164,7 +167,7 @@ def serve(connection: Connection, imports: Sequence[str] = ()) -> NoReturn:
     signal.signal(signal.SIGCHLD, _collect)
     while True:
         try:
-            arguments, environment, folder = connection.recv()
+            arguments, environment, folder, owner = connection.recv()
         except EOFError:
             os._exit(0)
         pid = os.fork()
@@ -174,6 +177,8 @@ def serve(connection: Connection, imports: Sequence[str] = ()) -> NoReturn:
     connection.close()
     os.setsid()  # a group of its own, to be stopped with its own processes
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(OWNED.format(owner))
     os.environ.clear()
     os.environ.update({**SETTINGS, **environment, **DRAWING})
     os.chdir(folder)

@@ -129,7 +129,7 @@ def outcomes(client: Client, futures: dict[Any, Study]) -> Iterator[tuple[Study,
     Raises:
         SchedulerLost: the scheduler is gone.
     """
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     for future in as_completed(futures):
         if future.status == "cancelled" or client.status != "running":
@@ -137,8 +137,9 @@ def outcomes(client: Client, futures: dict[Any, Study]) -> Iterator[tuple[Study,
         error = future.exception()
         if error is None:
             yield futures[future], future.result()
-        else:  # every worker that tried it died
-            told = f"its worker died, more than once: {one_line(error)}"
+        else:
+            died = isinstance(error, KilledWorker)  # and so did each that tried it again
+            told = f"{'its worker died, more than once' if died else 'its worker could not run it'}: {one_line(error)}"
             yield futures[future], {"run": None, "failed": told, "seconds": None}
 
 

@@ -8,19 +8,18 @@ is half of a short study's time.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import suppress
 from typing import Any
 
-PACKAGE = Path(__file__).parents[1]
-MOST_TOLD = 300  # characters of a failure's line
 MODULE = "cmmlib.sweeps.study_server"
+MOST_TOLD = 300  # characters of a failure's line
+OUTDATED: dict[str, Any] = {"outdated": True}  # a server's answer where what it imported is no longer what is installed
 
 
 def in_process(what: str, fields: dict[str, Any], only: str | None = None, *_: object) -> dict[str, Any]:
@@ -35,15 +34,13 @@ def in_process(what: str, fields: dict[str, Any], only: str | None = None, *_: o
         `run`, the folder of the run, or None; `failed`, the line that the study ended with, or None; `seconds`.
     """
     begun = time.perf_counter()
-    with TemporaryDirectory(prefix="cmm-study-") as folder:
-        code = _server().do(what, fields, only, folder)
-        said, told = (_read(Path(folder, name)) for name in ("out", "err"))
-    failed = None if code == 0 else _reason(code, told.splitlines())
-    return {"run": said if code == 0 else None, "failed": failed, "seconds": round(time.perf_counter() - begun, 1)}
-
-
-def _read(file: Path) -> str:
-    return file.read_text("utf-8", errors="surrogateescape").strip() if file.exists() else ""
+    order = [what, fields, only]
+    while (ended := _server().answer(order)) == OUTDATED:
+        _own.server.close()
+    code = ended["code"]
+    failed = None if code == 0 else _reason(code, ended["err"].strip().splitlines())
+    said = ended["out"].strip() if code == 0 else None
+    return {"run": said, "failed": failed, "seconds": round(time.perf_counter() - begun, 1)}
 
 
 def _reason(code: int, lines: list[str]) -> str:
@@ -57,45 +54,46 @@ class _Server:
     """The process that a thread's studies are forked off, one after the other. It ends with the worker."""
 
     def __init__(self) -> None:
-        self.code = _code()
+        self.told = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.told,
             text=True,
         )
 
-    def do(self, what: str, fields: dict[str, Any], only: str | None, folder: str) -> int:
-        """Exit code of a study's process, as `subprocess` counts it; of the server, where that ended."""
+    def answer(self, order: list[Any]) -> dict[str, Any]:
+        """How a study ended: `code` as `subprocess` counts it, `out` and `err`; where the server ended, how it did."""
         assert self.process.stdin
         assert self.process.stdout
-        try:
-            self.process.stdin.write(json.dumps([what, fields, only, folder]) + "\n")
+        line = ""
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()  # and it stays open: its end tells the server that this process is gone
-        except BrokenPipeError:
-            return self.process.wait()
-        answer = self.process.stdout.readline()
-        return int(answer) if answer else self.process.wait()
+            line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self.process.wait()
+        self.told.seek(0)
+        return {"code": code, "out": "", "err": self.told.read()}
 
     def close(self) -> None:
-        with self.process as ended:
-            ended.kill()
+        self.process.kill()
+        self.process.wait()
+        for stream in filter(None, (self.process.stdin, self.process.stdout, self.told)):
+            with suppress(BrokenPipeError):  # of an order that nobody read
+                stream.close()
 
 
 _own = threading.local()  # each of a worker's threads runs one study at a time
 
 
 def _server() -> _Server:
-    """This thread's server; a new one where it ended, or where the package's files are others than it imported."""
+    """This thread's server; a new one where it ended."""
     server: _Server | None = getattr(_own, "server", None)
-    if server and server.process.poll() is None and server.code == _code():
-        return server
-    if server:
-        server.close()
-    _own.server = _Server()
-    return _own.server
-
-
-def _code() -> dict[str, int]:
-    return {os.fspath(path): path.stat().st_mtime_ns for path in PACKAGE.rglob("*.py")}
+    if server is None or server.process.poll() is not None:
+        if server:
+            server.close()
+        server = _own.server = _Server()
+    return server

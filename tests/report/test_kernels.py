@@ -206,6 +206,17 @@ def test_the_kernel_that_a_killed_run_left_is_ended_by_the_next(tmp_path, fork):
     assert not kernel.is_running() or kernel.status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.usefixtures("little_imported")
+def test_a_run_that_is_started_in_its_own_folder_keeps_its_kernels(tmp_path, study, monkeypatch):
+    tell_world(tmp_path, 1)
+    folder = run(*study).folder
+    later = tell_world(tmp_path, 2)
+    monkeypatch.chdir(folder)
+    said = run(*study)
+    assert (said.code, said.folder) == (0, folder), said.err
+    assert json.loads(later.read_text())[0]["folder"] == str(folder)
+
+
 def test_a_study_that_is_started_twice_is_executed_once(tmp_path, fork):
     busy = tmp_path / "busy"
     log, go = tmp_path / "log", tmp_path / "go"

@@ -27,6 +27,15 @@ def one_thread():
         del task._own.server
 
 
+def serve(folder: Path, lines: str, monkeypatch) -> None:
+    """Let servers that begin from here on run these lines first; one that is there ends."""
+    if server := getattr(task._own, "server", None):
+        server.close()
+    (folder / "study_server_of_test.py").write_text(f"{lines}\nfrom cmmlib.sweeps.study_server import main\nmain()\n")
+    monkeypatch.setattr(task, "MODULE", "study_server_of_test")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
 @pytest.fixture
 def study(tmp_path) -> dict[str, str]:
     return {"dataset": write_embeddings(tmp_path / "x.npz"), "out": str(tmp_path / "runs")}
@@ -56,11 +65,41 @@ def test_a_thread_has_one_server_and_a_new_one_where_it_ended(study):
 
 
 @linux
-def test_changed_code_is_not_run_from_memory(monkeypatch):
+def test_changed_code_is_not_run_from_memory(study, tmp_path, monkeypatch):
+    """Of the package, or of what results depend on: a worker may live for weeks."""
+    version = tmp_path / "version"
+    version.write_text("1")
+    serve(
+        tmp_path,
+        "import cmmlib.study.run_files as run_files\nfrom pathlib import Path\n"
+        f"run_files.versions = lambda: {{'torch': Path({str(version)!r}).read_text()}}",
+        monkeypatch,
+    )
+    assert task.in_process("embed", study)["failed"] is None
     first = task._server()
-    monkeypatch.setattr(task, "_code", lambda: {**first.code, "edited.py": 1})
+    assert task.in_process("embed", study)["failed"] is None
+    assert task._server() is first
+    version.write_text("2")
+    assert task.in_process("embed", study)["failed"] is None
     assert task._server() is not first
     assert first.process.returncode == -signal.SIGKILL
+
+
+@linux
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "raise ModuleNotFoundError(\"No module named 'papermill'\")",
+            "ModuleNotFoundError: No module named 'papermill'",
+        ),
+        ("import os\nos.environ['NUMBA_NUM_THREADS'] = 'x'", "NUMBA_NUM_THREADS is 'x': give a number of threads"),
+    ],
+)
+def test_why_studies_cannot_begin_is_told(line, told, study, tmp_path, monkeypatch):
+    serve(tmp_path, line, monkeypatch)
+    for _ in range(2):  # each has the line, whatever became of the one before
+        assert told in task.in_process("run", study, "01")["failed"]
 
 
 @linux
@@ -69,13 +108,12 @@ def test_what_is_killed_is_told_and_leaves_no_process(study, tmp_path, monkeypat
     folder, busy = tmp_path / "clone", tmp_path / "busy"
     folder.mkdir()
     small_chapter(folder / "notebooks", WAITING.format(busy))
-    (tmp_path / "study_server_of_test.py").write_text(
+    serve(
+        tmp_path,
         "from pathlib import Path\nimport cmmlib.report.chapters as chapters\n"
-        f"chapters.source = lambda name: Path({str(folder)!r}) / name\n"
-        "from cmmlib.sweeps.study_server import main\nmain()\n"
+        f"chapters.source = lambda name: Path({str(folder)!r}) / name",
+        monkeypatch,
     )
-    monkeypatch.setattr(task, "MODULE", "study_server_of_test")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     outcomes: list[dict[str, object]] = []
 
     def run() -> None:
