@@ -17,10 +17,10 @@ from cmmlib.data.image_files import (
     is_image,
     is_junk,
     left_out,
-    of_several_pictures,
     suffixes,
 )
 from cmmlib.data.images import ImageFolder, no_split
+from cmmlib.data.pictures import remarks_on_pictures
 from cmmlib.data.reading import reading
 from cmmlib.errors import SHOWN, InputError, counted, some
 from cmmlib.storage.cache import file_digests
@@ -80,7 +80,7 @@ def _sorted(name: str, root: Path, names: list[str] | None, split: str | None) -
     others = [path for path in beside if path.name not in loose]
     remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
-    remarks += _folders_within(root, folders, paths) + of_several_pictures(
+    remarks += _folders_within(root, folders, paths) + remarks_on_pictures(
         [path.name for path in paths], paths.__getitem__
     )
     remarks += _of_hidden([path for path in sorted(root.iterdir()) if path.name.startswith(".") and path.is_dir()])
@@ -161,7 +161,7 @@ def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None)
             "name the classes with --class-names FILE, or sort the images into a folder a class"
         )
     check_utf8(images)
-    remarks = left_out(rest) + of_several_pictures([path.name for path in images], images.__getitem__)
+    remarks = left_out(rest) + remarks_on_pictures([path.name for path in images], images.__getitem__)
     return ImageFolder(name, names, None, image_digests(root, images), root, images, split=split, remarks=remarks)
 
 
@@ -179,7 +179,7 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
         known = ", ".join(sorted(suffixes()))
         raise InputError("; ".join([f"folder {folder.name} holds no image ({known})", *left_out(rest)]))
     digests = image_digests(folder, paths)
-    remarks = left_out(rest) + _of_made(made) + of_several_pictures([path.name for path in paths], paths.__getitem__)
+    remarks = left_out(rest) + _of_made(made) + remarks_on_pictures([path.name for path in paths], paths.__getitem__)
     return ImageFolder(root.name, [], None, digests, folder, paths, split=split, remarks=remarks)
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -30,8 +30,6 @@ FORMATS = (
 )
 JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
 HEIF = {".heic", ".heif", ".hif"}  # read where pillow-heif is installed
-PAGED = {".gif", ".tif", ".tiff", ".webp", ".apng", ".mpo"}  # a file may hold several pictures
-MOST_OPENED = 500  # of these
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 STARTS = (  # of files that take an image's place, as a download that failed leaves them
     (b"version https://git-lfs", "a pointer of Git LFS: fetch the image with git lfs pull"),
@@ -142,30 +140,6 @@ def by_ending(names: Iterable[str]) -> list[str]:
     return [f"files left out, no images that are read here: {listed}{remedy}"]
 
 
-def of_several_pictures(names: Sequence[str], content: Callable[[int], Path | BytesIO]) -> list[str]:
-    """A line on files of several pictures (animations, TIFF of several pages), of which the first is read; or none.
-
-    Files are told by their endings: a .png or .jpg that holds several is not.
-
-    Every study opens its data, so that of many such files no more than `MOST_OPENED` are looked at, evenly spread.
-
-    Args:
-        content: a file by its place among the names.
-    """
-    paged = [i for i, name in enumerate(names) if os.path.splitext(name)[1].lower() in PAGED]
-    opened = paged[:: -(-len(paged) // MOST_OPENED) or 1]
-    several = sorted(names[i] for i in opened if _n_pictures(content(i)) > 1)
-    many = f" of {len(opened)} that were looked at" if len(opened) < len(paged) else ""
-    line = f"files of several pictures, of which the first is read, {len(several)}{many}: {some(several)}"
-    return [line] if several else []
-
-
-def _n_pictures(file: Path | BytesIO) -> int:
-    with suppress(Exception), Image.open(file, formats=formats()) as image:  # a damaged one is told when it is read
-        return getattr(image, "n_frames", 1)
-    return 1
-
-
 def check_utf8(paths: Iterable[Path]) -> None:
     """Names go into tables and JSON, so they must be text.
 
@@ -236,18 +210,19 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 or 32 bits, or floats from 0 to 1, scaled to 0..255.
+    """Grey values of 16 or 32 bits, of which 65535 is white, or floats from 0 to 1, scaled to 0..255.
 
     Raises:
-        ValueError: other numbers, for which no scale is known.
+        ValueError: other numbers, for which no scale is known; whole ones up to 255, which may be of 8 bits.
     """
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f":
         if not 0 <= low <= high <= 1:  # NaN too
             raise ValueError(f"it holds floats from {low:g} to {high:g}, expected 0 to 1")
         return np.rint(255 * values).astype(np.uint8)
-    if values.dtype.itemsize == 4 and 1 < high <= 255:
-        raise ValueError(f"it holds 32-bit numbers up to {high:g}, and does not say whether 255 or 65535 is white")
+    if 1 < high <= 255:
+        bits = 8 * values.dtype.itemsize
+        raise ValueError(f"it holds {bits}-bit numbers up to {high:g}, and does not say whether 255 or 65535 is white")
     if not 0 <= low <= high <= 65535:
         raise ValueError(f"it holds numbers from {low:g} to {high:g}, expected 0 to 65535")
     return np.rint(values / 257.0).astype(np.uint8)

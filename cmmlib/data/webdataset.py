@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 
 from cmmlib.data.class_names import ONE_NAME_A_CLASS, require_order
-from cmmlib.data.image_files import by_ending, decode, of_several_pictures
+from cmmlib.data.image_files import by_ending, decode
 from cmmlib.data.images import ImageSet, choose_split
 from cmmlib.data.labels import RULE, outside
+from cmmlib.data.pictures import remarks_on_pictures
 from cmmlib.data.reading import reading
 from cmmlib.data.shards import Sample, contents
 from cmmlib.errors import InputError, counted, one_line, some
@@ -55,8 +56,8 @@ class TarImages(ImageSet):
             return io.BytesIO(file.read(sample.size))
 
     def remarks_on_pictures(self) -> list[str]:
-        """A line on members of several pictures, or none."""
-        return of_several_pictures([sample.member for _, sample in self.samples], self._content)
+        """Lines on members of several pictures and on dark grey values, or none."""
+        return remarks_on_pictures([sample.member for _, sample in self.samples], self._content)
 
     def pick(self, rows: Sequence[int]) -> TarImages:
         return replace(super().pick(rows), samples=[self.samples[i] for i in rows])

@@ -11,7 +11,7 @@ import pytest
 from conftest import refusal
 from PIL import Image
 
-from cmmlib.data import image_files
+from cmmlib.data import pictures
 from cmmlib.data.folders import load_folder, load_unlabelled_folder
 from cmmlib.data.image_files import by_ending, check_utf8, decode, files_below, formats, is_junk, suffixes
 from cmmlib.data.load import load_dataset, of_labels
@@ -49,7 +49,7 @@ def test_files_of_several_pictures_are_told(birds):
 
 
 def test_of_many_files_that_may_hold_several_pictures_some_are_looked_at(birds, monkeypatch):
-    monkeypatch.setattr(image_files, "MOST_OPENED", 2)
+    monkeypatch.setattr(pictures, "MOST_OPENED", 2)
     for i in range(5):
         picture().save(birds / "owl" / f"{i}.gif", save_all=True, append_images=[picture(200)])
     told = "files of several pictures, of which the first is read, 2 of 2 that were looked at: 0.gif, 3.gif"
@@ -224,6 +224,37 @@ def test_more_than_eight_bits_are_scaled_and_never_white(values, ending, tmp_pat
 def test_numbers_of_no_known_scale_are_refused(values, tmp_path):
     with pytest.raises(InputError, match=r"cannot read image x: it holds (numbers|floats) from"):
         decode(saved(tmp_path, values, "tif"), "x")
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_numbers_of_eight_bits_in_more_are_refused(kind, tmp_path):
+    bits = 8 * np.dtype(kind).itemsize
+    said = f"it holds {bits}-bit numbers up to 255, and does not say whether 255 or 65535 is white; repair"
+    with pytest.raises(InputError, match=f"cannot read image x: {said}"):
+        decode(saved(tmp_path, RAMP.astype(kind), "tif"), "x")
+    assert not np.asarray(decode(saved(tmp_path, np.zeros((4, 4), kind), "tif"), "x")).any()  # black is black
+
+
+def test_images_of_twelve_bits_are_told(birds):
+    for path in birds.rglob("*.png"):
+        Image.fromarray(RAMP.astype(np.uint16) * 16).save(path)
+    told = (
+        "grey values end at 4080 in all 4 images of 16 bits that were looked at, and 65535 is taken for white, so that"
+    )
+    for data in (load_folder(birds), load_unlabelled_folder(birds)):
+        (line,) = data.remarks
+        assert line == f"{told} these are nearly black: scale them if white is less (0.png, 0.png, 1.png and 1 more)"
+    Image.fromarray(RAMP.astype(np.uint16) * 17).save(birds / "owl" / "0.png")  # white is above 4095
+    assert load_folder(birds).remarks == []
+
+
+def test_of_many_images_that_may_be_of_twelve_bits_few_are_decoded(birds, monkeypatch):
+    read = []
+    monkeypatch.setattr(pictures, "_highest_grey", lambda file: read.append(file.name))
+    for i in range(2, 40):
+        picture().save(birds / "owl" / f"{i}.png")
+    assert load_folder(birds).remarks == []
+    assert 3 <= len(read) <= pictures.MOST_DECODED
 
 
 TAKE_AN_IMAGES_PLACE = {
