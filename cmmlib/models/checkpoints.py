@@ -23,14 +23,8 @@ from open_clip.pretrained import _get_safe_alternatives
 
 from cmmlib.blazon.training import model as blazon_mini
 from cmmlib.errors import InputError, one_line, some
-from cmmlib.models import WEIGHT_ENDINGS, torchscript
-from cmmlib.models.configurations import (
-    CONFIG,
-    model_part,
-    preprocessing_part,
-    read_configuration,
-    wants_quick_gelu,
-)
+from cmmlib.models import preprocessing, torchscript
+from cmmlib.models.configurations import CONFIG, model_part, preprocessing_part, read_configuration
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.storage.network import host_responds
 from cmmlib.storage.text_files import read_json
@@ -38,7 +32,6 @@ from cmmlib.storage.text_files import read_json
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 WEIGHTS = "open_clip_pytorch_model.bin"  # of a hub's repository that names no file; open_clip prefers safetensors to it
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
-_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
 @dataclass(frozen=True)
@@ -96,19 +89,26 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
             f"backbone: {folder} has no weights beside its configuration: put open_clip_model.safetensors there"
         )
     read = read_configuration(folder)
-    configuration, _ = model_part(read, folder), preprocessing_part(read, folder)
+    configuration = model_part(read, folder)
+    shared, remarks = preprocessing.of_folder(folder, preprocessing_part(read, folder), configuration)
     tokenizer = _tokenizer(configuration, name, folder)
     files = [Path(weights), folder / CONFIG]
     if tokenizer == str(folder):
         files += [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
-    content = digest(file_digests(folder, files))
-    own = {"tokenizer": tokenizer, "remarks": _other_weights(Path(weights))}
-    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, **own)
+    content = digest(file_digests(folder, files), *([shared] if shared else []))
+    own = {"preprocessing": _arguments(shared), "tokenizer": tokenizer}
+    remarks = (*_other_weights(Path(weights)), *remarks)
+    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, **own, remarks=remarks)
+
+
+def _arguments(said: dict[str, Any]) -> dict[str, Any]:
+    """Preprocessing as arguments of open_clip."""
+    return {f"image_{key}": said[key] for key in preprocessing.KEYS if key in said}
 
 
 def _other_weights(weights: Path) -> tuple[str, ...]:
     """A line where other files of weights lie beside the one that is read."""
-    others = sorted(path.name for path in weights.parent.iterdir() if path.suffix in WEIGHT_ENDINGS and path != weights)
+    others = preprocessing.other_weights(weights)
     return (f"weights of {weights.name} are read, others beside it are not: {some(others)}",) if others else ()
 
 
@@ -152,29 +152,30 @@ def _of_architecture(name: str, pretrained: str | None) -> Checkpoint:
         near = difflib.get_close_matches(name, open_clip.list_models(), 3, 0.5)
         hint = f": did you mean {', '.join(near)}?" if near else ": open_clip.list_models() lists them"
         raise InputError(f"backbone: open_clip has no model {name!r}{hint}")
-    path, tag = _weights(name, pretrained, configuration)
+    path, (tag, remarks) = _weights(name, pretrained, configuration)
     tokenizer = _tokenizer(configuration, name)
-    if name == blazon_mini.NAME:
-        configuration, tag = blazon_mini.configuration(), blazon_mini.PREPROCESS  # the registered one names our file
-    # a tag's weights are handed to open_clip as a file, so their own preprocessing goes with them
-    preprocessing = {f"image_{key}": tag[key] for key in _PREPROCESSING if key in tag}
+    if name == blazon_mini.NAME:  # the registered configuration names our file
+        configuration, tag, remarks = blazon_mini.configuration(), blazon_mini.PREPROCESS, ()
+    said = _arguments(tag)  # a tag's weights are handed to open_clip as a file, so their own goes with them
     quick_gelu = bool(tag.get("quick_gelu"))
-    content = digest(file_digests(path.parent, [path]), configuration, quick_gelu, preprocessing)
-    return Checkpoint(path, name, content, configuration, quick_gelu, preprocessing, tokenizer)
+    content = digest(file_digests(path.parent, [path]), configuration, quick_gelu, said)
+    return Checkpoint(path, name, content, configuration, quick_gelu, said, tokenizer, remarks)
 
 
-def _weights(name: str, pretrained: str | None, configuration: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The weights file of an architecture, and what is known about it: preprocessing, QuickGELU."""
+def _weights(name: str, pretrained: str | None, configuration: dict[str, Any]) -> tuple[Path, preprocessing.Found]:
+    """The weights file of an architecture, what is known about it (preprocessing, QuickGELU), and remarks."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not pretrained:
         hint = f"a tag ({', '.join(tags[:4])}) or " if tags else ""
         raise InputError(f"pretrained: {name} without weights is a random model: give {hint}the path of a checkpoint")
     if pretrained in tags:
         tag: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained)
-        return _fetch(name, pretrained, tag), tag
+        return _fetch(name, pretrained, tag), (tag, ())
     path = Path(pretrained)
+    if path.is_file() and torchscript.is_archive(path):
+        return path, (_openai(name, path), preprocessing.of_archive(path))
     if path.is_file():
-        return path, _openai(name, path) if torchscript.is_archive(path) else _beside(name, path, configuration)
+        return path, preprocessing.of_file(name, path, configuration)
     hint = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags, so give the path of a checkpoint"
     if path.is_dir():
         raise InputError(f"pretrained: {pretrained} is a folder: name the file in it, or use --backbone local-dir:PATH")
@@ -193,23 +194,6 @@ def _openai(name: str, path: Path) -> dict[str, Any]:
     if models and name not in models:
         raise InputError(f"pretrained: {path.name} is OpenAI's {models[0]}, not {name}: use --backbone {models[-1]}")
     return {"quick_gelu": True}
-
-
-def _beside(name: str, path: Path, configuration: dict[str, Any]) -> dict[str, Any]:
-    """Preprocessing from the configuration that lies beside a checkpoint, where there is one: it is the weights' own.
-
-    Activations leave no trace in the weights' shapes, so QuickGELU is compared.
-    """
-    if not (path.parent / CONFIG).is_file() or _find_checkpoint_in_dir(path.parent) != str(path):
-        return {}
-    own = read_configuration(path.parent)
-    if wants_quick_gelu(own, path.parent) != bool(configuration.get("quick_gelu")):
-        wants = "without" if configuration.get("quick_gelu") else "with"
-        raise InputError(
-            f"pretrained: {path.name} was trained {wants} QuickGELU, as the {CONFIG} beside it says, and {name} is the "
-            f"opposite: use --backbone local-dir:FOLDER"
-        )
-    return preprocessing_part(own, path.parent)
 
 
 # ---------------------------------------------------------------- the hub

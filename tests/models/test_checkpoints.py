@@ -21,7 +21,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cmmlib.models import checkpoints, configurations, torchscript
+from cmmlib.models import checkpoints, configurations, preprocessing, torchscript
 from cmmlib.models.backbones import load_backbone
 from cmmlib.models.configurations import CONFIG
 from cmmlib.models.embed_texts import encode_texts
@@ -730,7 +730,7 @@ def test_open_clips_own_configurations_are_let_through(tmp_path):
         assert configurations.model_part({"model_cfg": config}, tmp_path) == config
         tags = (open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name))
         for tag in tags:
-            own = {key: tag[key] for key in checkpoints._PREPROCESSING if tag.get(key)}
+            own = {key: tag[key] for key in preprocessing.KEYS if tag.get(key)}
             known = json.loads(json.dumps({"preprocess_cfg": own}))
             assert configurations.preprocessing_part(known, tmp_path) == known["preprocess_cfg"]
     assert len(names) > 100
