@@ -18,7 +18,7 @@ from cmmlib.data.subsets import Dataset, draw, only_classes, read_classes
 from cmmlib.errors import InputError, is_seen
 from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.storage.cache import digest, file_digests
-from cmmlib.study.remarks import emptied_classes, odd_names, odd_scale, odd_texts
+from cmmlib.study.remarks import emptied_classes, guessed_domain, odd_names, odd_scale, odd_texts
 from cmmlib.study.run import Run, is_blazon
 from cmmlib.study.run_files import read_run
 from cmmlib.study.study import FETCH, Study
@@ -35,8 +35,9 @@ def open_run(study: Study) -> Run:
     Raises:
         InputError: whatever is wrong with what the study names, in one line.
     """
-    for folder in study.other_runs:
-        read_run(folder)  # before anything is computed
+    others = [read_run(folder)[0]["id"] for folder in study.other_runs]  # before anything is computed
+    if len({*others}) < len(others):
+        raise InputError("compare_with: one run is named twice: name different ones")
     check_out(study)
     check_precision(study)
     published_digests(study)
@@ -282,7 +283,10 @@ def study_data(study: Study) -> Dataset:
     if study.n_described and study.n_described > n_classes:
         raise InputError(f"n_described: {study.n_described} is more than the {n_classes} classes")
     data = draw(data, study.limit, study.seed) if study.limit else data
-    return replace(data, remarks=[*data.remarks, *of_labels(data, is_whole=study.classes is None)])
+    remarks = [*data.remarks, *of_labels(data, is_whole=study.classes is None)]
+    if isinstance(data, ImageSet):
+        remarks += guessed_domain(study, data.name, data.classnames)
+    return replace(data, remarks=remarks)
 
 
 def _with_row_ids(data: Dataset) -> Dataset:

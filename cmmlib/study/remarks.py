@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.storage.text_files import repeated
 from cmmlib.study.study import Study
 from cmmlib.texts.templates import fill, is_marked, is_quoted
+from cmmlib.texts.transcripts import knowing_transcript
 
 if TYPE_CHECKING:
     from cmmlib.models.backbones import Backbone
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 UNSEEN = ("Cf", "Cc")  # Unicode's kinds of characters: format and control
 JOINERS = "\u200c\u200d"
 USUAL_SCALES = (5.0, 200.0)  # of trained models, and room
+NUMBERED = re.compile(r"\s*(?:\d+|n\d{8})[\s._:;,)-]+[^\W\d_]")  # as "001.Albatross", "n02085620-Chihuahua"
+MOST_OF = 0.9  # of a transcript's classes: whoever has as many has that data set
 
 
 def of_model(study: Study, backbone: Backbone | None) -> list[str]:
@@ -42,7 +46,7 @@ def odd_scale(logit_scale: float) -> list[str]:
 
 def odd_names(classnames: Sequence[str]) -> list[str]:
     """Lines on names that stand for several classes, on names with characters that nobody sees, on names in quotation
-    marks, and on names that are numbers.
+    marks, on names that are numbers, and on those that begin with one.
     """
     counts = Counter(_as_read(name) for name in classnames)
     shared = [repr(name) for name, n in counts.items() if n > 1]
@@ -53,7 +57,28 @@ def odd_names(classnames: Sequence[str]) -> list[str]:
         lines.append(
             f"class names are numbers ({some(list(classnames))}): where they stand for names, give --class-names FILE"
         )
+    if all(map(NUMBERED.match, classnames)):
+        told = f"all class names begin with a number or a WordNet id ({_begun(classnames)}), which every prompt repeats"
+        lines.append(f"{told}: where these are no part of them, give --class-names FILE with the names alone")
     return [*lines, *_quoted("class names", classnames)]
+
+
+def guessed_domain(study: Study, name: str, classnames: Sequence[str]) -> list[str]:
+    """A line where the domain in the questions, and with it the recorded descriptions, follow from class names that are
+    few of those which a shipped transcript knows.
+
+    Args:
+        name: of the data set; one that has a word of the transcript's is the set that this is about, or a part of it.
+    """
+    known = None if study.domain else knowing_transcript(classnames)
+    if known is None or len(classnames) >= MOST_OF * known.n_classes or _words(known.name) & _words(name):
+        return []
+    told = f"all class names are among the {known.n_classes} of {known.name}, so that descriptions are of"
+    return [f"{told} {known.domain!r}: name what the images are with --domain, as in --domain photographs"]
+
+
+def _words(name: str) -> set[str]:
+    return {*re.findall(r"[a-z0-9]+", name.casefold())}
 
 
 def _as_read(name: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -163,12 +163,27 @@ def answers_digest(classnames: Sequence[str], path: str | None = None) -> str:
 
 def find_domain(classnames: Sequence[str]) -> str:
     """The domain of the shipped transcript that knows every one of these classes, else `photographs`."""
+    known = knowing_transcript(classnames)
+    return known.domain if known else DEFAULT_DOMAIN
+
+
+class Knowing(NamedTuple):
+    """A shipped transcript that knows every class of a list: its name, a domain, and how many classes it has there."""
+
+    name: str
+    domain: str
+    n_classes: int
+
+
+def knowing_transcript(classnames: Sequence[str]) -> Knowing | None:
+    """The first shipped transcript that knows every one of these classes in one domain; None where none does."""
     wanted = {name.casefold() for name in classnames}
-    for transcript in shipped_transcripts().values():
+    for name, transcript in shipped_transcripts().items():
         for domain in dict.fromkeys(record.domain for record in transcript.records):
-            if wanted <= {r.class_name.casefold() for r in transcript.records if r.domain == domain}:
-                return domain
-    return DEFAULT_DOMAIN
+            known = {r.class_name.casefold() for r in transcript.records if r.domain == domain}
+            if wanted <= known:
+                return Knowing(name, domain, len(known))
+    return None
 
 
 def append(path: Path, record: Record) -> None:
