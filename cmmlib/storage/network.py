@@ -10,7 +10,7 @@ import urllib.request
 from http.client import HTTPException
 from urllib.parse import urlsplit
 
-from cmmlib.errors import InputError
+from cmmlib.errors import InputError, without_keys
 
 SECONDS = 3
 REPOSITORY = "CMM_REPOSITORY_URL"
@@ -22,7 +22,14 @@ _ON_GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 
 
 def has_secrets(url: str) -> bool:
-    """Whether an address has parts in which keys and passwords are given: a user, a query, a fragment."""
+    """Whether an address has parts in which keys and passwords are given (a user, a query, a fragment), or a key in its
+    path, as gateways have it.
+
+    >>> [has_secrets(f"https://a.b/{part}v1") for part in ("", "sk-SECRETKEY1234567890abc/", "openai-gateway-2024/")]
+    [False, True, False]
+    """
+    if without_keys(url) != url:
+        return True
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -73,7 +80,9 @@ def book_url() -> str:
 def _named_by(variable: str) -> str:
     url = os.environ.get(variable, "")
     if has_secrets(url):
-        raise InputError(f"{variable}: a user, a password or a query would stand in the book: leave it out")
+        raise InputError(
+            f"{variable}: a user, a password or a query would stand in the book, and so would a key: leave it out"
+        )
     if url and (not is_address(url) or not _PLAIN.fullmatch(url)):
         raise InputError(f"{variable}: {url!r} is no address such as {EXAMPLES[variable]}")
     return url

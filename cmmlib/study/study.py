@@ -14,9 +14,10 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cmmlib.blazon.training.model import NAME as BLAZON_MINI
-from cmmlib.errors import InputError, is_key
-from cmmlib.storage.network import has_secrets, is_address
+from cmmlib.errors import InputError
 from cmmlib.storage.text_files import listed
+from cmmlib.study.field_values import LARGEST as LARGEST
+from cmmlib.study.field_values import TEXTS, address_fault, model_fault, text_fault, value_fault
 from cmmlib.study.named_paths import (
     FETCH,
     PATH_PREFIXES,
@@ -60,7 +61,6 @@ KINDS = {
     "wds": "wds:PATH, which lies where its path says",
     "named": "a data set by its name",
 }
-LARGEST = 10**12  # of an integer
 # These are told by the contents of what they choose or name.
 CONTENTS = {
     *("dataset", "backbone", "pretrained", "class_names", "classes", "split", "limit", "templates", "transcript"),
@@ -155,36 +155,23 @@ class Study(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _of_machine_size(cls, value: Any) -> Any:
-        """No machine counts so far, and Python writes no integers of thousands of digits; no field is yes or no."""
-        if isinstance(value, bool):
-            raise ValueError(f"expected a number or a text, got {value}; in YAML, write no, yes, off or on in quotes")
-        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
-            raise ValueError(f"the number is above {LARGEST}")
-        return value
+    def _can_be(cls, value: Any) -> Any:
+        return _unless(value_fault(value), value)
 
-    @field_validator("*", mode="before")
+    @field_validator(*TEXTS, mode="before")
     @classmethod
-    def _of_some_length(cls, value: Any) -> Any:
-        """An empty text is a shell's variable that nobody set, more often than a wish."""
-        if isinstance(value, str) and not value.strip():
-            raise ValueError(f"the text {value!r} is empty: write one, or leave it out")
-        return value
+    def _is_text(cls, value: Any) -> Any:
+        return _unless(text_fault(value), value)
 
     @field_validator("dataset", "backbone", "pretrained", "templates", "published", *PATHS, mode="before")
     @classmethod
     def _names_a_path(cls, value: Any) -> Any:
-        if isinstance(value, str) and (fault := path_fault(value)):
-            raise ValueError(fault)
-        return value
+        return _unless(path_fault(value) if isinstance(value, str) else None, value)
 
     @field_validator("llm")
     @classmethod
     def _no_key(cls, value: str) -> str:
-        """The model's name is written into the run; a key in its place must be neither there nor in a message."""
-        if is_key(value):
-            raise ValueError("a key is no name of a model: name the model, and give the key in the environment")
-        return value
+        return _unless(model_fault(value), value)
 
     @field_validator("backbone")
     @classmethod
@@ -220,15 +207,7 @@ class Study(BaseModel):
     @field_validator("llm_base_url")
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
-        """It is written into the run, its notebooks and its book."""
-        if value is not None and has_secrets(value):
-            raise ValueError(
-                "an address with a user, a password, a query or a fragment would be written into the run's files: "
-                "leave that out, and give the key in the environment, as in OPENAI_API_KEY"
-            )
-        if value is not None and not is_address(value):
-            raise ValueError("no address of a server: give one as in http://localhost:8000/v1")
-        return value
+        return _unless(None if value is None else address_fault(value), value)
 
     @field_validator("compare_with")
     @classmethod
@@ -282,6 +261,13 @@ class Study(BaseModel):
         shown = {name: chosen.get(name, defaults[name]) for name in COMMON} | changed
         lines = (f"{name} = {_literal(value)}  # {cls.model_fields[name].description}" for name, value in shown.items())
         return "\n".join(lines)
+
+
+def _unless(fault: str | None, value: Any) -> Any:
+    """A field's value, unless there is a fault, which pydantic makes a refusal of the field."""
+    if fault:
+        raise ValueError(fault)
+    return value
 
 
 def _literal(value: Any) -> str:

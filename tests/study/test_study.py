@@ -372,6 +372,35 @@ def test_an_address_with_a_key_in_it_is_not_written_into_a_run(address):
     assert "OPENAI_API_KEY" in message
 
 
+@pytest.mark.parametrize("path", ["sk-SECRETKEY1234567890abcdef", "proxy/my-own-token-77"])
+def test_an_address_with_a_key_in_its_path_is_not_written_into_a_run(path, monkeypatch):
+    monkeypatch.setenv("GATEWAY_KEY", "my-own-token-77")
+    message = refusal(llm="openai/m", llm_base_url=f"https://gateway.example/{path}/v1")
+    assert message.startswith("llm_base_url: an address with a user, a password, a query, a fragment or a key in it")
+    assert path.split("/")[-1] not in message
+    account = "https://gateway.example/v1/0123456789abcdef0123456789abcdef/openai"
+    assert study(llm="openai/m", llm_base_url=account).llm_base_url == account
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("base_template", "une photo d\udce9 {}."),
+        ("domain", "photos d'\udce9t\udce9"),
+        ("llm", "openai/mod\udce8le"),
+        ("llm_base_url", "http://h\udcf4te/v1"),
+        ("device", "cuda\udca0"),
+    ],
+)
+def test_a_text_that_is_not_utf8_is_refused(field, value):
+    more = {"llm": "openai/m"} if field == "llm_base_url" else {}
+    with pytest.raises(InputError) as error:
+        study(**more, **{field: value})
+    said = "it is not UTF-8 text: write it again where the terminal, or the file, is in UTF-8"
+    assert str(error.value) == f"{field}: {said}"
+    assert study(class_names="/noms_\udce9.txt").class_names == "/noms_\udce9.txt"  # a path may be any bytes
+
+
 @pytest.mark.parametrize("given", ["x", {1: 2}, None, [("seed", 1)]])
 def test_a_study_is_made_of_names_and_values(given):
     with pytest.raises(InputError, match=r"^Study.of: .* is no mapping of names to values: give a dictionary$"):
