@@ -54,6 +54,7 @@ WRITES = {
     "blazon/training/pretrain.py:write_frequencies": (["whole_file"], TRAINING),
     "process.py:_open_streams": (["open"], "the null device"),
     "estimators/classifier_file.py:save_classifier": (["save_tensors"], "over nothing but a classifier"),
+    "models/embed.py:_tried_again": (["save_tensors"], f"a shard with fewer images missing, {CACHE}"),
     "models/embed_texts.py:embed_texts": (["save_tensors"], CACHE),
     "models/backbones.py:_opened": (["copyfile"], TEMPORARY),
     "models/state_dicts.py:readable": (["save_file"], TEMPORARY),

@@ -5,6 +5,7 @@ A model without weights is an error here, never a random model: open_clip only l
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ from cmmlib.models.state_dicts import check, positions_as_stored, readable, reas
 from cmmlib.models.strips import without_strips
 from cmmlib.models.text_towers import encode_cut, pooling
 from cmmlib.storage.text_files import listed
+
+# What torch says, wherever this process is just then, when a process that decodes images has ended.
+WORKER_ENDED = re.compile(r"DataLoader worker \(pid.*(?:exited unexpectedly|killed by signal)")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -216,6 +220,8 @@ class Backbone:
         try:
             yield
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            if WORKER_ENDED.search(str(error)):
+                raise
             raise InputError(f"backbone: {self.public_name} cannot embed: {reason(error)}") from None
 
     @property

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -23,10 +24,11 @@ from tqdm import tqdm
 
 from cmmlib.data.images import ImageSet
 from cmmlib.errors import InputError, one_line
-from cmmlib.models.backbones import Backbone, load_backbone
-from cmmlib.storage.cache import cache_folder, cached, digest
+from cmmlib.models.backbones import WORKER_ENDED, Backbone, load_backbone
+from cmmlib.storage.cache import cache_folder, cached, digest, save_tensors
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost
+PIXELS: tuple[int, ...] = ()  # part of the key: (1,), (2,) ... once reading or resizing gives other pixels than before
 
 
 class OneTooMany(InputError):
@@ -87,8 +89,13 @@ def embed_images(
         limit = f"max_broken lets {max_broken} pass, and this is one more" if max_broken else "or set max_broken"
         raise InputError(f"{error} ({limit})") from None
     x = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
-    if x.isnan().any(1).all() and isinstance(error := _Decoded(data, range(1), backbone.preprocess)[0], InputError):
-        raise error
+    if x.isnan().any(1).all():
+        first = _Decoded(data, range(1), backbone.preprocess)[0]
+        raise (
+            first
+            if isinstance(first, InputError)
+            else InputError(f"no image of {data.name} could be read, and a moment later the first can: run again")
+        )
     return x
 
 
@@ -105,19 +112,45 @@ def _embed_shards(
         def compute(shard=shard, left=left) -> dict[str, Tensor]:
             return {"x": _encode_shard(backbone, data, shard, batch_size, workers, storage, left)}
 
+        was_there = path.exists()
         x = cached(path, compute)["x"]
-        if _n_broken(x) > left:  # kept by a run that let more pass
-            x = compute()["x"]
+        if was_there and _n_broken(x):
+            x = _tried_again(backbone, data, shard, path, x, batch_size, left)
         left -= _n_broken(x)
         parts.append(x.float())
     return parts
+
+
+def _tried_again(
+    backbone: Backbone, data: ImageSet, rows: range, path: Path, x: Tensor, batch_size: int, max_broken: int
+) -> Tensor:
+    """A shard of the cache with another try of its images that could not be read, which is stored where one now can.
+
+    What failed may have been a disk, the memory or a reader that was not installed. The model is loaded only for an
+    image that can be read.
+    """
+    images = _Decoded(data, rows, lambda image: backbone.preprocess(image))
+    broken, errors, x = x.isnan().any(1).nonzero()[:, 0].tolist(), [], x.clone()
+    for start in range(0, len(broken), batch_size):
+        tried = broken[start : start + batch_size]
+        pixels, failed = _batch([images[i] for i in tried])
+        if pixels is not None:
+            whole = [i for n, i in enumerate(tried) if n not in failed]
+            x[whole] = _finite(backbone, data, [rows[i] for i in whole], backbone.encode_images(pixels)).to(x.dtype)
+        errors += failed.values()
+    if len(errors) < len(broken):
+        with suppress(OSError):  # a cache that may only be read
+            save_tensors(path, {"x": x})
+    if len(errors) > max_broken:  # kept by a run that let more pass
+        raise OneTooMany(str(errors[max_broken]))
+    return x
 
 
 def _shards(backbone: Backbone, data: ImageSet, storage: str) -> Iterator[tuple[range, Path]]:
     """Rows of each shard, and the file that holds or will hold their embeddings."""
     for start in range(0, len(data), IMAGE_SHARD):
         rows = range(start, min(start + IMAGE_SHARD, len(data)))
-        key = digest("image", backbone.digest, backbone.precision, storage, [data.digests[i] for i in rows])
+        key = digest("image", backbone.digest, backbone.precision, storage, [data.digests[i] for i in rows], *PIXELS)
         yield rows, cache_folder() / "images" / f"{key}.safetensors"
 
 
@@ -128,24 +161,43 @@ def _encode_shard(
     images = _Decoded(data, rows, backbone.preprocess)
     parts: list[Tensor] = []
     failures: dict[int, InputError] = {}
-    for n, (pixels, errors) in enumerate(DataLoader(images, batch_size, num_workers=workers, collate_fn=_batch)):
-        failures |= {n * batch_size + i: error for i, error in errors.items()}
-        if len(failures) > max_broken:
-            break  # to raise in the loop would keep its worker processes alive as long as the traceback
-        if pixels is not None:
-            parts.append(backbone.encode_images(pixels))
+    with _told_of_workers():
+        for n, (pixels, errors) in enumerate(DataLoader(images, batch_size, num_workers=workers, collate_fn=_batch)):
+            failures |= {n * batch_size + i: error for i, error in errors.items()}
+            if len(failures) > max_broken:
+                break  # to raise in the loop would keep its worker processes alive as long as the traceback
+            if pixels is not None:
+                parts.append(backbone.encode_images(pixels))
     if len(failures) > max_broken:
         raise OneTooMany(str(list(failures.values())[max_broken]))
     if not parts:  # the model's width is that of any image
         parts = [backbone.encode_images(backbone.preprocess(Image.new("RGB", (64, 64)))[None])[:0]]
     whole = torch.tensor([i not in failures for i in range(len(rows))])
     x = torch.full((len(rows), parts[0].shape[1]), torch.nan)
-    x[whole] = torch.cat(parts)
-    lost = whole & ~is_embedding(x)
-    if lost.any():  # NaN in the cache means an image that cannot be read, and these can
-        image = data.image_ids[rows[int(lost.nonzero()[0])]]
-        raise no_numbers(backbone, image)
+    x[whole] = _finite(backbone, data, [rows[i] for i in whole.nonzero()[:, 0].tolist()], torch.cat(parts))
     return x.to(getattr(torch, storage))
+
+
+@contextmanager
+def _told_of_workers() -> Iterator[None]:
+    """A process that decodes and was ended from outside, in one line; torch raises it wherever this process is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not WORKER_ENDED.search(str(error)):
+            raise
+        raise InputError(
+            "workers: a process that decodes images was ended from outside, perhaps for want of memory (in Docker: of "
+            "shared memory): run again with fewer --workers, or docker run --shm-size=4g; what was embedded is kept"
+        ) from None
+
+
+def _finite(backbone: Backbone, data: ImageSet, rows: list[int], x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Embeddings of these rows, or the refusal: NaN in the cache means an image that cannot be read, and these can."""
+    lost = ~is_embedding(x)
+    if lost.any():
+        raise no_numbers(backbone, data.image_ids[rows[int(lost.nonzero()[0])]])
+    return x
 
 
 def is_embedding(x: Float[Tensor, "N D"]) -> Bool[Tensor, "N"]:

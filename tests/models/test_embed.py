@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import shutil
+import signal
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from cmmlib.models import embed_texts as embed_texts_file
 from cmmlib.models.backbones import Backbone, load_backbone
 from cmmlib.models.embed import embed_images
 from cmmlib.models.embed_texts import embed_texts, encode_texts
+from cmmlib.storage.cache import digest
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
@@ -535,6 +537,142 @@ def test_a_process_that_is_ended_from_outside_is_one_line(tiny_clip, image_folde
     message = refusal(embed_images, load_backbone(f"local-dir:{tiny_clip}", None, "cpu,cpu"), data)
     assert "a process was ended from outside" in message
     assert list(image_folder.rglob("*.read"))
+
+
+class DeadlyBesides(ImageFolder):
+    """Images of which the fourth ends the process that decodes it, by `ENDED`."""
+
+    def read(self, index: int) -> Image.Image:
+        if self.paths[index].name == "d.png":
+            ENDED["by"]()
+        return super().read(index)
+
+
+ENDED = {"by": lambda: os._exit(9)}
+
+
+@pytest.mark.parametrize("how", [lambda: os._exit(9), lambda: os.kill(os.getpid(), signal.SIGKILL)])
+def test_a_process_that_decodes_and_is_ended_is_one_line(backbone, image_folder, own_cache, monkeypatch, how):
+    monkeypatch.setattr(embed, "IMAGE_SHARD", 4)
+    monkeypatch.setitem(ENDED, "by", how)
+    last = load_folder(image_folder).paths[-1]
+    last.rename(last.with_name("d.png"))
+    data = DeadlyBesides(**vars(load_folder(image_folder)))
+    message = refusal(lambda: embed_images(backbone, data, workers=1))
+    assert message.startswith("workers: a process that decodes images was ended from outside")
+    assert "fewer --workers, or docker run --shm-size" in message
+    assert len(entries(own_cache, "images")) == 2  # the shards before it are kept
+
+
+def test_a_process_that_ends_while_the_model_works_is_not_the_models_fault(backbone, image_folder, monkeypatch):
+    """torch raises it in whatever the main process does at that moment."""
+
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...")
+
+    monkeypatch.setattr(backbone.model, "encode_image", interrupted)
+    assert refusal(embed_images, backbone, load_folder(image_folder)).startswith("workers: a process that decodes")
+
+
+# ---------------------------------------------------------------- images that could not be read, and now can
+
+
+class Passing(ImageFolder):
+    """Images that fail, while they are in `FAILING`, for a reason that is not in their bytes."""
+
+    def read(self, index: int) -> Image.Image:
+        path = self.paths[index]
+        TRIED.append(path.name)
+        if path.parent.name + "/" + path.name in FAILING:
+            raise InputError(f"cannot read image {path}: input/output error; repair or remove it")
+        return super().read(index)
+
+
+FAILING: set[str] = set()
+TRIED: list[str] = []
+
+
+@pytest.fixture
+def passing(image_folder, monkeypatch):
+    FAILING.clear(), TRIED.clear()
+    yield Passing(**vars(load_folder(image_folder)))
+    FAILING.clear()
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+@pytest.mark.parametrize("max_broken", [0, 2])
+def test_an_image_that_failed_once_is_tried_again_and_kept(
+    backbone, passing, own_cache, counted, storage, max_broken, monkeypatch, tmp_path
+):
+    FAILING.update(("grey_ramp/b.jpg", "palette/a.gif"))
+    first = embed_images(backbone, passing, max_broken=2, storage=storage)
+    assert first.isnan().any(1).sum() == 2
+    FAILING.clear(), counted["images"].clear()
+    healed = embed_images(backbone, passing, max_broken=max_broken, storage=storage)
+    assert counted["images"] == [2]  # the two alone
+    monkeypatch.setenv("CMM_CACHE", str(tmp_path / "other"))
+    assert torch.allclose(healed, embed_images(backbone, passing, storage=storage), atol=1e-3)
+    monkeypatch.setenv("CMM_CACHE", str(own_cache))
+    TRIED.clear(), counted["images"].clear()
+    assert torch.equal(embed_images(backbone, passing, storage=storage), healed)
+    assert (TRIED, counted["images"]) == ([], [])  # stored whole
+
+
+def test_of_two_failures_the_one_that_stays_is_told_and_the_other_kept(backbone, passing, counted):
+    FAILING.update(("grey_ramp/b.jpg", "palette/a.gif"))
+    embed_images(backbone, passing, max_broken=2)
+    FAILING.remove("grey_ramp/b.jpg")
+    assert "palette/a.gif: input/output error" in refusal(embed_images, backbone, passing)
+    counted["images"].clear()
+    assert embed_images(backbone, passing, max_broken=1).isnan().any(1).sum() == 1
+    assert counted["images"] == []
+
+
+def test_broken_images_cost_one_look_each_and_no_model(backbone, passing, tiny_clip, monkeypatch):
+    FAILING.update(("grey_ramp/b.jpg", "palette/a.gif"))
+    first = embed_images(backbone, passing, max_broken=2)
+    assert TRIED.count("b.jpg") + TRIED.count("a.gif") >= 2
+    TRIED.clear()
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", None)
+    again = embed_images(load_backbone(f"local-dir:{tiny_clip}", None, "cpu"), passing, max_broken=2)
+    assert torch.equal(again.isnan(), first.isnan())
+    assert sorted(TRIED) == ["a.gif", "b.jpg"]
+
+
+def test_a_set_that_failed_whole_is_embedded_once_it_can_be_read(backbone, passing):
+    FAILING.update(path.parent.name + "/" + path.name for path in passing.paths)
+    refusal(lambda: embed_images(backbone, passing, max_broken=99))
+    FAILING.clear()
+    assert embed_images(backbone, passing).isfinite().all()
+
+
+def test_a_cache_that_may_only_be_read_serves_what_heals_too(backbone, passing, monkeypatch):
+    FAILING.add("palette/a.gif")
+    embed_images(backbone, passing, max_broken=1)
+    FAILING.clear()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(embed, "save_tensors", refuse)
+    assert embed_images(backbone, passing).isfinite().all()
+
+
+def test_a_model_without_numbers_is_told_at_the_second_try_too(backbone, passing, monkeypatch):
+    FAILING.add("palette/a.gif")
+    embed_images(backbone, passing, max_broken=1)
+    FAILING.clear()
+    monkeypatch.setattr(Backbone, "encode_images", lambda self, pixels: torch.full((len(pixels), 16), torch.nan))
+    assert "gives no finite embedding of palette/a.gif" in refusal(embed_images, backbone, passing)
+
+
+def test_other_pixels_have_another_key_and_todays_have_the_one_they_had(backbone, image_folder, monkeypatch):
+    data = load_folder(image_folder)
+    ((_, path),) = embed._shards(backbone, data, "float32")
+    assert path.stem == digest("image", backbone.digest, "fp32", "float32", data.digests)
+    monkeypatch.setattr(embed, "PIXELS", (1,))
+    ((_, other),) = embed._shards(backbone, data, "float32")
+    assert other != path
 
 
 # ---------------------------------------------------------------- a model whose numbers overflow
