@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,7 +13,8 @@ from cmmlib.data.class_names import comparable
 from cmmlib.data.image_files import (
     check_utf8,
     images_and_rest,
-    is_image,
+    is_hidden_folder,
+    is_hidden_image,
     is_junk,
     left_out,
     suffixes,
@@ -27,7 +27,6 @@ from cmmlib.storage.cache import file_digests
 from cmmlib.storage.own_folders import MARK
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
-TOOLS = {".git", ".svn", ".hg", ".dvc", ".cache", ".ipynb_checkpoints", ".thumbnails", ".trash", ".trashes"}
 NO_NAMES = "class names are WordNet ids"
 WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -75,16 +74,16 @@ def _sorted(name: str, root: Path, names: list[str] | None, split: str | None) -
     paths = [path for images, _ in found for path in images]
     check_utf8([*folders, *paths])
     labels = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(images) for images, _ in found]))
-    beside = [path for path in sorted(root.iterdir()) if not path.is_dir() and not is_junk(path.name)]
-    loose = [path.name for path in beside if path.suffix.lower() in suffixes()]
+    made = [path for path in sorted(root.iterdir()) if _is_made(path)]
+    beside = [path for path in sorted(root.iterdir()) if _is_told(path) and path not in made]
+    loose = [path.name for path in beside if not is_junk(path.name) and path.suffix.lower() in suffixes()]
     others = [path for path in beside if path.name not in loose]
     remarks = left_out([*others, *(path for _, rest in found for path in rest)]) + _of_names(folders, names)
     remarks += [f"images outside the class folders are left out: {some(loose)}"] if loose else []
     remarks += _folders_within(root, folders, paths) + remarks_on_pictures(
         [path.name for path in paths], paths.__getitem__
     )
-    remarks += _of_hidden([path for path in sorted(root.iterdir()) if path.name.startswith(".") and path.is_dir()])
-    remarks += _of_made([path for path in sorted(root.iterdir()) if _is_made(path)])
+    remarks += _of_made(made)
     spoken = [folder.name.replace("_", " ") for folder in folders]
     return ImageFolder(name, spoken, labels, image_digests(root, paths), root, paths, split=split, remarks=remarks)
 
@@ -122,18 +121,22 @@ def _is_made(folder: Path) -> bool:
     return (folder / MARK).is_file()
 
 
+def _not_made(root: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Folders in one that cmm made, and of the rest the images at any depth and the files that are left out."""
+    made = [path for path in sorted(root.iterdir()) if _is_made(path)]
+    images, rest = ([p for p in found if not {p, *p.parents} & {*made}] for found in images_and_rest(root))
+    return made, images, rest
+
+
 def _of_made(folders: Sequence[Path]) -> list[str]:
     return [f"folders that cmm made are left out: {some([folder.name for folder in folders])}"] if folders else []
 
 
-def _of_hidden(folders: Sequence[Path]) -> list[str]:
-    """A line on folders that would be classes if their names did not begin with a dot."""
-    named = []
-    for folder in folders:
-        with suppress(OSError):  # what may not be read, as a system's own .Trash, is no class
-            if folder.name.lower() not in TOOLS and any(map(is_image, folder.iterdir())):
-                named.append(folder.name)
-    return [f"folders of images whose names begin with a dot are left out: {some(named)}"] if named else []
+def _is_told(path: Path) -> bool:
+    """Whether what lies beside class folders is told: a file that is no junk, and images that only a dot makes none."""
+    if path.is_dir():
+        return is_hidden_folder(path)
+    return not is_junk(path.name) or is_hidden_image(path.name)
 
 
 def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
@@ -152,7 +155,7 @@ def _of_names(folders: Sequence[Path], names: list[str] | None) -> list[str]:
 
 def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None) -> ImageFolder:
     """Images that lie directly in a folder: without labels, among classes that are named."""
-    images, rest = images_and_rest(root)
+    made, images, rest = _not_made(root)
     if not images:
         raise _no_classes(name, [], 0, rest)
     if not names:
@@ -161,7 +164,8 @@ def _unsorted(name: str, root: Path, names: list[str] | None, split: str | None)
             "name the classes with --class-names FILE, or sort the images into a folder a class"
         )
     check_utf8(images)
-    remarks = left_out(rest) + remarks_on_pictures([path.name for path in images], images.__getitem__)
+    remarks = left_out(rest) + _of_made(made)
+    remarks += remarks_on_pictures([path.name for path in images], images.__getitem__)
     return ImageFolder(name, names, None, image_digests(root, images), root, images, split=split, remarks=remarks)
 
 
@@ -173,8 +177,7 @@ def load_unlabelled_folder(root: Path, split: str | None = None) -> ImageFolder:
     """
     with reading(root):
         folder = _split_folder(root, split, "a folder of images")
-        made = [path for path in sorted(folder.iterdir()) if _is_made(path)]
-        paths, rest = ([p for p in found if not {*p.parents} & {*made}] for found in images_and_rest(folder))
+        made, paths, rest = _not_made(folder)
     if not paths:
         known = ", ".join(sorted(suffixes()))
         raise InputError("; ".join([f"folder {folder.name} holds no image ({known})", *left_out(rest)]))

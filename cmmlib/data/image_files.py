@@ -29,6 +29,7 @@ FORMATS = (
     *("PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
 )
 JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
+TOOLS = {".git", ".svn", ".hg", ".dvc", ".cache", ".ipynb_checkpoints", ".thumbnails", ".trash", ".trashes"}
 HEIF = {".heic", ".heif", ".hif"}  # read where pillow-heif is installed
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 STARTS = (  # of files that take an image's place, as a download that failed leaves them
@@ -72,13 +73,33 @@ def is_junk(part: str) -> bool:
     return part.startswith(".") or part.lower() in JUNK
 
 
+def is_hidden(part: str) -> bool:
+    """Whether a part of a path is no data only because it begins with a dot: not what tools keep, as `.git`, nor what
+    systems leave behind, as macOS's `._` beside a file and a disk's `.Trash-1000`.
+    """
+    return part.startswith(".") and not part.startswith("._") and not _is_of_a_tool(part.lower())
+
+
+def _is_of_a_tool(part: str) -> bool:
+    return part in TOOLS or part.startswith(".trash-")
+
+
 def is_hidden_image(name: str) -> bool:
-    """Whether a file is no data only because its name begins with a dot; not what macOS leaves beside a file, `._`."""
-    return name.startswith(".") and not name.startswith("._") and is_image(name)
+    """Whether a file is an image, and no data only because its name begins with a dot."""
+    return is_hidden(name) and is_image(name)
+
+
+def is_hidden_folder(folder: Path) -> bool:
+    """Whether a folder is no data only because its name begins with a dot, and holds an image at any depth."""
+    # what may not be read, as a system's own folders, is passed by
+    return is_hidden(folder.name) and any(
+        is_image(name) and not name.startswith("._") for _, _, files in os.walk(folder) for name in files
+    )
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file of a folder at any depth, in order, without junk; links that lead nowhere are among them.
+    """Every file of a folder at any depth, in order, without junk; links that lead nowhere are among them, and so are
+    images and folders of images that are no data only because their names begin with a dot.
 
     A folder is read once, also where links lead to it again.
 
@@ -99,12 +120,13 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        yield from filter(is_hidden_folder, (Path(here, name) for name in folders))
         folders[:] = [name for name in folders if not is_junk(name)]
         yield from (Path(here, name) for name in files if not is_junk(name) or is_hidden_image(name))
 
 
 def images_and_rest(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images of a folder at any depth, and the files that are left out."""
+    """The images of a folder at any depth, and the files that are left out, with folders whose names hide images."""
     files = files_below(folder)
     images = [path for path in files if not is_junk(path.name) and is_image(path) and path.is_file()]
     chosen = set(images)
@@ -112,22 +134,24 @@ def images_and_rest(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def left_out(rest: Iterable[Path]) -> list[str]:
-    """Lines on what was found and is not used: links that lead nowhere and what is no regular file (a pipe, a device),
-    by name, each once, and other files, by their endings.
+    """Lines on what was found and is not used: links that lead nowhere, what is no regular file (a pipe, a device), and
+    images and folders of images under a dot, by name, each once, and other files, by their endings.
     """
     files, lines = {*rest}, []
     dangling = {path for path in files if path.is_symlink() and not path.exists()}
-    odd = {path for path in files - dangling if not path.is_file()}
-    hidden = {path for path in files - dangling - odd if is_hidden_image(path.name)}
+    folders = {path for path in files - dangling if is_hidden(path.name) and path.is_dir()}
+    odd = {path for path in files - dangling - folders if not path.is_file()}
+    hidden = {path for path in files - dangling - folders - odd if is_hidden_image(path.name)}
     kinds = {
         "links that lead nowhere are": dangling,
         "what is no regular file is": odd,
         "images whose names begin with a dot are": hidden,
+        "folders of images whose names begin with a dot are": folders,
     }
     for what, paths in kinds.items():
         names = sorted({path.name for path in paths})
         lines += [f"{what} left out: {some(names)}"] if names else []
-    return lines + by_ending(path.name for path in sorted(files - dangling - odd - hidden))
+    return lines + by_ending(path.name for path in sorted(files - dangling - folders - odd - hidden))
 
 
 def by_ending(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from cmmlib.data.folders import image_digests
-from cmmlib.data.image_files import is_image, is_junk
+from cmmlib.data.image_files import is_hidden, is_image, is_junk
 from cmmlib.data.labels import RULE
 from cmmlib.data.reading import FETCH_AGAIN, reading
 from cmmlib.errors import InputError, one_line, some
@@ -22,7 +22,7 @@ from cmmlib.storage.cache import cache_folder, digest, read_memo, write_memo
 from cmmlib.storage.text_files import parse_json, whole_number
 
 MOST = 10**6  # bytes of a label's file that are believed
-SCAN = 3  # version of `_scan`: what an earlier one found is not used
+SCAN = 4  # version of `_scan`: what an earlier one found is not used
 GZIP = b"\x1f\x8b"  # first bytes of what gzip wrote
 
 
@@ -37,17 +37,18 @@ class Sample(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The images of a shard, the names of what is neither an image that is read here nor a label, and lines on labels
-    that contradict each other or have no image.
+    """The images of a shard, the names of what is neither an image that is read here nor a label, lines on labels that
+    contradict each other or have no image, and the names of images that only a dot makes no data.
     """
 
     samples: list[Sample]
     rest: list[str]
     doubts: list[str]
+    hidden: list[str]
 
 
 _NO_TAR = "wds: {} cannot be read as a tar of images and labels"
-_MEMO = TypeAdapter(tuple[list[Sample], list[str], list[str]])
+_MEMO = TypeAdapter(tuple[list[Sample], list[str], list[str], list[str]])
 
 
 def contents(shard: Path) -> Contents:
@@ -71,6 +72,7 @@ def _scan(shard: Path) -> Contents:
     labels: dict[str, dict[str, int | None]] = {kind: {} for kind in READERS}
     digests: dict[str, str] = {}
     rest: list[str] = []
+    hidden: list[str] = []
     size = shard.stat().st_size
     with open(shard, "rb") as file:
         if file.read(2) == GZIP:
@@ -84,7 +86,8 @@ def _scan(shard: Path) -> Contents:
         for member in tar:
             name = posixpath.normpath(member.name)  # never a path on the disk
             key, kind = posixpath.splitext(name)
-            if any(map(is_junk, (part for part in name.split("/") if part != ".."))):
+            if junk := [part for part in name.split("/") if is_junk(part) and part != ".."]:
+                hidden += [member.name] if is_image(name) and all(map(is_hidden, junk)) else []
                 continue
             if (member.islnk() or member.issym()) and (is_image(name) or kind.lower() in READERS):
                 raise InputError(
@@ -115,7 +118,7 @@ def _scan(shard: Path) -> Contents:
     samples = [
         Sample(image.name, image.offset_data, image.size, known.get(key), digests[key]) for key, image in images.items()
     ]
-    return Contents(samples, rest, _doubts(shard.name, labels, images.keys(), odd))
+    return Contents(samples, rest, _doubts(shard.name, labels, images.keys(), odd), hidden)
 
 
 def _doubts(shard: str, labels: dict[str, dict[str, int | None]], images: Collection[str], odd: list[str]) -> list[str]:

@@ -100,8 +100,9 @@ def _of_folder(root: Path, split: str | None, names: list[str] | None, labelled:
     samples = [(shard, sample) for shard, found in read.items() for sample in found.samples]
     rest = [name for found in read.values() for name in found.rest]
     doubts = [line for found in read.values() for line in found.doubts]
+    left_out = [*_hidden([name for found in read.values() for name in found.hidden]), *by_ending(rest)]
     if not samples:
-        held = "; ".join(by_ending(rest)) or "nothing"
+        held = "; ".join(left_out) or "nothing"
         raise InputError(f"wds: the shards of {root / str(split)} hold no image that is read here: {held}")
     classnames = _instead(names, root) if names else _class_names(root) if labelled else []
     labels = _labels(samples, len(classnames)) if labelled else None
@@ -109,7 +110,7 @@ def _of_folder(root: Path, split: str | None, names: list[str] | None, labelled:
     more: dict[str, Any] = {
         "split": split,
         "templates": _templates(root),
-        "remarks": _remarks(labels, labelled, rest) + _beside(root / str(split)) + (doubts if labelled else []),
+        "remarks": _remarks(labels, labelled, left_out) + _beside(root / str(split)) + (doubts if labelled else []),
     }
     if more["templates"] is None and (root / TEMPLATES).is_file():
         more["remarks"].append(f"{TEMPLATES} holds no template, and others are used")
@@ -142,9 +143,15 @@ def _instead(names: list[str], root: Path) -> list[str]:
     return names
 
 
-def _remarks(labels: torch.Tensor | None, labelled: bool, rest: list[str]) -> list[str]:
+def _remarks(labels: torch.Tensor | None, labelled: bool, left_out: list[str]) -> list[str]:
     unlabelled = labelled and labels is None
-    return [*(["no image has a label beside it (.cls, .json)"] if unlabelled else []), *by_ending(rest)]
+    return [*(["no image has a label beside it (.cls, .json)"] if unlabelled else []), *left_out]
+
+
+def _hidden(names: list[str]) -> list[str]:
+    """A line on images that only a dot, before their names or a folder's, makes no data, where there are any."""
+    line = f"images whose names, or whose folders', begin with a dot are left out, {len(names)}: {some(names)}"
+    return [line] if names else []
 
 
 def _beside(folder: Path) -> list[str]:

@@ -88,6 +88,27 @@ def test_names_that_begin_with_a_dot_are_told(birds):
     ]
 
 
+def test_images_in_folders_that_begin_with_a_dot_are_told_at_any_depth(birds, tmp_path):
+    """And in every layout: class folders, images alone, and a folder of new images."""
+    tools = ("crow/.thumbnails/0.png", "owl/.git/deep/1.png", "crow/.Trash-1000/files/2.png", "owl/.extra/._0.png")
+    for place in ("crow/.extra/deep/0.png", "owl/night/.more/1.png", ".beside.png", *tools):
+        (birds / place).parent.mkdir(parents=True, exist_ok=True)
+        picture().save(birds / place)
+    (birds / "owl" / ".notes").mkdir()
+    folders = "folders of images whose names begin with a dot are left out: .extra, .more"
+    hidden = "images whose names begin with a dot are left out: .beside.png"
+    data = load_folder(birds)
+    assert (data.classnames, len(data), data.remarks) == (["crow", "owl"], 4, [hidden, folders])
+    assert load_unlabelled_folder(birds).remarks == [hidden, folders]
+    alone = load_folder(birds / "crow", names=["a", "b"])
+    assert (len(alone), alone.labels) == (2, None)
+    assert alone.remarks == ["folders of images whose names begin with a dot are left out: .extra"]
+    (tmp_path / "nothing" / ".extra").mkdir(parents=True)
+    picture().save(tmp_path / "nothing" / ".extra" / "0.png")
+    with pytest.raises(InputError, match=r"holds no image .*; folders of images .* are left out: \.extra$"):
+        load_unlabelled_folder(tmp_path / "nothing")
+
+
 @pytest.mark.parametrize("part", ["crow", "my.class", "Thumbs", "MACOSX", "@home"])
 def test_other_names_are_data(part):
     assert not is_junk(part)

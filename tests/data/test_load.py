@@ -348,6 +348,17 @@ def test_a_book_in_the_folder_of_images_is_no_class(load, image_folder):
     assert "folders that cmm made are left out: book, html" in data.remarks
 
 
+def test_a_book_in_a_folder_of_images_alone_is_left_out(image_folder, tmp_path):
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    alone = image_folder / "noise"
+    before = load_dataset(f"folder:{alone}", str(tmp_path / "names.txt"))
+    own_folders.emptied(alone / "book")
+    (alone / "book" / "figure.png").write_bytes(before.paths[0].read_bytes())
+    data = load_dataset(f"folder:{alone}", str(tmp_path / "names.txt"))
+    assert data.image_ids == before.image_ids
+    assert data.remarks == ["folders that cmm made are left out: book"]
+
+
 def test_a_class_folder_without_images_is_an_empty_class(image_folder):
     (image_folder / "aardvark").mkdir()
     data = load_dataset(f"folder:{image_folder}")

@@ -435,6 +435,21 @@ def test_a_shard_that_says_two_things_or_nothing_is_refused(members, said, root)
     assert said in refusal(root)
 
 
+def test_images_under_a_dot_in_a_shard_are_told(root):
+    members = {"a.png": png(1), "a.cls": b"1", ".hidden.png": png(2), ".hidden.cls": b"0", "b/.extra/c.png": png(3)}
+    members |= {"._a.png": b"of a Mac", ".git/d.png": png(4), "__MACOSX/.e.png": png(5), ".notes": b"x"}
+    text(root / "test" / "nshards.txt", "1")
+    (root / "test" / "1.tar").unlink()
+    shard(root / "test" / "0.tar", members)
+    line = "images whose names, or whose folders', begin with a dot are left out, 2: .hidden.png, b/.extra/c.png"
+    for _ in range(2):  # the second is from the cache
+        data = load(root)
+        assert (len(data), data.remarks) == (1, [line])
+    assert load_webdataset(str(root), labelled=False).remarks == [line]
+    shard(root / "test" / "0.tar", {".hidden.png": png(2)})
+    assert refusal(root).endswith("begin with a dot are left out, 1: .hidden.png")
+
+
 def test_tars_that_are_no_shards_are_told(root):
     (root / "test" / "9.tar").write_bytes(b"")
     assert load(root).remarks == ["tar files beside the 2 of nshards.txt are left out: 9.tar"]
