@@ -171,11 +171,22 @@ def _unused(raw: dict[str, Any]) -> list[str]:
 
 
 def _features(raw: dict[str, Any], key: str, path: Path) -> Tensor:
-    array = raw[key]
+    array = _array(raw, key, path)
     is_float = array.is_floating_point() if isinstance(array, Tensor) else np.issubdtype(array.dtype, np.floating)
     if not is_float:
         raise InputError(f"{path.name}: {key} holds {array.dtype}, expected floating-point embeddings")
     return _tensor(array, f"{path.name}: {key}")
+
+
+def _array(raw: dict[str, Any], key: str, path: Path) -> Any:
+    """An array or tensor; a member of an .npz without the ending .npy may be a text, or anything.
+
+    Raises:
+        InputError: what is no array.
+    """
+    if not isinstance(raw[key], np.ndarray | Tensor):
+        raise InputError(f"{path.name}: {key} is no array: save the file again with numpy.savez")
+    return raw[key]
 
 
 def _tensor(array: Any, name: str, remedy: str = "save float16, float32 or float64") -> Tensor:
@@ -208,7 +219,7 @@ def _labels(raw: dict[str, Any], n_images: int, n_classes: int, path: Path) -> T
     if "labels" not in raw:
         return None
     remedy = "save integers, each the place of a class in classnames, from 0"  # names belong there, and labels count
-    stored = _tensor(raw["labels"], f"{path.name}: labels", remedy)
+    stored = _tensor(_array(raw, "labels", path), f"{path.name}: labels", remedy)
     if stored.dtype == torch.bool or stored.is_floating_point() or stored.is_complex() or stored.shape != (n_images,):
         held = f"{str(stored.dtype).removeprefix('torch.')} {list(stored.shape)} for {n_images} images"
         raise InputError(f"{path.name}: labels is {held}: {RULE}")

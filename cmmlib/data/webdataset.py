@@ -112,15 +112,17 @@ def _of_folder(root: Path, split: str | None, names: list[str] | None, labelled:
         "templates": _templates(root),
         "remarks": _remarks(labels, labelled, left_out) + _beside(root / str(split)) + (doubts if labelled else []),
     }
-    if more["templates"] is None and (root / TEMPLATES).is_file():
-        more["remarks"].append(f"{TEMPLATES} holds no template, and others are used")
+    if more["templates"] is None and labelled:
+        lacking = f"{TEMPLATES} holds no template" if (root / TEMPLATES).is_file() else f"there is no {TEMPLATES}"
+        more["remarks"].append(f"{lacking}, and others are used")
     data = TarImages(root.name, classnames, labels, digests, root, samples, **more)
     return replace(data, remarks=data.remarks + data.remarks_on_pictures())
 
 
 def _check_kind(root: Path) -> None:
     file = root / "dataset_type.txt"
-    kind = read_lines(file, "wds")[0].strip().lower() if file.is_file() and file.stat().st_size else "classification"
+    words = " ".join(read_lines(file, "wds")).split() if file.is_file() else []
+    kind = words[0].lower() if words else "classification"
     if kind != "classification":
         raise InputError(f"wds: {root.name} is a {kind} set: one label an image is needed")
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
+from cmmlib.data.embeddings import load_image_embeddings
 from cmmlib.data.labels import RULE
 from cmmlib.data.load import EmbeddingFile, ImageFolder, load_dataset, load_images
 from cmmlib.errors import InputError
@@ -554,6 +555,25 @@ def test_a_member_with_more_than_its_array_is_refused(npz, tmp_path):
     assert load_dataset(joined(tmp_path / "one.npz")).labels.equal(load_dataset(npz()).labels)
     said = refusal(joined(tmp_path / "two.npz", np.zeros(3)))
     assert said == "two.npz: labels has bytes after its array: save one array as labels, no more"
+
+
+@pytest.mark.parametrize("key", ["image_features", "text_features", "labels"])
+def test_a_text_in_the_place_of_an_array_is_refused(key, npz):
+    """A member of the archive without the ending .npy may be a text, as a name of a model is."""
+    path = Path(npz(**{key: None}).partition(":")[2])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(key, b"0 1 2")
+    assert refusal(f"embeddings:{path}") == f"{path.name}: {key} is no array: save the file again with numpy.savez"
+    if key == "image_features":
+        with pytest.raises(InputError, match=r"image_features is no array"):
+            load_image_embeddings(path)
+
+
+def test_a_models_name_may_be_a_text_in_the_archive(npz):
+    path = Path(npz(backbone=None).partition(":")[2])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("backbone", b"ViT-B-32")
+    assert load_dataset(f"embeddings:{path}").backbone == "ViT-B-32"
 
 
 def test_files_in_one_are_refused(npz, safetensors):

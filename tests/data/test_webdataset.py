@@ -196,6 +196,22 @@ def test_another_layout_is_refused_by_name(root, file, content, expected):
     assert expected in refusal(damage(root, file, content))
 
 
+@pytest.mark.parametrize("held", ["", "\ufeff", "\n \n", "\ufeff\nClassification\n"])
+def test_a_kind_that_is_not_said_is_classification(held, root):
+    (root / "dataset_type.txt").write_text(held, "utf-8")
+    assert len(load(root)) == 5
+
+
+def test_a_set_without_the_file_of_templates_is_told(root, hub_cache):
+    """As a download of some of a set's files leaves it."""
+    line = "there is no zeroshot_classification_templates.txt, and others are used"
+    (root / "zeroshot_classification_templates.txt").unlink()
+    assert (load(root).templates, load(root).remarks) == (None, [line])
+    assert load_webdataset(str(root), labelled=False).remarks == []  # no template is used
+    in_the_hubs_cache(root, "owner/animals", hub_cache)
+    assert load("owner/animals").remarks == [line]
+
+
 @pytest.mark.parametrize("held", ["", "\n \n"])
 def test_a_file_without_a_template_is_told(held, root):
     (root / "zeroshot_classification_templates.txt").write_text(held)
