@@ -40,6 +40,8 @@ class Source:
         host: what torchvision fetches it from; None where nothing is left to fetch.
         has_names: whether its files name the classes in words; else names must come from elsewhere.
         skip: classes of clip-benchmark's list that torchvision leaves out at its beginning.
+        is_renamed: whether clip-benchmark has other words for classes that the files name in words; it has templates
+            for every set.
     """
 
     cls: str
@@ -47,20 +49,21 @@ class Source:
     host: str | None = None
     has_names: bool = True
     skip: int = 0
+    is_renamed: bool = False
 
 
 SOURCES = {  # by clip-benchmark's names
     "cifar10": Source("CIFAR10", ("test", "train"), "https://www.cs.toronto.edu"),
     "cifar100": Source("CIFAR100", ("test", "train"), "https://www.cs.toronto.edu"),
     "dtd": Source("DTD", ("test", "val", "train"), "https://www.robots.ox.ac.uk"),
-    "eurosat": Source("EuroSAT", (), "https://huggingface.co"),
+    "eurosat": Source("EuroSAT", (), "https://huggingface.co", is_renamed=True),
     "fgvc_aircraft": Source("FGVCAircraft", ("test", "val", "train", "trainval"), "https://www.robots.ox.ac.uk"),
-    "flowers": Source("Flowers102", ("test", "val", "train"), "https://www.robots.ox.ac.uk"),
+    "flowers": Source("Flowers102", ("test", "val", "train"), "https://www.robots.ox.ac.uk", is_renamed=True),
     "food101": Source("Food101", ("test", "train"), "http://data.vision.ee.ethz.ch"),
-    "pets": Source("OxfordIIITPet", ("test", "trainval"), "https://www.robots.ox.ac.uk"),
+    "pets": Source("OxfordIIITPet", ("test", "trainval"), "https://www.robots.ox.ac.uk", is_renamed=True),
     "cars": Source("StanfordCars", ("test", "train")),
     "sun397": Source("SUN397", (), "http://vision.princeton.edu"),
-    "caltech101": Source("Caltech101", (), "https://data.caltech.edu", skip=1),  # the background
+    "caltech101": Source("Caltech101", (), "https://data.caltech.edu", skip=1, is_renamed=True),  # the background
     "gtsrb": Source("GTSRB", ("test", "train"), "https://sid.erda.dk", has_names=False),
     "country211": Source(
         "Country211", ("test", "valid", "train"), "https://openaipublic.azureedge.net", has_names=False
@@ -95,7 +98,9 @@ def load_torchvision(name: str, root: Path, split: str | None = None, names: lis
         raise InputError(f"{name}: its files have a label of {min(labels)}: they are not the published ones")
     check_utf8(files or [])
     fields: dict[str, Any] = {"name": name, "classnames": classnames, "labels": torch.tensor(labels)}
-    fields |= {"split": split, "templates": templates}
+    is_theirs = not names and words is not None and classnames == words
+    told = _whose(name, is_theirs, templates is not None, source.is_renamed and not names)
+    fields |= {"split": split, "templates": templates, "remarks": told}
     if files is None:
         digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in opened.data]
         return PixelArray(**fields, digests=digests, pixels=opened.data)
@@ -147,6 +152,16 @@ def _class_names(name: str, source: Source, opened: Any, given: list[str] | None
             "give --class-names FILE, or install cmmlib[benchmark]"
         )
     return own
+
+
+def _whose(name: str, has_names: bool, has_templates: bool, is_renamed: bool) -> list[str]:
+    """A line on names and templates of clip-benchmark, or on those that it would bring where it is not installed."""
+    if find_spec("clip_benchmark") is None:
+        what = "class names and templates" if is_renamed else "templates"
+        told = f"the package clip-benchmark, which is not installed, has other {what} for {name}, and other results"
+        return [f"{told}: pip install 'cmmlib[benchmark]' to have those"]
+    theirs = [what for what, is_its in (("class names", has_names), ("templates", has_templates)) if is_its]
+    return [f"{' and '.join(theirs)} are those of the package clip-benchmark"] if theirs else []
 
 
 def benchmark_words(name: str, skip: int = 0) -> tuple[list[str] | None, list[str] | None]:

@@ -220,6 +220,38 @@ def test_clip_benchmarks_names_and_templates_are_taken_where_they_fit(
     assert (data.classnames, data.templates) == (classnames, templates)
 
 
+def test_it_is_told_whose_names_and_templates_are_used(benchmark, root, names, monkeypatch):
+    for name in ("caltech101", "gtsrb", "dtd"):
+        WRITERS[name](root, monkeypatch)
+    theirs = "are those of the package clip-benchmark"
+    assert load("caltech101", root).remarks == [f"class names and templates {theirs}"]
+    assert load("gtsrb", root).remarks == [f"class names {theirs}"]
+    assert load("dtd", root).remarks == []
+    Path(names).write_text("face\nsymbol\n")
+    assert load("caltech101", root, class_names=names).remarks == [f"templates {theirs}"]
+
+
+def test_without_the_package_it_is_told_what_it_would_change(root, names, monkeypatch):
+    for name in ("eurosat", "dtd"):
+        WRITERS[name](root, monkeypatch)
+    (line,) = load("eurosat", root).remarks
+    assert line.startswith(
+        "the package clip-benchmark, which is not installed, has other class names and templates for eurosat"
+    )
+    (line,) = load("dtd", root).remarks
+    assert "has other templates for dtd, and other results: pip install 'cmmlib[benchmark]'" in line
+    assert "class names" not in " ".join(load("eurosat", root, class_names=names).remarks)
+
+
+def test_the_package_has_other_names_and_templates_for_the_sets_that_are_said(monkeypatch):
+    monkeypatch.undo()
+    pytest.importorskip("clip_benchmark")
+    for name, source in SOURCES.items():
+        words, templates = torchvision.benchmark_words(name, source.skip)
+        assert templates
+        assert (words is not None) == (source.is_renamed or not source.has_names), name
+
+
 def test_clip_benchmarks_names_in_another_order_are_refused(benchmark, root, names, monkeypatch):
     WRITERS["caltech101"](root, monkeypatch)
     WRITERS["gtsrb"](root, monkeypatch)
