@@ -5,7 +5,6 @@ A model without weights is an error here, never a random model: open_clip only l
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,13 +25,11 @@ from cmmlib.functional.checks import LOGIT_SCALES
 from cmmlib.models.checkpoints import LOCAL_DIR, Checkpoint, find_checkpoint
 from cmmlib.models.configurations import CONFIG, subject_of
 from cmmlib.models.foreign_code import no_foreign_code
-from cmmlib.models.state_dicts import check, positions_as_stored, readable, reason
+from cmmlib.models.load_errors import WORKER_ENDED, raise_if_not_of_weights, reason
+from cmmlib.models.state_dicts import check, positions_as_stored, readable
 from cmmlib.models.strips import without_strips
 from cmmlib.models.text_towers import encode_cut, pooling
 from cmmlib.storage.text_files import listed
-
-# What torch says, wherever this process is just then, when a process that decodes images has ended.
-WORKER_ENDED = re.compile(r"DataLoader worker \(pid.*(?:exited unexpectedly|killed by signal)")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -98,6 +95,7 @@ class Backbone:
                     **self.checkpoint.preprocessing,
                 )
         except Exception as error:  # open_clip and torch raise many kinds for a file that is no fitting checkpoint
+            raise_if_not_of_weights(error, self.device, self.public_name)
             told = reason(error, file, self._made())
             raise InputError(f"{file.name} is no checkpoint of {self.public_name}: {told}") from None
         return model.eval().requires_grad_(False), without_strips(preprocess)
@@ -111,6 +109,7 @@ class Backbone:
             with no_foreign_code():
                 return open_clip.create_model(opened, load_weights=False, pretrained_text=False)
         except Exception as error:  # torch and open_clip raise many kinds
+            raise_if_not_of_weights(error, self.device, self.public_name)
             subject = subject_of(Path(opened.removeprefix(LOCAL_DIR)))
             raise InputError(f"{subject} describes a model that cannot be made: {reason(error)}") from None
 

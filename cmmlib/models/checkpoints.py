@@ -31,7 +31,11 @@ from cmmlib.storage.text_files import read_json
 
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 WEIGHTS = "open_clip_pytorch_model.bin"  # of a hub's repository that names no file; open_clip prefers safetensors to it
-TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.txt")  # one is always there
+MORE_TOKENIZER_FILES = (
+    *("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
+    *("sentencepiece.bpe.model", "tokenizer.model"),
+)
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,12 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
     tokenizer = _tokenizer(configuration, name, folder)
     files = [Path(weights), folder / CONFIG]
     if tokenizer == str(folder):
-        files += [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
+        own = (folder / file for file in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES))
+        files += [file for file in own if file.is_file()]
     content = digest(file_digests(folder, files), *([shared] if shared else []))
-    own = {"preprocessing": _arguments(shared), "tokenizer": tokenizer}
+    more = {"preprocessing": _arguments(shared), "tokenizer": tokenizer}
     remarks = (*_other_weights(Path(weights)), *remarks)
-    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, **own, remarks=remarks)
+    return Checkpoint(Path(weights), f"{LOCAL_DIR}{folder}", content, configuration, **more, remarks=remarks)
 
 
 def _arguments(said: dict[str, Any]) -> dict[str, Any]:

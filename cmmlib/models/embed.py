@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from cmmlib.data.images import ImageSet
 from cmmlib.errors import InputError, one_line
-from cmmlib.models.backbones import WORKER_ENDED, Backbone, load_backbone
+from cmmlib.models.backbones import Backbone, load_backbone
+from cmmlib.models.load_errors import WORKER_ENDED
 from cmmlib.storage.cache import cache_folder, cached, digest, save_tensors
 
 IMAGE_SHARD = 512  # images a cache file: what a kill can cost

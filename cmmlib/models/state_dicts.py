@@ -5,6 +5,8 @@ Only tensors and plain values are read (`weights_only`): a checkpoint that holds
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import tempfile
 import warnings
@@ -17,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from open_clip.factory import load_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -38,12 +39,18 @@ PREFIXES = ("module.", "_orig_mod.", "model.")  # of data-parallel, compiled and
 ALWAYS = "logit_scale"  # a weight that every model of open_clip has
 
 
+class NoCopy(InputError):
+    """Weights could not be copied, and nothing is wrong with them."""
+
+
 @contextmanager
 def readable(weights: Path) -> Iterator[Path]:
     """The file itself where open_clip reads it, else a passing copy of its weights.
 
     Raises:
         InputError: a checkpoint with Python objects in it, without weights, or damaged.
+        NoCopy: a full disk.
+        OSError, MemoryError: what keeps the file from being read and is not its own fault.
     """
     found = _unwrapped(weights)
     if found is None:
@@ -51,7 +58,15 @@ def readable(weights: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "open_clip_model.safetensors"
-        save_file({name: tensor.clone().contiguous() for name, tensor in found.items()}, copy)
+        try:
+            save_file({name: tensor.clone().contiguous() for name, tensor in found.items()}, copy)
+        except SafetensorError as error:  # of what the system says; safetensors has no error for that
+            number = re.search(r"os error (\d+)", str(error))
+            why = os.strerror(int(number[1])) if number else one_line(error)
+            raise NoCopy(
+                f"{why.lower()}: the weights of {weights.name} are copied to {tempfile.gettempdir()} to be read: "
+                "free space there, or name another folder as TMPDIR"
+            ) from None
         yield copy
 
 
@@ -80,6 +95,12 @@ def _refuse_other_positions(weights: Mapping[str, Tensor], model: torch.nn.Modul
             raise InputError(f"its weights have the shapes of another architecture ({shapes}): name it with --backbone")
 
 
+def is_of_machine(error: Exception) -> bool:
+    """Whether the system refused something, or memory ran out, whatever the file holds."""
+    odd = (None, errno.EINVAL)  # of other programs' own errors, and of a place before a damaged file's begin
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in odd)
+
+
 def check(weights: Path) -> None:
     """Refuse a file that `readable` refuses, at little cost.
 
@@ -96,6 +117,7 @@ def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
     _refuse_other_ending(weights)
     if weights.suffix == ".safetensors":
         names = _check_safetensors(weights)
+        _tell_other_prefixes(weights, names)
         return state_dict(load_file(weights)) if any(name.startswith(PREFIXES) for name in names) else None
     if torchscript.is_archive(weights):
         return torchscript.read_weights(weights)
@@ -104,6 +126,8 @@ def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
             warnings.simplefilter("ignore")  # torch warns of the parts of a pickle that it does not run
             stored = torch.load(weights, "cpu", weights_only=True, mmap=zipfile.is_zipfile(weights) or None)
     except Exception as error:
+        if is_of_machine(error):
+            raise
         if "Unsupported global" in str(error) or "not an allowed global" in str(error):
             raise InputError(
                 "it holds Python objects beside its weights, which are not run: "
@@ -120,15 +144,48 @@ def _unwrapped(weights: Path) -> dict[str, Tensor] | None:
 
 
 def _tell_what_is_left_out(weights: Path, stored: Any) -> None:
-    """A line on a file with several sets of weights: which of them is read."""
+    """Lines on a file with several sets of weights, in any level or told apart by prefixes: which of them is read."""
     if not isinstance(stored, Mapping):
         return
     sets = [key for key, value in stored.items() if isinstance(value, Mapping) and _has_tensors(value)]
     used = _place(stored)
-    others = [str(key) for key in sets if key != used]
+    _tell_sets(weights, "those beside them" if used is None else used, [str(key) for key in sets if key != used])
+    if used is None:
+        _tell_other_prefixes(weights, [str(name) for name, value in stored.items() if isinstance(value, Tensor)])
+    else:
+        _tell_what_is_left_out(weights, stored[used])
+
+
+def _tell_other_prefixes(weights: Path, names: list[str]) -> None:
+    """A line on sets of weights that only prefixes tell apart, as `model.` and `model_ema.`: each has its own scale."""
+    used = _read_prefix(names)
+    if used:  # else nothing is left out
+        scales = (name for name in names if name.rpartition(".")[2] == ALWAYS)
+        others = {name.removesuffix(ALWAYS) for name in scales} - {used}
+        _tell_sets(
+            weights, f"{used}*", [f"{prefix}*" if prefix else "those without a prefix" for prefix in sorted(others)]
+        )
+
+
+def _tell_sets(weights: Path, used: str, others: list[str]) -> None:
     if others:
-        read = "those beside them" if used is None else used
-        tell(f"{weights.name} holds several sets of weights: {read} are read, and {', '.join(others)} are not")
+        tell(f"{weights.name} holds several sets of weights: {used} are read, and {', '.join(others)} are not")
+
+
+def _read_prefix(names: list[str]) -> str:
+    """All that is cut from the names of the weights that are read; empty where they are read as they are."""
+    prefix = _prefix(names)
+    return prefix and prefix + _read_prefix([name.removeprefix(prefix) for name in names if name.startswith(prefix)])
+
+
+def _prefix(names: Iterable[str]) -> str:
+    """What a program put before the names: before all, or before a whole model's beside those of a loss or a copy."""
+    names = list(names)
+    for prefix in PREFIXES:
+        inside = [name for name in names if name.startswith(prefix)]
+        if inside and (len(inside) == len(names) or prefix + ALWAYS in inside):
+            return prefix
+    return ""
 
 
 def _has_tensors(stored: Mapping) -> bool:
@@ -209,67 +266,6 @@ def state_dict(stored: Any) -> dict[str, Tensor]:
         raise InputError(f"it holds no weights: it has {', '.join(map(str, stored))[:80] or 'nothing'}")
     if 0 < sum(name.startswith(PREFIXES[0]) for name in tensors) < len(tensors):  # open_clip would cut all names
         raise InputError(f"some of its weights' names begin with {PREFIXES[0]} and others do not: save one set alone")
-    for prefix in PREFIXES:
-        inside = [name for name in tensors if name.startswith(prefix)]
-        if len(inside) == len(tensors) or prefix + ALWAYS in inside:  # what lies beside is of the training, as a loss
-            return state_dict({name.removeprefix(prefix): tensors[name] for name in inside})
+    if prefix := _prefix(tensors):  # what lies beside is of the training, as a loss
+        return state_dict({name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)})
     return stored if len(tensors) == len(stored) else tensors  # type: ignore[return-value]
-
-
-_SIZES = re.compile(r"size mismatch for (\S+): [^[]*(\[[^]]*\])[^[]*(\[[^]]*\])")  # of torch: there, in the model
-
-_NO_NUMBER = re.compile(r"shape '\[\]' is invalid for input of size (\d+)")  # of a scale, which open_clip reshapes
-
-
-def _mismatch(text: str) -> str:
-    """The first tensor of torch's or open_clip's complaint with both of its shapes, and how many more there are."""
-    found = _SIZES.findall(text) or [("logit_scale", f"[{n}]", "[]") for n in _NO_NUMBER.findall(text)]
-    if not found:
-        return one_line(RuntimeError(text))[:80]
-    (name, there, wanted), more = found[0], len(found) - 1
-    return f"{name} is {there}, and {wanted} in the model" + (f"; {more} more" if more else "")
-
-
-def _other_shape(weights: Path, model: torch.nn.Module) -> str | None:
-    """A tensor of a file that has another shape in the model, with both; None where each fits, or the file is unread.
-
-    Those of other dimensions come first, and positions last, which open_clip fits to the model's size.
-    """
-    try:
-        with readable(weights) as file:
-            stored: Any = load_state_dict(str(file), weights_only=True)
-    except Exception:  # of whatever is wrong besides
-        return None
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    other = [(name, x.shape) for name, x in stored.items() if name in wanted and x.shape != wanted[name]]
-    other.sort(key=lambda one: (len(one[1]) == len(wanted[one[0]]), "pos" in one[0]))
-    return next((f"{name} is {[*shape]}, and {[*wanted[name]]} in the model" for name, shape in other), None)
-
-
-def reason(error: Exception, weights: Path | None = None, model: torch.nn.Module | None = None) -> str:
-    """Why a model could not be made of weights, without torch's advice and colours.
-
-    Args:
-        weights, model: the file and the model that was to get it, to look for a tensor that does not fit.
-    """
-    text = str(error)
-    if "trust_remote_code" in text:
-        return "it needs Python code that it brings, and that is not run: use another model"
-    if "'NoneType' object has no attribute 'ndim'" in text:  # of open_clip
-        return (
-            "its weights have a logit_bias, as SigLIP's, and the model has none: set init_logit_bias in its model_cfg"
-        )
-    names = re.search(r"Unexpected key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
-    if names and "Missing key(s)" in text:
-        return f"its weights have other names than open_clip's, as {names[1]}: convert it"
-    missing = re.search(r"Missing key\(s\) in state_dict: (\S+?)[,.]* ", text + " ")
-    for what, found in (("have", names), ("lack", missing)):
-        if found:
-            return f"its weights {what} {found[1]}, as those of another architecture: name that with --backbone"
-    if (
-        "size mismatch" in text or "width changed" in text or _NO_NUMBER.search(text)
-    ):  # torch, and open_clip of positions
-        return f"its weights have the shapes of another architecture ({_mismatch(text)}): name that with --backbone"
-    if weights and model and not isinstance(error, InputError) and (other := _other_shape(weights, model)):
-        return f"its weights have the shapes of another architecture ({other}): name that with --backbone"
-    return one_line(error)

@@ -25,6 +25,7 @@ from cmmlib.models import checkpoints, configurations, preprocessing, torchscrip
 from cmmlib.models.backbones import load_backbone
 from cmmlib.models.configurations import CONFIG
 from cmmlib.models.embed_texts import encode_texts
+from cmmlib.storage.cache import digest, file_digests
 
 WEIGHTS = "open_clip_model.safetensors"
 TEXTS = ["a photo of a cat.", "a very small dog", "the cat"]
@@ -480,6 +481,19 @@ def test_the_tokenizer_is_part_of_the_digest(siglip, transformers):
     file = siglip / "tokenizer.json"
     file.write_text(file.read_text().replace('"dog"', '"hound"'))
     assert load_backbone(f"local-dir:{siglip}", None, "cpu").digest != first
+
+
+@pytest.mark.parametrize("name", checkpoints.MORE_TOKENIZER_FILES)
+def test_every_file_of_a_tokenizer_is_part_of_the_digest(siglip, transformers, name):
+    write_tokenizer(siglip)
+    named = [siglip / file for file in (WEIGHTS, CONFIG, "tokenizer_config.json", "tokenizer.json")]
+    without = checkpoints.find_checkpoint(f"local-dir:{siglip}", None).digest
+    assert without == digest(file_digests(siglip, named))  # as it was before they counted
+    digests = {without}
+    for content in ("{}", '{"a": 1}'):
+        (siglip / name).write_text(content)
+        digests.add(checkpoints.find_checkpoint(f"local-dir:{siglip}", None).digest)
+    assert len(digests) == 3
 
 
 def test_a_tokenizer_that_is_damaged_is_refused_before_anything_is_embedded(siglip, transformers):
@@ -949,6 +963,47 @@ def test_of_several_sets_of_weights_the_line_says_which_is_read(
     (other,) = set(places) - {used}
     said = f"w.pt holds several sets of weights: {used} are read, and {other} are not\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("kind", [".safetensors", ".pt", "nested"])
+@pytest.mark.parametrize(
+    ("prefixes", "used", "told"),
+    [
+        (("model.", "model_ema.", "teacher."), "model.", "model_ema.*, teacher.*"),
+        (("module.model.", "module.model_ema."), "module.model.", "module.model_ema.*"),
+        (("", "model."), "model.", "those without a prefix"),
+        (("student.text.", "_orig_mod."), "_orig_mod.", "student.text.*"),
+    ],
+)
+def test_sets_of_weights_that_prefixes_tell_apart_are_told(
+    kind, prefixes, used, told, tiny_clip, tiny_architecture, tmp_path, capsys
+):
+    right = load_file(tiny_clip / WEIGHTS)
+    stored = {}
+    for prefix in prefixes:
+        stored |= prefixed(prefix, right if prefix == used else {name: x * 0 for name, x in right.items()})
+    file = tmp_path / f"w{'.pt' if kind == 'nested' else kind}"
+    nested = {"model": {"state_dict": stored}, "epoch": 1}
+    save_file(stored, file) if kind == ".safetensors" else torch.save(nested if kind == "nested" else stored, file)
+    read = load_backbone(tiny_architecture, str(file)).model.state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in right.items())
+    said = f"{file.name} holds several sets of weights: {used}* are read, and {told} are not\n"
+    assert capsys.readouterr().err == said
+
+
+def test_sets_of_weights_within_a_level_are_told(tiny_clip, tiny_architecture, tmp_path, capsys):
+    weights = load_file(tiny_clip / WEIGHTS)
+    torch.save({"model": {"state_dict": weights, "state_dict_ema": weights}, "epoch": 1}, tmp_path / "w.pt")
+    _ = load_backbone(tiny_architecture, str(tmp_path / "w.pt")).model
+    said = "w.pt holds several sets of weights: state_dict_ema are read, and state_dict are not\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_loss_beside_the_weights_is_no_second_set(tiny_clip, tiny_architecture, tmp_path, capsys):
+    weights = prefixed("model.", load_file(tiny_clip / WEIGHTS))
+    save_file({**weights, "loss.weight": torch.ones(2), "loss.scale": torch.ones(1)}, tmp_path / "w.safetensors")
+    _ = load_backbone(tiny_architecture, str(tmp_path / "w.safetensors")).model
+    assert capsys.readouterr().err == ""
 
 
 def test_a_bias_that_the_configuration_lacks_is_told_with_the_remedy(tiny_clip, tiny_architecture, tmp_path):
