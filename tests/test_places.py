@@ -64,6 +64,7 @@ WRITES = {
     "report/staging.py:stage": (["write_text", "write_text", "write_text"], OWN),
     "report/chapters.py:_write": (["whole_file", "write"], f"{RUN}; what a reader wrote there was put aside"),
     "report/pages.py:show_figure": (["save_svg", "whole_file"], RUN),
+    "report/kernels.py:serve": (["write_text"], "the name of the process, in the system's list"),
     "report/plots/style.py:save_svg": (["whole_file", "write_text"], "where its callers say: they are here"),
     "report/plots/style.py:save": (["savefig"], TEMPORARY),
     "report/staging.py:add_part": (["write_text"], OWN),

@@ -75,11 +75,16 @@ class RunSummary:
 # ---------------------------------------------------------------- where sides come from
 
 
+class ChaptersMissing(InputError):
+    """A run whose chapters 1 and 2 did not both run: it has no CMM to compare."""
+
+
 def of_folder(folder: Path) -> RunSummary:
     """A finished run as its files say it.
 
     Raises:
-        InputError: no run, one whose results were changed by hand, or one whose chapters 1 and 2 did not run.
+        ChaptersMissing: a run whose chapters 1 and 2 did not run.
+        InputError: no run, or one whose results were changed by hand.
     """
     manifest, results = read_run(folder)
     require_whole(folder, (RESULTS, PER_CLASS))
@@ -88,7 +93,9 @@ def of_folder(folder: Path) -> RunSummary:
         names, suspicion = table["class_name"].fillna("").tolist(), _numbers(table["cmm_soft"])
         accuracy = _numbers(table["accuracy"]) if results.get("accuracy") else None
     except (OSError, ValueError, KeyError):
-        raise InputError(f"{folder.name} lacks per_class.csv with cmm_soft: run its chapters 01 and 02 first") from None
+        raise ChaptersMissing(
+            f"{folder.name} lacks per_class.csv with cmm_soft: run its chapters 01 and 02 first"
+        ) from None
     facts = {key: manifest[key] for key in ("data", "model")}
     side = RunSummary(_model_name(facts), manifest["id"], facts, names, suspicion)
     if accuracy is None:

@@ -102,7 +102,9 @@ def _ensembles(results: Mapping[str, Any]) -> dict[str, str]:
     if ours is None:
         return {"repair": "This study has one prompt, so there is nothing to weigh."}
     n, left = ours["requests"], counted(ours["zero_classes"], "class", "classes")
-    suspected = "the most suspected class" if n == 1 else f"the {n:,} most suspected classes"
+    of = len((results.get("enrichment") or {}).get("classes") or ()) or n  # that were asked about
+    suspected = "the most suspected class" if of == 1 else f"the {of:,} most suspected classes"
+    suspected = suspected if n == of else f"{n:,} of {suspected}"
     asked = f"A language model described {suspected}. " if n else ""
     overall = f"overall accuracy goes from {percent(base['overall'])} to {percent(ours['overall'])}"
     said = (

@@ -54,7 +54,7 @@ def write(sweep: Path, runs: Sequence[Path], staged: Path) -> list[str]:
 
 
 def _overview(sweep: Path, runs: Sequence[Path]) -> str:
-    table, failures = (read_csv(sweep / name, dtype=str) for name in FILES[:2])
+    table, failures = _tables(sweep)
     base = table[table["method"].isin(["base", ""])]  # a run without labels has a row of no method
     shown = pd.DataFrame({_shown(key): base[key] for key in table if key not in ("method", *_NUMBERS)})
     for name in ("overall", "worst_10"):
@@ -76,6 +76,23 @@ def _overview(sweep: Path, runs: Sequence[Path]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _tables(sweep: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of all runs, and that of failures.
+
+    Raises:
+        InputError: one that cannot be read, or lacks a column or a number.
+    """
+    tables = []
+    for name, columns in zip(FILES[:2], ({"run", "method", *_NUMBERS}, {"failed"}), strict=True):
+        try:
+            tables.append(read_csv(sweep / name, dtype=str))
+            for column in columns:
+                tables[-1][column].map(_number if column in _NUMBERS else str)
+        except (OSError, ValueError, KeyError):
+            raise InputError(f"{sweep / name} is damaged or was changed: run `cmm sweep` again") from None
+    return tables[0], tables[1]
+
+
 _NUMBERS = ("overall", "worst_10", "gain_overall", "gain_worst_10")
 
 
@@ -83,8 +100,12 @@ def _shown(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _number(value: str) -> float | None:
+    return float(value) if value else None
+
+
 def _percent(value: str) -> str:
-    return percent(float(value)) if value else percent(None)
+    return percent(_number(value))
 
 
 def _gains(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +124,10 @@ def _comparisons(runs: Sequence[Path]) -> list[str]:
     """For the runs that have the same classes: how far they agree on the worst ones, and which are so everywhere."""
     groups: dict[tuple[str, ...], list[run_comparison.RunSummary]] = {}
     for run in runs:
-        side = run_comparison.of_folder(run)
+        try:
+            side = run_comparison.of_folder(run)
+        except run_comparison.ChaptersMissing:
+            continue  # nothing of it is compared
         group = groups.setdefault(tuple(sorted(side.classnames)), [])
         group.append(side.in_order(group[0].classnames) if group else side)
     parts = []
@@ -132,13 +156,13 @@ def _run_page(run: Path) -> str:
     parts = [f"# {plain(run.name)}", table_html(facts)]
     if results.get("ensembles"):
         parts += ["## Methods", table_html(_methods(results["ensembles"]))]
-    parts += ["## Classes that CMM suspects most", table_html(_suspects(run / PER_CLASS))]
+    if (suspects := _suspects(run / PER_CLASS)) is not None:
+        parts += ["## Classes that CMM suspects most", table_html(suspects)]
     for name in FIGURES:
         if (run / "figures" / f"{name}.svg").is_file():
             parts.append(f"```{{figure}} {run.name}/figures/{name}.svg\n{_shown(name).capitalize()}.\n```")
-    parts.append(
-        f"{{download}}`per_class.csv <{run.name}/{PER_CLASS}>` · {{download}}`results.json <{run.name}/{RESULTS}>`"
-    )
+    made = [name for name in (PER_CLASS, RESULTS) if (run / name).is_file()]
+    parts.append(" · ".join(f"{{download}}`{name} <{run.name}/{name}>`" for name in made))
     return "\n\n".join(parts) + "\n"
 
 
@@ -153,8 +177,11 @@ def _methods(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     )
 
 
-def _suspects(file: Path) -> pd.DataFrame:
-    table = read_csv(file, dtype=str)
+def _suspects(file: Path) -> pd.DataFrame | None:
+    """The classes of lowest CMM; None of a run whose chapter 2 did not run."""
+    table = read_csv(file, dtype=str) if file.is_file() else pd.DataFrame()
+    if "cmm_soft" not in table:
+        return None
     lowest = table.assign(cmm_soft=table["cmm_soft"].astype(float)).sort_values("cmm_soft", kind="stable").head(WORST)
     shown = {"class": lowest["class_name"], "CMM": [decimal(value, 3) for value in lowest["cmm_soft"]]}
     if "accuracy" in lowest:

@@ -12,7 +12,7 @@ from cmmlib.errors import InputError
 from cmmlib.evaluation import run_comparison
 from cmmlib.storage.cache import whole_file
 from cmmlib.storage.csv_files import write_csv
-from cmmlib.study.run_files import SWEEP, write_json
+from cmmlib.study.run_files import SWEEP, read_run, write_json
 from cmmlib.study.study import Study
 from cmmlib.sweeps.plan import shown, varied
 
@@ -21,17 +21,20 @@ COLUMNS = ("method", "overall", "worst_10", "gain_overall", "gain_worst_10")
 WAITING: Mapping[str, Any] = {"run": None, "failed": "not run yet", "seconds": None}
 
 
-def write_results(folder: Path, studies: Sequence[Study], outcomes: Mapping[Study, Mapping[str, Any]]) -> pd.DataFrame:
-    """Write what is known so far, and return the table: a row a run and method, after the parameters that differ.
+def write_results(
+    folder: Path, studies: Sequence[Study], outcomes: Mapping[Study, Mapping[str, Any]]
+) -> tuple[pd.DataFrame, dict[Study, str]]:
+    """Write what is known so far.
 
-    A run without labels has its row too, without numbers.
+    Returns:
+        The table, a row a run and method after the parameters that differ (a run without labels has its row too,
+        without numbers), and the studies that have no row, each with its reason.
     """
     names = varied(studies)
-    rows, failures, entries = [], [], []
+    rows, failures, entries = [], {}, []
     runs: set[str | None] = {None}  # that have their rows
     for study in studies:
         outcome, own = outcomes.get(study, WAITING), shown(study, names)
-        entries.append({"study": shown(study, sorted(study.model_fields_set)), **_within(outcome)})
         failed = outcome["failed"]
         try:
             if outcome["run"] not in runs:
@@ -40,13 +43,15 @@ def write_results(folder: Path, studies: Sequence[Study], outcomes: Mapping[Stud
         except InputError as error:  # changed by hand
             failed = str(error)
         if failed:
-            failures.append({**own, "failed": failed})
+            failures[study] = failed
+        entries.append({"study": shown(study, sorted(study.model_fields_set)), **_within(outcome), "failed": failed})
     table = pd.DataFrame(rows, columns=[*names, "run", *COLUMNS], dtype=object)  # whole numbers stay so beside none
     write_json(folder / SWEEP, {"schema_version": 1, "studies": entries})
-    for name, found in ((TABLE, table), (FAILURES, pd.DataFrame(failures, columns=[*names, "failed"], dtype=object))):
+    failed = [{**shown(study, names), "failed": reason} for study, reason in failures.items()]
+    for name, found in ((TABLE, table), (FAILURES, pd.DataFrame(failed, columns=[*names, "failed"], dtype=object))):
         with whole_file(folder / name) as temporary:
             write_csv(found, temporary)
-    return table
+    return table, failures
 
 
 def _within(outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,8 +60,13 @@ def _within(outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(run: str) -> list[dict[str, Any]]:
-    """The base prompt and every method of a run."""
-    found = run_comparison.gains([run_comparison.of_folder(Path(run))]).to_dict("records")
+    """The base prompt and every method of a run; of one without chapter 2, the base prompt alone."""
+    try:
+        found = run_comparison.gains([run_comparison.of_folder(Path(run))]).to_dict("records")
+    except run_comparison.ChaptersMissing:
+        accuracy = read_run(Path(run))[1].get("accuracy")
+        base = accuracy and {"overall": accuracy["overall"], "worst_10": accuracy["worst"].get("10")}
+        found = [{**dict.fromkeys(COLUMNS), **base, "method": "base"}] if base else []
     return [{name: row[name] for name in COLUMNS} for row in found] or [dict.fromkeys(COLUMNS)]
 
 

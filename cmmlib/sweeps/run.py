@@ -58,8 +58,12 @@ def run_sweep(
                     results.write_results(folder, studies, done)
                     written = time.monotonic()
             _tell_shared([outcome["run"] for outcome in done.values() if outcome["failed"] is None])
-            results.draw(folder, results.write_results(folder, studies, done))
-    return folder, sum(outcome["failed"] is not None for outcome in done.values())
+            table, failed = results.write_results(folder, studies, done)
+            for study, reason in failed.items():
+                if done[study]["failed"] is None:  # its run was changed by hand, and nobody was told yet
+                    tell(f"sweep: {reason}")
+            results.draw(folder, table)
+    return folder, len(failed)
 
 
 def _tell_shared(runs: Sequence[str]) -> None:

@@ -378,6 +378,14 @@ def test_compared_runs_are_part_of_the_id_by_name_and_no_path_is_told(labelled, 
     assert Study.of({"compare_with": " a , ../b"}).other_runs == [Path.cwd() / "a", Path.cwd().parent / "b"]
 
 
+def test_one_run_under_two_places_is_refused_before_anything_is_computed(labelled, tmp_path):
+    copied = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(labelled, copied)
+    for others in (f"{labelled},{labelled}", f"{labelled},{copied}"):
+        with pytest.raises(InputError, match="compare_with: one run is named twice"):
+            opened(write_embeddings(tmp_path / "x.npz"), compare_with=others)
+
+
 def test_only_the_embedded_world_s_own_model_has_other_weights():
     tags = [other_weights(Study.of({"pretrained": tag})) for tag in (None, "shipped", "early", "/x/y.pt")]
     assert tags == ["early", "early", "shipped", None]

@@ -6,6 +6,7 @@ import ast
 import builtins
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -370,6 +371,15 @@ def test_the_chapters_hold_for_a_folder_that_nobody_labelled(tmp_path, tiny_clip
     results = json.loads((run.folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert (results["accuracy"], results["cmm"], results["n_classes"]) == (None, None, 5)
     assert {"suspect_rank", "cmm_soft"} <= set(pd.read_csv(run.folder / "per_class.csv").columns)
+
+
+def test_a_set_of_images_that_are_all_recognised_has_no_gallery(tmp_path, tiny_clip, image_folder, monkeypatch):
+    fields = {"dataset": f"folder:{image_folder}", "backbone": f"local-dir:{tiny_clip}", "out": str(tmp_path / "runs")}
+    run = open_run(Study.of(fields))
+    run = replace(run, labels=run.similarity_pass().prediction[0].long())
+    monkeypatch.setattr("cmmlib.open_run", lambda study: run)
+    chapter = next(path for path in NOTEBOOKS if path.name.startswith("01"))
+    assert any("No image of these classes was missed." in text for text in read_through(run, chapter))
 
 
 # ---------------------------------------------------------------- "Run all" in Jupyter, which does not know the tags

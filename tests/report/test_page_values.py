@@ -63,6 +63,12 @@ def test_the_repair_is_said_as_it_is(rows, said):
     assert page_values({"ensembles": rows})["repair"] == said
 
 
+def test_classes_without_an_answer_are_not_said_to_be_described():
+    rows = [row("base", 0.5, 0.0, 0.1), row("enriched_cmm", 0.75, 0.25, 0.2, requests=2)]
+    said = page_values({"ensembles": rows, "enrichment": {"classes": [*range(8)], "requests": 2}})["repair"]
+    assert said.startswith("A language model described 2 of the 8 most suspected classes. ")
+
+
 def test_what_the_same_texts_reach_without_cmm_is_said_beside_the_gain():
     base, ours = row("base", 0.5, 0.0, 0.1), row("enriched_cmm", 0.75, 0.25, 0.2, requests=30)
     steps = [step("enriched_balanced", "enriched_cmm", 0.005, 0.14), step("uniform", "cmm_templates", 0.9, 0.9)]

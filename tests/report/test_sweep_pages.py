@@ -6,12 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from finished_runs import cmm, write_embeddings
 
 from cmmlib import InputError, Study
 from cmmlib.report import sweep_pages
 from cmmlib.storage import own_folders
+from cmmlib.study.run_files import write_manifest
 from cmmlib.sweeps.results import draw, write_results
 
 
@@ -27,7 +29,7 @@ def sweep(labelled, hostile, unlabelled, tmp_path) -> Path:
         place = None if run is None else str(folder / "runs" / run.name)
         failed = "<b>no</b> file" if run is None else None
         outcomes[studies[-1]] = {"run": place, "failed": failed, "seconds": 1.0}
-    draw(folder, write_results(folder, studies, outcomes))
+    draw(folder, write_results(folder, studies, outcomes)[0])
     return folder
 
 
@@ -67,3 +69,56 @@ def test_what_is_no_sweep_or_one_beside_others_is_refused(sweep, labelled, tmp_p
     (sweep / "sweep.json").write_text('{"studies": []}')
     with pytest.raises(InputError, match="no finished run"):
         sweep_pages.runs_of(sweep)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("table.csv", ""),
+        ("table.csv", "run;method;overall\na;base;0,5\n"),
+        ("table.csv", 'run,method,overall,worst_10,gain_overall,gain_worst_10\na,base,"0,5",0,0,0\n'),
+        ("failures.csv", ""),
+        ("failures.csv", "dataset\nx\n"),
+        ("failures.csv", None),
+    ],
+)
+def test_a_table_that_was_changed_is_one_line(name, content, sweep, tmp_path):
+    (sweep / name).unlink() if content is None else (sweep / name).write_text(content)
+    said = f"{name} is damaged or was changed: run `cmm sweep` again"
+    with own_folders.filled(tmp_path / "staged") as place, pytest.raises(InputError, match=said):
+        sweep_pages.write(sweep, sweep_pages.runs_of(sweep), place)
+
+
+def test_a_sweep_of_chapter_1_alone_has_its_numbers(labelled, tmp_path):
+    folder, study = tmp_path / "mine-12345678", Study.of({"dataset": write_embeddings(tmp_path / "one.npz")})
+    run = folder / "runs" / labelled.name
+    shutil.copytree(labelled, run)
+    table = pd.read_csv(run / "per_class.csv")
+    table.drop(columns=[name for name in table if name.startswith("cmm")]).to_csv(run / "per_class.csv", index=False)
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["sha256"]
+    write_manifest(run / "manifest.json", {**manifest, "files": {}})
+    written, failed = write_results(folder, [study], {study: {"run": str(run), "failed": None, "seconds": 1.0}})
+    accuracy = json.loads((run / "results.json").read_text())["accuracy"]
+    assert not failed
+    assert written[["method", "overall", "worst_10"]].to_numpy().tolist() == [
+        ["base", accuracy["overall"], accuracy["worst"]["10"]]
+    ]
+    with own_folders.filled(tmp_path / "staged") as place:
+        sweep_pages.write(folder, [run], place)
+    page = (tmp_path / "staged" / "sweep" / f"{run.name}.md").read_text()
+    assert "suspects most" not in page
+    assert "per_class.csv" in page
+
+
+def test_a_run_that_was_changed_by_hand_is_a_failure_everywhere(labelled, tmp_path):
+    folder, study = tmp_path / "mine-12345678", Study.of({"dataset": write_embeddings(tmp_path / "one.npz")})
+    run = folder / "runs" / labelled.name
+    shutil.copytree(labelled, run)
+    with open(run / "per_class.csv", "a") as file:
+        file.write("more\n")
+    table, failed = write_results(folder, [study], {study: {"run": str(run), "failed": None, "seconds": 1.0}})
+    assert table.empty
+    assert run.name in failed[study]
+    assert failed[study] in pd.read_csv(folder / "failures.csv")["failed"].tolist()
+    assert json.loads((folder / "sweep.json").read_text())["studies"][0]["failed"] == failed[study]

@@ -58,9 +58,10 @@ def low_classes(accuracy: ClassAccuracy) -> str:
     return f"{never} without one recognised image; {low} of {n} below half of the overall accuracy."
 
 
-def tied_halves(report: Mapping[str, Any]) -> str:
+def tied_halves(report: Mapping[str, Any], accuracy: ClassAccuracy) -> str:
     """Why split half is one number for several k, where it is: so many classes tie at zero on each half."""
-    halves, zero = report["worst_split_half"], report["zero_classes"]
+    halves = report["worst_split_half"]
+    zero = int(((accuracy.value == 0) & (accuracy.count > 1)).sum())  # one image is in one half alone
     ks = [k for k, value in halves.items() if value is not None and int(k) <= zero]
     if len(ks) < 2:
         return ""

@@ -33,9 +33,12 @@ RUNS = (BLUE, ORANGE, GREEN, SKY, GREY, "black")  # in the order of the runs
 
 @styled
 def runs_curves(accuracy: Mapping[str, np.ndarray], overall: Sequence[float], k: int) -> Figure:
-    """Sorted class accuracies [C] of every run, fractions, its overall accuracy dashed; the k worst places shaded."""
+    """Sorted class accuracies [C] of every run, fractions, its overall accuracy dashed; the k worst places shaded.
+
+    Where a run has fewer than k classes with images, k is their number.
+    """
     figure, axis = plt.subplots(figsize=figure_size(4.2))
-    gaps = []
+    gaps, k = [], min(k, *(int(np.isfinite(values).sum()) for values in accuracy.values()))
     for (name, values), mean, colour in zip(accuracy.items(), overall, cycle(RUNS), strict=False):
         curve = np.sort(values[np.isfinite(values)])
         axis.plot(np.arange(1, len(curve) + 1), 100 * curve, color=colour, lw=2, label=plain(name, 40))

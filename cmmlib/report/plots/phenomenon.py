@@ -31,10 +31,13 @@ from cmmlib.report.plots.style import (
 
 @styled
 def class_accuracy_curve(accuracy: np.ndarray, intervals: np.ndarray, overall: float, worst_k: int) -> Figure:
-    """Sorted class accuracies [C] with intervals [C, 2], the overall accuracy, and the worst k shaded; fractions in."""
+    """Sorted class accuracies [C] with intervals [C, 2], the overall accuracy, and the worst k shaded; fractions in.
+
+    Where fewer than k classes have images, all of these are the worst.
+    """
     order = np.argsort(np.where(np.isnan(accuracy), np.inf, accuracy), kind="stable")[: np.isfinite(accuracy).sum()]
     a, (low, high) = 100 * accuracy[order], 100 * intervals[order].T
-    rank = np.arange(1, len(a) + 1)
+    rank, worst_k = np.arange(1, len(a) + 1), min(worst_k, len(a))
     worst = 100 * float(accuracy[order][:worst_k].mean())
     finding = "The average hides a tail" if worst < 75 * overall else "Accuracy of every class"
     figure, axis = plt.subplots(figsize=figure_size(4.0))

@@ -73,7 +73,8 @@ def _remarks(run: Run, rows: Sequence[dict[str, Any]], methods: Mapping[str, Any
     if run.labels is not None and not methods:
         yield "There are no gains: chapters 4 and 5 have left no classifier in the run's folder."
     pictured = sum(bool(row["pictures"]) for row in rows)
-    if run.pictures is not None and pictured < len(rows):
+    with_images = len(rows) if run.labels is None else len(run.labels.unique())
+    if run.pictures is not None and pictured < with_images:
         yield f"Pictures are those of {counted(pictured, 'class', 'classes')} of highest suspicion."
 
 

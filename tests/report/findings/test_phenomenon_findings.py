@@ -62,10 +62,22 @@ def test_low_classes_are_counted(values, expected):
 
 
 def test_a_split_half_that_is_one_number_for_several_k_is_explained():
-    tied = report_of(accuracy_of([0.0] * 6 + [0.25, 1.0, 1.0, 1.0]), 3)
-    assert said.tied_halves(tied).startswith("Split half is the same for k = 1, 3 and 5: 6 classes are at zero")
+    accuracy = accuracy_of([0.0] * 6 + [0.25, 1.0, 1.0, 1.0])
+    tied = report_of(accuracy, 3)
+    assert said.tied_halves(tied, accuracy).startswith(
+        "Split half is the same for k = 1, 3 and 5: 6 classes are at zero"
+    )
     assert len({round(tied["worst_split_half"][k], 9) for k in ("1", "3", "5")}) == 1
-    assert said.tied_halves(report_of(accuracy_of([0.0, 0.5, 1.0]), 2)) == ""
+    few = accuracy_of([0.0, 0.5, 1.0])
+    assert said.tied_halves(report_of(few, 2), few) == ""
+
+
+def test_classes_at_zero_with_one_image_tie_on_one_half_alone():
+    value = torch.tensor([0.0] * 6 + [1.0] * 6)
+    count = torch.tensor([1] * 5 + [4] * 7)
+    accuracy = F.ClassAccuracy(value.double(), count, (value * count).long())
+    halves = {"1": 0.0, "5": 0.2, "10": 0.4}
+    assert said.tied_halves({"worst_split_half": halves}, accuracy) == ""
 
 
 def test_names_are_no_markup():

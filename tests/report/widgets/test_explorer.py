@@ -166,6 +166,13 @@ def test_what_the_explorer_could_show_and_does_not_is_said(synthetic, monkeypatc
     assert explorer.explorer_data(replace(synthetic, labels=None))["remarks"] == []
 
 
+def test_a_class_without_images_is_no_cut(synthetic):
+    labels = synthetic.labels.clone()
+    labels[labels == 3] = 4
+    pictured = replace(synthetic, labels=labels, pictures=Pictures("grey", synthetic.classnames, labels, []))
+    assert [said[:18] for said in explorer.explorer_data(pictured)["remarks"]] == ["There are no gains"]
+
+
 def test_labels_reach_nothing_that_needs_none(synthetic):
     free = ("name", "cmm", "rank", "rival", "predicted")
     other = replace(synthetic, labels=synthetic.labels.flip(0))
