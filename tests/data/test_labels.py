@@ -32,6 +32,7 @@ def listed(place: Path, *lines: object) -> str:
 def shards(root: Path, *labels: int, classes: int = 3, pixels: tuple[int, ...] | None = None) -> str:
     """A web data set of two shards, with images of one colour each; equal `pixels` are equal images."""
     listed(root / "classnames.txt", *[f"kind {c}" for c in range(classes)]) if root.mkdir() is None else None
+    text(root / "zeroshot_classification_templates.txt", "a {c}.\n")
     text(root / "test" / "nshards.txt", "2")
     values = pixels or tuple(range(len(labels)))
     for n in (0, 1):
@@ -81,7 +82,9 @@ def test_classes_of_published_sets_without_an_image_are_told(tmp_path, monkeypat
     monkeypatch.setattr(torchvision, "find_spec", lambda name: None)  # clip-benchmark, where it is installed
     WRITERS["fgvc_aircraft"](tmp_path, monkeypatch)
     line = "classes without an image, 1 of 3, which stay classes: A300B4"
-    assert told("fgvc_aircraft", data_root=str(tmp_path), backbone="x") == [line]
+    whose = "the package clip-benchmark, which is not installed, has other templates for fgvc_aircraft"
+    first, second = told("fgvc_aircraft", data_root=str(tmp_path), backbone="x")
+    assert (first.startswith(whose), second) == (True, line)
     imagenet(tmp_path, {1: 1, 4: 2})
     (said,) = told("imagenet", data_root=str(tmp_path), backbone="x")  # its names are known: WordNet ids are no remark
     assert said.startswith("classes without an image, 998 of 1000, which stay classes: tench, ")
