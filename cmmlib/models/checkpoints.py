@@ -76,7 +76,7 @@ def find_checkpoint(name: str, pretrained: str | None) -> Checkpoint:
     if pretrained:
         raise InputError(f"pretrained: {name.partition(':')[0]}: models bring their own weights: leave it out")
     if name.startswith(HUB):
-        return _of_folder(_hub_folder(name.removeprefix(HUB)), name)
+        return _of_repository(name.removeprefix(HUB))
     folder = Path(name.removeprefix(LOCAL_DIR))
     return _of_folder(folder, LOCAL_DIR + folder.name)
 
@@ -210,6 +210,26 @@ def _fetch(name: str, tag: str, config: dict[str, Any]) -> Path:
     if not repo:
         return Path(open_clip.download_pretrained(config))
     return _from_hub(repo, file or WEIGHTS, f"pretrained: weights {tag} of {name} are")
+
+
+def _of_repository(repo: str) -> Checkpoint:
+    found = _of_folder(_hub_folder(repo), HUB + repo)
+    if found.tokenizer != repo:
+        return found
+    _fetch_tokenizer(repo)  # before the digest is taken, which would be another one once it lies beside the weights
+    return _of_folder(_hub_folder(repo), HUB + repo)
+
+
+def _fetch_tokenizer(repo: str) -> None:
+    for file in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES, "config.json"):
+        try:
+            hf_hub_download(repo, file)
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub's client raises a dozen kinds
+            raise InputError(
+                f"backbone: the tokenizer of {HUB}{repo} could not be fetched: {one_line(error)}"
+            ) from None
 
 
 def _hub_folder(repo: str) -> Path:

@@ -496,6 +496,25 @@ def test_every_file_of_a_tokenizer_is_part_of_the_digest(siglip, transformers, n
     assert len(digests) == 3
 
 
+def test_a_repositorys_own_tokenizer_is_fetched_before_the_digest_is_taken(
+    siglip, transformers, hub_cache, tmp_path, monkeypatch
+):
+    """It comes to lie beside the weights: the second opening of a study would have another digest than the first."""
+    source = write_tokenizer(tmp_path / "tokenizer")
+    snapshot = hub_cache("somebody/siglip", change_config(siglip, "text_cfg", hf_tokenizer_name="somebody/siglip"))
+
+    def download(repo, file):
+        if not (source / file).is_file():
+            raise EntryNotFoundError(file)
+        return shutil.copy(source / file, snapshot / file)
+
+    monkeypatch.setattr(checkpoints, "hf_hub_download", download)
+    monkeypatch.setattr(checkpoints, "_require_hub", lambda *_args: None)
+    first, second = (load_backbone("hf-hub:somebody/siglip", None, "cpu") for _ in range(2))
+    assert first.digest == second.digest
+    assert first.tokenizer(["A cat"]).tolist()[0][:4] == [3, 6, 1, 0]
+
+
 def test_a_tokenizer_that_is_damaged_is_refused_before_anything_is_embedded(siglip, transformers):
     write_tokenizer(siglip)
     (siglip / "tokenizer.json").write_text("{")
