@@ -57,7 +57,7 @@ def new_images(study: Study, classifier: Classifier) -> NewImages:
 
     data = load_images(study.dataset, study.split, Path(study.data_root) if study.data_root else None, study.seed)
     backbone, of_weights = _backbone(study, classifier)
-    remarks = [*data.remarks, *of_weights]
+    remarks = [*data.remarks, *backbone.checkpoint.remarks, *of_weights]
     x = embed_images(backbone, data, batch_size=study.batch_size, workers=study.workers, max_broken=study.max_broken)
     x, data, broken = leave_out_broken(x, data)
     if broken:

@@ -199,6 +199,16 @@ def test_a_broken_image_is_left_out_where_it_may_be(tiny_run, tiny_clip, work):
     assert "images that cannot be read are left out, 1 in all: noise/broken.png" in said.err
 
 
+def test_what_is_told_of_a_models_weights_is_told_where_it_classifies(tiny_run, tiny_clip, work):
+    _, file = tiny_run
+    write_images(work / "new")
+    folder = shutil.copytree(tiny_clip, work / tiny_clip.name)
+    (folder / "other.bin").write_bytes(b"other")
+    said = cmm("classify", file, "--images", "folder:new", "--backbone", f"local-dir:{folder}", "--out", "-")
+    assert said.code == 0, said.err
+    assert "others beside it are not: other.bin" in said.err
+
+
 def test_a_file_name_that_is_no_text_is_written_as_well_as_it_can_be(tiny_run, tiny_clip, work):
     run, file = tiny_run
     (work / "new").mkdir()
