@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cmmlib.errors import counted as counted  # pages count as messages do
 
 MISSING = "n/a"
+DEFAULT = "default"  # a parameter that one study leaves out and another has
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from cmmlib.errors import InputError, counted
 from cmmlib.evaluation import run_comparison
 from cmmlib.report.display_names import display_name
-from cmmlib.report.formatting import MISSING, decimal, names, percent, plain, points, points_interval
+from cmmlib.report.formatting import DEFAULT, MISSING, decimal, names, percent, plain, points, points_interval
 from cmmlib.report.pages import table_html
 from cmmlib.storage import own_folders
 from cmmlib.storage.csv_files import read_csv
@@ -56,7 +56,8 @@ def write(sweep: Path, runs: Sequence[Path], staged: Path) -> list[str]:
 def _overview(sweep: Path, runs: Sequence[Path]) -> str:
     table, failures = _tables(sweep)
     base = table[table["method"].isin(["base", ""])]  # a run without labels has a row of no method
-    shown = pd.DataFrame({_shown(key): base[key] for key in table if key not in ("method", *_NUMBERS)})
+    own = [key for key in table if key not in ("method", *_NUMBERS)]
+    shown = pd.DataFrame({_shown(key): base[key].replace("", DEFAULT) for key in own})
     for name in ("overall", "worst_10"):
         shown[display_name(name)] = [_percent(value) for value in base[name]]
     parts = [

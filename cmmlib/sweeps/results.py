@@ -10,6 +10,7 @@ import pandas as pd
 
 from cmmlib.errors import InputError
 from cmmlib.evaluation import run_comparison
+from cmmlib.report.formatting import DEFAULT
 from cmmlib.storage.cache import whole_file
 from cmmlib.storage.csv_files import write_csv
 from cmmlib.study.run_files import SWEEP, read_run, write_json
@@ -81,7 +82,8 @@ def draw(folder: Path, table: pd.DataFrame) -> None:
     from cmmlib.report.plots.sweeps import overall_and_worst
 
     group = str(table.columns[0])
-    figure = overall_and_worst(base.assign(**{group: base[group].astype(str)}), group, run_comparison.GAIN_OF)
+    values = [DEFAULT if value is None else str(value) for value in base[group]]
+    figure = overall_and_worst(base.assign(**{group: values}), group, run_comparison.GAIN_OF)
     save_svg(figure, folder, FIGURE)
     with whole_file(folder / f"{FIGURE}.png") as temporary:
         save(figure, temporary, dpi=200)

@@ -122,3 +122,21 @@ def test_a_run_that_was_changed_by_hand_is_a_failure_everywhere(labelled, tmp_pa
     assert run.name in failed[study]
     assert failed[study] in pd.read_csv(folder / "failures.csv")["failed"].tolist()
     assert json.loads((folder / "sweep.json").read_text())["studies"][0]["failed"] == failed[study]
+
+
+def test_a_parameter_that_a_study_leaves_out_is_shown_and_drawn(labelled, hostile, tmp_path):
+    folder, outcomes = tmp_path / "mine-12345678", {}
+    data = write_embeddings(tmp_path / "one.npz")
+    for worst_k, run in ((None, labelled), ("7", hostile)):
+        shutil.copytree(run, folder / "runs" / run.name)
+        study = Study.of({"dataset": data, "worst_k": worst_k})
+        outcomes[study] = {"run": str(folder / "runs" / run.name), "failed": None, "seconds": 1.0}
+    table, failed = write_results(folder, list(outcomes), outcomes)
+    assert not failed
+    draw(folder, table)
+    figure = (folder / "overall_and_worst.svg").read_text()
+    assert ">default<" in figure
+    assert ">7<" in figure
+    with own_folders.filled(tmp_path / "staged") as place:
+        sweep_pages.write(folder, sweep_pages.runs_of(folder), place)
+    assert "<td>default</td>" in (tmp_path / "staged" / "sweep" / "index.md").read_text()
