@@ -115,7 +115,7 @@ def load_images(name: str, split: str | None = None, root: Path | None = None, s
     data = _load(name, None, seed, split, root or cache_folder() / "data")
     if not isinstance(data, ImageSet):
         raise InputError(f"{name} holds embeddings and no images")
-    return data
+    return replace(data, remarks=[]) if _is_torchvisions(name) else data  # which are on names and templates
 
 
 def _load(name: str, names: list[str] | None, seed: int, split: str | None, root: Path) -> Dataset:
@@ -132,10 +132,14 @@ def _load(name: str, names: list[str] | None, seed: int, split: str | None, root
         return load_embeddings(Path(rest))
     if name.lower() == "imagenet":
         return load_imagenet(root, split)
-    if name.lower() in {*SOURCES, *ALIASES}:
+    if _is_torchvisions(name):
         return load_torchvision(name, root, split, names)
     names_of_sets = ", ".join(["blazon", "imagenet", *SOURCES])
     raise InputError(f"unknown data set {name!r}: use {names_of_sets}, folder:PATH, wds:PATH or embeddings:FILE")
+
+
+def _is_torchvisions(name: str) -> bool:
+    return name.lower() in {*SOURCES, *ALIASES}
 
 
 def _read_names(path: Path) -> list[str]:

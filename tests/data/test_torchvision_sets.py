@@ -17,7 +17,7 @@ from data_sets import WRITERS, image
 from torchvision import datasets
 
 from cmmlib.data import torchvision
-from cmmlib.data.load import ImageSet, load_dataset
+from cmmlib.data.load import ImageSet, load_dataset, load_images
 from cmmlib.data.torchvision import SOURCES
 from cmmlib.errors import InputError
 
@@ -241,6 +241,7 @@ def test_without_the_package_it_is_told_what_it_would_change(root, names, monkey
     (line,) = load("dtd", root).remarks
     assert "has other templates for dtd, and other results: pip install 'cmmlib[benchmark]'" in line
     assert "class names" not in " ".join(load("eurosat", root, class_names=names).remarks)
+    assert load_images("eurosat", root=root).remarks == []  # neither names nor templates are used
 
 
 def test_the_package_has_other_names_and_templates_for_the_sets_that_are_said(monkeypatch):
