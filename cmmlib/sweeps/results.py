@@ -82,7 +82,7 @@ def draw(folder: Path, table: pd.DataFrame) -> None:
     from cmmlib.report.plots.sweeps import overall_and_worst
 
     group = str(table.columns[0])
-    values = [DEFAULT if value is None else str(value) for value in base[group]]
+    values = [DEFAULT if pd.isna(value) else str(value) for value in base[group]]
     figure = overall_and_worst(base.assign(**{group: values}), group, run_comparison.GAIN_OF)
     save_svg(figure, folder, FIGURE)
     with whole_file(folder / f"{FIGURE}.png") as temporary:
