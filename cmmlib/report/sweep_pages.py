@@ -57,7 +57,7 @@ def _overview(sweep: Path, runs: Sequence[Path]) -> str:
     table, failures = _tables(sweep)
     base = table[table["method"].isin(["base", ""])]  # a run without labels has a row of no method
     own = [key for key in table if key not in ("method", *_NUMBERS)]
-    shown = pd.DataFrame({_shown(key): base[key].replace("", DEFAULT) for key in own})
+    shown = pd.DataFrame({_shown(key): [value or DEFAULT for value in base[key]] for key in own})
     for name in ("overall", "worst_10"):
         shown[display_name(name)] = [_percent(value) for value in base[name]]
     parts = [
