@@ -156,15 +156,25 @@ def tiny_clip(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def tiny_architecture(tiny_clip, tmp_path, monkeypatch) -> str:
-    """The tiny CLIP's architecture under a name of its own, as any open_clip architecture has one."""
+def architecture(tmp_path, monkeypatch):
+    """Give the configuration of a folder a name of its own, as any open_clip architecture has one."""
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
-    config = json.loads((tiny_clip / "open_clip_config.json").read_text())["model_cfg"]
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "tiny-untrained.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "configs")
-    return "tiny-untrained"
+
+    def named(folder: Path, name: str) -> str:
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps(json.loads((folder / "open_clip_config.json").read_text())["model_cfg"])
+        )
+        open_clip.add_model_config(tmp_path / f"{name}.json")
+        return name
+
+    return named
+
+
+@pytest.fixture
+def tiny_architecture(tiny_clip, architecture) -> str:
+    """The tiny CLIP's architecture under a name of its own."""
+    return architecture(tiny_clip, "tiny-untrained")
 
 
 def write_images(folder: Path) -> Path:

@@ -88,20 +88,6 @@ def hub_cache(tmp_path, monkeypatch):
     return put
 
 
-@pytest.fixture
-def architecture(tmp_path, monkeypatch):
-    """Give the configuration of a folder a name of its own, as any open_clip architecture has one."""
-    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
-    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
-
-    def named(folder: Path, name: str) -> str:
-        (tmp_path / f"{name}.json").write_text(json.dumps(json.loads((folder / CONFIG).read_text())["model_cfg"]))
-        open_clip.add_model_config(tmp_path / f"{name}.json")
-        return name
-
-    return named
-
-
 # ---------------------------------------------------------------- every kind of tower
 
 

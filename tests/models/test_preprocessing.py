@@ -39,20 +39,6 @@ def with_tags(tiny_architecture, monkeypatch):
     return register
 
 
-@pytest.fixture
-def architecture(tmp_path, monkeypatch):
-    """Give the configuration of a folder a name of its own."""
-    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
-    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
-
-    def named(folder: Path, name: str) -> str:
-        (tmp_path / f"{name}.json").write_text(json.dumps(json.loads((folder / CONFIG).read_text())["model_cfg"]))
-        open_clip.add_model_config(tmp_path / f"{name}.json")
-        return name
-
-    return named
-
-
 def configured(folder: Path, **parts) -> Path:
     """Change parts of a folder's configuration; None takes one out."""
     config = {**json.loads((folder / CONFIG).read_text()), **parts}
