@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
-from cmmlib.errors import ChapterError, InputError, ProviderError, tell, visible, why
+from cmmlib.errors import ChapterError, InputError, ProviderError, one_line, tell, visible, why
 
 INTERRUPTED = 130
 ENDINGS = ("SIGTERM", "SIGHUP")  # what a scheduler, a closed terminal or a shutdown sends
@@ -119,6 +120,10 @@ def exit_code(command: Callable[[], int]) -> int:
         return 1  # whoever read what is printed went away, as `head` does; typer's own answer
     except OSError as error:
         return _refuse(_of_system(error))
+    except ImportError as error:
+        if not re.search("failed to map segment|cannot allocate memory", str(error), re.IGNORECASE):
+            raise
+        return _refuse(f"out of memory while a library is loaded ({one_line(error)[:80]}): allow more (ulimit -v)")
     except MemoryError:
         return _refuse("out of memory: a smaller --batch-size or fewer images (--limit) need less")
 

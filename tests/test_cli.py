@@ -332,14 +332,30 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(where, inputs, work, ow
 
 
 @pytest.mark.usefixtures("little_imported")
-def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(inputs, work, own_cache, monkeypatch):
-    cell = "import errno\nraise OSError(errno.ENOSPC, 'No space left on device', '/figures/a.svg')"
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("ENOSPC", "no space left"),
+        ("EFBIG", "allow larger files (ulimit -f)"),
+        ("EMFILE", "more open files (ulimit -n)"),
+    ],
+)
+def test_a_disk_that_fills_up_in_a_chapter_is_told_alike(number, said, inputs, work, own_cache, monkeypatch):
+    cell = f"import errno\nraise OSError(errno.{number}, 'Some words of the system', '/figures/a.svg')"
     chapters = small_chapter(work / "notebooks", cell)
     monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
-    said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
-    assert (said.code, said.out) == (2, "")
-    assert "no space left" in one_line(said.err)
+    ended = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
+    assert (ended.code, ended.out) == (2, "")
+    assert said in one_line(ended.err)
     assert not [path for path in (work / "runs").rglob("*") if path.is_file()]
+
+
+@pytest.mark.usefixtures("little_imported")
+def test_an_error_without_words_has_some(inputs, work, own_cache, monkeypatch):
+    chapters = small_chapter(work / "notebooks", "raise ValueError")
+    monkeypatch.setattr("cmmlib.report.chapters.source", lambda name: chapters)
+    said = cmm("run", "--dataset", f"embeddings:{inputs}/good.npz")
+    assert said.err.endswith("ValueError: it gave no reason: memory or open files (ulimit -n) may have run out\n")
 
 
 # ---------------------------------------------------------------- stopped and killed

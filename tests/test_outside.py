@@ -297,6 +297,16 @@ ERRORS = [
 ]
 
 
+def test_a_library_that_finds_no_memory_is_a_line(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise ImportError("libtorch_cuda.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("cmmlib.evaluation.reference.verify", refuse)
+    said = cmm("verify", "run")
+    assert said.code == 2
+    assert "out of memory while a library is loaded" in one_line(said.err)
+
+
 @pytest.mark.parametrize("number", [*ERRORS, errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
 def test_whatever_the_system_refuses_is_a_line_with_the_path(number, monkeypatch):
     def refuse(*_: object) -> None:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cmmlib.errors import InputError
+from cmmlib.functional._arguments import require_one_or_more
 from cmmlib.functional.checks import require_images_and_texts
 from cmmlib.functional.zero_shot import similarities
 
@@ -95,9 +96,13 @@ def match_prior(
         strength: in [0, 1], multiplies the bias; 0 is the plain classifier.
 
     Raises:
-        InputError: no image, fewer than two classes, NaN or Inf, or a prior, logit_scale or strength out of range.
+        InputError: no image, fewer than two classes, NaN or Inf, a prior, logit_scale or strength out of range, no
+            round, or blocks that can be gone through once.
     """
     blocks = _split(similarity) if isinstance(similarity, Tensor) else similarity
+    if iter(blocks) is blocks:
+        raise InputError("prior matching: an iterator can be gone through once: give a list of blocks")
+    require_one_or_more(max_rounds, "prior matching: max_rounds")
     log_prior = _log_prior(blocks, logit_scale, prior, strength)
     here = _Point.at(blocks, logit_scale, torch.zeros_like(log_prior) if start is None else start.value, log_prior)
     overlap = None if start is None else start.overlap

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from cmmlib.study.run import Run
 
 KERNEL = "python3"
+LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)  # of the system, told as what they are
 SETUP = "setup"  # tag of the cells that install this package and say so; no study runs them
 
 
@@ -70,9 +73,11 @@ def _told(error: PapermillExecutionError, chapter: str, folder: Path) -> Excepti
     """A cell's error as if it had not been in a kernel: bad input, a full disk, or a fault of the chapter."""
     if error.ename == "InputError":
         return InputError(error.evalue)
-    if error.ename == "OSError" and error.evalue.startswith(f"[Errno {errno.ENOSPC}]"):
-        return OSError(errno.ENOSPC, "no space left", str(folder))
-    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {' '.join(error.evalue.split())}")
+    refused = re.match(r"\[Errno (\d+)\]", error.evalue)
+    if refused and int(refused[1]) in LIMITS:
+        return OSError(int(refused[1]), os.strerror(int(refused[1])), str(folder))
+    said = " ".join(error.evalue.split()) or "it gave no reason: memory or open files (ulimit -n) may have run out"
+    return ChapterError(f"{chapter}, cell {error.cell_index}: {error.ename}: {said}")
 
 
 def applies(cell: Any, known: dict[str, bool]) -> bool:

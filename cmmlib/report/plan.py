@@ -21,7 +21,7 @@ from cmmlib.study.open_run import (
 )
 from cmmlib.study.remarks import odd_names, odd_scale, odd_texts, of_model
 from cmmlib.study.run import fits_browser, is_blazon
-from cmmlib.study.run_files import read_run
+from cmmlib.study.run_files import require_different_runs
 from cmmlib.study.study import Study
 from cmmlib.texts.enrichment import RECORDED
 from cmmlib.texts.provider import Provider
@@ -36,8 +36,7 @@ def plan(study: Study, only: str | None = None) -> str:
     """
     fix_cache_folder()
     wanted = belonging(chapters(only), {"blazon": is_blazon(study.dataset), "labels": True, "browser": True})
-    for folder in study.other_runs:
-        read_run(folder)
+    require_different_runs(study.other_runs)
     check_out(study)
     require_writable(Path(study.out) / "run")
     _check_answers(study, wanted)

@@ -20,7 +20,7 @@ from cmmlib.functional._kernels.processor import NO_BF16, has_native_bf16
 from cmmlib.storage.cache import digest, file_digests
 from cmmlib.study.remarks import emptied_classes, guessed_domain, odd_names, odd_scale, odd_texts
 from cmmlib.study.run import Run, is_blazon
-from cmmlib.study.run_files import read_run
+from cmmlib.study.run_files import require_different_runs
 from cmmlib.study.study import FETCH, Study
 from cmmlib.texts.templates import PromptBank, load_templates
 from cmmlib.texts.transcripts import answers_digest
@@ -35,9 +35,7 @@ def open_run(study: Study) -> Run:
     Raises:
         InputError: whatever is wrong with what the study names, in one line.
     """
-    others = [read_run(folder)[0]["id"] for folder in study.other_runs]  # before anything is computed
-    if len({*others}) < len(others):
-        raise InputError("compare_with: one run is named twice: name different ones")
+    require_different_runs(study.other_runs)  # before anything is computed
     check_out(study)
     check_precision(study)
     published_digests(study)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,17 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     run_schema.check(MANIFEST, manifest, folder.name)
     run_schema.check(RESULTS, results, folder.name)
     return manifest, results
+
+
+def require_different_runs(folders: Sequence[Path]) -> None:
+    """Refuse runs to compare with that are none, or one under two names.
+
+    Raises:
+        InputError: it is so.
+    """
+    runs = [read_run(folder)[0]["id"] for folder in folders]
+    if len({*runs}) < len(runs):
+        raise InputError("compare_with: one run is named twice: name different ones")
 
 
 def versions() -> dict[str, str | None]:

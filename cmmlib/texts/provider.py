@@ -163,6 +163,8 @@ class Provider:
         kind, status = _kind(error), getattr(error, "status_code", 0)
         if sending.astray:
             raise InputError(f"llm: {sending.astray}") from None
+        if sending.too_long:
+            raise Unanswered(sending.too_long) from None
         if self.base_url and self._lacks_version() and (kind == "NotFoundError" or sending.is_page):
             found = "a web page" if sending.is_page else "not found"
             raise InputError(

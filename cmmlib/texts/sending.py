@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
 PROXIES = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"}
+MOST_BYTES = 16 << 20  # of an answer, unpacked
 MOST_REDIRECTS = 3  # of one request, all within its host
 
 
@@ -32,6 +33,7 @@ class Sending:
         count: called before a redirect is followed.
         outcome: litellm's response; cancelled, it is waited for no longer.
         astray: why a redirect was not followed.
+        too_long: why an answer was not read to its end.
         last: the newest response, which is read after it was seen here.
     """
 
@@ -40,6 +42,7 @@ class Sending:
     redirects: int = 0
     is_page: bool = False
     astray: str | None = None
+    too_long: str | None = None
     last: httpx.Response | None = None
 
     def whole_answer(self) -> Any:
@@ -60,15 +63,16 @@ class Sending:
         return sent_as_answer if self.last.is_success else f"status {status}, {responses.get(status, 'unknown')}"
 
     def saw(self, response: httpx.Response) -> None:
-        """Note a response; a redirect is followed within its host, a few times.
+        """Note a response, and read it; a redirect is followed within its host, a few times.
 
         Raises:
-            RuntimeError: it is not followed.
+            RuntimeError: it is not followed, or the response is too long.
         """
         self.last = response
         page = response.headers.get("content-type", "").lower().startswith("text/html")
         self.is_page = page and (response.status_code < 500 or response.status_code == 501)
         if not response.has_redirect_location:
+            self._read(response)
             return
         here = str(response.request.url)
         there = str(response.request.url.join(response.headers["location"]))
@@ -85,6 +89,17 @@ class Sending:
         if self.astray:
             raise RuntimeError(self.astray)
         self.count()
+
+    def _read(self, response: httpx.Response) -> None:
+        """Read a response up to `MOST_BYTES`: a few packed kilobytes may become any size."""
+        parts, size = [], 0
+        for part in response.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > MOST_BYTES:
+                self.too_long = f"the answer has more than {MOST_BYTES >> 20} MiB"
+                raise RuntimeError(self.too_long)
+        response._content = b"".join(parts)  # where `response.read`, which is called next, puts it
 
 
 _here = threading.local()  # what this thread is sending: litellm hands its clients nothing of ours

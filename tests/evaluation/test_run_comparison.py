@@ -22,6 +22,7 @@ from synthetic_embeddings import CLASSES
 from cmmlib import InputError, Study
 from cmmlib.evaluation import comparison_text, run_comparison
 from cmmlib.evaluation.run_comparison import RunSummary
+from cmmlib.report.plan import plan
 from cmmlib.study.run import other_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -382,8 +383,11 @@ def test_one_run_under_two_places_is_refused_before_anything_is_computed(labelle
     copied = tmp_path / "elsewhere" / "copy"
     shutil.copytree(labelled, copied)
     for others in (f"{labelled},{labelled}", f"{labelled},{copied}"):
+        data = write_embeddings(tmp_path / "x.npz")
         with pytest.raises(InputError, match="compare_with: one run is named twice"):
-            opened(write_embeddings(tmp_path / "x.npz"), compare_with=others)
+            opened(data, compare_with=others)
+        with pytest.raises(InputError, match="compare_with: one run is named twice"):
+            plan(Study.of({"dataset": data, "compare_with": others}))
 
 
 def test_only_the_embedded_world_s_own_model_has_other_weights():

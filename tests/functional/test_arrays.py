@@ -315,6 +315,11 @@ WRONG = {
     "percent": (lambda: F.coverage_for_risk(torch.tensor([98.0]), 0.1), "holds 98: expected fractions"),
     "no image": (lambda: F.coverage_for_risk(torch.ones(0), 0.1), "number of images must be 1 or more"),
     "negative": (lambda: F.harmonic_mean(torch.tensor([-0.5]).double()), "holds -0.5: expected fractions"),
+    "blocks once": (
+        lambda: F.match_prior((x for x in [torch.rand(4, 3)]), 20.0),
+        "can be gone through once",
+    ),
+    "no round": (lambda: F.match_prior(torch.rand(4, 3), 20.0, max_rounds=0), "max_rounds must be 1 or more"),
     "seed": (lambda: F.few_per_class(ZEROS, 2, seed=-1), "seed must be 0 or more, got -1"),
     "seed of bootstrap": (lambda: F.random_half(ZEROS, seed=-3), "seed must be 0 or more, got -3"),
     "probe of one class": (lambda: F.fit_linear_probe(unit(6, 8), torch.zeros(6).long()), "images of at least two"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from chat_server import (
 from cmmlib.errors import InputError
 from cmmlib.texts.provider import NoText, Passing, Provider, Unanswered
 from cmmlib.texts.questions import Question, checked_sentences
-from cmmlib.texts.sending import MOST_REDIRECTS
+from cmmlib.texts.sending import MOST_BYTES, MOST_REDIRECTS
 
 QUESTION = Question("lion", "shields").text
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -234,6 +235,15 @@ def test_an_answer_whose_tokens_are_none_is_kept_and_its_cost_unknown(server, us
     reply = Provider(MODEL, server.url).ask(QUESTION, Counted())
     assert (reply.text, reply.tokens, reply.cost) == (TEXT, None, None)
     assert not [w for w in recwarn if "ydantic" in str(w.message)]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_answer_of_any_size_is_read_to_a_limit(server, packed):
+    """A few kilobytes that unpack to gigabytes would take all memory."""
+    long = b" " * (MOST_BYTES + 1) + chat(TEXT)
+    server.always = Reply(gzip.compress(long), headers={"Content-Encoding": "gzip"}) if packed else Reply(long)
+    with pytest.raises(Unanswered, match="the answer has more than 16 MiB"):
+        Provider(MODEL, server.url).ask(QUESTION, Counted())
 
 
 @pytest.mark.parametrize(
