@@ -71,7 +71,7 @@ def _overview(sweep: Path, runs: Sequence[Path]) -> str:
         parts += ["## Methods over all runs", "Points, against each run's own base prompt.", table_html(_gains(table))]
     parts += _comparisons(runs)
     if len(failures):
-        told = failures.rename(columns={name: _shown(name) for name in failures})
+        told = pd.DataFrame({_shown(name): [value or DEFAULT for value in failures[name]] for name in failures})
         parts += ["## Studies that failed", table_html(told)]
     parts.append("All runs and methods: {download}`table.csv`.")
     return "\n\n".join(parts) + "\n"
@@ -124,11 +124,13 @@ def _gains(table: pd.DataFrame) -> pd.DataFrame:
 def _comparisons(runs: Sequence[Path]) -> list[str]:
     """For the runs that have the same classes: how far they agree on the worst ones, and which are so everywhere."""
     groups: dict[tuple[str, ...], list[run_comparison.RunSummary]] = {}
+    without = []
     for run in runs:
         try:
             side = run_comparison.of_folder(run)
         except run_comparison.ChaptersMissing:
-            continue  # nothing of it is compared
+            without.append(run.name)
+            continue
         group = groups.setdefault(tuple(sorted(side.classnames)), [])
         group.append(side.in_order(group[0].classnames) if group else side)
     parts = []
@@ -143,6 +145,8 @@ def _comparisons(runs: Sequence[Path]) -> list[str]:
             f"{decimal(float(np.median(pairs)) if pairs else None)}. "
             f"Classes among the {k} worst of every run: {everywhere or 'none'}.",
         ]
+    if without:
+        parts.append(f"Without chapters 1 and 2, and so not compared by class: {names(without)}.")
     return parts
 
 

@@ -107,6 +107,8 @@ def test_a_sweep_of_chapter_1_alone_has_its_numbers(labelled, tmp_path):
     with own_folders.filled(tmp_path / "staged") as place:
         sweep_pages.write(folder, [run], place)
     page = (tmp_path / "staged" / "sweep" / f"{run.name}.md").read_text()
+    index = (tmp_path / "staged" / "sweep" / "index.md").read_text()
+    assert f"not compared by class: *{run.name}*." in index, index
     assert "suspects most" not in page
     assert "per_class.csv" in page
 
